@@ -1,0 +1,67 @@
+"""A network as an object to call: the tree is walked, each operation by its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, assert_never
+
+import numpy as np
+
+from resnet_spec.network import Network, Part, Residual, Sequence
+from resnet_spec.weights import Array
+from resnet_spec_numpy.layers import layer
+
+
+class ResNet:
+    """A network with its weights. (batch, channels, height, width) -> what the spec's head gives.
+
+    ``training`` chooses the batch's own statistics and random dropping, as in the frameworks; calling it then updates the running
+    statistics in ``weights``.
+    """
+
+    resnet_spec_backend: ClassVar[str] = "numpy"
+
+    def __init__(self, network: Network, weights: dict[str, Array]) -> None:
+        self.network = network
+        self.weights = weights
+        self.training = False
+        self.random = np.random.default_rng(0)
+
+    def __call__(self, images: Array, watch: Collection[str] = (), seen: dict[str, Array] | None = None) -> Array:
+        seen = {} if seen is None else seen
+        dtype = next(iter(self.weights.values())).dtype if self.weights else np.float64
+        return self._through(self.network.parts, images.astype(dtype, copy=False), frozenset(watch), seen)
+
+    def _through(self, parts: tuple[Part, ...], x: Array, watch: frozenset[str], seen: dict[str, Array]) -> Array:
+        for part in parts:
+            x = self._part(part, x, watch, seen)
+            if part.path in watch:
+                seen[part.path] = x
+        return x
+
+    def _part(self, part: Part, x: Array, watch: frozenset[str], seen: dict[str, Array]) -> Array:
+        match part:
+            case Sequence():
+                return self._through(part.parts, x, watch, seen)
+            case Residual():
+                y = self._through(part.before, x, watch, seen)
+                branch = self._through(part.branch, y, watch, seen)
+                shortcut = self._through(part.shortcut, y, watch, seen) if part.shortcut else x
+                match part.combine:
+                    case "add":
+                        both = branch + shortcut
+                    case "multiply":
+                        both = shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
+                    case _:
+                        assert_never(part.combine)
+                return self._through(part.after, both, watch, seen)
+            case leaf:
+                names = {weight.name: f"{leaf.path}.{weight.name}" for weight in leaf.op.weights(leaf.given)}
+                own = {name: self.weights[full] for name, full in names.items()}
+                y, statistics = layer(leaf, own, x, self.random if self.training else None)
+                self.weights |= {names[name]: value for name, value in statistics.items()}
+                return y
+
+    def __repr__(self) -> str:
+        layers = "\n".join(f"  ({leaf.path}): {leaf.op}" for leaf in self.network.leaves())
+        return f"ResNet(\n{layers}\n)"

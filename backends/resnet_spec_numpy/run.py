@@ -1,0 +1,20 @@
+"""Run the reference: evaluate it and look into it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from resnet_spec.backend import OUTPUT
+from resnet_spec.weights import Array
+from resnet_spec_numpy.modules import ResNet
+
+
+def run(model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
+    """Outputs by path, of the parts to watch and of the network. The model is left as it was."""
+    weights, mode, seen = model.weights, model.training, dict[str, Array]()
+    model.weights, model.training = dict(weights), train
+    try:
+        output = model(images, watch, seen)
+    finally:
+        model.weights, model.training = weights, mode
+    return {**seen, OUTPUT: output}

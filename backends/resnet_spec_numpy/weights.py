@@ -1,0 +1,19 @@
+"""Canonical weights into the reference and out of it, where they are kept as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resnet_spec.weights import Array, fitted
+from resnet_spec_numpy.modules import ResNet
+
+
+def dump(model: ResNet) -> dict[str, Array]:
+    """The canonical weights, bit for bit, as copies."""
+    return {name: array.copy() for name, array in model.weights.items()}
+
+
+def load(model: ResNet, weights: Mapping[str, Array]) -> None:
+    """Set all weights, in the model's type. Raises WeightsError, before anything is set, if they do not fit."""
+    dtype = next((array.dtype for array in model.weights.values()), None)
+    model.weights = fitted(model.network.weights(), weights, None if dtype is None else str(dtype))

@@ -1,0 +1,93 @@
+"""Run a PyTorch model: evaluate it and look into it, or train it one step. NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from resnet_spec.backend import OUTPUT, Sgd, Step
+from resnet_spec.weights import Array
+from resnet_spec_torch.modules import ResNet
+from resnet_spec_torch.weights import tensors
+
+
+def run(model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
+    """Outputs by path, of the parts to watch and of the network. The model is left as it was."""
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()} if train else {}
+    with _mode(model, train), torch.no_grad(), _watched(model, watch) as seen:
+        seen[OUTPUT] = model(_tensor(model, images))
+    for name, buffer in model.named_buffers():
+        if name in kept:
+            buffer.copy_(kept[name])
+    return _arrays(seen)
+
+
+def step(
+    model: ResNet, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
+) -> Step:
+    """One training step: weights and statistics are updated."""
+    optimizer = optimizer or torch.optim.SGD(
+        model.parameters(), lr=sgd.rate, momentum=sgd.momentum, weight_decay=sgd.weight_decay
+    )
+    optimizer.zero_grad()
+    given = _tensor(model, images).requires_grad_()
+    with _mode(model, train=True), _watched(model, watch) as seen:
+        seen[OUTPUT] = model(given)
+        for output in seen.values():
+            output.retain_grad()
+        loss = functional.cross_entropy(seen[OUTPUT], torch.from_numpy(labels).to(given.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+    gradients = {name: tensor.grad for name, tensor in tensors(model).items() if isinstance(tensor, nn.Parameter)}
+    step = Step(
+        loss=float(loss.detach()),
+        outputs=_arrays(seen),
+        gradients=_arrays(gradients),
+        output_gradients=_arrays({"input": given.grad, **{path: output.grad for path, output in seen.items()}}),
+        optimizer=optimizer,
+    )
+    optimizer.step()
+    return step
+
+
+def _tensor(model: ResNet, images: Array) -> Tensor:
+    like = next(model.parameters())
+    return torch.from_numpy(images).to(like.device, like.dtype)
+
+
+def _arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
+    return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items() if tensor is not None}
+
+
+@contextmanager
+def _mode(model: ResNet, train: bool) -> Iterator[None]:
+    before = {module: module.training for module in model.modules()}
+    model.train(train)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
+@contextmanager
+def _watched(model: ResNet, watch: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """What the modules at these paths give, while the context lasts."""
+    seen: dict[str, Tensor] = {}
+
+    def hook(path: str) -> Any:
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+            seen[path] = output
+
+        return keep
+
+    handles = [model.get_submodule(path).register_forward_hook(hook(path)) for path in watch if path]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,122 @@
+"""What a backend promises, and how one is found by name.
+
+A backend is a module, registered as an entry point in the group ``resnet_spec.backends``, with the functions of ``Backend``.
+All arrays that cross it are NumPy; images are (batch, channels, height, width); weights have canonical names and layouts. Its models
+have a ``network`` and say ``resnet_spec_backend``, the name that their backend is registered by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+from resnet_spec.network import Network
+from resnet_spec.values import suggestion
+
+if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand
+    from resnet_spec.weights import Array
+
+GROUP = "resnet_spec.backends"
+OUTPUT = ""
+"""The path under which a network's own output is given: that of its root."""
+
+Model: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """Stochastic gradient descent: v = momentum * v + (gradient + weight_decay * weight); weight = weight - rate * v.
+
+    Rates that float32 holds exactly serve comparisons, since Paddle keeps them so.
+    """
+
+    rate: float = 0.0625
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of training, as it was before the weights moved.
+
+    Attributes:
+        loss: The mean cross-entropy of the batch.
+        outputs: The watched parts' outputs by path; the network's own under "".
+        gradients: The loss's gradient for each parameter, by canonical name.
+        output_gradients: The same for each watched part's output, by path, and for the images under "input".
+        optimizer: The framework's own, to hand to the next step.
+    """
+
+    loss: float
+    outputs: Mapping[str, Array]
+    gradients: Mapping[str, Array]
+    output_gradients: Mapping[str, Array] = field(default_factory=dict)
+    optimizer: Any = None
+
+
+class Backend(Protocol):
+    """The functions of a backend's module."""
+
+    def build(self, network: Network, weights: Mapping[str, Array], dtype: str) -> Model:
+        """A native model in evaluation mode, its weights set. ``weights`` fit, are of the dtype, and become the model's own."""
+        ...
+
+    def dump(self, model: Model) -> dict[str, Array]:
+        """The canonical weights, bit for bit, as copies."""
+        ...
+
+    def load(self, model: Model, weights: Mapping[str, Array]) -> None:
+        """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
+        ...
+
+    def run(
+        self, model: Model, images: Array, watch: Collection[str] = (), *, train: bool = False
+    ) -> dict[str, Array]:
+        """Outputs by path, of the parts to watch and of the network (under ""), in evaluation or as in training.
+
+        The model is left as it was, its mode and its statistics too.
+        """
+        ...
+
+
+class Trainer(Backend, Protocol):
+    """A backend that can train."""
+
+    def step(
+        self, model: Model, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
+    ) -> Step:
+        """One training step: weights and statistics are updated. ``labels`` are class numbers (batch,)."""
+        ...
+
+
+class BackendError(ImportError):
+    """A backend that isn't there, or whose framework isn't, or that can't do what is asked."""
+
+
+def backends() -> list[str]:
+    """The registered backends, whether or not their frameworks are installed."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def load_backend(name: str) -> Trainer:
+    """Import a backend, and with it its framework. Raises BackendError."""
+    points = entry_points(group=GROUP, name=name)
+    if not points:
+        raise BackendError(f"no backend named {name!r}; {suggestion(name, backends()) or 'none is registered'}")
+    try:
+        return cast("Trainer", next(iter(points)).load())
+    except ModuleNotFoundError as error:
+        package = {"paddle": "paddlepaddle"}.get(str(error.name), error.name)
+        raise BackendError(
+            f"backend {name!r} needs {package}, which is not installed; try: pip install 'resnet-spec[{name}]'"
+        ) from error
+
+
+def backend_of(model: Model) -> Trainer:
+    """The backend that built a model. Raises BackendError."""
+    name = getattr(model, "resnet_spec_backend", None)
+    if not isinstance(name, str):
+        raise BackendError(f"{type(model).__name__} is no model that build() made")
+    return load_backend(name)

@@ -1,0 +1,124 @@
+"""A network by the name of a bundled spec, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from os import PathLike
+from pathlib import Path
+
+from resnet_spec import bundled
+from resnet_spec.expand import expand
+from resnet_spec.extend import extended
+from resnet_spec.network import Network
+from resnet_spec.nodes import parse
+from resnet_spec.read import read_block, read_spec
+from resnet_spec.source import Problem, Source, Span, SpecError
+from resnet_spec.spec import Block, Spec, Word
+from resnet_spec.values import suggestion
+
+Setting = int | float | str | bool
+
+
+def load(spec: str | PathLike[str], *, input: Sequence[int] | None = None, **settings: Setting) -> Network:
+    """Load a network: read its spec, expand it, work out every shape.
+
+    Args:
+        spec: The path of a YAML file, or the name of a bundled network, as in "resnet50" or "resnet50.yaml". A file wins.
+        input: The image's (channels, height, width) for which shapes are shown, in place of the spec's.
+        settings: Values for the names that the spec takes, as in ``classes=10``.
+
+    Raises:
+        SpecError: The spec has problems; ``problems`` holds them all, and the message points at each.
+        FileNotFoundError: There is no such spec.
+
+    >>> network = load("resnet50")
+    >>> len(network.weights()), network.weights()["fc.weight"]
+    (267, (1000, 2048))
+    >>> load("resnet50", classes=10, input=(3, 64, 48)).output_shape
+    (10,)
+    """
+    return expand(configured(read(source(spec)), settings, input), bundled_block, bundled.block_files())
+
+
+def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
+    """Load a network from the text of a spec, which ``name`` stands for in messages. Raises SpecError.
+
+    >>> loads("{name: tiny, input: [3, 8, 8], stem: {conv1: {op: conv, out: 4, kernel: 3}}}").output_shape
+    (4, 6, 6)
+    """
+    return expand(configured(read(Source(name, text)), settings, None), bundled_block, bundled.block_files())
+
+
+def read(source: Source) -> Spec:
+    """The spec in a source, extends followed. Raises SpecError."""
+    return read_spec(extended(source, _base))
+
+
+def source(spec: str | PathLike[str]) -> Source:
+    """The text that a path or a bundled name means. Raises FileNotFoundError and SpecError."""
+    path = Path(spec)
+    if path.is_file():
+        return _file(path)
+    found = bundled.find(str(spec))
+    if found is None:
+        nearest = suggestion(path.name.removesuffix(".yaml"), bundled.names())
+        raise FileNotFoundError(f"no file or bundled network named {str(spec)!r}; {nearest}")
+    return found
+
+
+def configured(spec: Spec, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Spec:
+    """A spec with names that it takes set by a caller. Raises SpecError."""
+    takes = dict(spec.takes)
+    for name, value in settings.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        place = Source(f"--set {name}={text}", f"{name}={text}")
+        if name not in takes:
+            at = Span(place, 1, 1, len(name) + 1)
+            raise SpecError([Problem("RS205", f"{spec.name} does not take {name!r}", at, suggestion(name, takes))])
+        takes[name] = Word(text, True, Span(place, 1, len(name) + 2, len(name) + 2 + len(text)))
+    return replace(spec, takes=takes, input=spec.input if input is None else _shape(input))
+
+
+@cache
+def bundled_block(name: str) -> Block | None:
+    """A bundled block by name, or None."""
+    path = bundled.block_files().get(name)
+    if path is None:
+        return None
+    return read_block(parse(Source(str(path), path.read_text(encoding="utf-8"))), name)
+
+
+def _base(name: str, source: Source, at: Span) -> Source:
+    """What ``extends`` names: a file beside the one that says so, or a bundled network."""
+    beside = Path(source.name).parent
+    for path in (beside / name, beside / f"{name}.yaml"):
+        if path.is_file() and not _is(path, source.name):
+            return _file(path)
+    found = bundled.find(name)
+    if found is None:
+        help = suggestion(name, bundled.names())
+        raise SpecError([Problem("RS209", f"no file or bundled network named {name!r} to extend", at, help)])
+    return found
+
+
+def _is(path: Path, name: str) -> bool:
+    """Whether a path is the file of that name: a spec named as the bundled one it extends does not mean itself."""
+    other = Path(name)
+    return other.exists() and path.samefile(other)
+
+
+def _file(path: Path) -> Source:
+    try:
+        return Source(str(path), path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        at = Span(Source(str(path), ""), 1, 1, 2)
+        raise SpecError([Problem("RS101", f"not UTF-8 text: {error.reason} at byte {error.start}", at)]) from None
+
+
+def _shape(input: Sequence[int]) -> tuple[int, int, int]:
+    if len(input) != 3 or not all(isinstance(size, int) and size > 0 for size in input):
+        raise ValueError(f"input is (channels, height, width), as in (3, 224, 224), not {tuple(input)!r}")
+    channels, height, width = input
+    return channels, height, width

@@ -1,0 +1,176 @@
+"""A network, fully expanded: a tree of named operations, each knowing the shape it is given and the shape it gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, assert_never
+
+from resnet_spec.ops import Op, Shape, Weight
+from resnet_spec.source import Span
+from resnet_spec.spec import Preprocess, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One operation. ``path`` is its dotted name from the root, as in ``layer1.0.conv1``."""
+
+    path: str
+    op: Op
+    given: Shape
+    gives: Shape
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """Parts run one after another."""
+
+    path: str
+    parts: tuple[Part, ...]
+    given: Shape
+    gives: Shape
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """``after(combine(branch(y), shortcut))``, where y is ``before(x)``.
+
+    An empty ``shortcut`` is x itself; one with parts reads y. ``order`` is that in which the sections were written, and so that
+    of their weights.
+    """
+
+    path: str
+    before: tuple[Part, ...]
+    branch: tuple[Part, ...]
+    shortcut: tuple[Part, ...]
+    combine: Literal["add", "multiply"]
+    after: tuple[Part, ...]
+    order: tuple[Role, ...]
+    given: Shape
+    gives: Shape
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+    def section(self, role: Role) -> tuple[Part, ...]:
+        match role:
+            case "before":
+                return self.before
+            case "branch":
+                return self.branch
+            case "shortcut":
+                return self.shortcut
+            case "after":
+                return self.after
+            case _:
+                assert_never(role)
+
+
+Part: TypeAlias = Leaf | Sequence | Residual
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A tree of operations with every shape known. Shapes are shown for one image of shape ``input``.
+
+    >>> from resnet_spec import load
+    >>> network = load("resnet18", classes=10)
+    >>> network.parameters, network.statistics, network.macs, network.output_shape
+    (11181642, 9600, 1813567488, (10,))
+    """
+
+    name: str
+    input: tuple[int, int, int]
+    parts: tuple[Part, ...]
+    source: str = field(default="", compare=False)
+    preprocess: Preprocess | None = None
+
+    def __hash__(self) -> int:
+        """Cheap, and enough: frameworks hash what a model carries at every call."""
+        return hash((self.name, self.input, len(self.parts)))
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every operation, in the order it is run."""
+        return (part for part in walk(self.parts) if isinstance(part, Leaf))
+
+    def nodes(self) -> Iterator[Part]:
+        """Every named part, in the order that they finish: a block comes after all that is in it."""
+        return walk(self.parts)
+
+    def owners(self) -> list[tuple[str, Weight]]:
+        """Every weight under its full name, in the order of PyTorch's ``state_dict``."""
+        named = {
+            f"{leaf.path}.{weight.name}": weight
+            for leaf in _as_written(self.parts)
+            for weight in leaf.op.weights(leaf.given)
+        }
+        return [(name, named[name]) for name in _by_prefix(named)]
+
+    def weights(self) -> dict[str, Shape]:
+        """Every weight and running statistic: its name and shape, as in PyTorch's ``state_dict``."""
+        return {name: weight.shape for name, weight in self.owners()}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learnt."""
+        return sum(math.prod(weight.shape) for _, weight in self.owners() if not weight.statistic)
+
+    @property
+    def statistics(self) -> int:
+        """How many numbers are kept as running statistics."""
+        return sum(math.prod(weight.shape) for _, weight in self.owners() if weight.statistic)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications with addition, in convolutions and matrix products, for one image; FLOPs are twice as many."""
+        return sum(leaf.op.macs(leaf.given) for leaf in self.leaves())
+
+    @property
+    def output_shape(self) -> Shape:
+        """What one image gives, without the batch axis."""
+        return self.parts[-1].gives
+
+
+def walk(parts: tuple[Part, ...]) -> Iterator[Part]:
+    """Parts and all that they hold, in the order that they finish."""
+    for part in parts:
+        match part:
+            case Sequence():
+                yield from walk(part.parts)
+            case Residual():
+                for section in (part.before, part.branch, part.shortcut, part.after):
+                    yield from walk(section)
+        yield part
+
+
+def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:
+    for part in parts:
+        match part:
+            case Leaf():
+                yield part
+            case Sequence():
+                yield from _as_written(part.parts)
+            case Residual():
+                for role in part.order:
+                    yield from _as_written(part.section(role))
+
+
+def _by_prefix(names: dict[str, Weight]) -> Iterator[str]:
+    """Names with those of one prefix together, where the first of them stands: as nested modules list them."""
+    tree: dict[str, object] = {}
+    for name in names:
+        *path, last = name.split(".")
+        inner = tree
+        for key in path:
+            inner = inner.setdefault(key, {})  # type: ignore[assignment]
+        inner[last] = name
+    return _flat(tree)
+
+
+def _flat(tree: dict[str, object]) -> Iterator[str]:
+    for value in tree.values():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield str(value)

@@ -1,0 +1,110 @@
+"""A spec as it is written: what ``specs/*.yaml`` says, checked for form, its names not yet looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from resnet_spec.source import Span
+
+Role: TypeAlias = Literal["before", "branch", "shortcut", "after"]
+Combine: TypeAlias = Literal["add", "multiply", "none"]
+Project: TypeAlias = Literal["changed", "first", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A single value: its text, whether it is unquoted, and where it stands. Its type is for whoever needs it to say."""
+
+    text: str
+    plain: bool
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An operation or a block by name, with arguments: ``{op: conv, out: 64, kernel: 3}``."""
+
+    what: Literal["op", "block"]
+    target: Word
+    arguments: Mapping[str, Argument]
+    names: Mapping[str, Word]
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Named layers in a row, as a mapping or a list writes them."""
+
+    layers: tuple[tuple[Word, Layer], ...]
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """One argument for each block of a stage."""
+
+    items: tuple[Layer, ...]
+    at: Span
+
+
+Layer: TypeAlias = Word | Call | Group
+Argument: TypeAlias = Word | Call | Group | Several
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """``after(combine(branch(x), shortcut(x)))``, where both read ``before(x)`` if there is one.
+
+    ``sections`` are in the order that they are written, which is the order of their weights. A taken name whose value is
+    None is required.
+    """
+
+    name: str
+    takes: Mapping[str, Layer | None]
+    sections: Mapping[Role, Group]
+    combine: Combine
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``depth`` blocks in a row. The first takes the stride; the rest take every argument but that."""
+
+    name: Word
+    block: Layer | Several
+    depth: Word
+    numbering: str
+    project: Project
+    arguments: Mapping[str, Argument]
+    names: Mapping[str, Word]
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """What an image goes through: shorter side to ``resize`` pixels, centre crop to the input, then (x - mean) / std.
+
+    Pixels are from 0 to 1; ``mean`` and ``std`` have a number for each channel.
+    """
+
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    name: str
+    source: str
+    input: tuple[int, int, int]
+    takes: Mapping[str, Layer | None]
+    preprocess: Preprocess | None
+    defaults: Mapping[str, Mapping[str, Word]]
+    layers: Mapping[str, Layer]
+    blocks: Mapping[str, Block]
+    stem: Group | None
+    stages: tuple[Stage, ...]
+    head: Group | None
+    at: Span

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, assert_never
@@ -44,6 +45,26 @@ def draw(network: Network, seed: int = 0) -> dict[str, Array]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(_fill, chunks))
     return drawn
+
+
+def recipe(network: Network) -> dict[str, Array]:
+    """Weights to compare with, in float64: every one random, gamma, beta and statistics too, or a wrong mapping would not show.
+
+    Any program can make the same from the names alone: NumPy's default generator, seeded by the CRC-32 of the name.
+    """
+    return {name: _compared(name, shape) for name, shape in network.weights().items()}
+
+
+def _compared(name: str, shape: Shape) -> Array:
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    last = name.rpartition(".")[2]
+    if last == "running_var":
+        return random.uniform(0.5, 1.5, shape)
+    if last == "running_mean" or (len(shape) == 1 and last != "weight"):
+        return 0.1 * random.standard_normal(shape)
+    if len(shape) == 1:
+        return random.uniform(0.5, 1.0, shape)
+    return random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
 
 
 def fitted(expected: Mapping[str, Shape], weights: Mapping[str, Array], dtype: str | None = None) -> dict[str, Array]:

@@ -5,3 +5,6 @@ from resnet_spec_torch.run import run as run
 from resnet_spec_torch.run import step as step
 from resnet_spec_torch.weights import dump as dump
 from resnet_spec_torch.weights import load as load
+
+DTYPE = "float32"
+"""What it computes in unless asked otherwise."""

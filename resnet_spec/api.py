@@ -1,0 +1,125 @@
+"""What a user calls: build a network in a framework, run it, take its weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, TypeAlias
+
+from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend
+from resnet_spec.load import Setting, load
+from resnet_spec.network import Network
+
+if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand, so what needs it is imported where it is used
+    from resnet_spec.weights import Array
+
+Weights: TypeAlias = "Mapping[str, Array] | str | PathLike[str]"
+
+DTYPES = ("float32", "float64")
+
+
+def build(
+    spec: str | PathLike[str] | Network,
+    *,
+    backend: str,
+    weights: Weights | None = None,
+    seed: int = 0,
+    dtype: str | None = None,
+    input: Sequence[int] | None = None,
+    **settings: Setting,
+) -> Model:
+    """Build a network as a framework's own kind of model, in evaluation mode.
+
+    Args:
+        spec: A bundled name, the path of a YAML file, or a loaded network.
+        backend: "torch" gives a torch.nn.Module, "paddle" a paddle.nn.Layer, "flax" an nnx.Module; "numpy" is the reference.
+        weights: Canonical weights by name, or a safetensors file of them. Drawn from the seed where there are none.
+        seed: What initial weights are drawn from: the same bits in every framework.
+        dtype: "float32" or "float64"; by default the first, and the second for the reference.
+        input: As for ``load``.
+        settings: As for ``load``.
+
+    Raises:
+        SpecError: The spec has problems.
+        WeightsError: The weights do not fit the network; the message lists every name that is wrong.
+        BackendError: There is no such backend, or its framework is not installed.
+
+    >>> model = build("resnet18", backend="numpy", classes=10)
+    >>> import numpy
+    >>> run(model, numpy.zeros((2, 3, 64, 64))).shape
+    (2, 10)
+    """
+    if isinstance(spec, Network):
+        if input is not None or settings:
+            raise TypeError("a loaded network's input and settings are fixed; give them to load()")
+        network = spec
+    else:
+        network = load(spec, input=input, **settings)
+    module = load_backend(backend)
+    dtype = dtype or module.DTYPE
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; it can be {' or '.join(DTYPES)}")
+    return module.build(network, _weights(network, weights, seed, dtype), dtype)
+
+
+def run(model: Model, images: Array) -> Array:
+    """Evaluate a model that ``build`` made: images (batch, channels, height, width) in, NumPy out.
+
+    Raises:
+        BackendError: No backend built this model.
+        ValueError: The images do not have four axes, or not the network's channels.
+    """
+    return backend_of(model).run(model, _images(model, images))[OUTPUT]
+
+
+def watch(model: Model, images: Array, paths: Collection[str]) -> dict[str, Array]:
+    """Evaluate a model and give the outputs of the parts at these paths, and its own under "".
+
+    >>> import numpy
+    >>> model = build("resnet18", backend="numpy")
+    >>> {path: array.shape for path, array in watch(model, numpy.zeros((1, 3, 64, 64)), ["layer1", "layer4.1.conv1"]).items()}
+    {'layer1': (1, 64, 16, 16), 'layer4.1.conv1': (1, 512, 2, 2), '': (1, 1000)}
+    """
+    known = {part.path for part in model.network.nodes()}
+    unknown = [path for path in paths if path and path not in known]
+    if unknown:
+        from resnet_spec.values import suggestion
+
+        near = suggestion(unknown[0], known) if len(known) < 5000 else ""
+        raise ValueError(f"{model.network.name} has no part at {unknown[0]!r}; {near}")
+    return backend_of(model).run(model, _images(model, images), paths)
+
+
+def dump(model: Model) -> dict[str, Array]:
+    """A model's weights and running statistics under canonical names, in PyTorch's layouts, bit for bit."""
+    return backend_of(model).dump(model)
+
+
+def load_weights(model: Model, weights: Weights) -> None:
+    """Set a model's weights: a mapping by canonical name, or a safetensors file. Raises WeightsError before it sets any."""
+    backend_of(model).load(model, _read(weights))
+
+
+def _weights(network: Network, weights: Weights | None, seed: int, dtype: str) -> dict[str, Array]:
+    from resnet_spec.weights import draw, fitted
+
+    if weights is None:
+        drawn = draw(network, seed)
+        return drawn if dtype == "float32" else {name: array.astype(dtype) for name, array in drawn.items()}
+    return fitted(network.weights(), _read(weights), dtype)
+
+
+def _read(weights: Weights) -> Mapping[str, Array]:
+    from resnet_spec.weights_file import read
+
+    return weights if isinstance(weights, Mapping) else read(weights)
+
+
+def _images(model: Model, images: Array) -> Array:
+    import numpy as np
+
+    images = np.asarray(images)
+    channels = model.network.input[0]
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(f"images are (batch, {channels}, height, width) for {model.network.name}, not {images.shape}")
+    return images

@@ -75,9 +75,7 @@ class Backend(Protocol):
         """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
         ...
 
-    def run(
-        self, model: Model, images: Array, watch: Collection[str] = (), *, train: bool = False
-    ) -> dict[str, Array]:
+    def run(self, model: Model, images: Array, watch: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
         """Outputs by path, of the parts to watch and of the network (under ""), in evaluation or as in training.
 
         The model is left as it was, its mode and its statistics too.

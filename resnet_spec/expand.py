@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
 from resnet_spec.ops import OPS, Misfit, Op, Shape
@@ -269,10 +269,14 @@ class _Expander:
         return [Leaf(path, op, given, gives, use.at)], gives
 
     def operation(self, kind: type[Op], name: str, use: Use) -> Op | None:
-        known = arguments(kind)
+        known = arguments(name)
         defaults = self.spec.defaults.get(name)
-        written = {**{key: Bound(word, self.scope) for key, word in defaults.items()}, **use.arguments} if defaults else use.arguments
-        given: dict[str, int | float | bool | str] = {}
+        written = (
+            {**{key: Bound(word, self.scope) for key, word in defaults.items()}, **use.arguments}
+            if defaults
+            else use.arguments
+        )
+        given: dict[str, Any] = {}  # of the types that the declaration says
         for key, bound in written.items():
             if key not in known:
                 at = use.names[key].at if key in use.names else bound.written.at
@@ -293,11 +297,19 @@ class _Expander:
             return
         at, here = self.word(culprit).at, culprit.written.at
         notes = self.used() if at == here else (Note(f"{path} takes its {error.argument} from there", here),)
-        self.note("RS401", f"{error} of {path}" if str(error).endswith("channels") else f"{error}, in {path}", at, error.help, notes)
+        self.note(
+            "RS401",
+            f"{error} of {path}" if str(error).endswith("channels") else f"{error}, in {path}",
+            at,
+            error.help,
+            notes,
+        )
 
     def block(self, path: str, block: Block, use: Use, given: Shape | None) -> Run:
         if len(self.sites) >= MOST_NESTED:
-            self.note("RS208", f"block {block.name} holds itself, or blocks are nested more than {MOST_NESTED} deep", use.at)
+            self.note(
+                "RS208", f"block {block.name} holds itself, or blocks are nested more than {MOST_NESTED} deep", use.at
+            )
             raise _Stop
         scope = self.bind(block, use, given)
         if scope is None:
@@ -388,7 +400,9 @@ class _Expander:
             parent = parent.rpartition(".")[0]
         other = self.paths.get(parent or path)
         if other is not None:
-            what = f"{path} stands beneath {parent}, which is an operation" if parent else f"two parts are called {path}"
+            what = (
+                f"{path} stands beneath {parent}, which is an operation" if parent else f"two parts are called {path}"
+            )
             self.note("RS207", what, at, notes=(Note("the other one", other),))
         self.paths[path] = at
 

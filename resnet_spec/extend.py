@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from resnet_spec.nodes import Mapping, Node, Scalar, parse
 from resnet_spec.source import Problem, Source, Span, SpecError
-from resnet_spec.values import null
 from resnet_spec.spec import Word
+from resnet_spec.values import null
 
 MOST_FILES = 16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, assert_never
+from typing import Any, Literal, TypeAlias, assert_never
 
 from resnet_spec.ops import Op, Shape, Weight
 from resnet_spec.source import Span
@@ -77,7 +77,7 @@ class Network:
     >>> from resnet_spec import load
     >>> network = load("resnet18", classes=10)
     >>> network.parameters, network.statistics, network.macs, network.output_shape
-    (11181642, 9600, 1813567488, (10,))
+    (11181642, 9600, 1813566464, (10,))
     """
 
     name: str
@@ -158,19 +158,19 @@ def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:
 
 def _by_prefix(names: dict[str, Weight]) -> Iterator[str]:
     """Names with those of one prefix together, where the first of them stands: as nested modules list them."""
-    tree: dict[str, object] = {}
+    tree: dict[str, Any] = {}
     for name in names:
         *path, last = name.split(".")
         inner = tree
         for key in path:
-            inner = inner.setdefault(key, {})  # type: ignore[assignment]
+            inner = inner.setdefault(key, {})
         inner[last] = name
     return _flat(tree)
 
 
-def _flat(tree: dict[str, object]) -> Iterator[str]:
+def _flat(tree: dict[str, Any]) -> Iterator[str]:
     for value in tree.values():
         if isinstance(value, dict):
             yield from _flat(value)
         else:
-            yield str(value)
+            yield value

@@ -96,6 +96,8 @@ class _Builder:
 
     def node(self, events: Iterator[Any]) -> Node:
         open_: list[tuple[Any, list[Node]]] = []
+        root: Node | None = None
+        done: Node
         for event in events:
             match event:
                 case yaml.DocumentEndEvent():
@@ -115,6 +117,7 @@ class _Builder:
                 root = done
             else:
                 open_[-1][1].append(done)
+        assert root is not None  # a document holds one node
         return root
 
     def scalar(self, event: Any) -> Scalar:

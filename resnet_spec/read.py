@@ -91,7 +91,7 @@ class _Reader:
         sections: dict[Role, Group] = {}
         for key, given in fields.items():
             if key in ROLES and (group := self.attempt(self.group, given)):
-                sections[key] = group  # type: ignore[index]  # a key in ROLES is a Role
+                sections[key] = group
         combine: Combine = self.choice(fields["combine"], get_args(Combine)) if "combine" in fields else "add"  # type: ignore[assignment]
         if combine == "none" and "shortcut" in fields:
             self.note("RS206", "a block that combines nothing has no shortcut", fields["shortcut"].at)
@@ -112,7 +112,9 @@ class _Reader:
             depth=self.word(fields["depth"]),
             numbering=self.numbering(fields["as"]) if "as" in fields else "{index}",
             project=project,
-            arguments={key: self.argument(given, by_block=True) for key, given in fields.items() if key not in STAGE_KEYS},
+            arguments={
+                key: self.argument(given, by_block=True) for key, given in fields.items() if key not in STAGE_KEYS
+            },
             names={key.text: _word(key) for key, _ in pairs},
             at=node.at,
         )
@@ -125,7 +127,9 @@ class _Reader:
         text = self.word(node).text
         bare = text.replace("{index}", "0", 1) if "{index}" in text else text.replace("{number}", "1", 1)
         if bare == text or not NAME.fullmatch(bare):
-            raise self.wrong("RS301", f"{text!r} does not number blocks", node.at, 'write "blocks.{index}" or "b{number}"')
+            raise self.wrong(
+                "RS301", f"{text!r} does not number blocks", node.at, 'write "blocks.{index}" or "b{number}"'
+            )
         return text
 
     def takes(self, node: Node) -> dict[str, Layer | None]:
@@ -260,7 +264,9 @@ class _Reader:
     def choice(self, node: Node, choices: tuple[str, ...]) -> str:
         word = self.word(node)
         if word.text not in choices:
-            self.note("RS301", f"expected {either(choices)}, got {word.text!r}", word.at, suggestion(word.text, choices))
+            self.note(
+                "RS301", f"expected {either(choices)}, got {word.text!r}", word.at, suggestion(word.text, choices)
+            )
             return choices[0]
         return word.text
 
@@ -290,5 +296,3 @@ class _Reader:
 
 def _word(scalar: Scalar) -> Word:
     return Word(scalar.text, scalar.plain, scalar.at)
-
-

@@ -25,7 +25,9 @@ def layers(network: Network) -> Table:
     table.add_section()
     table.add_row("total", "", "", shape(network.output_shape), f"{network.parameters:,}", f"{network.macs:,}")
     table.add_row("running statistics", "", "", "", f"{network.statistics:,}", "")
-    table.caption = "MACs: multiplications with addition in convolutions and matrix products, one image; FLOPs = 2 x MACs"
+    table.caption = (
+        "MACs: multiplications with addition in convolutions and matrix products, one image; FLOPs = 2 x MACs"
+    )
     table.caption_justify = "left"
     return table
 

@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
-from resnet_spec.ops import AtLeast, Below, Op
+from resnet_spec.ops import OPS, AtLeast, Below
 from resnet_spec.source import Problem, SpecError
 from resnet_spec.spec import Word
 
@@ -38,8 +38,9 @@ class Argument:
 
 
 @cache
-def arguments(kind: type[Op]) -> dict[str, Argument]:
-    """The arguments of an operation by name, from its declaration."""
+def arguments(name: str) -> dict[str, Argument]:
+    """What the operation of a name takes, from its declaration."""
+    kind = OPS[name]
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: _argument(hints[field.name], field.default is MISSING) for field in fields(kind)}
 
@@ -156,5 +157,3 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 def wrong(code: str, message: str, word: Word, help: str = "") -> SpecError:
     """The error of one problem at a word."""
     return SpecError([Problem(code, message, word.at, help)])
-
-

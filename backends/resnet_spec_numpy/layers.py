@@ -40,7 +40,9 @@ from resnet_spec.weights import Array
 Statistics = dict[str, Array]
 
 
-def layer(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Generator | None) -> tuple[Array, Statistics]:
+def layer(
+    leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Generator | None
+) -> tuple[Array, Statistics]:
     """An operation's output and, in training (where there is a ``random``), its new running statistics."""
     if isinstance(leaf.op, BatchNorm):
         if random is None:
@@ -105,7 +107,7 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
 
 def _conv(op: Conv, weight: Array, bias: Array | None, x: Array) -> Array:
     """A matrix product for each group: (out, in * kernel^2) times (in * kernel^2, height * width)."""
-    batch, channels = x.shape[:2]
+    batch = x.shape[0]
     reach = op.dilation * (op.kernel - 1) + 1
     padded = np.pad(x, ((0, 0), (0, 0), (op.padding, op.padding), (op.padding, op.padding)))
     windows = sliding_window_view(padded, (reach, reach), axis=(2, 3))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from resnet_spec.network import Network, Part, Residual, Sequence
+from resnet_spec.spec import Role
 from resnet_spec.weights import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import layer
@@ -28,8 +29,8 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
 def _module(part: Part, dtype: torch.dtype) -> nn.Module:
     match part:
         case Residual():
-            names = (_names(part, part.section(role)) for role in ("before", "branch", "shortcut"))
-            module: nn.Module = modules.Residual(*names, part.combine, _names(part, part.after))
+            sections: dict[Role, list[str]] = {role: _names(part, part.section(role)) for role in part.order}
+            module: nn.Module = modules.Residual(sections, part.combine)
             children = [child for role in part.order for child in part.section(role)]
         case Sequence():
             names_ = _names(part, part.parts)
@@ -56,5 +57,3 @@ def _attach(module: nn.Module, name: str, child: nn.Module) -> None:
             module.add_module(step, nn.Module())
         module = module._modules[step]  # type: ignore[assignment]
     module.add_module(last, child)
-
-

@@ -41,9 +41,7 @@ def layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
     channels = leaf.given[0]
     match leaf.op:
         case Conv(out, kernel, stride, padding, dilation, groups, bias):
-            return nn.Conv2d(
-                channels, out, kernel, stride, padding, dilation, groups, bias, device="meta", dtype=dtype
-            )
+            return nn.Conv2d(channels, out, kernel, stride, padding, dilation, groups, bias, device="meta", dtype=dtype)
         case Linear(out, bias):
             return nn.Linear(channels, out, bias, device="meta", dtype=dtype)
         case BatchNorm(epsilon, decay, variance, affine):
@@ -112,20 +110,20 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.decay = decay
         self.variance = variance
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)
-        count = x.numel() // x.shape[1]
+            return super().forward(input)
+        count = input.numel() // input.shape[1]
         if count == 1:
             raise ValueError(
-                f"{self.path} is given one value a channel, {tuple(x.shape)}, which has no variance to train with; "
+                f"{self.path} is given one value a channel, {tuple(input.shape)}, which has no variance to train with; "
                 "it needs a larger batch or larger images"
             )
         if self.variance == "unbiased":
-            return super().forward(x)
+            return super().forward(input)
         assert self.running_var is not None
         old = self.running_var * self.decay
-        y = super().forward(x)
+        y = super().forward(input)
         self.running_var.copy_((self.running_var - old) * ((count - 1) / count) + old)
         return y
 
@@ -133,19 +131,19 @@ class BatchNorm2d(nn.BatchNorm2d):
 class LayerNorm2d(nn.LayerNorm):
     """Layer normalisation over the channels of (batch, channels, height, width)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
     """The mean over height and width: (batch, channels, height, width) -> (batch, channels)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.adaptive_avg_pool2d(x, 1).flatten(1)
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.adaptive_avg_pool2d(input, 1).flatten(1)
 
 
 class GlobalMaxPool2d(nn.AdaptiveMaxPool2d):
     """The maximum over height and width: (batch, channels, height, width) -> (batch, channels)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.adaptive_max_pool2d(x, 1).flatten(1)
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.adaptive_max_pool2d(input, 1).flatten(1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar, Literal, TypeAlias, assert_never
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
 from torch import Tensor, nn
 
 from resnet_spec.network import Network
+from resnet_spec.spec import Role
 
 Names: TypeAlias = tuple[tuple[str, ...], ...]
 """Modules below one, each by the names that lead to it: ``("downsample",)`` or ``("stages", "0")``."""
@@ -41,20 +42,13 @@ class Chain(nn.Module):
 class Residual(nn.Module):
     """``after(combine(branch(y), shortcut))`` with y = before(x); the shortcut is x itself, or reads y."""
 
-    def __init__(
-        self,
-        before: Iterable[str],
-        branch: Iterable[str],
-        shortcut: Iterable[str],
-        combine: Literal["add", "multiply"],
-        after: Iterable[str],
-    ) -> None:
+    def __init__(self, sections: Mapping[Role, Iterable[str]], combine: Literal["add", "multiply"]) -> None:
         super().__init__()
-        self._before = _names(before)
-        self._branch = _names(branch)
-        self._shortcut = _names(shortcut)
+        self._before = _names(sections.get("before", ()))
+        self._branch = _names(sections.get("branch", ()))
+        self._shortcut = _names(sections.get("shortcut", ()))
+        self._after = _names(sections.get("after", ()))
         self._combine: Literal["add", "multiply"] = combine
-        self._after = _names(after)
 
     def forward(self, x: Tensor) -> Tensor:
         y = through(self, self._before, x)
@@ -76,9 +70,9 @@ class Residual(nn.Module):
 def through(module: nn.Module, parts: Names, x: Tensor) -> Tensor:
     """Run parts of a module one after another. They are looked up each time, so that a user may replace one."""
     for names in parts:
-        part = module
+        part: Any = module
         for name in names:
-            part = part._modules[name]  # type: ignore[assignment]
+            part = part._modules[name]
         x = part(x)
     return x
 

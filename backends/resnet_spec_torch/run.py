@@ -41,7 +41,7 @@ def step(
         for output in seen.values():
             output.retain_grad()
         loss = functional.cross_entropy(seen[OUTPUT], torch.from_numpy(labels).to(given.device))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     gradients = {name: tensor.grad for name, tensor in tensors(model).items() if isinstance(tensor, nn.Parameter)}
     step = Step(
         loss=float(loss.detach()),

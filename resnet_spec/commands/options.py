@@ -1,0 +1,88 @@
+"""What commands share: options, and how they read and print."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from resnet_spec.backend import BackendError, backends, load_backend
+from resnet_spec.load import Setting, load
+from resnet_spec.network import Network
+
+WRONG = 2
+"""The exit status of a command that could not do what was asked."""
+DIFFERS = 1
+"""That of one which found what it looks for: a network that is not the same."""
+
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a name that the spec takes."
+)
+input_option = click.option("--input", "size", metavar="CxHxW", help="Show shapes for an image of this size.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def loaded(spec: str, settings: tuple[str, ...], size: str | None = None) -> Network:
+    """The network of a command's argument and options."""
+    return load(spec, input=numbers(size, "CxHxW", 3) if size else None, **settings_of(settings))
+
+
+def settings_of(texts: tuple[str, ...]) -> dict[str, Setting]:
+    """What ``--set`` was given, by name."""
+    return dict(map(_setting, texts))
+
+
+def _setting(text: str) -> tuple[str, Setting]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"--set takes NAME=VALUE, as in classes=10, not {text!r}")
+    return name, value
+
+
+def numbers(text: str, form: str, count: int) -> tuple[int, ...]:
+    """Numbers joined by x, as in 3x224x224."""
+    found = text.lower().split("x")
+    if len(found) != count or not all(number.isdecimal() and int(number) > 0 for number in found):
+        raise click.UsageError(f"expected {form}, as in {'x'.join(['3', '224', '224'][-count:])}, not {text!r}")
+    return tuple(map(int, found))
+
+
+def installed() -> list[str]:
+    """The backends whose frameworks are here, the reference only where there is no other."""
+    found = []
+    for name in backends():
+        try:
+            load_backend(name)
+        except BackendError:
+            continue
+        found.append(name)
+    return [name for name in found if name != "numpy"] or found
+
+
+def show(renderable: object) -> None:
+    """Print by rich: as wide as the terminal, or as wide as the table needs where there is none."""
+    from rich.console import Console
+
+    console = Console()
+    Console(width=None if console.is_terminal else 200).print(renderable)
+
+
+def show_json(data: object) -> None:
+    """Print as JSON."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def progress() -> Any:
+    """What shows a line of progress while a context lasts, or None where no one looks."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.status if console.is_terminal else None
+
+
+def said(error: Exception) -> str:
+    """An error as one sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror.lower()}: {error.filename}"
+    return str(error)

@@ -1,0 +1,128 @@
+"""The command line, as a shell sees it: what it prints, its exit status, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sklearn.datasets import load_sample_image
+
+
+def resnet_spec(*arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "resnet_spec", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(load_sample_image("china.jpg")).save(path)
+    return path
+
+
+def test_list_names_networks_with_their_costs() -> None:
+    done = resnet_spec("list")
+    line = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["resnet50"])
+    assert line.split()[1:3] == ["25,557,032", "4,089,184,256"]
+
+
+def test_show_prints_every_layer_and_the_totals() -> None:
+    lines = [line.split() for line in resnet_spec("show", "resnet18").stdout.splitlines()]
+    assert [
+        "layer1.0.conv1",
+        "conv",
+        *["64", "x", "56", "x", "56"],
+        *["64", "x", "56", "x", "56"],
+        "36,864",
+        "115,605,504",
+    ] in lines
+    assert ["total", "1000", "11,689,512", "1,814,073,344"] in lines
+
+
+def test_show_as_json_holds_the_same() -> None:
+    data = json.loads(resnet_spec("show", "resnet18", "--set", "classes=10", "--json").stdout)
+    assert (data["parameters"], data["statistics"], data["output"]) == (11_181_642, 9_600, [10])
+    assert data["layers"][0]["parameters"] == 9_408
+
+
+def test_check_passes_what_is_right() -> None:
+    done = resnet_spec("check", "resnet18", "resnet50d")
+    assert (done.returncode, done.stdout) == (0, "resnet18: no problems\nresnet50d: no problems\n")
+
+
+def test_check_prints_every_problem(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("name: my\ninput: [3, 8, 8]\nstem: {a: {op: conv, out: 8}, b: reul}\n")
+    done = resnet_spec("check", "my.yaml", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("error[")) == (2, "", 2)
+    assert "did you mean 'relu'?" in done.stderr
+
+
+def test_check_as_json(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("name: my\ninput: [3, 8, 8]\nstem: {a: reul}\n")
+    (problem,) = json.loads(resnet_spec("check", "my.yaml", "--json", folder=tmp_path).stdout)
+    assert (problem["code"], problem["file"], problem["line"], problem["column"]) == ("RS204", "my.yaml", 3, 11)
+
+
+def test_run_prints_the_classes_of_a_photograph(photo: Path) -> None:
+    data = json.loads(
+        resnet_spec("run", "resnet18", "--backend", "numpy", "--image", photo, "--json", "--top", "3").stdout
+    )
+    assert len(data["numpy"]) == 3
+    assert data["numpy"][0]["probability"] >= data["numpy"][1]["probability"]
+
+
+def test_parity_of_a_backend_with_the_reference() -> None:
+    (result,) = json.loads(
+        resnet_spec(
+            "parity", "resnet18", "--backend", "numpy", "--dtype", "float64", "--size", "40x40", "--json"
+        ).stdout
+    )
+    assert (result["same"], result["nodes"], result["worst"]) == (True, 76, 0.0)
+
+
+def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
+    """The backend from elsewhere in tests/third_party negates its outputs: it must be caught at the first node."""
+    info = tmp_path / "resnet_spec_shouting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: resnet-spec-shouting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[resnet_spec.backends]\nshouting = resnet_spec_shouting\n")
+    (tmp_path / "resnet_spec_shouting.py").write_text(
+        (Path(__file__).parent / "third_party" / "resnet_spec_shouting.py").read_text()
+    )
+    command = ["parity", "resnet18", "--backend", "shouting", "--dtype", "float64", "--size", "40x40", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_spec", *command], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    (result,) = json.loads(done.stdout)
+    assert (done.returncode, result["same"], result["node"]) == (1, False, "conv1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "resnt18"], "error: no file or bundled network named 'resnt18'; did you mean 'resnet18'?"),
+        (["show", "resnet18", "--set", "clases=3"], "= help: did you mean 'classes'?"),
+        (["show", "resnet18", "--set", "classes=many"], "error[RS301]: expected a whole number, got 'many'"),
+        (["show", "resnet18", "--set", "classes"], "--set takes NAME=VALUE, as in classes=10, not 'classes'"),
+        (["show", "resnet18", "--input", "3x224"], "expected CxHxW, as in 3x224x224, not '3x224'"),
+        (["parity", "resnet18", "--backend", "torhc"], "error: no backend named 'torhc'; did you mean 'torch'?"),
+        (["run", "resnet18", "--image", "no.jpg"], "error: no image file named 'no.jpg'"),
+        (["run", "resnet18", "--image", "junk.jpg"], "error: junk.jpg is not an image that Pillow knows"),
+        (["run", "resnet18", "--image", "junk.jpg", "--weights", "no"], "error: junk.jpg is not an image"),
+        (["shwo"], "No such command 'shwo'"),
+        (["check", "junk.jpg"], "error[RS"),
+        (["check", "no.yaml"], "error: no file or bundled network named 'no.yaml'"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "junk.jpg").write_text("junk: [")
+    done = resnet_spec(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["junk.jpg"]

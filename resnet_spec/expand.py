@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
+from resnet_spec.network import Leaf, Network, Part, Residual, Sequence, combined
 from resnet_spec.ops import OPS, Misfit, Op, Shape
 from resnet_spec.source import Note, Problem, Span, SpecError
-from resnet_spec.spec import Argument, Block, Call, Group, Role, Several, Spec, Stage, Word
+from resnet_spec.spec import Argument, Block, Call, Group, Project, Role, Several, Spec, Stage, Word
 from resnet_spec.values import arguments, integer, suggestion, typed
 
 T = TypeVar("T")
@@ -44,7 +44,8 @@ class Use:
     arguments: Mapping[str, Bound]
     names: Mapping[str, Word]
     at: Span
-    project: Literal["changed", "always", "never"] = "changed"
+    project: Project | None = None
+    index: int = 0  # of the block in its stage
 
 
 Run: TypeAlias = tuple[list[Part], Shape | None]
@@ -138,9 +139,7 @@ class _Expander:
             elif name != "stride" or index == 0:
                 found[name] = Bound(argument, scope)
         block = stage.block.items[index] if isinstance(stage.block, Several) else stage.block
-        first = "always" if index == 0 else "changed"
-        project = first if stage.project == "first" else stage.project
-        return Use("block", Bound(block, scope), found, stage.names, stage.at, project)  # type: ignore[arg-type]
+        return Use("block", Bound(block, scope), found, stage.names, stage.at, stage.project, index)
 
     def group(self, path: str, group: Group, scope: Scope, given: Shape | None) -> Run:
         """A group's layers in a row, each named under ``path``."""
@@ -227,7 +226,9 @@ class _Expander:
                     brought = {name: Bound(argument, target.scope) for name, argument in partial.arguments.items()}
                     names = {**partial.names, **use.names}
                     inner = Bound(partial.target, target.scope)
-                    use = Use(partial.what, inner, {**brought, **use.arguments}, names, use.at, use.project)
+                    use = replace(
+                        use, what=partial.what, target=inner, arguments={**brought, **use.arguments}, names=names
+                    )
                 case written:
                     self.note("RS201", f"expected a name, got {self.shown(written)}", written.at)
                     return [], None
@@ -355,22 +356,27 @@ class _Expander:
         shortcut: list[Part] = []
         other = given
         changed = shape != given and block.combine == "add"
-        if "shortcut" in block.sections and (use.project == "always" or (changed and use.project != "never")):
+        project = use.project or block.project
+        always = project == "always" or (project == "first" and use.index == 0)
+        if "shortcut" in block.sections and (always or (changed and project != "never")):
             shortcut, other = self.section(path, block, "shortcut", scope, read)
         sum_ = self.combined(path, block, shape, other, use, bool(shortcut)) if shape and other else None
         after, gives = self.section(path, block, "after", scope, sum_)
         if given is None or gives is None:
             return [], gives
         self.taken(path, use.at)
-        roles: tuple[Role, ...] = tuple(block.sections)
+        held = {"before": before, "branch": branch, "shortcut": shortcut, "after": after}
+        roles: tuple[Role, ...] = tuple(role for role in block.sections if held[role])
         sections = (tuple(before), tuple(branch), tuple(shortcut))
         combine = block.combine
         assert combine != "none"
         return [Residual(path, *sections, combine, tuple(after), roles, given, gives, use.at)], gives
 
     def combined(self, path: str, block: Block, branch: Shape, other: Shape, use: Use, projected: bool) -> Shape | None:
-        if branch == other or (block.combine == "multiply" and branch in (other[:1], (other[0], 1, 1))):
-            return other
+        try:
+            return combined(branch, other, block.combine)
+        except Misfit:
+            pass
         shortcut = "the shortcut gives" if projected else "x itself is"
         sign = {"add": "adds", "multiply": "multiplies by"}[block.combine]
         message = f"the branch of {path} gives {branch}, but {shortcut} {other}, to which the block {sign} it"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, assert_never
 
-from resnet_spec.ops import Op, Shape, Weight
+from resnet_spec.ops import Misfit, Op, Shape, Weight
 from resnet_spec.source import Span
 from resnet_spec.spec import Preprocess, Role
 
@@ -130,6 +130,13 @@ class Network:
     def output_shape(self) -> Shape:
         """What one image gives, without the batch axis."""
         return self.parts[-1].gives
+
+
+def combined(branch: Shape, other: Shape, combine: str) -> Shape:
+    """The shape of a branch and a shortcut put together. Raises Misfit."""
+    if branch == other or (combine == "multiply" and branch in (other[:1], (other[0], 1, 1))):
+        return other
+    raise Misfit(f"the branch gives {branch}, but the shortcut {other}", gives=branch)
 
 
 def walk(parts: tuple[Part, ...]) -> Iterator[Part]:

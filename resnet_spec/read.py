@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 ROLES: tuple[Role, ...] = get_args(Role)
 SPEC_KEYS = ("name", "source", "takes", "input", "preprocess", "defaults", "layers", "blocks", "stem", "stages", "head")
-BLOCK_KEYS = ("takes", "combine", *ROLES)
+BLOCK_KEYS = ("takes", "combine", "project", *ROLES)
 STAGE_KEYS = ("block", "depth", "as", "project")
 NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -96,7 +96,7 @@ class _Reader:
         if combine == "none" and "shortcut" in fields:
             self.note("RS206", "a block that combines nothing has no shortcut", fields["shortcut"].at)
         takes = self.attempt(self.takes, fields.get("takes")) or {}
-        return Block(name, takes, sections, combine, node.at)
+        return Block(name, takes, sections, combine, self.project(fields) or "changed", node.at)
 
     def stage(self, name: str, node: Node) -> Stage:
         key, pairs = self.named(name, node), self.entries(node)
@@ -104,20 +104,22 @@ class _Reader:
         missing = [key for key in ("block", "depth") if key not in fields]
         if missing:
             raise self.wrong("RS203", f"stage {name} lacks {' and '.join(missing)}", node.at)
-        project: Project = self.choice(fields["project"], get_args(Project)) if "project" in fields else "changed"  # type: ignore[assignment]
         block = fields["block"]
         return Stage(
             name=key,
             block=self.several(block, self.word) if isinstance(block, List) else self.word(block),
             depth=self.word(fields["depth"]),
             numbering=self.numbering(fields["as"]) if "as" in fields else "{index}",
-            project=project,
+            project=self.project(fields),
             arguments={
                 key: self.argument(given, by_block=True) for key, given in fields.items() if key not in STAGE_KEYS
             },
             names={key.text: _word(key) for key, _ in pairs},
             at=node.at,
         )
+
+    def project(self, fields: dict[str, Node]) -> Project | None:
+        return self.choice(fields["project"], get_args(Project)) if "project" in fields else None  # type: ignore[return-value]
 
     def named(self, name: str, node: Node) -> Word:
         """The name of a stage, which ``each`` has checked, as a word at the stage's place."""

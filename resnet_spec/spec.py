@@ -58,13 +58,14 @@ class Block:
     """``after(combine(branch(x), shortcut(x)))``, where both read ``before(x)`` if there is one.
 
     ``sections`` are in the order that they are written, which is the order of their weights. A taken name whose value is
-    None is required.
+    None is required. ``project`` says when the shortcut is used, where a stage does not.
     """
 
     name: str
     takes: Mapping[str, Layer | None]
     sections: Mapping[Role, Group]
     combine: Combine
+    project: Project
     at: Span
 
 
@@ -76,7 +77,7 @@ class Stage:
     block: Layer | Several
     depth: Word
     numbering: str
-    project: Project
+    project: Project | None
     arguments: Mapping[str, Argument]
     names: Mapping[str, Word]
     at: Span

@@ -16,7 +16,7 @@ FLOORS = [
     {"nodes", "spec", "bundled"},
     {"network", "values"},
     {"read", "extend", "weights"},
-    {"expand", "backend", "weights_file", "images", "table"},
+    {"expand", "retrace", "write", "backend", "weights_file", "images", "table"},
     {"load"},
     {"api", "parity", "worker"},
     {"commands"},

@@ -75,10 +75,13 @@ class Backend(Protocol):
         """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
         ...
 
-    def run(self, model: Model, images: Array, watch: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
+    def run(
+        self, model: Model, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+    ) -> dict[str, Array]:
         """Outputs by path, of the parts to watch and of the network (under ""), in evaluation or as in training.
 
-        The model is left as it was, its mode and its statistics too.
+        With a ``part``, that part alone is run, on an input of its own, and its output is given under "". The model is left as it was,
+        its mode and its statistics too.
         """
         ...
 
@@ -90,6 +93,13 @@ class Trainer(Backend, Protocol):
         self, model: Model, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
     ) -> Step:
         """One training step: weights and statistics are updated. ``labels`` are class numbers (batch,)."""
+        ...
+
+    def pull(self, model: Model, part: str, x: Array, slope: Array) -> dict[str, Array]:
+        """The gradient of (slope * part(x)).sum() in training: by canonical name, and for x under "input".
+
+        The model is left as it was.
+        """
         ...
 
 

@@ -98,6 +98,13 @@ class Network:
         """Every named part, in the order that they finish: a block comes after all that is in it."""
         return walk(self.parts)
 
+    def part(self, path: str) -> Part:
+        """The part at a path. Raises KeyError."""
+        for part in self.nodes():
+            if part.path == path:
+                return part
+        raise KeyError(path)
+
     def owners(self) -> list[tuple[str, Weight]]:
         """Every weight under its full name, in the order of PyTorch's ``state_dict``."""
         named = {

@@ -1,12 +1,13 @@
-"""A tree of operations for another input: the same operations, every shape worked out again."""
+"""A tree of operations with its input or its operations replaced, and every shape worked out again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import replace
 
 from resnet_spec.network import Leaf, Network, Part, Residual, Sequence, combined
-from resnet_spec.ops import Shape
+from resnet_spec.ops import Op, Shape
 
 
 def retraced(network: Network, input: tuple[int, int, int] | None = None) -> Network:
@@ -18,6 +19,25 @@ def retraced(network: Network, input: tuple[int, int, int] | None = None) -> Net
     """
     given = network.input if input is None else input
     return replace(network, input=given, parts=_row(network.parts, given)[0])
+
+
+def replaced(network: Network, op: Callable[[Leaf], Op]) -> Network:
+    """The network with each operation replaced by what a function makes of its leaf. Raises Misfit where one does not fit."""
+    return retraced(replace(network, parts=tuple(_swapped(part, op) for part in network.parts)))
+
+
+def _swapped(part: Part, op: Callable[[Leaf], Op]) -> Part:
+    def each(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        return tuple(_swapped(inner, op) for inner in parts)
+
+    match part:
+        case Leaf():
+            return replace(part, op=op(part))
+        case Sequence():
+            return replace(part, parts=each(part.parts))
+        case Residual():
+            outer = replace(part, before=each(part.before), branch=each(part.branch))
+            return replace(outer, shortcut=each(part.shortcut), after=each(part.after))
 
 
 def _row(parts: Several[Part], given: Shape) -> tuple[tuple[Part, ...], Shape]:

@@ -47,16 +47,17 @@ def draw(network: Network, seed: int = 0) -> dict[str, Array]:
     return drawn
 
 
-def recipe(network: Network) -> dict[str, Array]:
+def recipe(network: Network, seed: int = 0) -> dict[str, Array]:
     """Weights to compare with, in float64: every one random, gamma, beta and statistics too, or a wrong mapping would not show.
 
-    Any program can make the same from the names alone: NumPy's default generator, seeded by the CRC-32 of the name.
+    Any program can make those of seed 0 from the names alone: NumPy's default generator, seeded by the CRC-32 of the name.
     """
-    return {name: _compared(name, shape) for name, shape in network.weights().items()}
+    return {name: _compared(name, shape, seed) for name, shape in network.weights().items()}
 
 
-def _compared(name: str, shape: Shape) -> Array:
-    random = np.random.default_rng(zlib.crc32(name.encode()))
+def _compared(name: str, shape: Shape, seed: int) -> Array:
+    key = zlib.crc32(name.encode())
+    random = np.random.default_rng([key, seed] if seed else key)
     last = name.rpartition(".")[2]
     if last == "running_var":
         return random.uniform(0.5, 1.5, shape)

@@ -77,12 +77,22 @@ def test_run_prints_the_classes_of_a_photograph(photo: Path) -> None:
 
 
 def test_parity_of_a_backend_with_the_reference() -> None:
-    (result,) = json.loads(
-        resnet_spec(
-            "parity", "resnet18", "--backend", "numpy", "--dtype", "float64", "--size", "40x40", "--json"
-        ).stdout
-    )
-    assert (result["same"], result["nodes"], result["worst"]) == (True, 76, 0.0)
+    command = [
+        "parity",
+        "resnet18",
+        "--backend",
+        "torch",
+        "--dtype",
+        "float64",
+        "--size",
+        "40x40",
+        "--level",
+        "forward",
+        "--json",
+    ]
+    first, second = json.loads(resnet_spec(*command).stdout)
+    assert (first["group"], first["verdict"], first["count"]) == ("evaluation", "same", 76)
+    assert (second["group"], second["verdict"], second["count"]) == ("training forward", "same", 76)
 
 
 def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
@@ -94,12 +104,24 @@ def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
     (tmp_path / "resnet_spec_shouting.py").write_text(
         (Path(__file__).parent / "third_party" / "resnet_spec_shouting.py").read_text()
     )
-    command = ["parity", "resnet18", "--backend", "shouting", "--dtype", "float64", "--size", "40x40", "--json"]
+    command = [
+        "parity",
+        "resnet18",
+        "--backend",
+        "shouting",
+        "--dtype",
+        "float64",
+        "--size",
+        "40x40",
+        "--level",
+        "forward",
+        "--json",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "resnet_spec", *command], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    (result,) = json.loads(done.stdout)
-    assert (done.returncode, result["same"], result["node"]) == (1, False, "conv1")
+    result, _ = json.loads(done.stdout)
+    assert (done.returncode, result["verdict"], result["where"]) == (1, "differs", "conv1")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ FLOORS = [
     {"read", "extend", "weights"},
     {"expand", "retrace", "write", "backend", "weights_file", "images", "table"},
     {"load"},
-    {"api", "parity", "worker"},
+    {"api", "parity"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 import click
 
@@ -73,12 +73,12 @@ def show_json(data: object) -> None:
     click.echo(json.dumps(data, indent=2))
 
 
-def progress() -> Any:
-    """What shows a line of progress while a context lasts, or None where no one looks."""
+def progress(message: str) -> AbstractContextManager[object]:
+    """A line that says what is being done while a context lasts, where someone looks."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    return console.status if console.is_terminal else None
+    return console.status(message) if console.is_terminal else nullcontext()
 
 
 def said(error: Exception) -> str:

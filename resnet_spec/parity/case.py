@@ -1,0 +1,97 @@
+"""What is compared: a network at a size, the weights, images and labels that a seed makes, and the gates to pass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from resnet_spec.network import Network
+from resnet_spec.ops import BatchNorm, Dropout
+from resnet_spec.retrace import replaced
+from resnet_spec.weights import Array, recipe
+
+Level: TypeAlias = Literal["forward", "gradient", "training"]
+Group: TypeAlias = Literal["evaluation", "training forward", "loss", "gradient", "statistics", "weights"]
+Dtype: TypeAlias = Literal["float64", "float32"]
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+GROUPS: dict[Level, tuple[Group, ...]] = {
+    "forward": ("evaluation", "training forward"),
+    "gradient": ("loss", "gradient"),
+    "training": ("statistics", "weights"),
+}
+"""What each level compares, beside what the levels before it do."""
+
+GATES: dict[Dtype, dict[Group, float]] = {
+    "float64": {
+        "evaluation": 1e-12,
+        "training forward": 1e-12,
+        "loss": 1e-12,
+        "gradient": 1e-12,
+        "statistics": 1e-12,
+        "weights": 1e-10,
+    },
+    "float32": {"evaluation": 1e-5, "training forward": 5e-5, "loss": 5e-5, "gradient": 1e-4},
+}
+"""The largest difference that is the same: of a part's output or a statistic relative to its own largest magnitude, of a gradient relative
+to the largest in the model (a norm's shift before another norm has a true gradient of zero). In float32 five steps of training amplify
+rounding too far to be compared."""
+
+LARGEST_GRADIENT_IN_FLOAT32 = 2_000_000
+"""Parameters up to which a gradient in float32 has a gate: in a large network one ReLU that flips moves it by more than any."""
+
+SIZE = (72, 56)
+"""A height and width to compare at: in networks that halve five times, maps are odd and even both."""
+
+STEPS = 5
+RATE, MOMENTUM, WEIGHT_DECAY = 0.0625, 0.5, 0.0078125  # float32 holds each exactly, as Paddle needs
+VALUES = 16  # the fewest values a channel of a norm in training: fewer amplify rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A network, at the size of its input, with what the seed makes: every process makes the same."""
+
+    network: Network
+    dtype: Dtype = "float64"
+    level: Level = "training"
+    seed: int = 0
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What is compared of it."""
+        levels = LEVELS[: LEVELS.index(self.level) + 1]
+        return tuple(group for level in levels for group in GROUPS[level] if group in GATES[self.dtype])
+
+    @property
+    def batch(self) -> int:
+        """As many images as give each training norm enough values, and more than one."""
+        norms = (leaf.given for leaf in self.network.leaves() if isinstance(leaf.op, BatchNorm))
+        return max([2, *(math.ceil(VALUES / math.prod(given[1:])) for given in norms)])
+
+    def gate(self, group: Group) -> float | None:
+        """The largest difference that passes, or None for one that is reported alone."""
+        if self.dtype == "float32" and group == "gradient" and self.network.parameters > LARGEST_GRADIENT_IN_FLOAT32:
+            return None
+        return GATES[self.dtype][group]
+
+    def weights(self) -> dict[str, Array]:
+        """Canonical weights, every one random, in float64."""
+        return recipe(self.network, self.seed)
+
+    def images(self) -> Array:
+        """Random images (batch, channels, height, width), in float64."""
+        return np.random.default_rng(self.seed).standard_normal((self.batch, *self.network.input))
+
+    def labels(self) -> Array:
+        """A random class for each image."""
+        classes = math.prod(self.network.output_shape)
+        return np.random.default_rng(self.seed + 1).integers(0, classes, self.batch)
+
+
+def calm(network: Network) -> Network:
+    """The network with nothing left to chance: frameworks throw different dice, so training is compared without."""
+    return replaced(network, lambda leaf: replace(leaf.op, rate=0.0) if isinstance(leaf.op, Dropout) else leaf.op)

@@ -1,0 +1,85 @@
+"""Two records of a case, group by group: the worst difference, and the first that passes its gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from resnet_spec.parity.case import Case, Group
+from resnet_spec.weights import Array
+
+Verdict: TypeAlias = Literal["same", "differs", "reported", "failed", "alone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How one backend's group of arrays compares with the reference's.
+
+    Attributes:
+        reference: The backend that it is compared with.
+        count: How many arrays were compared.
+        worst: The largest difference, relative as the gate's group says; infinite for another shape or type, or what is not finite.
+        where: The name of the first array that passes the gate; where none does, that of the worst.
+        gate: What ``worst`` may be at most; None where it is reported alone.
+        errors: Every array's difference by name, in order.
+        failure: Why there is nothing to compare: the backend's last words, or that no other backend has this group.
+        blame: The parts that are at fault, once that is known.
+    """
+
+    network: str
+    backend: str
+    dtype: str
+    group: Group
+    reference: str
+    count: int
+    worst: float
+    where: str
+    gate: float | None
+    errors: Mapping[str, float]
+    failure: str = ""
+    blame: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.failure:
+            return "alone" if self.reference == "" and not self.count else "failed"
+        if self.gate is None:
+            return "reported"
+        return "same" if self.count > 0 and self.worst <= self.gate else "differs"
+
+
+def compared(
+    case: Case, group: Group, backend: str, found: Mapping[str, Array], reference: str, wanted: Mapping[str, Array]
+) -> Finding:
+    """Compare a group of a backend's record with the reference's, name by name in the reference's order."""
+    largest = max((_largest(array) for array in wanted.values()), default=0.0) if group == "gradient" else None
+    errors = {name: error(wanted[name], found.get(name), largest) for name in wanted}
+    errors |= {name: np.inf for name in found if name not in wanted}
+    gate = case.gate(group)
+    off = [name for name, value in errors.items() if not value <= (np.inf if gate is None else gate)]
+    where = off[0] if off else max(errors, key=errors.__getitem__, default="")
+    worst = max(errors.values(), default=np.inf)
+    return Finding(case.network.name, backend, case.dtype, group, reference, len(errors), worst, where, gate, errors)
+
+
+def failed(case: Case, group: Group, backend: str, why: str, reference: str = "numpy") -> Finding:
+    """A finding where there is nothing to compare."""
+    return Finding(case.network.name, backend, case.dtype, group, reference, 0, np.inf, "", case.gate(group), {}, why)
+
+
+def error(wanted: Array, found: Array | None, scale: float | None = None) -> float:
+    """The largest difference relative to the largest magnitude, or to a scale; infinite where there is no comparing."""
+    if found is None or wanted.shape != found.shape or wanted.dtype != found.dtype or wanted.size == 0:
+        return float("inf")
+    if not (np.isfinite(wanted).all() and np.isfinite(found).all()):
+        return float("inf")
+    difference = float(np.abs(wanted - found).max())
+    scale = _largest(wanted) if scale is None else scale
+    return difference / scale if scale else difference
+
+
+def _largest(array: Array) -> float:
+    return float(np.abs(array).max()) if array.size else 0.0

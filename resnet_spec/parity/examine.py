@@ -1,0 +1,111 @@
+"""A case in several backends: records taken side by side, compared with the reference's, and what differs located."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from resnet_spec.network import Leaf
+from resnet_spec.parity.case import Case, Group
+from resnet_spec.parity.compare import Finding, compared, error, failed
+from resnet_spec.parity.locate import blamed, inputs
+from resnet_spec.parity.pool import Failure
+from resnet_spec.parity.record import Record
+from resnet_spec.weights import Array
+
+REFERENCE = "numpy"
+
+
+class Subject(Protocol):
+    """A backend to ask, here or in a process of its own. Each question raises Failure where there is no answer."""
+
+    name: str
+
+    def record(self, case: Case) -> Record: ...
+    def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+    def slopes(self, case: Case) -> dict[str, Array]: ...
+    def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+def examine(case: Case, reference: Subject, subjects: Sequence[Subject], *, locate: bool = True) -> list[Finding]:
+    """Every group of a case in every subject, compared with the reference, or with the first subject that has it."""
+    everyone = [reference, *(subject for subject in subjects if subject.name != reference.name)]
+    with ThreadPoolExecutor(len(everyone)) as pool:
+        asked = {subject.name: pool.submit(_recorded, subject, case) for subject in everyone}
+    records = {name: future.result() for name, future in asked.items()}
+    findings = []
+    for subject in subjects:
+        for group in case.groups:
+            finding = _found(case, group, subject.name, records)
+            if locate and finding.verdict == "differs":
+                finding = replace(finding, blame=_blame(case, finding, everyone, records))
+            findings.append(finding)
+    return findings
+
+
+def _recorded(subject: Subject, case: Case) -> Record | Failure:
+    try:
+        return subject.record(case)
+    except Failure as failure:
+        return failure
+
+
+def _found(case: Case, group: Group, name: str, records: Mapping[str, Record | Failure]) -> Finding:
+    own = records[name]
+    if isinstance(own, Failure):
+        return failed(case, group, name, str(own))
+    if group not in own:
+        return failed(case, group, name, f"{name} does not train", reference="")
+    other = next((key for key, found in records.items() if isinstance(found, dict) and group in found), "")
+    if other == name and len(records) > 1:
+        others = [key for key, found in records.items() if key != name and isinstance(found, dict) and group in found]
+        if not others:
+            return failed(case, group, name, "no other backend has anything to compare it with", reference="")
+        other = others[0]
+    wanted = records[other]
+    assert isinstance(wanted, dict)
+    return compared(case, group, name, own[group], other, wanted[group])
+
+
+def _blame(
+    case: Case, finding: Finding, everyone: Sequence[Subject], records: Mapping[str, Record | Failure]
+) -> tuple[str, ...]:
+    by_name = {subject.name: subject for subject in everyone}
+    subject, other = by_name[finding.backend], by_name[finding.reference]
+    wanted = records[other.name]
+    assert isinstance(wanted, dict)
+    gate = finding.gate or 0.0
+    try:
+        match finding.group:
+            case "evaluation" | "training forward" as group:
+                given = inputs(case.network, case.images().astype(case.dtype), wanted[group])
+                train = group == "training forward"
+                return blamed(case.network, given, wanted[group], lambda xs: subject.alone(case, train, xs), gate)
+            case "loss" | "gradient":
+                return _backwards(case, subject, other, wanted, gate)
+            case "statistics" | "weights":
+                off = (name for name, value in finding.errors.items() if not value <= gate)
+                return tuple(dict.fromkeys(name.rpartition(".")[0] for name in off))
+    except Failure:
+        return ()
+
+
+def _backwards(case: Case, subject: Subject, other: Subject, wanted: Record, gate: float) -> tuple[str, ...]:
+    """The operations whose own gradients are off, given the reference's input and the reference's gradient of their output."""
+    forward = wanted.get("training forward") or other.record(replace(case, level="forward"))["training forward"]
+    given = inputs(case.network, case.images().astype(case.dtype), forward)
+    slopes = other.slopes(case)
+    paths = [part.path for part in case.network.nodes() if isinstance(part, Leaf) and part.path in slopes]
+    question = {path: given[path] for path in paths}, {path: slopes[path] for path in paths}
+    ours, theirs = subject.pulls(case, *question), other.pulls(case, *question)
+    off = []
+    for path in paths:
+        names = [name for name in theirs if name.partition(":")[0] == path]
+        scale = max((float(np.abs(theirs[name]).max()) for name in names), default=0.0)
+        if any(not error(theirs[name], ours.get(name), scale) <= gate for name in names):
+            off.append(path)
+    return tuple(off)

@@ -1,0 +1,153 @@
+"""Backends in processes of their own: a crash, a hang or a wrong answer is that backend's result, and the rest goes on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from resnet_spec.backend import BackendError
+from resnet_spec.parity.case import Case, Group
+from resnet_spec.parity.record import Record
+from resnet_spec.weights import Array
+
+SECONDS = 600.0
+"""How long a backend may take over one case."""
+
+# 64-bit types in JAX, little effort on compiling what runs a few times, no advice from Paddle.
+ENVIRONMENT = {"JAX_ENABLE_X64": "1", "GLOG_minloglevel": "2"}
+
+
+class Failure(Exception):
+    """A backend that gave no answer: what became of it, and its last words."""
+
+
+class Elsewhere:
+    """A backend in a process, which is started when it is first asked and again after it has died."""
+
+    def __init__(self, name: str, seconds: float = SECONDS) -> None:
+        self.name = name
+        self.seconds = seconds
+        self._folder = tempfile.TemporaryDirectory(prefix=f"resnet-spec-{name}-")
+        self._process: subprocess.Popen[str] | None = None
+        self._replies: queue.Queue[str] = queue.Queue()
+        self._words: IO[str] | None = None
+
+    def ready(self) -> None:
+        """Start the process and wait until the framework is imported. Raises BackendError where it can't be, and Failure."""
+        if self._process is None:
+            self._start()
+            reply = self._reply()
+            if reply.startswith("missing "):
+                self._end()
+                raise BackendError(reply.removeprefix("missing "))
+
+    def record(self, case: Case) -> Record:
+        """What the backend makes of a case. Raises Failure."""
+        found: Record = {}
+        for name, array in self._ask("record", case).items():
+            group, _, last = name.partition(":")
+            _group(found, group)[last] = array
+        return found
+
+    def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Parts on inputs of their own: outputs by path. Raises Failure."""
+        return self._ask("alone", case, train, inputs)
+
+    def slopes(self, case: Case) -> dict[str, Array]:
+        """The loss's gradient for the output of every part. Raises Failure."""
+        return self._ask("slopes", case)
+
+    def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
+        """The gradients of parts alone, by ``path:name``. Raises Failure."""
+        return self._ask("pulls", case, inputs, slopes)
+
+    def close(self) -> None:
+        """End the process, if there is one, and remove what it left."""
+        self._end()
+        self._folder.cleanup()
+
+    def _ask(self, what: str, *arguments: Any) -> dict[str, Array]:
+        folder = Path(self._folder.name)
+        (folder / "question").write_bytes(pickle.dumps((what, arguments)))  # ours, to a process of ours
+        self.ready()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{folder / 'question'}\n")
+            self._process.stdin.flush()
+        except OSError:
+            pass  # it has died: there will be no reply
+        reply = self._reply()
+        if reply.startswith("error "):
+            raise Failure(reply.removeprefix("error "))
+        with np.load(folder / "answer.npz") as answer:
+            return {name: answer[name] for name in answer.files}
+
+    def _reply(self) -> str:
+        assert self._process is not None
+        try:
+            reply = self._replies.get(timeout=self.seconds)
+        except queue.Empty:
+            self._end()
+            raise Failure(f"no answer in {self.seconds:g} s") from None
+        if not reply:
+            status, words = self._process.wait(), self._last_words()
+            self._end()
+            raise Failure(f"its process ended with status {status}" + (f": {words}" if words else ""))
+        return reply
+
+    def _start(self) -> None:
+        self._words = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # as long as the process
+        command = [sys.executable, "-m", "resnet_spec.parity.worker", self.name]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            text=True,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        self._replies = queue.Queue()
+        threading.Thread(target=_listen, args=(process.stdout, self._replies), daemon=True).start()
+        self._process = process
+
+    def _last_words(self) -> str:
+        if self._words is None:
+            return ""
+        self._words.seek(0)
+        lines = [line.strip() for line in self._words.read()[-10_000:].splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout, self._words):
+                if pipe is not None:
+                    pipe.close()
+        self._process = self._words = None
+
+
+def _listen(answers: IO[str] | None, replies: queue.Queue[str]) -> None:
+    """Hand on each line that a process writes, and an empty one when it ends."""
+    try:
+        for line in answers or ():
+            replies.put(line.strip())
+    except ValueError:
+        pass  # closed while it was read: the process is at its end
+    replies.put("")
+
+
+def _group(found: Record, group: str) -> dict[str, Array]:
+    named: Group = group  # type: ignore[assignment]  # as the worker wrote it
+    return found.setdefault(named, {})

@@ -1,0 +1,61 @@
+"""Findings for people and programs: a table, JSON, JUnit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from resnet_spec.parity.compare import Finding
+
+
+def table(findings: Sequence[Finding]) -> Table:
+    """Findings for a terminal: one a line, the worst difference beside its gate."""
+    found = Table(box=SIMPLE_HEAD)
+    for heading in ("network", "backend", "type", "compared", "with"):
+        found.add_column(heading, no_wrap=True)
+    for heading in ("arrays", "worst", "gate"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("")
+    for finding in findings:
+        bad = finding.verdict in ("differs", "failed")
+        gate = "" if finding.gate is None else f"{finding.gate:.0e}"
+        names = (finding.network, finding.backend, finding.dtype, finding.group, finding.reference)
+        worst = f"{finding.worst:.1e}" if finding.count else ""
+        found.add_row(
+            *names, str(finding.count or ""), worst, gate, sentence(finding), style="bold red" if bad else None
+        )
+    found.caption = (
+        "worst: the largest difference, relative to the array's largest magnitude; of a gradient, to the model's"
+    )
+    found.caption_justify = "left"
+    return found
+
+
+def sentence(finding: Finding) -> str:
+    """What to say of a finding."""
+    match finding.verdict:
+        case "same" | "reported" as verdict:
+            return verdict
+        case "failed":
+            return f"failed: {finding.failure}"
+        case "alone":
+            return f"not compared: {finding.failure}"
+        case "differs":
+            blame = ", ".join(path or "the network as a whole" for path in finding.blame[:3])
+            more = f" and {len(finding.blame) - 3} more" if len(finding.blame) > 3 else ""
+            cause = f"; at fault: {blame}{more}" if blame else ""
+            return f"differs first at {finding.where or 'the output'}{cause}"
+
+
+def data(finding: Finding) -> dict[str, object]:
+    """A finding as JSON holds it."""
+    errors = {name: _finite(value) for name, value in finding.errors.items()}
+    return {**asdict(finding), "worst": _finite(finding.worst), "errors": errors, "verdict": finding.verdict}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,74 @@
+"""What one backend makes of a case: every array that is compared, by group and name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from resnet_spec.backend import OUTPUT, Backend, Sgd, Trainer
+from resnet_spec.parity.case import MOMENTUM, RATE, STEPS, WEIGHT_DECAY, Case, Group, calm
+from resnet_spec.weights import Array, fitted
+
+Record: TypeAlias = dict[Group, dict[str, Array]]
+
+
+def record(backend: Backend, case: Case) -> Record:
+    """Run a case in a backend: evaluation, a training pass, gradients, five steps; what it can't do is left out."""
+    images = case.images().astype(case.dtype)
+    watch = [part.path for part in case.network.nodes()]
+    found: Record = {}
+    if "evaluation" in case.groups:
+        found["evaluation"] = backend.run(built(backend, case), images, watch)
+    model = built(backend, case, training=True)
+    if "training forward" in case.groups:
+        found["training forward"] = backend.run(model, images, watch, train=True)
+    if hasattr(backend, "step") and "gradient" in case.groups:
+        found |= _trained(backend, model, case, images)  # type: ignore[arg-type]  # it has a step: it is a Trainer
+    return found
+
+
+def built(backend: Backend, case: Case, training: bool = False) -> Any:
+    """A case's network with its weights; for training, with nothing left to chance."""
+    network = calm(case.network) if training else case.network
+    return backend.build(network, fitted(network.weights(), case.weights(), case.dtype), case.dtype)
+
+
+def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Record:
+    sgd, labels = Sgd(RATE, MOMENTUM, WEIGHT_DECAY), case.labels()
+    step = backend.step(model, images, labels, sgd)
+    of_input = step.output_gradients["input"]
+    found: Record = {"loss": {OUTPUT: np.array([step.loss])}, "gradient": {**step.gradients, "input": of_input}}
+    if "statistics" in case.groups:
+        statistics = {name for name, weight in case.network.owners() if weight.statistic}
+        found["statistics"] = {name: array for name, array in backend.dump(model).items() if name in statistics}
+    if "weights" in case.groups:
+        for _ in range(STEPS - 1):
+            step = backend.step(model, images, labels, sgd, step.optimizer)
+        found["weights"] = backend.dump(model)
+    return found
+
+
+def alone(backend: Backend, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run parts, each on an input of its own, in evaluation or as in training: outputs by path."""
+    model = built(backend, case, training=train)
+    return {path: backend.run(model, x, train=train, part=path)[OUTPUT] for path, x in inputs.items()}
+
+
+def slopes(backend: Trainer, case: Case) -> dict[str, Array]:
+    """The loss's gradient for the output of every part, by path."""
+    model, watch = built(backend, case, training=True), [part.path for part in case.network.nodes()]
+    images = case.images().astype(case.dtype)
+    step = backend.step(model, images, case.labels(), Sgd(RATE), watch=watch)
+    return dict(step.output_gradients)
+
+
+def pulls(backend: Trainer, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
+    """The gradients of parts alone, each with an input and an output's gradient of its own: by ``path:name``."""
+    model = built(backend, case, training=True)
+    found: dict[str, Array] = {}
+    for path, x in inputs.items():
+        for name, array in backend.pull(model, path, x, slopes[path]).items():
+            found[f"{path}:{name}"] = array
+    return found

@@ -1,0 +1,58 @@
+"""A process that answers for one backend: ``python -m resnet_spec.parity.worker BACKEND`` reads the paths of questions, a line each."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.backend import BackendError, load_backend
+from resnet_spec.parity import record
+from resnet_spec.weights import Array
+
+
+def main(name: str) -> None:
+    """Answer until there are no more questions: an answer lies beside its question, and a line says so."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a framework prints is not an answer
+    try:
+        backend = load_backend(name)
+    except BackendError as error:
+        answers.write(f"missing {error}\n")
+        return
+    answers.write("ready\n")
+    for line in sys.stdin:
+        path = Path(line.strip())
+        try:
+            found = _answered(backend, *pickle.loads(path.read_bytes()))  # from the process that started this one
+            np.savez(path.with_name("answer.npz"), **found)  # type: ignore[arg-type]
+        except Exception as error:  # whatever a framework raises is its result
+            traceback.print_exc()
+            answers.write(f"error {type(error).__name__}: {' '.join(str(error).split())}\n")
+        else:
+            answers.write("done\n")
+
+
+def _answered(backend: Any, what: str, arguments: tuple[Any, ...]) -> Mapping[str, Array]:
+    match what:
+        case "record":
+            groups = record.record(backend, *arguments)
+            return {f"{group}:{name}": array for group, found in groups.items() for name, array in found.items()}
+        case "alone":
+            return record.alone(backend, *arguments)
+        case "slopes":
+            return record.slopes(backend, *arguments)
+        case "pulls":
+            return record.pulls(backend, *arguments)
+        case _:
+            raise ValueError(f"no question is called {what!r}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -115,6 +115,10 @@ def _apart(found: Array, wanted: Array, scale: float | None = None) -> float:
     return float(np.abs(found - wanted).max() / (scale or np.abs(wanted).max()))
 
 
+def _gradient(tensor: Any) -> Array:
+    return tensor.grad.numpy()
+
+
 def _same(found: dict[str, Array], wanted: dict[str, Array], gate: float, scale: float | None = None) -> None:
     assert found
     assert set(found) == set(wanted)
@@ -285,7 +289,7 @@ def test_the_gradient_of_pooling_is_torchs(torch: None) -> None:
         (layer(leaf)(found) * paddle.to_tensor(slope)).sum().backward()
         wanted = framework.tensor(x, requires_grad=True)
         (torchs(leaf, framework.float64)(wanted) * framework.from_numpy(slope)).sum().backward()
-        assert _apart(found.grad.numpy(), wanted.grad.numpy()) < 1e-14, leaf
+        assert _apart(_gradient(found), _gradient(wanted)) < 1e-14, leaf
 
 
 def test_the_first_of_equal_maxima_has_the_gradient() -> None:
@@ -293,7 +297,7 @@ def test_the_first_of_equal_maxima_has_the_gradient() -> None:
         (leaf,) = loads(f"{{name: m, input: [1, 3, 3], stem: {{pool: {op}}}}}").leaves()
         x = paddle.to_tensor([[[[0.0, 2, 1], [2, 2, 0], [0, 0, 2]]]], stop_gradient=False)
         layer(leaf)(x).sum().backward()
-        assert x.grad.numpy().tolist() == [[[[0, 1, 0], [0, 0, 0], [0, 0, 0]]]]
+        assert _gradient(x).tolist() == [[[[0, 1, 0], [0, 0, 0], [0, 0, 0]]]]
 
 
 def test_the_slope_of_hard_sigmoid_is_a_sixth() -> None:
@@ -302,7 +306,7 @@ def test_the_slope_of_hard_sigmoid_is_a_sixth() -> None:
     y = layer(leaf)(x)
     y.sum().backward()
     assert y.numpy().tolist() == [0, 1 / 6, 3 / 6, 5 / 6, 1]
-    assert x.grad.numpy().tolist() == [0, 1 / 6, 1 / 6, 1 / 6, 0]
+    assert _gradient(x).tolist() == [0, 1 / 6, 1 / 6, 1 / 6, 0]
 
 
 def test_dropout_keeps_the_mean_in_training_and_everything_in_evaluation() -> None:
@@ -314,16 +318,22 @@ def test_dropout_keeps_the_mean_in_training_and_everything_in_evaluation() -> No
     assert np.array_equal(PADDLE.run(model, ones)[""], ones)
 
 
-def test_a_part_alone_has_the_gradient_that_torchs_has(torch: None) -> None:
+@pytest.mark.parametrize(("part", "given"), [("", "input"), ("a.0", "act"), ("fc", "flat")])
+def test_a_part_alone_has_the_gradients_that_it_has_in_the_network(part: str, given: str) -> None:
     network = loads(SMALL)
-    x, slope = np.random.default_rng(0).standard_normal((2, 3, 4, 7, 6)), np.ones((3, 6, 4, 3))
-    found, wanted = (
-        load_backend(name).pull(
-            build(network, backend=name, weights=recipe(network), dtype="float64"), "a.0", x[0], slope * 0.5
-        )
-        for name in ("paddle", "torch")
-    )
-    _same(found, wanted, 1e-12)
+    step = PADDLE.step(_model(network), _images(network), LABELS, SGD, watch=["act", "a.0", "flat", "fc"])
+    x = {"input": _images(network), **step.outputs}[given]
+    wanted = {name: gradient for name, gradient in step.gradients.items() if name.startswith(part)}
+    found = PADDLE.pull(_model(network), part, x, step.output_gradients[part])
+    _same(found, {"input": step.output_gradients[given], **wanted}, 1e-12)
+
+
+def test_the_gradients_of_a_part_leave_the_model_as_it_was() -> None:
+    network = loads(SMALL)
+    model = _model(network)
+    PADDLE.pull(model, "", _images(network), np.ones((4, 5)))
+    assert all(np.array_equal(dump(model)[name], array) for name, array in recipe(network).items())
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 # -- what its users expect ----------------------------------------------------------------------------------------
@@ -474,12 +484,12 @@ def test_building_draws_no_random_numbers() -> None:
 
 @pytest.mark.parametrize("weights", [recipe(loads(SMALL)), {}], ids=["built", "failed"])
 def test_building_leaves_paddles_globals_as_they_were(weights: dict[str, Array]) -> None:
-    before = paddle.get_default_dtype(), paddle.get_device(), paddle.in_dynamic_mode()
+    before = paddle.get_default_dtype(), paddle.device.get_device(), paddle.in_dynamic_mode()
     try:
         PADDLE.build(loads(SMALL), weights, "float64")
     except KeyError:
         assert not weights
-    assert (paddle.get_default_dtype(), paddle.get_device(), paddle.in_dynamic_mode()) == before
+    assert (paddle.get_default_dtype(), paddle.device.get_device(), paddle.in_dynamic_mode()) == before
     assert paddle.nn.Linear(1, 1).weight._is_initialized()
 
 

@@ -27,10 +27,13 @@ class ResNet:
         self.training = False
         self.random = np.random.default_rng(0)
 
-    def __call__(self, images: Array, watch: Collection[str] = (), seen: dict[str, Array] | None = None) -> Array:
+    def __call__(
+        self, images: Array, watch: Collection[str] = (), seen: dict[str, Array] | None = None, part: str = ""
+    ) -> Array:
         seen = {} if seen is None else seen
+        parts = self.network.parts if part == "" else (self.network.part(part),)
         dtype = next(iter(self.weights.values())).dtype if self.weights else np.float64
-        return self._through(self.network.parts, images.astype(dtype, copy=False), frozenset(watch), seen)
+        return self._through(parts, images.astype(dtype, copy=False), frozenset(watch), seen)
 
     def _through(self, parts: tuple[Part, ...], x: Array, watch: frozenset[str], seen: dict[str, Array]) -> Array:
         for part in parts:

@@ -9,12 +9,14 @@ from resnet_spec.weights import Array
 from resnet_spec_numpy.modules import ResNet
 
 
-def run(model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
-    """Outputs by path, of the parts to watch and of the network. The model is left as it was."""
+def run(
+    model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+) -> dict[str, Array]:
+    """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
     weights, mode, seen = model.weights, model.training, dict[str, Array]()
     model.weights, model.training = dict(weights), train
     try:
-        output = model(images, watch, seen)
+        output = model(images, watch, seen, part)
     finally:
         model.weights, model.training = weights, mode
     return {**seen, OUTPUT: output}

@@ -121,10 +121,17 @@ class BatchNorm2d(nn.BatchNorm2d):
             )
         if self.variance == "unbiased":
             return super().forward(input)
+        assert self.running_mean is not None
         assert self.running_var is not None
-        old = self.running_var * self.decay
-        y = super().forward(input)
-        self.running_var.copy_((self.running_var - old) * ((count - 1) / count) + old)
+        assert self.num_batches_tracked is not None
+        # The way back reads what is handed in here, so our own must be others.
+        mean, var = self.running_mean.clone(), self.running_var.clone()
+        y = functional.batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
+        with torch.no_grad():
+            old = self.running_var * self.decay
+            self.running_mean.copy_(mean)
+            self.running_var.copy_((var - old) * ((count - 1) / count) + old)
+            self.num_batches_tracked.add_(1)
         return y
 
 

@@ -16,14 +16,12 @@ from resnet_spec_torch.modules import ResNet
 from resnet_spec_torch.weights import tensors
 
 
-def run(model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
-    """Outputs by path, of the parts to watch and of the network. The model is left as it was."""
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()} if train else {}
+def run(
+    model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+) -> dict[str, Array]:
+    """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
     with _mode(model, train), torch.no_grad(), _watched(model, watch) as seen:
-        seen[OUTPUT] = model(_tensor(model, images))
-    for name, buffer in model.named_buffers():
-        if name in kept:
-            buffer.copy_(kept[name])
+        seen[OUTPUT] = model.get_submodule(part)(_tensor(model, images))
     return _arrays(seen)
 
 
@@ -36,11 +34,11 @@ def step(
     )
     optimizer.zero_grad()
     given = _tensor(model, images).requires_grad_()
-    with _mode(model, train=True), _watched(model, watch) as seen:
+    with _mode(model, train=True, keep=False), _watched(model, watch) as seen:
         seen[OUTPUT] = model(given)
         for output in seen.values():
             output.retain_grad()
-        loss = functional.cross_entropy(seen[OUTPUT], torch.from_numpy(labels).to(given.device))
+        loss = functional.cross_entropy(seen[OUTPUT].flatten(1), torch.from_numpy(labels).to(given.device))
         loss.backward()
     gradients = {name: tensor.grad for name, tensor in tensors(model).items() if isinstance(tensor, nn.Parameter)}
     step = Step(
@@ -54,6 +52,17 @@ def step(
     return step
 
 
+def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
+    """The gradient of (slope * part(x)).sum() in training, by canonical name and for the input. The model is left as it was."""
+    given = _tensor(model, x).requires_grad_()
+    parameters = {name: tensor for name, tensor in tensors(model).items() if isinstance(tensor, nn.Parameter)}
+    wanted = [given, *parameters.values()]
+    with _mode(model, train=True):  # both ways: the way back reads statistics as the way forth left them
+        output = model.get_submodule(part)(given)
+        found = torch.autograd.grad(output, wanted, _tensor(model, slope), allow_unused=True)  # other parts' have none
+    return _arrays(dict(zip(["input", *parameters], found, strict=True)))
+
+
 def _tensor(model: ResNet, images: Array) -> Tensor:
     like = next(model.parameters())
     return torch.from_numpy(images).to(like.device, like.dtype)
@@ -64,14 +73,18 @@ def _arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
 
 
 @contextmanager
-def _mode(model: ResNet, train: bool) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
+def _mode(model: ResNet, train: bool, *, keep: bool = True) -> Iterator[None]:
+    """The model in training or evaluation mode, while the context lasts; its statistics are kept too, unless they are to move."""
+    modes = {module: module.training for module in model.modules()}
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()} if train and keep else {}
     model.train(train)
     try:
         yield
     finally:
-        for module, mode in before.items():
+        for module, mode in modes.items():
             module.training = mode
+        for name, buffer in kept.items():
+            model.get_buffer(name).copy_(buffer)
 
 
 @contextmanager

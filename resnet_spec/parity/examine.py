@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import numpy as np
 
@@ -41,7 +41,10 @@ def examine(case: Case, reference: Subject, subjects: Sequence[Subject], *, loca
     for subject in subjects:
         for group in case.groups:
             finding = _found(case, group, subject.name, records)
-            if locate and finding.verdict == "differs":
+            own = records[subject.name]
+            # A backend that could not run the whole may still run its parts, and then the first group says which it can't.
+            broken = isinstance(own, Failure) and own.alive and group == case.groups[0]
+            if locate and (finding.verdict == "differs" or broken):
                 finding = replace(finding, blame=_blame(case, finding, everyone, records))
             findings.append(finding)
     return findings
@@ -90,6 +93,8 @@ def _blame(
             case "statistics" | "weights":
                 off = (name for name, value in finding.errors.items() if not value <= gate)
                 return tuple(dict.fromkeys(name.rpartition(".")[0] for name in off))
+            case _:
+                assert_never(finding.group)
     except Failure:
         return ()
 

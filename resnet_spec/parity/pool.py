@@ -28,7 +28,11 @@ ENVIRONMENT = {"JAX_ENABLE_X64": "1", "GLOG_minloglevel": "2"}
 
 
 class Failure(Exception):
-    """A backend that gave no answer: what became of it, and its last words."""
+    """A backend that gave no answer: what became of it, and its last words. ``alive`` says that it may be asked something else."""
+
+    def __init__(self, message: str, *, alive: bool = False) -> None:
+        super().__init__(message)
+        self.alive = alive
 
 
 class Elsewhere:
@@ -89,7 +93,7 @@ class Elsewhere:
             pass  # it has died: there will be no reply
         reply = self._reply()
         if reply.startswith("error "):
-            raise Failure(reply.removeprefix("error "))
+            raise Failure(reply.removeprefix("error "), alive=True)
         with np.load(folder / "answer.npz") as answer:
             return {name: answer[name] for name in answer.files}
 

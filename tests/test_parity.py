@@ -1,0 +1,183 @@
+"""How networks are compared: what is seen, what is said of a backend that fails, what is left after shrinking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from conftest import required
+
+from resnet_spec import load, loads
+from resnet_spec.network import Network
+from resnet_spec.ops import BatchNorm, Conv, GroupNorm
+from resnet_spec.parity import generate
+from resnet_spec.parity.case import Case
+from resnet_spec.parity.compare import compared, error
+from resnet_spec.parity.locate import inputs
+from resnet_spec.parity.pool import Elsewhere, Failure
+from resnet_spec.parity.record import record
+from resnet_spec.parity.shrink import shrunk
+from resnet_spec.write import written
+
+SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    subject = Elsewhere("numpy", seconds=60)
+    yield subject
+    subject.close()
+
+
+# -- comparing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (np.array([1.0, 2.5]), 0.25),
+        (np.array([1.0, np.nan]), np.inf),
+        (np.array([1.0, np.inf]), np.inf),
+        (np.array([[1.0, 2.0]]), np.inf),
+        (np.array([1.0, 2.0], np.float32), np.inf),
+        (None, np.inf),
+        (np.array([1.0, 2.0]), 0.0),
+    ],
+)
+def test_an_error_is_relative_to_the_largest_and_infinite_where_there_is_no_comparing(
+    found: np.ndarray | None, wanted: float
+) -> None:
+    assert error(np.array([1.0, 2.0]), found) == wanted
+
+
+def test_nothing_compared_is_not_the_same() -> None:
+    assert compared(Case(loads(SMALL)), "evaluation", "b", {}, "a", {}).verdict == "differs"
+
+
+def test_what_only_one_has_is_a_difference() -> None:
+    array = np.ones(3)
+    finding = compared(Case(loads(SMALL)), "evaluation", "b", {"x": array, "y": array}, "a", {"x": array})
+    assert (finding.verdict, finding.where) == ("differs", "y")
+
+
+def test_a_gradient_is_measured_by_the_largest_in_the_model() -> None:
+    wanted = {"big": np.array([1e6]), "zero": np.array([0.0])}
+    finding = compared(
+        Case(loads(SMALL)), "gradient", "b", {"big": np.array([1e6]), "zero": np.array([1e-9])}, "a", wanted
+    )
+    assert finding.verdict == "same"
+    assert finding.worst == pytest.approx(1e-15)
+
+
+def test_every_part_is_compared() -> None:
+    network = load("seresnet50", input=(3, 40, 40))
+    found = record(required("numpy"), Case(network, level="forward"))
+    assert set(found["evaluation"]) == {*(part.path for part in network.nodes()), ""}
+
+
+def test_the_inputs_of_parts_are_what_the_tree_says() -> None:
+    network = loads(generate.text(3))
+    case = Case(network, level="forward")
+    outputs = record(required("numpy"), case)["evaluation"]
+    given = inputs(network, case.images(), outputs)
+    assert {path: x.shape[1:] for path, x in given.items() if path} == {
+        part.path: part.given for part in network.nodes()
+    }
+
+
+# -- what is compared ---------------------------------------------------------------------------------------------
+
+
+def test_each_norm_in_training_has_enough_values() -> None:
+    case = Case(load("resnet18", input=(3, 33, 33)))
+    assert (
+        min(
+            case.batch * leaf.given[1] * leaf.given[2]
+            for leaf in case.network.leaves()
+            if isinstance(leaf.op, BatchNorm)
+        )
+        >= 16
+    )
+
+
+def test_a_seed_other_than_none_gives_other_weights_and_images() -> None:
+    one, other = Case(loads(SMALL)), Case(loads(SMALL), seed=1)
+    assert not np.array_equal(one.images(), other.images())
+    assert not any(np.array_equal(array, other.weights()[name]) for name, array in one.weights().items())
+
+
+def test_random_networks_are_the_same_every_time_and_unlike_each_other() -> None:
+    texts = [generate.text(seed) for seed in range(20)]
+    assert texts == [generate.text(seed) for seed in range(20)]
+    assert len(set(texts)) == 20
+
+
+def test_random_networks_draw_every_operation() -> None:
+    from resnet_spec.ops import OPS, name
+
+    drawn = {name(leaf.op) for seed in range(300) for leaf in generate.network(seed).leaves()}
+    assert drawn == set(OPS)
+
+
+# -- shrinking ----------------------------------------------------------------------------------------------------
+
+
+def test_a_network_shrinks_to_what_differs() -> None:
+    def differs(network: Network) -> bool:
+        return any(isinstance(leaf.op, Conv) and leaf.op.dilation == 2 for leaf in network.leaves())
+
+    seed = next(seed for seed in range(100) if differs(generate.network(seed)))
+    small = shrunk(generate.network(seed), differs)
+    assert [leaf.op.dilation for leaf in small.leaves() if isinstance(leaf.op, Conv)] == [2]
+    assert len(list(small.leaves())) <= 2
+    assert loads(written(small)) == small
+
+
+def test_a_network_that_stops_differing_is_left_as_it_was() -> None:
+    network = generate.network(1)
+    assert shrunk(network, lambda candidate: False) == network
+
+
+def test_shrinking_can_end_in_another_norm() -> None:
+    def differs(network: Network) -> bool:
+        return any(isinstance(leaf.op, GroupNorm) for leaf in network.leaves())
+
+    seed = next(seed for seed in range(100) if differs(generate.network(seed)))
+    assert len(list(shrunk(generate.network(seed), differs).leaves())) <= 2
+
+
+# -- processes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_process_answers_as_this_one_does(elsewhere: Elsewhere) -> None:
+    case = Case(loads(SMALL), level="forward")
+    here, there = record(required("numpy"), case), elsewhere.record(case)
+    assert here.keys() == there.keys()
+    assert all(np.array_equal(here[group][name], there[group][name]) for group in here for name in here[group])
+
+
+def test_what_a_backend_raises_is_its_answer(elsewhere: Elsewhere) -> None:
+    with pytest.raises(Failure, match=re.escape("KeyError: 'no such part'")) as failure:
+        elsewhere.alone(Case(loads(SMALL)), False, {"no such part": np.ones(1)})
+    assert failure.value.alive
+
+
+def test_a_process_that_is_killed_is_reported_and_started_again(elsewhere: Elsewhere) -> None:
+    case = Case(loads(SMALL), level="forward")
+    elsewhere.record(case)
+    assert elsewhere._process is not None
+    elsewhere._process.kill()
+    with pytest.raises(Failure, match="its process ended with status -9"):
+        elsewhere.record(case)
+    assert elsewhere.record(case)
+
+
+def test_a_process_that_hangs_is_ended() -> None:
+    subject = Elsewhere("numpy", seconds=60)
+    subject.ready()
+    subject.seconds = 0.01
+    with pytest.raises(Failure, match=r"^no answer in 0\.01 s$"):
+        subject.record(Case(load("resnet50"), level="forward"))
+    subject.close()

@@ -7,6 +7,7 @@ have a ``network`` and say ``resnet_spec_backend``, the name that their backend 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand
     from resnet_spec.weights import Array
 
 GROUP = "resnet_spec.backends"
+REFERENCE = "numpy"
+"""The backend that defines what operations mean."""
+
 OUTPUT = ""
 """The path under which a network's own output is given: that of its root."""
 
@@ -112,18 +116,29 @@ def backends() -> list[str]:
     return sorted(_points())
 
 
-def load_backend(name: str) -> Trainer:
-    """Import a backend, and with it its framework. Raises BackendError."""
+def installed() -> list[str]:
+    """The backends whose frameworks are installed, the reference only where there is no other. No framework is imported."""
+    found = [name for name, point in sorted(_points().items()) if not _missing(point)]
+    return [name for name in found if name != REFERENCE] or found
+
+
+def require(name: str) -> None:
+    """Raises BackendError for a backend that isn't there, or whose framework isn't installed. No framework is imported."""
     points = _points()
     if name not in points:
         raise BackendError(f"no backend named {name!r}; {suggestion(name, backends()) or 'none is registered'}")
+    missing = _missing(points[name])
+    if missing:
+        raise BackendError(_needs(name, missing[0]))
+
+
+def load_backend(name: str) -> Trainer:
+    """Import a backend, and with it its framework. Raises BackendError."""
+    require(name)
     try:
-        return cast("Trainer", points[name].load())
+        return cast("Trainer", _points()[name].load())
     except ModuleNotFoundError as error:
-        package = {"paddle": "paddlepaddle"}.get(str(error.name), error.name)
-        raise BackendError(
-            f"backend {name!r} needs {package}, which is not installed; try: pip install 'resnet-spec[{name}]'"
-        ) from error
+        raise BackendError(_needs(name, str(error.name))) from error
 
 
 def backend_of(model: Model) -> Trainer:
@@ -138,3 +153,22 @@ def _points() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points  # a third of the time that `import resnet_spec` would take
 
     return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _missing(point: EntryPoint) -> list[str]:
+    """The packages of a backend's extra, which is called as the backend is, that are not installed."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    missing = []
+    for line in (point.dist.requires if point.dist else None) or ():
+        package = re.match(rf"([\w.-]+).*;\s*extra\s*==\s*[\"']{re.escape(point.name)}[\"']", line)
+        if package:
+            try:
+                distribution(package[1])
+            except PackageNotFoundError:
+                missing.append(package[1])
+    return missing
+
+
+def _needs(name: str, package: str) -> str:
+    return f"backend {name!r} needs {package}, which is not installed; try: pip install 'resnet-spec[{name}]'"

@@ -18,6 +18,7 @@ COMMANDS = {
     "check": ("check", "check"),
     "run": ("run", "run_"),
     "parity": ("parity", "parity"),
+    "fuzz": ("parity", "fuzz"),
 }
 """Each command: the file in ``resnet_spec/commands/`` and the function in it. Only the one that is called is imported."""
 

@@ -84,11 +84,16 @@ def test_an_unknown_setting_is_told_of_the_known() -> None:
 
 
 def test_a_missing_framework_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
+    from importlib import metadata
 
-    for name in [name for name in sys.modules if name.partition(".")[0] in {"paddle", "resnet_spec_paddle"}]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "paddle", None)
+    distribution = metadata.distribution
+
+    def without_paddle(name: str) -> metadata.Distribution:
+        if name == "paddlepaddle":
+            raise metadata.PackageNotFoundError(name)
+        return distribution(name)
+
+    monkeypatch.setattr(metadata, "distribution", without_paddle)
     wanted = "backend 'paddle' needs paddlepaddle, which is not installed; try: pip install 'resnet-spec[paddle]'"
     with pytest.raises(BackendError, match=f"^{re.escape(wanted)}$"):
         build("resnet18", backend="paddle")

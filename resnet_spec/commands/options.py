@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from resnet_spec.backend import BackendError, backends, load_backend
 from resnet_spec.load import Setting, load
 from resnet_spec.network import Network
 
@@ -46,18 +45,6 @@ def numbers(text: str, form: str, count: int) -> tuple[int, ...]:
     if len(found) != count or not all(number.isdecimal() and int(number) > 0 for number in found):
         raise click.UsageError(f"expected {form}, as in {'x'.join(['3', '224', '224'][-count:])}, not {text!r}")
     return tuple(map(int, found))
-
-
-def installed() -> list[str]:
-    """The backends whose frameworks are here, the reference only where there is no other."""
-    found = []
-    for name in backends():
-        try:
-            load_backend(name)
-        except BackendError:
-            continue
-        found.append(name)
-    return [name for name in found if name != "numpy"] or found
 
 
 def show(renderable: object) -> None:

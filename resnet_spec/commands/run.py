@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from resnet_spec.api import build, run
-from resnet_spec.commands.options import installed, json_option, loaded, set_option, show, show_json
+from resnet_spec.backend import installed
+from resnet_spec.commands.options import json_option, loaded, set_option, show, show_json
 
 
 @click.command("run")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol, assert_never
+from typing import Protocol, TypeAlias, assert_never
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from resnet_spec.parity.pool import Failure
 from resnet_spec.parity.record import Record
 from resnet_spec.weights import Array
 
-REFERENCE = "numpy"
+Keep: TypeAlias = Callable[[str, Case, Record], None]
+"""Called with a backend's name, the case and what the backend made of it."""
 
 
 class Subject(Protocol):
@@ -31,12 +32,17 @@ class Subject(Protocol):
     def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]: ...
 
 
-def examine(case: Case, reference: Subject, subjects: Sequence[Subject], *, locate: bool = True) -> list[Finding]:
+def examine(
+    case: Case, reference: Subject, subjects: Sequence[Subject], *, locate: bool = True, keep: Keep | None = None
+) -> list[Finding]:
     """Every group of a case in every subject, compared with the reference, or with the first subject that has it."""
     everyone = [reference, *(subject for subject in subjects if subject.name != reference.name)]
     with ThreadPoolExecutor(len(everyone)) as pool:
         asked = {subject.name: pool.submit(_recorded, subject, case) for subject in everyone}
     records = {name: future.result() for name, future in asked.items()}
+    for name, record in records.items():
+        if keep is not None and isinstance(record, dict):
+            keep(name, case, record)
     findings = []
     for subject in subjects:
         for group in case.groups:

@@ -23,8 +23,15 @@ from resnet_spec.weights import Array
 SECONDS = 600.0
 """How long a backend may take over one case."""
 
-# 64-bit types in JAX, little effort on compiling what runs a few times, no advice from Paddle.
-ENVIRONMENT = {"JAX_ENABLE_X64": "1", "GLOG_minloglevel": "2"}
+ENVIRONMENT = {
+    "JAX_ENABLE_X64": "1",
+    "GLOG_minloglevel": "2",  # no advice from Paddle
+    # Backends run side by side: threads of one that wait for the others', busily, would slow them all.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""What a worker's environment is, where the user's does not say otherwise."""
 
 
 class Failure(Exception):
@@ -45,6 +52,7 @@ class Elsewhere:
         self._process: subprocess.Popen[str] | None = None
         self._replies: queue.Queue[str] = queue.Queue()
         self._words: IO[str] | None = None
+        self._closed = False
 
     def ready(self) -> None:
         """Start the process and wait until the framework is imported. Raises BackendError where it can't be, and Failure."""
@@ -76,7 +84,8 @@ class Elsewhere:
         return self._ask("pulls", case, inputs, slopes)
 
     def close(self) -> None:
-        """End the process, if there is one, and remove what it left."""
+        """End the process, if there is one, and remove what it left. It is not started again."""
+        self._closed = True
         self._end()
         self._folder.cleanup()
 
@@ -84,11 +93,12 @@ class Elsewhere:
         folder = Path(self._folder.name)
         (folder / "question").write_bytes(pickle.dumps((what, arguments)))  # ours, to a process of ours
         self.ready()
-        assert self._process is not None
-        assert self._process.stdin is not None
+        process = self._process
+        if process is None or process.stdin is None:
+            raise Failure("it was stopped")
         try:
-            self._process.stdin.write(f"{folder / 'question'}\n")
-            self._process.stdin.flush()
+            process.stdin.write(f"{folder / 'question'}\n")
+            process.stdin.flush()
         except OSError:
             pass  # it has died: there will be no reply
         reply = self._reply()
@@ -98,19 +108,22 @@ class Elsewhere:
             return {name: answer[name] for name in answer.files}
 
     def _reply(self) -> str:
-        assert self._process is not None
+        process = self._process
+        assert process is not None
         try:
             reply = self._replies.get(timeout=self.seconds)
         except queue.Empty:
             self._end()
             raise Failure(f"no answer in {self.seconds:g} s") from None
         if not reply:
-            status, words = self._process.wait(), self._last_words()
+            status, words = process.wait(), self._last_words()
             self._end()
             raise Failure(f"its process ended with status {status}" + (f": {words}" if words else ""))
         return reply
 
     def _start(self) -> None:
+        if self._closed:
+            raise Failure("it was stopped")
         self._words = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # as long as the process
         command = [sys.executable, "-m", "resnet_spec.parity.worker", self.name]
         process = subprocess.Popen(
@@ -119,7 +132,8 @@ class Elsewhere:
             stdout=subprocess.PIPE,
             stderr=self._words,
             text=True,
-            env={**os.environ, **ENVIRONMENT},
+            env={**ENVIRONMENT, **os.environ, "JAX_ENABLE_X64": "1"},
+            start_new_session=True,  # an interrupt is this process's to handle
         )
         self._replies = queue.Queue()
         threading.Thread(target=_listen, args=(process.stdout, self._replies), daemon=True).start()

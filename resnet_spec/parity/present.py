@@ -60,5 +60,17 @@ def data(finding: Finding) -> dict[str, object]:
     return {**asdict(finding), "worst": _finite(finding.worst), "errors": errors, "verdict": finding.verdict}
 
 
+def totals(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> str:
+    """How many networks differ, and each group's worst figure, in one line."""
+    off = {finding.network for finding in findings if finding.verdict in ("differs", "failed")}
+    worst: dict[str, float] = {}
+    for finding in findings:
+        if finding.count:
+            worst[finding.group] = max(worst.get(finding.group, 0.0), finding.worst)
+    figures = ", ".join(f"{group} {value:.1e}" for group, value in worst.items())
+    arrays = sum(finding.count for finding in findings)
+    return f"{count} networks in {', '.join(backends)}: {len(off)} differ; {arrays:,} arrays compared; worst: {figures}"
+
+
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_sample_image
 
+from third import install
+
 
 def resnet_spec(*arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "resnet_spec", *map(str, arguments)]
@@ -96,32 +98,13 @@ def test_parity_of_a_backend_with_the_reference() -> None:
 
 
 def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
-    """The backend from elsewhere in tests/third_party negates its outputs: it must be caught at the first node."""
-    info = tmp_path / "resnet_spec_shouting-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: resnet-spec-shouting\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[resnet_spec.backends]\nshouting = resnet_spec_shouting\n")
-    (tmp_path / "resnet_spec_shouting.py").write_text(
-        (Path(__file__).parent / "third_party" / "resnet_spec_shouting.py").read_text()
-    )
-    command = [
-        "parity",
-        "resnet18",
-        "--backend",
-        "shouting",
-        "--dtype",
-        "float64",
-        "--size",
-        "40x40",
-        "--level",
-        "forward",
-        "--json",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "resnet_spec", *command], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    """The backend of tests/third_party negates its outputs: it must be caught at the first node, and nothing written."""
+    install(tmp_path)
+    options = ("--dtype", "float64", "--size", "40x40", "--level", "forward", "--shrink", "0", "--json")
+    done = resnet_spec("parity", "resnet18", "--backend", "shouting", *options, folder=tmp_path)
     result, _ = json.loads(done.stdout)
     assert (done.returncode, result["verdict"], result["where"]) == (1, "differs", "conv1")
+    assert not (tmp_path / "parity-failures").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +10,12 @@ import pytest
 
 from resnet_spec import build, dump, run
 from resnet_spec.backend import backends
-
-PACKAGE = Path(__file__).parent / "third_party"
+from third import install
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package as an installer would lay it out: its module, and its metadata beside it."""
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    ((group, points),) = project["entry-points"].items()
-    info = tmp_path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    shutil.copy(PACKAGE / "resnet_spec_shouting.py", tmp_path)
+    install(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "resnet_spec_shouting", raising=False)
 

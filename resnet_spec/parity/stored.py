@@ -49,15 +49,16 @@ def backends(folder: Path) -> list[str]:
 
 
 class Stored:
-    """A backend of which there are only records."""
+    """A backend of which there are only records; its name says so, as the backend itself may be here too."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
+    def __init__(self, backend: str, folder: Path) -> None:
+        self.name = f"{backend} (kept)"
+        self.backend = backend
         self.folder = folder
 
     def record(self, case: Case) -> Record:
         """What was kept of the case. Raises Failure where nothing was, or of another network."""
-        path = _path(self.folder, self.name, case)
+        path = _path(self.folder, self.backend, case)
         try:
             about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         except FileNotFoundError:

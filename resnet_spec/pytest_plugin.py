@@ -1,0 +1,147 @@
+"""Parity as tests in anybody's suite: ``pytest --resnet-spec specs/*.yaml`` collects one for each spec, backend, type and group.
+
+A spec is examined once, when its first test runs; each backend runs in a process of its own, which lasts as long as the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+if TYPE_CHECKING:  # what pytest loads in every suite on a machine must cost nothing
+    from resnet_spec.parity.case import Case
+    from resnet_spec.parity.compare import Finding
+    from resnet_spec.parity.pool import Elsewhere
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("resnet-spec", "parity of residual networks across frameworks")
+    group.addoption(
+        "--resnet-spec", nargs="+", default=[], metavar="SPEC", help="Specs to compare: files or bundled names."
+    )
+    group.addoption("--resnet-spec-backend", metavar="NAME,...", help="Backends to compare. [default: those installed]")
+    group.addoption("--resnet-spec-level", choices=["forward", "gradient", "training"], default="training")
+    group.addoption("--resnet-spec-dtype", choices=["float64", "float32"], default="float64")
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Give each spec a place among what is collected: the specs are no files that pytest would look at by itself."""
+    if session.config.getoption("--resnet-spec"):
+        session.config.pluginmanager.register(_Specs(session.config), "resnet-spec-specs")
+
+
+class _Specs:
+    """The specs of a session, and the processes that answer for its backends."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        from resnet_spec.backend import installed
+
+        self.specs: list[str] = config.getoption("--resnet-spec")
+        named = config.getoption("--resnet-spec-backend")
+        self.backends: list[str] = named.split(",") if named else installed()
+        self.pool: dict[str, Elsewhere] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        for spec in self.specs:
+            holder = _Spec.from_parent(session, name=spec, specs=self)
+            items += cast("list[pytest.Item]", list(holder.collect()))
+        session.testscollected = len(items)
+
+    def subject(self, name: str) -> Elsewhere:
+        from resnet_spec.parity.pool import Elsewhere
+
+        return self.pool.setdefault(name, Elsewhere(name))
+
+    def pytest_sessionfinish(self) -> None:
+        for subject in self.pool.values():
+            subject.close()
+
+
+class _Spec(pytest.Collector):
+    """One spec: a test for each backend and group."""
+
+    def __init__(self, *, specs: _Specs, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.specs = specs
+        self.findings: dict[tuple[str, str], Finding] | None = None
+
+    def collect(self) -> Iterator[pytest.Item]:
+        from resnet_spec.parity.case import GROUPS, LEVELS
+
+        level = self.config.getoption("--resnet-spec-level")
+        groups = [group for known in LEVELS[: LEVELS.index(level) + 1] for group in GROUPS[known]]
+        for backend in self.specs.backends:
+            for group in groups:
+                yield _Comparison.from_parent(self, name=f"{backend} {group}", backend=backend, group=group)
+
+    def case(self) -> Case:
+        from resnet_spec.load import load
+        from resnet_spec.parity.case import SIZE, Case
+
+        network = load(self.name)
+        channels, *own = network.input
+        height, width = map(min, SIZE, own)
+        config = self.config
+        return Case(
+            load(self.name, input=(channels, height, width)),
+            config.getoption("--resnet-spec-dtype"),
+            config.getoption("--resnet-spec-level"),
+        )
+
+    def found(self) -> dict[tuple[str, str], Finding]:
+        """Every finding by backend and group, examined when it is first asked for."""
+        if self.findings is None:
+            from resnet_spec.backend import REFERENCE
+            from resnet_spec.parity.examine import examine
+
+            subjects = [self.specs.subject(name) for name in self.specs.backends]
+            found = examine(self.case(), self.specs.subject(REFERENCE), subjects)
+            self.findings = {(finding.backend, finding.group): finding for finding in found}
+        return self.findings
+
+
+class _Different(Exception):
+    """Backends that do not compute the same."""
+
+
+class _Comparison(pytest.Item):
+    """One backend's group of arrays against the reference's."""
+
+    def __init__(self, *, backend: str, group: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.backend = backend
+        self.group = group
+
+    def runtest(self) -> None:
+        from resnet_spec.parity.present import sentence
+
+        spec = cast("_Spec", self.parent)
+        finding = spec.found().get((self.backend, self.group))
+        if finding is None:
+            pytest.skip(f"{self.group} is not compared in {self.config.getoption('--resnet-spec-dtype')}")
+        if finding.verdict == "alone":
+            pytest.skip(sentence(finding))
+        if finding.verdict in ("differs", "failed"):
+            config = self.config
+            command = f"resnet-spec parity {spec.name} --backend {','.join(spec.specs.backends)}"
+            command += (
+                f" --dtype {config.getoption('--resnet-spec-dtype')} --level {config.getoption('--resnet-spec-level')}"
+            )
+            worst = (
+                ""
+                if finding.failure
+                else f"worst {finding.worst:.1e}, gate {finding.gate:.0e}, against {finding.reference}\n"
+            )
+            raise _Different(f"{sentence(finding)}\n{worst}to see it again: {command}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, _Different):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return Path(self.nodeid.partition("::")[0]), None, f"{cast('_Spec', self.parent).name}: {self.name}"

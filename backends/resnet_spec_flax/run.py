@@ -1,0 +1,158 @@
+"""Run a Flax model: evaluate it and look into it, or train it one step. NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from resnet_spec.backend import OUTPUT, Sgd, Step
+from resnet_spec.weights import Array
+from resnet_spec_flax.layers import FlattenChannelsFirst
+from resnet_spec_flax.modules import ResNet, below, called
+from resnet_spec_flax.weights import canonical, variables
+
+Seen: TypeAlias = dict[str, jax.Array]
+"""Outputs by path, or their gradients."""
+
+INPUT = "input"
+"""The path under which the images' gradient is given."""
+
+
+def run(
+    model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+) -> dict[str, Array]:
+    """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
+    twin = _in_mode(model, train, copied=True)
+    with _exactly():
+        seen = _run(twin, _native(model, images), frozenset(watch), part)
+    return _arrays(seen, [*watch, OUTPUT])
+
+
+def step(
+    model: ResNet, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
+) -> Step:
+    """One training step: weights and statistics are updated."""
+    optimizer = optimizer or _optimizer(model, sgd)
+    twin = _in_mode(model, train=True, copied=False)
+    given = _native(model, images), jnp.asarray(labels)
+    with _exactly():
+        loss, seen, slopes, output_slopes = _step(twin, optimizer, *given, frozenset(watch))
+    return Step(
+        loss=float(loss),
+        outputs=_arrays(seen, [*watch, OUTPUT]),
+        gradients=_by_name(model, slopes),
+        output_gradients=_arrays(output_slopes, [INPUT, *watch, OUTPUT]),
+        optimizer=optimizer,
+    )
+
+
+def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
+    """The gradient of (slope * part(x)).sum() in training, by canonical name and for the input. The model is left as it was."""
+    twin = _in_mode(model, train=True, copied=True)
+    with _exactly():
+        slopes, of_x = _pull(twin, _native(model, x), _native(model, slope), part)
+    beneath = f"{part}." if part else ""
+    own = {name: slope for name, slope in _by_name(model, slopes).items() if name.startswith(beneath)}
+    return _arrays({INPUT: of_x}, [INPUT]) | own
+
+
+def _outputs(
+    model: ResNet, images: jax.Array, watch: frozenset[str], part: str = "", moved: Seen | None = None
+) -> Seen:
+    """What the watched parts give, and the network or a part alone; each moved by what is said under its path."""
+    seen: Seen = {}
+
+    def see(path: str, x: jax.Array) -> jax.Array:
+        if path not in watch:
+            return x
+        seen[path] = x + moved[path] if moved else x
+        return seen[path]
+
+    output = called(below(model, part), images, see)
+    watch |= {OUTPUT}
+    see(OUTPUT, output)
+    return seen
+
+
+_run = nnx.jit(_outputs, static_argnames=("watch", "part"))
+
+
+@nnx.jit(static_argnames="watch")
+def _step(
+    model: ResNet, optimizer: nnx.Optimizer[ResNet], images: jax.Array, labels: jax.Array, watch: frozenset[str]
+) -> tuple[jax.Array, Seen, nnx.State[Any, Any], Seen]:
+    """The loss, outputs by path, and the loss's gradients: a state like the parameters', and by path."""
+
+    def loss_of(model: ResNet, images: jax.Array, moved: Seen) -> tuple[jax.Array, Seen]:
+        seen = _outputs(model, images, watch, moved=moved)
+        logits = FlattenChannelsFirst()(seen[OUTPUT])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), seen
+
+    # An output's gradient is that of a zero added to it; only a first trace can say how large that is.
+    shapes = nnx.eval_shape(lambda model, images: _outputs(model, images, watch), nnx.clone(model), images)
+    nothing = {path: jnp.zeros(output.shape, output.dtype) for path, output in shapes.items()}
+    of_all = nnx.value_and_grad(loss_of, argnums=(nnx.DiffState(0, nnx.Param), 1, 2), has_aux=True)
+    (loss, seen), (slopes, of_images, of_outputs) = of_all(model, images, nothing)
+    optimizer.update(model, slopes)
+    return loss, seen, slopes, {INPUT: of_images, **of_outputs}
+
+
+@nnx.jit(static_argnames="part")
+def _pull(model: ResNet, x: jax.Array, slope: jax.Array, part: str) -> tuple[nnx.State[Any, Any], jax.Array]:
+    def along(model: ResNet, x: jax.Array) -> jax.Array:
+        return (slope * called(below(model, part), x, None)).sum()
+
+    slopes, of_x = nnx.grad(along, argnums=(nnx.DiffState(0, nnx.Param), 1))(model, x)
+    return slopes, of_x
+
+
+@nnx.jit(static_argnames="sgd")  # else XLA compiles the zeros of each shape on their own
+def _optimizer(model: ResNet, sgd: Sgd) -> nnx.Optimizer[ResNet]:
+    rule = optax.chain(optax.add_decayed_weights(sgd.weight_decay), optax.sgd(sgd.rate, sgd.momentum))
+    return nnx.Optimizer(model, rule, wrt=nnx.Param)
+
+
+def _in_mode(model: ResNet, train: bool, *, copied: bool) -> ResNet:
+    """A twin of the model in training or evaluation mode, with copies of its variables or the very same."""
+    twin = nnx.clone(model, variables=copied)
+    twin.set_attributes(use_running_average=not train, deterministic=not train, raise_if_not_found=False)
+    return twin
+
+
+@contextmanager
+def _exactly() -> Iterator[None]:
+    """Full precision on accelerators too, and errors without the note that JAX adds about its own frames."""
+    try:
+        with jax.default_matmul_precision("highest"):
+            yield
+    except ValueError as error:
+        error.__notes__ = []
+        raise
+
+
+def _native(model: ResNet, x: Array) -> jax.Array:
+    """(batch, channels, height, width) -> (batch, height, width, channels), in the model's type."""
+    like = next(iter(jax.tree.leaves(nnx.state(model, nnx.Param))), x)
+    array = np.asarray(x, like.dtype)
+    return jnp.asarray(array.transpose(0, 2, 3, 1) if x.ndim == 4 else array)
+
+
+def _arrays(maps: Seen, paths: Collection[str]) -> dict[str, Array]:
+    """(batch, height, width, channels) -> (batch, channels, height, width), as copies; in the order of the paths."""
+    arrays = {path: np.asarray(maps[path]) for path in paths}
+    return {path: np.array(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x, order="C") for path, x in arrays.items()}
+
+
+def _by_name(model: ResNet, slopes: nnx.State[Any, Any]) -> dict[str, Array]:
+    """A state like the parameters' as arrays by canonical name."""
+    sloped = nnx.clone(model)
+    nnx.update(sloped, slopes)
+    named = variables(sloped).items()
+    return {name: canonical(slope.get_value()) for name, slope in named if isinstance(slope, nnx.Param)}

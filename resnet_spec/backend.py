@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from resnet_spec.network import Network
+from resnet_spec.ops import nearest_float32
 from resnet_spec.values import suggestion
 
 if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand
@@ -34,12 +35,15 @@ Model: TypeAlias = Any
 class Sgd:
     """Stochastic gradient descent: v = momentum * v + (gradient + weight_decay * weight); weight = weight - rate * v.
 
-    Rates that float32 holds exactly serve comparisons, since Paddle keeps them so.
+    Each number is the nearest float32, as Paddle keeps them.
     """
 
     rate: float = 0.0625
     momentum: float = 0.0
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "rate", "momentum", "weight_decay")
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,7 +279,7 @@ class BatchNorm:
     macs = _free
 
     def __post_init__(self) -> None:
-        _round(self, "epsilon", "decay")
+        nearest_float32(self, "epsilon", "decay")
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         mean = Weight("running_mean", given[:1], Constant(0.0), statistic=True)
@@ -304,7 +304,7 @@ class GroupNorm:
     macs = _free
 
     def __post_init__(self) -> None:
-        _round(self, "epsilon")
+        nearest_float32(self, "epsilon")
 
     def gives(self, given: Shape) -> Shape:
         _image(self, given)
@@ -331,7 +331,7 @@ class LayerNorm:
     macs = _free
 
     def __post_init__(self) -> None:
-        _round(self, "epsilon")
+        nearest_float32(self, "epsilon")
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         return _affine(given[0], self.gamma)
@@ -373,7 +373,7 @@ class LeakyRelu:
     macs = _free
 
     def __post_init__(self) -> None:
-        _round(self, "slope")
+        nearest_float32(self, "slope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -583,7 +583,7 @@ class Dropout:
     In evaluation it is the identity.
 
     Attributes:
-        rate: The probability of becoming zero.
+        rate: The probability of becoming zero; the nearest float32 is used in every backend.
     """
 
     rate: Fraction
@@ -591,6 +591,9 @@ class Dropout:
     gives = _same
     weights = _no_weights
     macs = _free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -639,8 +642,8 @@ OPS: dict[str, type[Op]] = {name(kind): kind for kind in get_args(Op)}
 """The operations by the name that a spec gives them."""
 
 
-def _round(op: object, *names: str) -> None:
-    """Round arguments to float32: Paddle keeps an operator's attributes so, and all backends are to use one value."""
+def nearest_float32(op: object, *names: str) -> None:
+    """Round attributes to float32: Paddle keeps an operator's so, and all backends are to use one value."""
     for argument in names:
         (value,) = struct.unpack("f", struct.pack("f", getattr(op, argument)))
         object.__setattr__(op, argument, value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import required
 
+from conftest import required
 from resnet_spec import loads
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import Finding

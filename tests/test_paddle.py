@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from conftest import REQUIRED, required
 
+from conftest import REQUIRED, required
 from resnet_spec import Network, build, dump, load, loads, run
 from resnet_spec.backend import BackendError, Sgd, Step, load_backend
 from resnet_spec.network import Leaf
@@ -32,7 +32,6 @@ from resnet_spec_paddle.layers import layer
 # Every operation, on sizes that are odd in one axis or both; what Paddle does otherwise is met with the arguments that show it.
 EVERY = """
 name: every
-takes: {squash: sigmoid}
 input: [3, 25, 19]
 blocks:
   preactivated:
@@ -47,12 +46,11 @@ blocks:
     after:
       leaky: {op: leaky_relu, slope: 0.2}
   gated:                                # by one number a channel, against an image
-    takes: {squash: required}
     combine: multiply
     branch:
       squeeze: global_max_pool
       fc: {op: linear, out: in, bias: false}
-      gate: squash
+      gate: hard_sigmoid
 stem:
   pad: {op: zero_pad, top: 1, bottom: 2, left: 3}
   conv: {op: conv, out: 8, kernel: 5, stride: 2, padding: 1, bias: true}
@@ -69,7 +67,7 @@ stem:
 stages:
   stage: {block: preactivated, depth: 2, out: 9, as: "blocks.{index}"}
 head:
-  gate: {block: gated, squash: squash}
+  gate: gated
   counted: {op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true, count_padding: true}
   relu: relu
   dropped: {op: avg_pool, kernel: 2, stride: 3, padding: 1, ceil: true}
@@ -155,13 +153,11 @@ def torch() -> None:
 
 
 def test_every_operation_is_compared() -> None:
-    assert {type(leaf.op) for leaf in loads(EVERY, squash="hard_sigmoid").leaves()} == set(OPS.values())
+    assert {type(leaf.op) for leaf in loads(EVERY).leaves()} == set(OPS.values())
 
 
 @pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize(
-    "network", [loads(EVERY, squash="hard_sigmoid"), _network("resnet18")], ids=["every", "resnet18"]
-)
+@pytest.mark.parametrize("network", [loads(EVERY), _network("resnet18")], ids=["every", "resnet18"])
 def test_every_node_is_the_references(network: Network, train: bool) -> None:
     paths = [part.path for part in network.nodes()]
     reference = build(network, backend="numpy", weights=recipe(network))

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from conftest import required
 
+from conftest import required
 from resnet_spec import load, loads
 from resnet_spec.network import Network
 from resnet_spec.ops import BatchNorm, Conv, GroupNorm

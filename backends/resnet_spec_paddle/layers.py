@@ -37,7 +37,7 @@ from resnet_spec.ops import (
 
 
 def layer(leaf: Leaf) -> nn.Layer:
-    """The layer of a leaf, of Paddle's default type. Weights wait for LazyGuard's end: none is drawn only to be replaced."""
+    """The layer of a leaf, in Paddle's default type. Under LazyGuard its weights have no memory: none is drawn only to be replaced."""
     channels = leaf.given[0]
     match leaf.op:
         case Conv(out, kernel, stride, padding, dilation, groups, bias):
@@ -135,7 +135,7 @@ class BatchNorm2D(nn.BatchNorm2D):
 
 
 class GroupNorm2D(nn.GroupNorm):
-    """By layer normalisation of each group: Paddle's own takes the variance as E[x^2] - E[x]^2, which cancels."""
+    """By layer normalisation of each group: Paddle's own takes E[x^2] - E[x]^2 for the variance, which cancels far from zero."""
 
     def forward(self, input: Tensor) -> Tensor:
         grouped = input.reshape([0, self._num_groups, -1])
@@ -170,7 +170,7 @@ class MaxPool2D(nn.MaxPool2D):
 
 
 class AvgPool2D(nn.AvgPool2D):
-    """Paddle's own, less a last window that starts in the padding; not for float64, since its gradient is float32's."""
+    """Paddle's own, less a last window that starts in the padding. Its gradient divides in float32, so float64 takes sums."""
 
     def __init__(self, op: AvgPool) -> None:
         super().__init__(op.kernel, op.stride, op.padding, op.ceil, exclusive=not op.count_padding)
@@ -203,7 +203,7 @@ def _inside(op: MaxPool | AvgPool, x: Tensor, y: Tensor) -> Tensor:
 
 
 class GlobalAvgPool2D(nn.Layer):
-    """The mean over height and width; the gradient of Paddle's own has float32's accuracy."""
+    """The mean over height and width: the gradient of Paddle's own adaptive pooling divides in float32."""
 
     def __init__(self, keepdims: bool) -> None:
         super().__init__()

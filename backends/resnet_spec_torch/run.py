@@ -64,8 +64,9 @@ def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
 
 
 def _tensor(model: ResNet, images: Array) -> Tensor:
-    like = next(model.parameters())
-    return torch.from_numpy(images).to(like.device, like.dtype)
+    given = torch.from_numpy(images)
+    like = next(model.parameters(), given)
+    return given.to(like.device, like.dtype)
 
 
 def _arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -152,7 +153,8 @@ class Elsewhere:
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout, self._words):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # what was still to be said to a process that has died
+                        pipe.close()
         self._process = self._words = None
 
 

@@ -98,7 +98,7 @@ def test_each_norm_in_training_has_enough_values() -> None:
             for leaf in case.network.leaves()
             if isinstance(leaf.op, BatchNorm)
         )
-        >= 16
+        >= 32
     )
 
 

@@ -1,7 +1,7 @@
 """An operation to a native layer: Flax's own wherever it computes exactly what the operation says.
 
-Maps are (batch, height, width, channels) here. What keeps no state is a function or a frozen dataclass, as in nnx.Sequential: a
-module more would be one more to walk at each call of a compiled function.
+Maps are (batch, height, width, channels) here. What keeps no state is a frozen dataclass, static to nnx as the functions in an
+nnx.Sequential are: a user can put any function in its place.
 """
 
 from __future__ import annotations

@@ -135,11 +135,12 @@ def fuzz(
     """Compare backends on random networks, and print totals and the worst figure of each level."""
     from resnet_spec.parity import generate, present
     from resnet_spec.parity.case import Case
+    from resnet_spec.parity.pool import HASTY
     from resnet_spec.parity.sweep import Sweep
 
     wanted = _ready(names, against=False)
     cases = (Case(generate.network(number), level=level) for number in range(seed, seed + count))  # type: ignore[arg-type]
-    done = _swept(cases, count, Sweep(wanted, (), jobs, timeout, None, shrink), failures)
+    done = _swept(cases, count, Sweep(wanted, (), jobs, timeout, None, shrink, HASTY), failures)
     findings = [finding for examined in done for finding in examined.findings]
     off = [finding for finding in findings if finding.verdict in ("differs", "failed")]
     if off:

@@ -24,6 +24,12 @@ from resnet_spec.weights import Array
 SECONDS = 600.0
 """How long a backend may take over one case."""
 
+RENEWED = 100
+"""After so many questions a process is started anew: JAX keeps 20 MB of compiled code for each small network."""
+
+HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+"""An environment for many small networks, each run a few times: compiling one takes JAX half as long, running it longer."""
+
 ENVIRONMENT = {
     "JAX_ENABLE_X64": "1",
     "GLOG_minloglevel": "2",  # no advice from Paddle
@@ -46,9 +52,11 @@ class Failure(Exception):
 class Elsewhere:
     """A backend in a process, which is started when it is first asked and again after it has died."""
 
-    def __init__(self, name: str, seconds: float = SECONDS) -> None:
+    def __init__(self, name: str, seconds: float = SECONDS, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.seconds = seconds
+        self.environment = environment or {}
+        self._asked = 0
         self._folder = tempfile.TemporaryDirectory(prefix=f"resnet-spec-{name}-")
         self._process: subprocess.Popen[str] | None = None
         self._replies: queue.Queue[str] = queue.Queue()
@@ -92,6 +100,9 @@ class Elsewhere:
 
     def _ask(self, what: str, *arguments: Any) -> dict[str, Array]:
         folder = Path(self._folder.name)
+        self._asked += 1
+        if self._asked % RENEWED == 0:
+            self._end()
         (folder / "question").write_bytes(pickle.dumps((what, arguments)))  # ours, to a process of ours
         self.ready()
         process = self._process
@@ -133,7 +144,7 @@ class Elsewhere:
             stdout=subprocess.PIPE,
             stderr=self._words,
             text=True,
-            env={**ENVIRONMENT, **os.environ, "JAX_ENABLE_X64": "1"},
+            env={**ENVIRONMENT, **self.environment, **os.environ, "JAX_ENABLE_X64": "1"},
             start_new_session=True,  # an interrupt is this process's to handle
         )
         self._replies = queue.Queue()

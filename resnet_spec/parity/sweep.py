@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +33,7 @@ class Sweep:
         seconds: How long one backend may take over one case.
         keep: Called with each backend's record.
         shrink: How many smaller networks to try where one differs; none if 0.
+        environment: What the backends' environment is, where the user's does not say otherwise.
     """
 
     backends: Sequence[str]
@@ -41,6 +42,7 @@ class Sweep:
     seconds: float = SECONDS
     keep: Callable[[str, Case, Record], None] | None = None
     shrink: int = 0
+    environment: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ def swept(cases: Iterable[Case], sweep: Sweep) -> Iterator[Examined]:
 def _teams(sweep: Sweep) -> Iterator[queue.Queue[Team]]:
     """As many sets of processes as there are jobs, ended with the context."""
     names = dict.fromkeys([REFERENCE, *sweep.backends])
-    teams: list[Team] = [{name: Elsewhere(name, sweep.seconds) for name in names} for _ in range(sweep.jobs)]
+    teams: list[Team] = [
+        {name: Elsewhere(name, sweep.seconds, sweep.environment) for name in names} for _ in range(sweep.jobs)
+    ]
     free: queue.Queue[Team] = queue.Queue()
     for team in teams:
         free.put(team)

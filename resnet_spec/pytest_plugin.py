@@ -39,7 +39,7 @@ class _Specs:
     def __init__(self, config: pytest.Config) -> None:
         from resnet_spec.backend import installed
 
-        self.specs: list[str] = config.getoption("--resnet-spec")
+        self.specs: list[str] = list(config.getoption("--resnet-spec") or ())
         named = config.getoption("--resnet-spec-backend")
         self.backends: list[str] = named.split(",") if named else installed()
         self.pool: dict[str, Elsewhere] = {}
@@ -85,12 +85,9 @@ class _Spec(pytest.Collector):
         network = load(self.name)
         channels, *own = network.input
         height, width = map(min, SIZE, own)
-        config = self.config
-        return Case(
-            load(self.name, input=(channels, height, width)),
-            config.getoption("--resnet-spec-dtype"),
-            config.getoption("--resnet-spec-level"),
-        )
+        dtype: Any = self.config.getoption("--resnet-spec-dtype")
+        level: Any = self.config.getoption("--resnet-spec-level")
+        return Case(load(self.name, input=(channels, height, width)), dtype, level)
 
     def found(self) -> dict[tuple[str, str], Finding]:
         """Every finding by backend and group, examined when it is first asked for."""

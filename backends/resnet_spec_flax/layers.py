@@ -222,7 +222,7 @@ class AvgPool2d:
     count_padding: bool
 
     def __call__(self, x: Array) -> Array:
-        margins = _margins(self, x)
+        margins: Any = _margins(self, x)
         if self.count_padding:  # it becomes pixels like others
             counted = [(before, min(self.padding, after)) for before, after in margins]
             x = jnp.pad(x, [(0, 0), *counted, (0, 0)])
@@ -233,7 +233,7 @@ class AvgPool2d:
         return nnx.avg_pool(x, *windows, count_include_pad=whole).astype(x.dtype)
 
 
-def _margins(pool: MaxPool2d | AvgPool2d, x: Array) -> list[tuple[int, int]]:
+def _margins(pool: MaxPool2d | AvgPool2d, x: Array) -> Any:  # nnx says str, and takes pairs
     """What to add before and after height and width, for the last window to be PyTorch's last."""
     height, width, channels = x.shape[1:]
     gives = MaxPool(pool.kernel, pool.stride, pool.padding, pool.ceil).gives((channels, height, width))

@@ -124,7 +124,7 @@ class BatchNorm2D(nn.BatchNorm2D):
         variance = paddle.assign(self._variance)
         # Not super().forward, which warns at every step that it tracks statistics.
         y = functional.batch_norm(
-            input, self._mean, variance, self.weight, self.bias, True, self._momentum, self._epsilon, self._data_format
+            input, self._mean, variance, self.weight, self.bias, True, self._momentum, self._epsilon
         )
         if self.variance == "unbiased":
             # n / (n - 1) is 1 + 1 / (n - 1). By a tensor: to_static divides by a number in float32.

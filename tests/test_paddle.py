@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import REQUIRED, required
+from peers import DATA
 from resnet_spec import Network, build, dump, load, loads, run
 from resnet_spec.backend import BackendError, Sgd, Step, load_backend
 from resnet_spec.network import Leaf
@@ -517,3 +520,38 @@ def test_a_training_run_that_fails_moves_no_statistics() -> None:
 def test_a_network_without_weights_runs() -> None:
     network = loads("{name: w, input: [3, 4, 4], stem: {pool: global_avg_pool}}")
     assert np.array_equal(run(_model(network), np.ones((2, 3, 4, 4))), np.ones((2, 3)))
+
+
+def _rows(printed: str) -> list[tuple[str, list[int], list[int], int]]:
+    """The rows of a printed summary: layer, shape in, shape out, elements."""
+    pattern = re.compile(r"\s*(\w+)-\d+\s+\[\[([\d, ]+)\]\]\s+\[([\d, ]+)\]\s+([\d,]+)\s*")
+    found = [match for match in map(pattern.fullmatch, printed.splitlines()) if match]
+    return [
+        (row[1], json.loads(f"[{row[2]}]"), json.loads(f"[{row[3]}]"), int(row[4].replace(",", ""))) for row in found
+    ]
+
+
+def test_the_summary_lists_what_paddles_own_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same rows in the same order, but for those of layers that one of the two has not, none of which has weights.
+
+    Theirs has an Identity for each shortcut that is x itself, and pools by AdaptiveAvgPool2D, where ours is a GlobalAvgPool2D that leaves
+    (batch, channels). Ours has a ReLU of its own after each sum, where theirs uses the block's first again, and calls a block Residual.
+    """
+    recorded = json.loads((DATA / "paddle_resnet18_summary.json").read_text(encoding="utf-8"))
+    model = _model(load("resnet18_biased_shortcut"), "float32")
+    totals = paddle.summary(model, (2, 3, 32, 32))
+    rows = _rows(capsys.readouterr().out)
+    after = [index - 1 for index, row in enumerate(rows) if row[0] == "Residual"]
+    assert {rows[index][0] for index in after} == {"ReLU"}
+    ours = [
+        row for index, row in enumerate(rows) if index not in after and row[0] not in {"Residual", "GlobalAvgPool2D"}
+    ]
+    theirs = [
+        (row["layer"], row["given"], row["gives"], row["elements"])
+        for row in recorded["rows"]
+        if row["layer"] not in {"Block", "Identity", "AdaptiveAvgPool2D"}
+    ]
+    assert len(theirs) == 51
+    assert ours == theirs
+    assert totals["total_params"] == recorded["totals"]["elements"]
+    assert totals["trainable_params"] == recorded["totals"]["parameters"]

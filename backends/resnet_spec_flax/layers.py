@@ -65,7 +65,12 @@ def layer(leaf: Leaf, dtype: str) -> Layer:
         case StandardizedConv() as op:
             return _abstract(own.StandardizedConv2d, channels, op, **_convolution(op.plain(), dtype))
         case ChannelConv(kernel):
-            named: dict[str, Any] = {"padding": kernel // 2, "use_bias": False, "kernel_init": _ZEROS, "param_dtype": dtype}
+            named: dict[str, Any] = {
+                "padding": kernel // 2,
+                "use_bias": False,
+                "kernel_init": _ZEROS,
+                "param_dtype": dtype,
+            }
             return _abstract(own.ChannelConv1d, 1, 1, (kernel,), **named)
         case Linear(out, bias):
             return _abstract(nnx.Linear, channels, out, use_bias=bias, kernel_init=_ZEROS, param_dtype=dtype)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend
+from resnet_spec.features import tapped
 from resnet_spec.load import Setting, load
 from resnet_spec.network import Network
 
@@ -26,6 +27,7 @@ def build(
     seed: int = 0,
     dtype: str | None = None,
     input: Sequence[int] | None = None,
+    outputs: Sequence[str] | None = None,
     **settings: Setting,
 ) -> Model:
     """Build a network as a framework's own kind of model, in evaluation mode.
@@ -37,12 +39,15 @@ def build(
         seed: What initial weights are drawn from: the same bits in every framework.
         dtype: "float32" or "float64"; by default the first, and the second for the reference.
         input: As for ``load``.
+        outputs: Paths of parts whose maps the model gives, as a tuple, in place of what its head would make of them; what
+            comes behind the last of them is not built. ``network.features()`` lists what can be asked for.
         settings: As for ``load``.
 
     Raises:
         SpecError: The spec has problems.
         WeightsError: The weights do not fit the network; the message lists every name that is wrong.
         BackendError: There is no such backend, or its framework is not installed.
+        ValueError: The network can't give an output that is asked for.
 
     >>> model = build("resnet18", backend="numpy", classes=10)
     >>> import numpy
@@ -55,6 +60,8 @@ def build(
         network = spec
     else:
         network = load(spec, input=input, **settings)
+    if outputs is not None:
+        network = tapped(network, outputs)
     module = load_backend(backend)
     dtype = dtype or module.DTYPE
     if dtype not in DTYPES:
@@ -62,14 +69,18 @@ def build(
     return module.build(network, _weights(network, weights, seed, dtype), dtype)
 
 
-def run(model: Model, images: Array) -> Array:
+def run(model: Model, images: Array) -> Any:
     """Evaluate a model that ``build`` made: images (batch, channels, height, width) in, NumPy out.
+
+    A model with ``outputs`` gives a tuple of maps, in their order.
 
     Raises:
         BackendError: No backend built this model.
         ValueError: The images do not have four axes, or not the network's channels.
     """
-    return backend_of(model).run(model, _images(model, images))[OUTPUT]
+    found = backend_of(model).run(model, _images(model, images))
+    wanted = model.network.outputs
+    return tuple(found[path] for path in wanted) if wanted else found[OUTPUT]
 
 
 def watch(model: Model, images: Array, paths: Collection[str]) -> dict[str, Array]:

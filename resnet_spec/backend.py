@@ -86,7 +86,9 @@ class Backend(Protocol):
     def run(
         self, model: Model, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
     ) -> dict[str, Array]:
-        """Outputs by path, of the parts to watch and of the network (under ""), in evaluation or as in training.
+        """Outputs by path, of the parts to watch and of the network, in evaluation or as in training.
+
+        The network's own stands under "", or, where it has ``outputs``, those under their paths.
 
         With a ``part``, that part alone is run, on an input of its own, and its output is given under "". The model is left as it was,
         its mode and its statistics too.

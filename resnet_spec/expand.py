@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from resnet_spec.network import Leaf, Network, Part, Residual, Sequence, combined
+from resnet_spec.combine import added, joined, pieces
+from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence, combined
 from resnet_spec.ops import OPS, Misfit, Op, Shape
 from resnet_spec.source import Note, Problem, Span, SpecError
-from resnet_spec.spec import Argument, Block, Call, Group, Project, Role, Several, Spec, Stage, Word
-from resnet_spec.values import arguments, integer, suggestion, typed
+from resnet_spec.spec import Argument, Block, Call, Fork, Group, Project, Role, Several, Spec, Stage, Word
+from resnet_spec.values import arguments, boolean, integer, suggestion, typed
 
 T = TypeVar("T")
 
@@ -21,7 +22,8 @@ MOST_NESTED = 32
 
 NONE = "none"
 IN = "in"
-PREDEFINED = {"norm": "batch_norm", "act": "relu"}
+PREDEFINED = {"norm": "batch_norm", "act": "relu", "projection": "conv_projection", "convolution": "conv"}
+"""Words that blocks use and networks may give another meaning under ``layers:``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def expand(spec: Spec, bundled: Callable[[str], Block | None], bundled_names: It
         expander.note("RS203", "the network has no layers", spec.at)
     if expander.problems:
         raise SpecError(expander.problems.values())
-    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess)
+    stages = tuple(stage.name.text for stage in spec.stages)
+    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages)
 
 
 class _Stop(Exception):
@@ -115,7 +118,7 @@ class _Expander:
         shape = given
         for index in range(depth):
             path = f"{stage.name.text}.{stage.numbering.format(index=index, number=index + 1)}"
-            part, shape = self.use(path, self.of_block(stage, index, shape), shape)
+            part, shape = self.use(path, self.of_block(stage, index, depth, shape), shape)
             parts += part
             if shape is None and self.problems:
                 return [], None  # the blocks after would only say the same
@@ -129,8 +132,9 @@ class _Expander:
                 self.note("RS303", message, argument.at, notes=(Note("the depth is given here", stage.depth.at),))
         return len(self.problems) == known
 
-    def of_block(self, stage: Stage, index: int, given: Shape | None) -> Use:
+    def of_block(self, stage: Stage, index: int, depth: int, given: Shape | None) -> Use:
         """What a stage says of one of its blocks: an item of each list, and the plain stride only of the first."""
+        told = [stage.first] * (index == 0) + [stage.last] * (index == depth - 1)
         scope = self.arriving(self.scope, given, stage.at)
         found: dict[str, Bound] = {}
         for name, argument in stage.arguments.items():
@@ -138,8 +142,13 @@ class _Expander:
                 found[name] = Bound(argument.items[index], scope)
             elif name != "stride" or index == 0:
                 found[name] = Bound(argument, scope)
-        block = stage.block.items[index] if isinstance(stage.block, Several) else stage.block
-        return Use("block", Bound(block, scope), found, stage.names, stage.at, stage.project, index)
+        names = dict(stage.names)
+        for one in told:
+            found |= {name: Bound(argument, scope) for name, argument in one.arguments.items()}
+            names |= one.names
+        of_stage = stage.block.items[index] if isinstance(stage.block, Several) else stage.block
+        block = found.pop("block").written if "block" in found else of_stage
+        return Use("block", Bound(block, scope), found, names, stage.at, stage.project, index)
 
     def group(self, path: str, group: Group, scope: Scope, given: Shape | None) -> Run:
         """A group's layers in a row, each named under ``path``."""
@@ -165,6 +174,8 @@ class _Expander:
             case Group() as group:
                 parts, shape = self.group(path, group, layer.scope, given)
                 return self.sequence(path, parts, given, shape, group.at), shape
+            case Fork() as fork:
+                return self.fork(path, fork, layer.scope, given)
             case Several(at=at):
                 self.note("RS201", "a list with a value for each block belongs to a stage", at)
                 return [], None
@@ -354,12 +365,14 @@ class _Expander:
         before, read = self.section(path, block, "before", scope, given)
         branch, shape = self.section(path, block, "branch", scope, read)
         shortcut: list[Part] = []
-        other = given
-        changed = shape != given and block.combine == "add"
+        reads: Literal["input", "before"] = block.reads or "input"
+        other = read if reads == "before" else given
+        changed = shape != other and block.combine == "add"
         project = use.project or block.project
         always = project == "always" or (project == "first" and use.index == 0)
         if "shortcut" in block.sections and (always or (changed and project != "never")):
-            shortcut, other = self.section(path, block, "shortcut", scope, read)
+            reads = block.reads or "before"
+            shortcut, other = self.section(path, block, "shortcut", scope, read if reads == "before" else given)
         sum_ = self.combined(path, block, shape, other, use, bool(shortcut)) if shape and other else None
         after, gives = self.section(path, block, "after", scope, sum_)
         if given is None or gives is None:
@@ -370,7 +383,8 @@ class _Expander:
         sections = (tuple(before), tuple(branch), tuple(shortcut))
         combine = block.combine
         assert combine != "none"
-        return [Residual(path, *sections, combine, tuple(after), roles, given, gives, use.at)], gives
+        reads = reads if before else "input"
+        return [Residual(path, *sections, combine, tuple(after), roles, given, gives, reads, use.at)], gives
 
     def combined(self, path: str, block: Block, branch: Shape, other: Shape, use: Use, projected: bool) -> Shape | None:
         try:
@@ -386,6 +400,33 @@ class _Expander:
         help = "" if "shortcut" in block.sections else "give the block a shortcut that changes the shape alike"
         self.note("RS402", message, use.at, help, tuple(notes))
         return branch
+
+    def fork(self, path: str, fork: Fork, scope: Scope, given: Shape | None) -> Run:
+        split, cascade = self.flag(fork.split, scope), self.flag(fork.cascade, scope)
+        if given is None or split is None or cascade is None:
+            return [], None
+        beside = path.rpartition(".")[0]
+        branches: list[tuple[Part, ...]] = []
+        gives: list[Shape] = []
+        try:
+            piece = pieces(given, len(fork.branches)) if split else given
+            for group in fork.branches:
+                parts, shape = self.group(beside, group, scope, piece)
+                if shape is None:
+                    return [], None
+                if cascade and parts and gives:
+                    added(piece, gives[-1])
+                branches.append(tuple(parts))
+                gives.append(shape)
+            joined_ = joined(fork.combine, gives)
+        except Misfit as error:
+            self.note("RS402", f"{error}, in {path}", fork.at, error.help, self.used())
+            return [], None
+        self.taken(path, fork.at)
+        return [Parallel(path, tuple(branches), split, cascade, fork.combine, given, joined_, fork.at)], joined_
+
+    def flag(self, word: Word | None, scope: Scope) -> bool | None:
+        return False if word is None else self.attempt(lambda: boolean(self.word(Bound(word, scope))))
 
     # -- limits and problems ------------------------------------------------------------------------------------
 
@@ -437,5 +478,5 @@ class _Expander:
                 return repr(written.text)
             case Several():
                 return "a list"
-            case Call() | Group():
+            case Call() | Group() | Fork():
                 return "layers"

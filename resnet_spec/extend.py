@@ -39,16 +39,19 @@ def extended(source: Source, find: Find) -> Node:
 def merge(base: Node, over: Node) -> Node:
     """Mappings merge; anything else replaces; a key set to null is dropped.
 
-    A new key stands where it is written: after the known key before it, or before the known key after it.
+    A new key stands where it is written: after the known key before it, or before the known key after it; behind a dropped
+    one, in its place. A layer that names another operation replaces the whole layer, since it has no use for the old one's
+    arguments.
     """
-    if not isinstance(base, Mapping) or not isinstance(over, Mapping):
+    if not isinstance(base, Mapping) or not isinstance(over, Mapping) or _another_layer(base, over):
         return over
     order = [key.text for key, _ in base.items]
     items = {key.text: (key, value) for key, value in base.items}
-    previous: str | None = None
+    place: int | None = None
     for index, (key, value) in enumerate(over.items):
         if isinstance(value, Scalar) and null(Word(value.text, value.plain, value.at)):
             if key.text in items:
+                place = order.index(key.text)
                 order.remove(key.text)
                 del items[key.text]
             else:
@@ -59,15 +62,23 @@ def merge(base: Node, over: Node) -> Node:
             kept, old = items[key.text]
             items[key.text] = (kept if isinstance(old, Mapping) else key, merge(old, value))
         else:
-            order.insert(_place(order, previous, over, index), key.text)
+            order.insert(_before_next(order, over, index) if place is None else place, key.text)
             items[key.text] = (key, value)
-        previous = key.text
+        place = order.index(key.text) + 1
     return Mapping(tuple(items[name] for name in order), over.at)
 
 
-def _place(order: list[str], previous: str | None, over: Mapping, index: int) -> int:
-    if previous is not None:
-        return order.index(previous) + 1
+def _another_layer(base: Mapping, over: Mapping) -> bool:
+    """Whether the other is an operation or a block where the one is something else; blocks take over from blocks what fits."""
+    before = {key.text: value for key, value in base.items if key.text in {"op", "block"}}
+    after = {key.text: value for key, value in over.items if key.text in {"op", "block"}}
+    if before.keys() != after.keys():
+        return bool(after)
+    old, new = before.get("op"), after.get("op")
+    return isinstance(old, Scalar) and isinstance(new, Scalar) and old.text != new.text
+
+
+def _before_next(order: list[str], over: Mapping, index: int) -> int:
     following = (key.text for key, _ in over.items[index + 1 :] if key.text in order)
     first = next(following, None)
     return len(order) if first is None else order.index(first)

@@ -9,10 +9,13 @@ from os import PathLike
 from pathlib import Path
 
 from resnet_spec import bundled
-from resnet_spec.expand import expand
+from resnet_spec.adapt import adapted
+from resnet_spec.expand import PREDEFINED, expand
 from resnet_spec.extend import extended
 from resnet_spec.network import Network
 from resnet_spec.nodes import parse
+from resnet_spec.ops import Misfit
+from resnet_spec.options import NAMES, chosen
 from resnet_spec.read import read_block, read_spec
 from resnet_spec.source import Problem, Source, Span, SpecError
 from resnet_spec.spec import Block, Spec, Word
@@ -27,7 +30,8 @@ def load(spec: str | PathLike[str], *, input: Sequence[int] | None = None, **set
     Args:
         spec: The path of a YAML file, or the name of a bundled network, as in "resnet50" or "resnet50.yaml". A file wins.
         input: The image's (channels, height, width) for which shapes are shown, in place of the spec's.
-        settings: Values for the names that the spec takes, as in ``classes=10``.
+        settings: Values for the names that the spec takes, as in ``classes=10``; for the options of any network, as in
+            ``output_stride=8`` (see ``resnet_spec.options``); or for words that its layers use, as in ``act="silu"``.
 
     Raises:
         SpecError: The spec has problems; ``problems`` holds them all, and the message points at each.
@@ -39,7 +43,7 @@ def load(spec: str | PathLike[str], *, input: Sequence[int] | None = None, **set
     >>> load("resnet50", classes=10, input=(3, 64, 48)).output_shape
     (10,)
     """
-    return expand(configured(read(source(spec)), settings, input), bundled_block, bundled.block_files())
+    return _network(configured(read(source(spec)), settings, input))
 
 
 def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
@@ -48,7 +52,17 @@ def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
     >>> loads("{name: tiny, input: [3, 8, 8], stem: {conv1: {op: conv, out: 4, kernel: 3}}}").output_shape
     (4, 6, 6)
     """
-    return expand(configured(read(Source(name, text)), settings, None), bundled_block, bundled.block_files())
+    return _network(configured(read(Source(name, text)), settings, None))
+
+
+def _network(spec: Spec) -> Network:
+    options = chosen(spec.options)
+    network = expand(spec, bundled_block, bundled.block_files())
+    try:
+        return adapted(network, options)
+    except Misfit as error:
+        at = next(iter(spec.options.values())).at
+        raise SpecError([Problem("RS401", f"{spec.name} can't be as its options ask: {error}", at)]) from None
 
 
 def read(source: Source) -> Spec:
@@ -70,15 +84,22 @@ def source(spec: str | PathLike[str]) -> Source:
 
 def configured(spec: Spec, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Spec:
     """A spec with names that it takes set by a caller. Raises SpecError."""
-    takes = dict(spec.takes)
+    takes, options, layers = dict(spec.takes), dict(spec.options), dict(spec.layers)
     for name, value in settings.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         place = Source(f"--set {name}={text}", f"{name}={text}")
-        if name not in takes:
-            at = Span(place, 1, 1, len(name) + 1)
-            raise SpecError([Problem("RS205", f"{spec.name} does not take {name!r}", at, suggestion(name, takes))])
-        takes[name] = Word(text, True, Span(place, 1, len(name) + 2, len(name) + 2 + len(text)))
-    return replace(spec, takes=takes, input=spec.input if input is None else _shape(input))
+        word = Word(text, True, Span(place, 1, len(name) + 2, len(name) + 2 + len(text)))
+        if name in takes:
+            takes[name] = word
+        elif name in NAMES:
+            options[name] = word
+        elif name in layers or name in PREDEFINED:
+            layers[name] = word
+        else:
+            at, known = Span(place, 1, 1, len(name) + 1), [*takes, *NAMES, *layers, *PREDEFINED]
+            raise SpecError([Problem("RS205", f"{spec.name} does not take {name!r}", at, suggestion(name, known))])
+    size = spec.input if input is None else _shape(input)
+    return replace(spec, takes=takes, options=options, layers=layers, input=size)
 
 
 @cache

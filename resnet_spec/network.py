@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 from resnet_spec.ops import Misfit, Op, Shape, Weight
 from resnet_spec.source import Span
-from resnet_spec.spec import Preprocess, Role
+from resnet_spec.spec import Join, Preprocess, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,9 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """``after(combine(branch(y), shortcut))``, where y is ``before(x)``.
+    """``after(combine(branch(y), shortcut(z)))``, where y is ``before(x)``; z is y too, or x, as ``reads`` says.
 
-    An empty ``shortcut`` is x itself; one with parts reads y. ``order`` is that in which the sections were written, and so that
-    of their weights.
+    An empty ``shortcut`` is z itself. ``order`` is that in which the sections were written, and so that of their weights.
     """
 
     path: str
@@ -51,6 +50,7 @@ class Residual:
     order: tuple[Role, ...]
     given: Shape
     gives: Shape
+    reads: Literal["input", "before"] = "input"
     at: Span | None = field(default=None, compare=False, repr=False)
 
     def section(self, role: Role) -> tuple[Part, ...]:
@@ -67,7 +67,34 @@ class Residual:
                 assert_never(role)
 
 
-Part: TypeAlias = Leaf | Sequence | Residual
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Branches side by side, put together again: each reads the input or, of a ``split`` one, its own piece of the channels.
+
+    In a ``cascade`` each branch also adds what the one before it gave to what it reads. An empty branch hands its piece on as
+    it is. The parts are named beside this one and not beneath it, since Res2Net's are (``convs.0``, ``bns.0``).
+    """
+
+    path: str
+    branches: tuple[tuple[Part, ...], ...]
+    split: bool
+    cascade: bool
+    combine: Join
+    given: Shape
+    gives: Shape
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+
+Part: TypeAlias = Leaf | Sequence | Residual | Parallel
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A map on an image's way: the path of the part that gives it, its channels, and how many pixels one of its own spans."""
+
+    path: str
+    channels: int
+    stride: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +112,8 @@ class Network:
     parts: tuple[Part, ...]
     source: str = field(default="", compare=False)
     preprocess: Preprocess | None = None
+    stages: tuple[str, ...] = field(default=(), compare=False)
+    outputs: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         """Cheap, and enough: frameworks hash what a model carries at every call."""
@@ -117,6 +146,15 @@ class Network:
     def weights(self) -> dict[str, Shape]:
         """Every weight and running statistic: its name and shape, as in PyTorch's ``state_dict``."""
         return {name: weight.shape for name, weight in self.owners()}
+
+    def features(self) -> tuple[Feature, ...]:
+        """The maps that ``build(..., outputs=[...])`` can give: stages, their blocks, and layers outside of blocks.
+
+        >>> from resnet_spec import load
+        >>> [feature for feature in load("resnet18").features() if feature.path in ("maxpool", "layer4")]
+        [Feature(path='maxpool', channels=64, stride=4), Feature(path='layer4', channels=512, stride=32)]
+        """
+        return tuple(_features(self.parts, 1))
 
     @property
     def parameters(self) -> int:
@@ -155,7 +193,33 @@ def walk(parts: tuple[Part, ...]) -> Iterator[Part]:
             case Residual():
                 for section in (part.before, part.branch, part.shortcut, part.after):
                     yield from walk(section)
+            case Parallel():
+                for branch in part.branches:
+                    yield from walk(branch)
         yield part
+
+
+def _features(parts: tuple[Part, ...], stride: int) -> Iterator[Feature]:
+    for part in parts:
+        if isinstance(part, Sequence):
+            yield from _features(part.parts, stride)
+        stride *= _stride(part)
+        if len(part.gives) == 3:
+            yield Feature(part.path, part.gives[0], stride)
+
+
+def _stride(part: Part) -> int:
+    match part:
+        case Leaf():
+            return int(getattr(part.op, "stride", 1))
+        case Sequence():
+            return math.prod(map(_stride, part.parts))
+        case Residual(combine="multiply"):
+            return math.prod(map(_stride, (*part.before, *part.shortcut, *part.after)))
+        case Residual():
+            return math.prod(map(_stride, (*part.before, *part.branch, *part.after)))
+        case Parallel():
+            return max(math.prod(map(_stride, branch)) for branch in part.branches)
 
 
 def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:
@@ -168,6 +232,9 @@ def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:
             case Residual():
                 for role in part.order:
                     yield from _as_written(part.section(role))
+            case Parallel():
+                for branch in part.branches:
+                    yield from _as_written(branch)
 
 
 def _by_prefix(names: dict[str, Weight]) -> Iterator[str]:

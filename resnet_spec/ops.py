@@ -223,6 +223,75 @@ class Conv:
 
 
 @dataclass(frozen=True, slots=True)
+class StandardizedConv:
+    """A convolution whose kernels are first standardised, each to mean 0 and variance 1 (Qiao et al. 2019).
+
+    Attributes:
+        out: Channels that come out.
+        kernel: Height and width of the kernel, in pixels.
+        stride: Pixels from one window to the next.
+        padding: Zeros added on each of the four sides.
+        dilation: Pixels from one element of the kernel to the next.
+        groups: Groups of channels that do not see each other.
+        bias: Whether a learnt number is added to each channel.
+        epsilon: Added to the variance of a kernel; the nearest float32 is used in every backend.
+        init: How the kernel's initial values are drawn.
+    """
+
+    out: Count
+    kernel: Count
+    stride: Count = 1
+    padding: Extent = 0
+    dilation: Count = 1
+    groups: Count = 1
+    bias: bool = False
+    epsilon: Positive = 1e-6
+    init: Start = "he_normal_fan_out"
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def plain(self) -> Conv:
+        """The convolution that the standardised kernels are for."""
+        return Conv(self.out, self.kernel, self.stride, self.padding, self.dilation, self.groups, self.bias, self.init)
+
+    def gives(self, given: Shape) -> Shape:
+        return self.plain().gives(given)
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return self.plain().weights(given)
+
+    def macs(self, given: Shape) -> int:
+        return self.plain().macs(given)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConv:
+    """A one-dimensional convolution along the channels, one kernel for all of them (Wang et al. 2019, ECA-Net).
+
+    Attributes:
+        kernel: Channels that the kernel spans, an odd number; as many zeros stand at each end as keep their count.
+        init: How the kernel's initial values are drawn.
+    """
+
+    kernel: Count
+    init: Start = "uniform_fan_in"
+
+    def gives(self, given: Shape) -> Shape:
+        if len(given) != 1:
+            raise Misfit(f"channel_conv works on (features,), but is given {given}", gives=given)
+        if self.kernel % 2 == 0:
+            raise Misfit(f"kernel is {self.kernel}, an even number", argument="kernel", gives=given)
+        return given
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return _kernel((1, 1, self.kernel), self.init, bias=False)
+
+    def macs(self, given: Shape) -> int:
+        return given[0] * self.kernel
+
+
+@dataclass(frozen=True, slots=True)
 class Linear:
     """A matrix product of the features with a weight of shape (out, in), and a bias.
 
@@ -295,20 +364,27 @@ class GroupNorm:
         groups: How many groups the channels are divided into, in order.
         epsilon: Added to the variance; the nearest float32 is used in every backend.
         gamma: The scale's initial value.
+        size: Channels of one group: where it is not 0, it says how many groups there are, in place of ``groups``.
     """
 
     groups: Count = 32
     epsilon: Positive = 1e-5
     gamma: float = 1.0
+    size: Extent = 0
 
     macs = _free
 
     def __post_init__(self) -> None:
         nearest_float32(self, "epsilon")
 
+    def count(self, channels: int) -> int:
+        """How many groups so many channels are divided into."""
+        return channels // self.size if self.size else self.groups
+
     def gives(self, given: Shape) -> Shape:
         _image(self, given)
-        _divided("groups", self.groups, given[0], "channels", given)
+        argument = "size" if self.size else "groups"
+        _divided(argument, getattr(self, argument), given[0], "channels", given)
         return given
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
@@ -335,6 +411,60 @@ class LayerNorm:
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         return _affine(given[0], self.gamma)
+
+
+@dataclass(frozen=True, slots=True)
+class EvoNormS0:
+    """x * sigmoid(v * x) over the standard deviation of a group of channels, then a scale and a shift for each channel.
+
+    It is norm and activation in one, and looks at each image alone (Liu et al. 2020, table 2).
+
+    Attributes:
+        groups: How many groups the channels are divided into, in order.
+        epsilon: Added to the variance; the nearest float32 is used in every backend.
+        gamma: The scale's initial value.
+    """
+
+    groups: Count = 32
+    epsilon: Positive = 1e-5
+    gamma: float = 1.0
+
+    macs = _free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def gives(self, given: Shape) -> Shape:
+        _image(self, given)
+        _divided("groups", self.groups, given[0], "channels", given)
+        return given
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return *_affine(given[0], self.gamma), Weight("v", given[:1], Constant(1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class FilterResponseNorm:
+    """x over the root of its mean square in height and width, a scale and a shift, and then max(x, tau).
+
+    It is norm and activation in one, with a learnt threshold for each channel (Singh and Krishnan 2019).
+
+    Attributes:
+        epsilon: Added to the mean square; the nearest float32 is used in every backend.
+        gamma: The scale's initial value.
+    """
+
+    epsilon: Positive = 1e-5
+    gamma: float = 1.0
+
+    gives = _image
+    macs = _free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return *_affine(given[0], self.gamma), Weight("tau", given[:1], Constant(0.0))
 
 
 # -- activations --------------------------------------------------------------------------------------------------
@@ -501,6 +631,30 @@ class AvgPool:
 
 
 @dataclass(frozen=True, slots=True)
+class BlurPool:
+    """A fixed 3x3 blur, [1, 2, 1] in both directions over 16, whose stride then takes no frequency wrongly (Zhang 2019).
+
+    One row and column is mirrored around the image, so that its edge is not darkened. It owns no weights.
+
+    Attributes:
+        stride: Pixels from one window to the next.
+    """
+
+    stride: Count = 2
+
+    weights = _no_weights
+
+    def gives(self, given: Shape) -> Shape:
+        channels, height, width = _image(self, given)
+        if min(height, width) < 2:
+            raise Misfit(f"there is no second row or column to mirror in {height} x {width} pixels", gives=given)
+        return _windows(channels, given, 3, self.stride, 1)
+
+    def macs(self, given: Shape) -> int:
+        return math.prod(self.gives(given)) * 9
+
+
+@dataclass(frozen=True, slots=True)
 class GlobalAvgPool:
     """The mean over height and width.
 
@@ -566,6 +720,68 @@ class ZeroPad:
 
 
 @dataclass(frozen=True, slots=True)
+class PadChannels:
+    """Channels of zeros before and after the image's own: a shortcut to more channels without weights (option A).
+
+    Attributes:
+        before: Channels added before the first.
+        after: Channels added after the last.
+    """
+
+    before: Extent = 0
+    after: Extent = 0
+
+    weights = _no_weights
+    macs = _free
+
+    def gives(self, given: Shape) -> Shape:
+        channels, height, width = _image(self, given)
+        return channels + self.before + self.after, height, width
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSum:
+    """The channels in so many equal parts, one after another, added up: parts of c channels become c channels.
+
+    Attributes:
+        parts: How many parts the channels are divided into, in order.
+    """
+
+    parts: Count
+
+    weights = _no_weights
+    macs = _free
+
+    def gives(self, given: Shape) -> Shape:
+        _divided("parts", self.parts, given[0], "channels", given)
+        return (given[0] // self.parts, *given[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSoftmax:
+    """For each channel, the softmax over the parts that it comes in: what split attention weighs its parts by.
+
+    The channels come as (groups, parts, channels of one part and group), and leave as (parts, groups, ...), the order of what
+    they weigh (Zhang et al. 2020, ResNeSt).
+
+    Attributes:
+        parts: How many parts compete.
+        groups: How many groups the channels of each part are divided into.
+    """
+
+    parts: Count
+    groups: Count = 1
+
+    weights = _no_weights
+    macs = _free
+
+    def gives(self, given: Shape) -> Shape:
+        _divided("parts", self.parts, given[0], "channels", given)
+        _divided("groups", self.groups, given[0] // self.parts, "channels of a part", given)
+        return given
+
+
+@dataclass(frozen=True, slots=True)
 class Flatten:
     """Everything in one row, channels first: (channels, height, width) becomes (channels * height * width,)."""
 
@@ -597,6 +813,57 @@ class Dropout:
 
 
 @dataclass(frozen=True, slots=True)
+class DropPath:
+    """In training an image's whole map becomes zero with probability rate, and one that stays is divided by 1 - rate.
+
+    At the end of a branch this is stochastic depth (Huang et al. 2016). In evaluation it is the identity.
+
+    Attributes:
+        rate: The probability of becoming zero; the nearest float32 is used in every backend.
+    """
+
+    rate: Fraction
+
+    gives = _same
+    weights = _no_weights
+    macs = _free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "rate")
+
+
+@dataclass(frozen=True, slots=True)
+class DropBlock:
+    """In training squares of the map become zero, in all channels alike, and what stays is scaled to keep the mean.
+
+    Each pixel is the middle of such a square with probability scale * rate * height * width / (size^2 * (height - size + 1) *
+    (width - size + 1)); a map smaller than a square bounds it (Ghiasi et al. 2018; timm). In evaluation it is the identity.
+
+    Attributes:
+        rate: About the share of the pixels that become zero, where scale is 1; the nearest float32 is used in every backend.
+        size: Height and width of a square, in pixels.
+        scale: A factor of the probability.
+    """
+
+    rate: Fraction
+    size: Count = 7
+    scale: Positive = 1.0
+
+    gives = _image
+    weights = _no_weights
+    macs = _free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "rate", "scale")
+
+    def seeds(self, height: int, width: int) -> tuple[int, int, float]:
+        """The square that fits a map, its height and width, and the probability that one has its middle at a pixel."""
+        tall, wide = min(self.size, height), min(self.size, width)
+        places = (height - tall + 1) * (width - wide + 1)
+        return tall, wide, min(1.0, self.scale * self.rate * height * width / (tall * wide) / places)
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """x itself."""
 
@@ -607,10 +874,14 @@ class Identity:
 
 Op: TypeAlias = (
     Conv
+    | StandardizedConv
+    | ChannelConv
     | Linear
     | BatchNorm
     | GroupNorm
     | LayerNorm
+    | EvoNormS0
+    | FilterResponseNorm
     | Relu
     | Relu6
     | LeakyRelu
@@ -623,11 +894,17 @@ Op: TypeAlias = (
     | HardSwish
     | MaxPool
     | AvgPool
+    | BlurPool
     | GlobalAvgPool
     | GlobalMaxPool
     | ZeroPad
+    | PadChannels
+    | SplitSum
+    | SplitSoftmax
     | Flatten
     | Dropout
+    | DropPath
+    | DropBlock
     | Identity
 )
 

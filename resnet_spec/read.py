@@ -8,13 +8,16 @@ from typing import TypeVar, get_args
 
 from resnet_spec.nodes import List, Mapping, Node, Scalar, kind
 from resnet_spec.ops import OPS
+from resnet_spec.options import NAMES
 from resnet_spec.source import Note, Problem, Span, SpecError
 from resnet_spec.spec import (
     Argument,
     Block,
     Call,
     Combine,
+    Fork,
     Group,
+    Join,
     Layer,
     Preprocess,
     Project,
@@ -22,6 +25,7 @@ from resnet_spec.spec import (
     Several,
     Spec,
     Stage,
+    Told,
     Word,
 )
 from resnet_spec.values import either, integer, null, number, suggestion
@@ -29,9 +33,13 @@ from resnet_spec.values import either, integer, null, number, suggestion
 T = TypeVar("T")
 
 ROLES: tuple[Role, ...] = get_args(Role)
-SPEC_KEYS = ("name", "source", "takes", "input", "preprocess", "defaults", "layers", "blocks", "stem", "stages", "head")
-BLOCK_KEYS = ("takes", "combine", "project", *ROLES)
-STAGE_KEYS = ("block", "depth", "as", "project")
+SPEC_KEYS = (
+    *("name", "source", "takes", "input", "preprocess", "options"),
+    *("defaults", "layers", "blocks", "stem", "stages", "head"),
+)
+BLOCK_KEYS = ("takes", "combine", "project", "reads", *ROLES)
+STAGE_KEYS = ("block", "depth", "as", "project", "first", "last")
+FORK_KEYS = ("branches", "split", "cascade", "combine")
 NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -77,6 +85,7 @@ class _Reader:
             input=self.attempt(self.input, fields.get("input")) or (1, 1, 1),
             takes=self.attempt(self.takes, fields.get("takes")) or {},
             preprocess=self.attempt(self.preprocess, fields.get("preprocess")),
+            options=self.attempt(self.options, self.optional(fields, "options")) or {},
             defaults=self.each(self.optional(fields, "defaults"), self.operation_defaults),
             layers=self.each(self.optional(fields, "layers"), self.named_layer),
             blocks=blocks,
@@ -96,7 +105,8 @@ class _Reader:
         if combine == "none" and "shortcut" in fields:
             self.note("RS206", "a block that combines nothing has no shortcut", fields["shortcut"].at)
         takes = self.attempt(self.takes, fields.get("takes")) or {}
-        return Block(name, takes, sections, combine, self.project(fields) or "changed", node.at)
+        reads = self.choice(fields["reads"], ("input", "before")) if "reads" in fields else None
+        return Block(name, takes, sections, combine, self.project(fields) or "changed", reads, node.at)  # type: ignore[arg-type]
 
     def stage(self, name: str, node: Node) -> Stage:
         key, pairs = self.named(name, node), self.entries(node)
@@ -115,11 +125,18 @@ class _Reader:
                 key: self.argument(given, by_block=True) for key, given in fields.items() if key not in STAGE_KEYS
             },
             names={key.text: _word(key) for key, _ in pairs},
+            first=self.told(fields.get("first")),
+            last=self.told(fields.get("last")),
             at=node.at,
         )
 
     def project(self, fields: dict[str, Node]) -> Project | None:
         return self.choice(fields["project"], get_args(Project)) if "project" in fields else None  # type: ignore[return-value]
+
+    def told(self, node: Node | None) -> Told:
+        pairs = self.entries(node) if node else []
+        arguments = {key.text: self.argument(given) for key, given in pairs}
+        return Told(arguments, {key.text: _word(key) for key, _ in pairs})
 
     def named(self, name: str, node: Node) -> Word:
         """The name of a stage, which ``each`` has checked, as a word at the stage's place."""
@@ -145,6 +162,9 @@ class _Reader:
         if name in OPS:
             raise self.wrong("RS206", f"{name} is an operation already; give the layer a name of its own", node.at)
         return self.layer(node)
+
+    def options(self, node: Node) -> dict[str, Word]:
+        return {name: self.word(given) for name, given in self.fields(node, required=(), optional=NAMES).items()}
 
     def operation_defaults(self, name: str, node: Node) -> dict[str, Word]:
         if name not in OPS:
@@ -175,7 +195,27 @@ class _Reader:
                 keys = {key.text for key, _ in node.items}
                 if keys & {"op", "block"}:
                     return self.call(node)
-                return self.group(node)
+                return self.fork(node) if "branches" in keys else self.group(node)
+
+    def fork(self, node: Mapping) -> Fork:
+        fields = self.fields(node, required=("branches", "combine"), optional=FORK_KEYS)
+        branches = fields["branches"]
+        if not isinstance(branches, List) or not branches.items:
+            raise self.wrong("RS201", f"expected a list of branches, got {kind(branches)}", branches.at)
+        if "combine" not in fields:
+            raise _Wrong
+        return Fork(
+            branches=tuple(self.branch(item) for item in branches.items),
+            split=self.word(fields["split"]) if "split" in fields else None,
+            cascade=self.word(fields["cascade"]) if "cascade" in fields else None,
+            combine=self.choice(fields["combine"], get_args(Join)),  # type: ignore[arg-type]
+            at=node.at,
+        )
+
+    def branch(self, node: Node) -> Group:
+        """A branch of a fork: named layers, or the word none for a piece that is handed on as it is."""
+        empty = isinstance(node, Scalar) and node.text == "none"
+        return Group((), node.at) if empty else self.group(node)
 
     def call(self, node: Mapping) -> Call:
         fields = {key.text: value for key, value in node.items}

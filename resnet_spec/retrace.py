@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import replace
+from itertools import pairwise
 
-from resnet_spec.network import Leaf, Network, Part, Residual, Sequence, combined
+from resnet_spec.combine import added, joined, pieces
+from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence, combined
 from resnet_spec.ops import Op, Shape
 
 
@@ -38,6 +40,8 @@ def _swapped(part: Part, op: Callable[[Leaf], Op]) -> Part:
         case Residual():
             outer = replace(part, before=each(part.before), branch=each(part.branch))
             return replace(outer, shortcut=each(part.shortcut), after=each(part.after))
+        case Parallel():
+            return replace(part, branches=tuple(each(branch) for branch in part.branches))
 
 
 def _row(parts: Several[Part], given: Shape) -> tuple[tuple[Part, ...], Shape]:
@@ -58,7 +62,19 @@ def _part(part: Part, given: Shape) -> Part:
         case Residual():
             before, read = _row(part.before, given)
             branch, shape = _row(part.branch, read)
-            shortcut, other = _row(part.shortcut, read) if part.shortcut else ((), given)
+            shortcut, other = _row(part.shortcut, read if part.reads == "before" else given)
             after, gives = _row(part.after, combined(shape, other, part.combine))
             changed = replace(part, before=before, branch=branch, shortcut=shortcut, after=after)
             return replace(changed, given=given, gives=gives)
+        case Parallel():
+            return _parallel(part, given)
+
+
+def _parallel(part: Parallel, given: Shape) -> Parallel:
+    piece = pieces(given, len(part.branches)) if part.split else given
+    rows = [_row(branch, piece) for branch in part.branches]
+    for (_, before), (branch, _) in pairwise(rows):
+        if part.cascade and branch:
+            added(piece, before)
+    branches, gives = tuple(row for row, _ in rows), joined(part.combine, [shape for _, shape in rows])
+    return replace(part, branches=branches, given=given, gives=gives)

@@ -10,6 +10,7 @@ from resnet_spec.source import Span
 
 Role: TypeAlias = Literal["before", "branch", "shortcut", "after"]
 Combine: TypeAlias = Literal["add", "multiply", "none"]
+Join: TypeAlias = Literal["concat", "add", "mean"]
 Project: TypeAlias = Literal["changed", "first", "always", "never"]
 
 
@@ -49,16 +50,28 @@ class Several:
     at: Span
 
 
-Layer: TypeAlias = Word | Call | Group
-Argument: TypeAlias = Word | Call | Group | Several
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Branches side by side: ``{branches: [...], split: true, combine: concat}``. Their layers are named beside the fork."""
+
+    branches: tuple[Group, ...]
+    split: Word | None
+    cascade: Word | None
+    combine: Join
+    at: Span
+
+
+Layer: TypeAlias = Word | Call | Group | Fork
+Argument: TypeAlias = Word | Call | Group | Fork | Several
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """``after(combine(branch(x), shortcut(x)))``, where both read ``before(x)`` if there is one.
 
-    ``sections`` are in the order that they are written, which is the order of their weights. A taken name whose value is
-    None is required. ``project`` says when the shortcut is used, where a stage does not.
+    An identity shortcut is x all the same, unless ``reads`` says otherwise of both kinds of shortcut. ``sections`` are in the
+    order that they are written, which is the order of their weights. A taken name whose value is None is required.
+    ``project`` says when the shortcut is used, where a stage does not.
     """
 
     name: str
@@ -66,12 +79,24 @@ class Block:
     sections: Mapping[Role, Group]
     combine: Combine
     project: Project
+    reads: Literal["input", "before"] | None
     at: Span
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What one block of a stage is told in place of what the stage says: ``first: {stride: 1}``."""
+
+    arguments: Mapping[str, Argument]
+    names: Mapping[str, Word]
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """``depth`` blocks in a row. The first takes the stride; the rest take every argument but that."""
+    """``depth`` blocks in a row. The first takes the stride; the rest take every argument but that.
+
+    ``first`` and ``last`` are what those blocks are told besides, their ``block`` among it.
+    """
 
     name: Word
     block: Layer | Several
@@ -80,6 +105,8 @@ class Stage:
     project: Project | None
     arguments: Mapping[str, Argument]
     names: Mapping[str, Word]
+    first: Told
+    last: Told
     at: Span
 
 
@@ -102,6 +129,7 @@ class Spec:
     input: tuple[int, int, int]
     takes: Mapping[str, Layer | None]
     preprocess: Preprocess | None
+    options: Mapping[str, Word]
     defaults: Mapping[str, Mapping[str, Word]]
     layers: Mapping[str, Layer]
     blocks: Mapping[str, Block]

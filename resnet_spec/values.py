@@ -40,7 +40,11 @@ class Argument:
 @cache
 def arguments(name: str) -> dict[str, Argument]:
     """What the operation of a name takes, from its declaration."""
-    kind = OPS[name]
+    return declared(OPS[name])
+
+
+def declared(kind: type[Any]) -> dict[str, Argument]:
+    """What the fields of a declaration may be, by name."""
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: _argument(hints[field.name], field.default is MISSING) for field in fields(kind)}
 

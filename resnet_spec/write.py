@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
+from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence
 from resnet_spec.ops import Op, name
 
 
@@ -34,15 +34,19 @@ def written(network: Network) -> str:
 
 def _row(path: str, parts: tuple[Part, ...], blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     prefix = f"{path}." if path else ""
-    return {part.path.removeprefix(prefix): _part(part, blocks) for part in parts}
+    return {part.path.removeprefix(prefix): _part(path, part, blocks) for part in parts}
 
 
-def _part(part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
+def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
     match part:
         case Leaf():
             return _leaf(part.op)
         case Sequence():
             return _row(part.path, part.parts, blocks)
+        case Parallel():
+            branches = [_row(holder, branch, blocks) or "none" for branch in part.branches]
+            flags = {name: True for name in ("split", "cascade") if getattr(part, name)}
+            return {**flags, "combine": part.combine, "branches": branches}
         case Residual():
             block = _block(part, blocks)
             named = next((name for name, known in blocks.items() if _same(known, block)), None)
@@ -56,6 +60,8 @@ def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     block: dict[str, Any] = {} if part.combine == "add" else {"combine": part.combine}
     if part.shortcut:
         block["project"] = "always"
+    if part.reads != ("before" if part.before and part.shortcut else "input"):
+        block["reads"] = part.reads
     return block | {role: _row(part.path, part.section(role), blocks) for role in part.order if part.section(role)}
 
 

@@ -40,6 +40,13 @@ def goldens() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 @cache
+def zoo_goldens() -> list[dict[str, Any]]:
+    """Outputs of timm's and torchvision's other families and options; a row has the ``settings`` that it was made with."""
+    rows: list[dict[str, Any]] = json.loads((DATA / "goldens_zoo.json").read_text(encoding="utf-8"))["models"]
+    return rows
+
+
+@cache
 def models() -> dict[tuple[str, str], dict[str, Any]]:
     """The inventory: parameters and more, by registry and name."""
     rows = json.loads((DATA / "peer_models.json").read_text(encoding="utf-8"))["models"]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 
 from resnet_spec.backend import BackendError
-from resnet_spec.network import Network, Part, Residual, Sequence
-from resnet_spec.ops import Dropout
+from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.ops import DropBlock, Dropout, DropPath
 from resnet_spec.spec import Role
 from resnet_spec.weights import Array
 from resnet_spec_flax import modules
@@ -25,11 +25,10 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
             f"JAX makes float32 of {dtype} unless told otherwise, once for the whole process; "
             'set JAX_ENABLE_X64=1, or call jax.config.update("jax_enable_x64", True) first'
         )
-    model = modules.ResNet(network, [part.path for part in network.parts])
-    for part in network.parts:
-        _attach(model, part.path, _module(part, dtype))
+    model = modules.ResNet(network)
+    _hold(model, "", network.parts, dtype)
     fill(model, weights)
-    if any(isinstance(leaf.op, Dropout) for leaf in network.leaves()):
+    if any(isinstance(leaf.op, Dropout | DropPath | DropBlock) for leaf in network.leaves()):
         nnx.reseed(model, dropout=0)
     return model
 
@@ -37,21 +36,28 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
 def _module(part: Part, dtype: str) -> Any:
     match part:
         case Residual():
-            sections: dict[Role, list[str]] = {role: _names(part, part.section(role)) for role in part.order}
-            module: nnx.Module = modules.Residual(part.path, sections, part.combine)
-            children = [child for role in part.order for child in part.section(role)]
+            sections: dict[Role, modules.Steps] = {
+                role: modules.steps(part.path, part.section(role)) for role in part.order
+            }
+            module: nnx.Module = modules.Residual(part.path, sections, part.combine, part.reads)
+            for role in part.order:
+                _hold(module, part.path, part.section(role), dtype)
+        case Parallel():
+            return modules.Parallel(part.split, part.cascade, part.combine)
         case Sequence():
-            module, children = modules.Chain(part.path, _names(part, part.parts)), list(part.parts)
+            module = modules.Chain(part.path, modules.steps(part.path, part.parts))
+            _hold(module, part.path, part.parts, dtype)
         case _:
             return layer(part, dtype)
-    for name, child in zip(_names(part, children), children, strict=True):
-        _attach(module, name, _module(child, dtype))
     return module
 
 
-def _names(parent: Part, parts: tuple[Part, ...] | list[Part]) -> list[str]:
-    """The parts' names below their parent's."""
-    return [part.path.removeprefix(f"{parent.path}.") for part in parts]
+def _hold(module: nnx.Module, path: str, parts: Iterable[Part], dtype: str) -> None:
+    """Register parts, and those of branches beside them, under their names below the holder's path."""
+    for part in parts:
+        _attach(module, modules.name(path, part), _module(part, dtype))
+        for branch in part.branches if isinstance(part, Parallel) else ():
+            _hold(module, path, branch, dtype)
 
 
 def _attach(module: nnx.Module, name: str, child: Any) -> None:

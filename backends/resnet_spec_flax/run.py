@@ -14,8 +14,8 @@ from flax import nnx
 
 from resnet_spec.backend import OUTPUT, Sgd, Step
 from resnet_spec.weights import Array
-from resnet_spec_flax.layers import FlattenChannelsFirst
-from resnet_spec_flax.modules import ResNet, below, called
+from resnet_spec_flax.modules import ResNet, alone
+from resnet_spec_flax.own import FlattenChannelsFirst
 from resnet_spec_flax.weights import canonical, variables
 
 Seen: TypeAlias = dict[str, jax.Array]
@@ -32,7 +32,7 @@ def run(
     twin = _in_mode(model, train, copied=True)
     with _exactly():
         seen = _run(twin, _native(model, images), frozenset(watch), part)
-    return _arrays(seen, [*watch, OUTPUT])
+    return _arrays(seen, [*watch, *((OUTPUT,) if part else model.network.outputs or (OUTPUT,))])
 
 
 def step(
@@ -75,7 +75,9 @@ def _outputs(
         seen[path] = x + moved[path] if moved else x
         return seen[path]
 
-    output = called(below(model, part), images, see)
+    output = alone(model, part, images, see)
+    if isinstance(output, tuple):
+        return seen | dict(zip(model.network.outputs, output, strict=True))
     watch |= {OUTPUT}
     see(OUTPUT, output)
     return seen
@@ -107,7 +109,7 @@ def _step(
 @nnx.jit(static_argnames="part")
 def _pull(model: ResNet, x: jax.Array, slope: jax.Array, part: str) -> tuple[nnx.State[Any, Any], jax.Array]:
     def along(model: ResNet, x: jax.Array) -> jax.Array:
-        return (slope * called(below(model, part), x, None)).sum()
+        return (slope * alone(model, part, x, None)).sum()
 
     slopes, of_x = nnx.grad(along, argnums=(nnx.DiffState(0, nnx.Param), 1))(model, x)
     return slopes, of_x

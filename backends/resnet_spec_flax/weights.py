@@ -58,7 +58,7 @@ def canonical(array: jax.Array) -> Array:
     match given.ndim:
         case 4:  # (height, width, in, out) -> (out, in, height, width)
             given = given.transpose(3, 2, 0, 1)
-        case 2:  # (in, out) -> (out, in)
+        case 2 | 3:  # (in, out) -> (out, in), and (length, in, out) -> (out, in, length)
             given = given.T
     return np.array(given, order="C")
 
@@ -68,6 +68,6 @@ def _native(array: Array) -> Array:
     match array.ndim:
         case 4:  # (out, in, height, width) -> (height, width, in, out)
             return array.transpose(2, 3, 1, 0)
-        case 2:  # (out, in) -> (in, out)
+        case 2 | 3:  # (out, in) -> (in, out), and (out, in, length) -> (length, in, out)
             return array.T
     return array

@@ -13,9 +13,15 @@ from resnet_spec.network import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
+    BlurPool,
+    ChannelConv,
     Conv,
+    DropBlock,
     Dropout,
+    DropPath,
     Elu,
+    EvoNormS0,
+    FilterResponseNorm,
     Flatten,
     Gelu,
     GlobalAvgPool,
@@ -28,10 +34,14 @@ from resnet_spec.ops import (
     LeakyRelu,
     Linear,
     MaxPool,
+    PadChannels,
     Relu,
     Relu6,
     Sigmoid,
     Silu,
+    SplitSoftmax,
+    SplitSum,
+    StandardizedConv,
     Tanh,
     ZeroPad,
 )
@@ -55,14 +65,27 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
     match leaf.op:
         case Conv() as op:
             return _conv(op, weights["weight"], weights.get("bias"), x)
+        case StandardizedConv() as op:
+            flat = weights["weight"].reshape(op.out, -1)
+            kernel = _standard(flat, (1,), op.epsilon).reshape(weights["weight"].shape)
+            return _conv(op.plain(), kernel, weights.get("bias"), x)
+        case ChannelConv(kernel_size):
+            around = np.pad(x, ((0, 0), (kernel_size // 2, kernel_size // 2)))
+            return sliding_window_view(around, kernel_size, axis=1) @ weights["weight"].reshape(-1)
         case Linear(_, bias):
             y = x @ weights["weight"].T
             return y + weights["bias"] if bias else y
-        case GroupNorm(groups, epsilon):
-            grouped = x.reshape(x.shape[0], groups, -1)
-            return _affine(_standard(grouped, (2,), epsilon).reshape(x.shape), weights)
+        case GroupNorm() as op:
+            grouped = x.reshape(x.shape[0], op.count(x.shape[1]), -1)
+            return _affine(_standard(grouped, (2,), op.epsilon).reshape(x.shape), weights)
         case LayerNorm(epsilon):
             return _affine(_standard(x, (1,), epsilon), weights)
+        case EvoNormS0(groups, epsilon):
+            return _evo_norm_s0(groups, epsilon, weights, x)
+        case FilterResponseNorm(epsilon):
+            square = (x**2).mean(axis=(2, 3), keepdims=True)
+            y = _affine(x / np.sqrt(square + x.dtype.type(epsilon)), weights)
+            return np.maximum(y, weights["tau"][:, None, None])
         case BatchNorm():
             raise AssertionError("batch normalisation has statistics too")
         case Relu():
@@ -89,16 +112,29 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
             return _pool_windows(op, x, -np.inf).max(axis=(4, 5))
         case AvgPool() as op:
             return _avg_pool(op, x)
+        case BlurPool(stride):
+            return _blur_pool(stride, x)
         case GlobalAvgPool(keepdims):
             return x.mean(axis=(2, 3), keepdims=keepdims)
         case GlobalMaxPool(keepdims):
             return x.max(axis=(2, 3), keepdims=keepdims)
         case ZeroPad(top, bottom, left, right):
             return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        case PadChannels(before, after):
+            return np.pad(x, ((0, 0), (before, after), (0, 0), (0, 0)))
+        case SplitSum(parts):
+            return x.reshape(x.shape[0], parts, -1, *x.shape[2:]).sum(axis=1)
+        case SplitSoftmax(parts, groups):
+            return _split_softmax(parts, groups, x)
         case Flatten():
             return x.reshape(x.shape[0], -1)
         case Dropout(rate):
             return x if random is None else x * (random.random(x.shape) >= rate) / x.dtype.type(1 - rate)
+        case DropPath(rate):
+            kept = None if random is None else random.random((x.shape[0], *[1] * (x.ndim - 1))) >= rate
+            return x if kept is None else x * kept / x.dtype.type(1 - rate)
+        case DropBlock() as op:
+            return x if random is None else _drop_block(op, x, random)
         case Identity():
             return x
         case _:
@@ -157,6 +193,13 @@ def _affine(x: Array, weights: dict[str, Array]) -> Array:
     return x * weights["weight"].reshape(shape) + weights["bias"].reshape(shape)
 
 
+def _evo_norm_s0(groups: int, epsilon: float, weights: dict[str, Array], x: Array) -> Array:
+    grouped = x.reshape(x.shape[0], groups, -1)
+    spread = np.sqrt(grouped.var(axis=2) + x.dtype.type(epsilon))  # (batch, groups)
+    y = (x * _sigmoid(x * weights["v"][:, None, None])).reshape(grouped.shape) / spread[:, :, None]
+    return _affine(y.reshape(x.shape), weights)
+
+
 def _sigmoid(x: Array) -> Array:
     small = np.exp(-np.abs(x))  # never overflows
     return np.where(x >= 0, 1, small) / (1 + small)
@@ -181,6 +224,30 @@ def _pool_windows(op: MaxPool | AvgPool, x: Array, fill: float) -> Array:
     padded = np.pad(x, ((0, 0), (0, 0), (op.padding, after[0]), (op.padding, after[1])), constant_values=fill)
     windows = sliding_window_view(padded, (op.kernel, op.kernel), axis=(2, 3))[:, :, :: op.stride, :: op.stride]
     return windows[:, :, :height, :width]
+
+
+def _blur_pool(stride: int, x: Array) -> Array:
+    around = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    windows = sliding_window_view(around, (3, 3), axis=(2, 3))[:, :, ::stride, ::stride]
+    line = np.array([1, 2, 1], x.dtype) / 4
+    return windows @ line @ line
+
+
+def _split_softmax(parts: int, groups: int, x: Array) -> Array:
+    # (batch, groups, parts, rest) -> (batch, parts, groups, rest)
+    split = x.reshape(x.shape[0], groups, parts, -1).swapaxes(1, 2)
+    powers = np.exp(split - split.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).reshape(x.shape)
+
+
+def _drop_block(op: DropBlock, x: Array, random: np.random.Generator) -> Array:
+    batch, _, height, width = x.shape
+    tall, wide, probability = op.seeds(height, width)
+    seeds = random.random((batch, 1, height, width)) < probability
+    # A square reaches further up and left of its middle than down and right, where its size is even.
+    reach = ((0, 0), (0, 0), ((tall - 1) // 2, tall // 2), ((wide - 1) // 2, wide // 2))
+    kept = ~sliding_window_view(np.pad(seeds, reach), (tall, wide), axis=(2, 3)).any(axis=(4, 5))
+    return x * kept * x.dtype.type(kept.size / (kept.sum() + 1e-7))
 
 
 def _avg_pool(op: AvgPool, x: Array) -> Array:

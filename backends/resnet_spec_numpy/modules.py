@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar, assert_never
+from typing import Any, ClassVar, assert_never
 
 import numpy as np
 
-from resnet_spec.network import Network, Part, Residual, Sequence
+from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
 from resnet_spec.weights import Array
 from resnet_spec_numpy.layers import layer
 
@@ -29,11 +29,13 @@ class ResNet:
 
     def __call__(
         self, images: Array, watch: Collection[str] = (), seen: dict[str, Array] | None = None, part: str = ""
-    ) -> Array:
+    ) -> Any:
         seen = {} if seen is None else seen
         parts = self.network.parts if part == "" else (self.network.part(part),)
         dtype = next(iter(self.weights.values())).dtype if self.weights else np.float64
-        return self._through(parts, images.astype(dtype, copy=False), frozenset(watch), seen)
+        outputs = () if part else self.network.outputs
+        last = self._through(parts, images.astype(dtype, copy=False), frozenset({*watch, *outputs}), seen)
+        return tuple(seen[path] for path in outputs) if outputs else last
 
     def _through(self, parts: tuple[Part, ...], x: Array, watch: frozenset[str], seen: dict[str, Array]) -> Array:
         for part in parts:
@@ -46,10 +48,12 @@ class ResNet:
         match part:
             case Sequence():
                 return self._through(part.parts, x, watch, seen)
+            case Parallel():
+                return self._parallel(part, x, watch, seen)
             case Residual():
                 y = self._through(part.before, x, watch, seen)
                 branch = self._through(part.branch, y, watch, seen)
-                shortcut = self._through(part.shortcut, y, watch, seen) if part.shortcut else x
+                shortcut = self._through(part.shortcut, y if part.reads == "before" else x, watch, seen)
                 match part.combine:
                     case "add":
                         both = branch + shortcut
@@ -64,6 +68,22 @@ class ResNet:
                 y, statistics = layer(leaf, own, x, self.random if self.training else None)
                 self.weights |= {names[name]: value for name, value in statistics.items()}
                 return y
+
+    def _parallel(self, part: Parallel, x: Array, watch: frozenset[str], seen: dict[str, Array]) -> Array:
+        given = np.split(x, len(part.branches), axis=1) if part.split else [x] * len(part.branches)
+        gives: list[Array] = []
+        for branch, piece in zip(part.branches, given, strict=True):
+            cascaded = part.cascade and branch and gives
+            gives.append(self._through(branch, piece + gives[-1] if cascaded else piece, watch, seen))
+        match part.combine:
+            case "concat":
+                return np.concatenate(gives, axis=1)
+            case "add":
+                return sum(gives[1:], gives[0])
+            case "mean":
+                return sum(gives[1:], gives[0]) / len(gives)
+            case _:
+                assert_never(part.combine)
 
     def __repr__(self) -> str:
         layers = "\n".join(f"  ({leaf.path}): {leaf.op}" for leaf in self.network.leaves())

@@ -16,7 +16,8 @@ def run(
     weights, mode, seen = model.weights, model.training, dict[str, Array]()
     model.weights, model.training = dict(weights), train
     try:
-        output = model(images, watch, seen, part)
+        given = model(images, watch, seen, part)
     finally:
         model.weights, model.training = weights, mode
-    return {**seen, OUTPUT: output}
+    outputs = () if part else model.network.outputs
+    return {**seen, **(dict(zip(outputs, given, strict=True)) if outputs else {OUTPUT: given})}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import paddle
 from paddle import nn
 
-from resnet_spec.network import Network, Part, Residual, Sequence
+from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
 from resnet_spec.spec import Role
 from resnet_spec.weights import Array
 from resnet_spec_paddle import modules
@@ -19,9 +19,8 @@ from resnet_spec_paddle.weights import fill
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
     """The network as a paddle.nn.Layer in evaluation mode. ``weights`` become its own."""
     with _default_dtype(dtype), paddle.LazyGuard():
-        model = modules.ResNet(network, [part.path for part in network.parts])
-        for part in network.parts:
-            _attach(model, part.path, _module(part))
+        model = modules.ResNet(network)
+        _hold(model, "", network.parts)
     fill(model, weights)
     model.eval()
     return model
@@ -30,33 +29,39 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
 def _module(part: Part) -> nn.Layer:
     match part:
         case Residual():
-            sections: dict[Role, list[str]] = {role: _names(part, part.section(role)) for role in part.order}
-            module: nn.Layer = modules.Residual(sections, part.combine)
-            children = [child for role in part.order for child in part.section(role)]
+            sections: dict[Role, modules.Steps] = {
+                role: modules.steps(part.path, part.section(role)) for role in part.order
+            }
+            module: nn.Layer = modules.Residual(sections, part.combine, part.reads)
+            for role in part.order:
+                _hold(module, part.path, part.section(role))
+        case Parallel():
+            module = modules.Parallel(part.split, part.cascade, part.combine)
         case Sequence():
-            names_ = _names(part, part.parts)
-            if not any("." in name for name in names_):
-                return nn.Sequential(*((name, _module(child)) for name, child in zip(names_, part.parts, strict=True)))
-            module, children = modules.Chain(names_), list(part.parts)
+            names = [modules.name(part.path, child) for child in part.parts]
+            if not any(
+                "." in name or isinstance(child, Parallel) for name, child in zip(names, part.parts, strict=True)
+            ):
+                return nn.Sequential(*((name, _module(child)) for name, child in zip(names, part.parts, strict=True)))
+            module = modules.Chain(modules.steps(part.path, part.parts))
+            _hold(module, part.path, part.parts)
         case _:
-            return layer(part)
-    for name, child in zip(_names(part, children), children, strict=True):
-        _attach(module, name, _module(child))
+            module = layer(part)
     return module
 
 
-def _names(parent: Part, parts: tuple[Part, ...] | list[Part]) -> list[str]:
-    """The parts' names below their parent's."""
-    return [part.path.removeprefix(f"{parent.path}.") for part in parts]
-
-
-def _attach(module: nn.Layer, name: str, child: nn.Layer) -> None:
-    *path, last = name.split(".")
-    for step in path:
-        if step not in module._sub_layers:
-            module.add_sublayer(step, nn.Layer())
-        module = module._sub_layers[step]
-    module.add_sublayer(last, child)
+def _hold(module: nn.Layer, path: str, parts: Iterable[Part]) -> None:
+    """Register parts, and those of branches beside them, under their names below the holder's path."""
+    for part in parts:
+        *way, last = modules.name(path, part).split(".")
+        inner = module
+        for step in way:
+            if step not in inner._sub_layers:
+                inner.add_sublayer(step, nn.Layer())
+            inner = inner._sub_layers[step]
+        inner.add_sublayer(last, _module(part))
+        for branch in part.branches if isinstance(part, Parallel) else ():
+            _hold(module, path, branch)
 
 
 @contextmanager

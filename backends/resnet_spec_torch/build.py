@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from resnet_spec.network import Network, Part, Residual, Sequence
+from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
 from resnet_spec.spec import Role
 from resnet_spec.weights import Array
 from resnet_spec_torch import modules
@@ -18,10 +19,8 @@ from resnet_spec_torch.weights import fill
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
     """The network as a torch.nn.Module in evaluation mode. ``weights`` become its own."""
-    kind = getattr(torch, dtype)
-    model = modules.ResNet(network, [part.path for part in network.parts])
-    for part in network.parts:
-        _attach(model, part.path, _module(part, kind))
+    model = modules.ResNet(network)
+    _hold(model, "", network.parts, getattr(torch, dtype))
     fill(model, weights)
     return model.eval()
 
@@ -29,31 +28,37 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
 def _module(part: Part, dtype: torch.dtype) -> nn.Module:
     match part:
         case Residual():
-            sections: dict[Role, list[str]] = {role: _names(part, part.section(role)) for role in part.order}
-            module: nn.Module = modules.Residual(sections, part.combine)
-            children = [child for role in part.order for child in part.section(role)]
+            sections: dict[Role, modules.Steps] = {
+                role: modules.steps(part.path, part.section(role)) for role in part.order
+            }
+            module: nn.Module = modules.Residual(sections, part.combine, part.reads)
+            for role in part.order:
+                _hold(module, part.path, part.section(role), dtype)
+        case Parallel():
+            module = modules.Parallel(part.split, part.cascade, part.combine)
         case Sequence():
-            names_ = _names(part, part.parts)
-            if not any("." in name for name in names_):
-                named = ((name, _module(child, dtype)) for name, child in zip(names_, part.parts, strict=True))
+            names = [modules.name(part.path, child) for child in part.parts]
+            if not any(
+                "." in name or isinstance(child, Parallel) for name, child in zip(names, part.parts, strict=True)
+            ):
+                named = ((name, _module(child, dtype)) for name, child in zip(names, part.parts, strict=True))
                 return nn.Sequential(OrderedDict(named))
-            module, children = modules.Chain(names_), list(part.parts)
+            module = modules.Chain(modules.steps(part.path, part.parts))
+            _hold(module, part.path, part.parts, dtype)
         case _:
-            return layer(part, dtype)
-    for name, child in zip(_names(part, children), children, strict=True):
-        _attach(module, name, _module(child, dtype))
+            module = layer(part, dtype)
     return module
 
 
-def _names(parent: Part, parts: tuple[Part, ...] | list[Part]) -> list[str]:
-    """The parts' names below their parent's."""
-    return [part.path.removeprefix(f"{parent.path}.") for part in parts]
-
-
-def _attach(module: nn.Module, name: str, child: nn.Module) -> None:
-    *path, last = name.split(".")
-    for step in path:
-        if step not in module._modules:
-            module.add_module(step, nn.Module())
-        module = module._modules[step]  # type: ignore[assignment]
-    module.add_module(last, child)
+def _hold(module: nn.Module, path: str, parts: Iterable[Part], dtype: torch.dtype) -> None:
+    """Register parts, and those of branches beside them, under their names below the holder's path."""
+    for part in parts:
+        *way, last = modules.name(path, part).split(".")
+        inner: Any = module
+        for step in way:
+            if step not in inner._modules:
+                inner.add_module(step, nn.Module())
+            inner = inner._modules[step]
+        inner.add_module(last, _module(part, dtype))
+        for branch in part.branches if isinstance(part, Parallel) else ():
+            _hold(module, path, branch, dtype)

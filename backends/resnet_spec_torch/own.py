@@ -1,0 +1,246 @@
+"""Layers that torch lacks, or that compute something else there than the operation says."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from resnet_spec.ops import DropBlock, StandardizedConv
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's own, which keeps the unbiased variance; the biased one can be asked for, and errors say which layer."""
+
+    def __init__(
+        self,
+        path: str,
+        channels: int,
+        epsilon: float,
+        decay: float,
+        variance: Literal["unbiased", "biased"],
+        affine: bool,
+        dtype: torch.dtype,
+    ) -> None:
+        # momentum is the weight of the new value here: one minus the decay
+        super().__init__(channels, epsilon, 1 - decay, affine, device="meta", dtype=dtype)
+        self.path = path
+        self.decay = decay
+        self.variance = variance
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        count = input.numel() // input.shape[1]
+        if count == 1:
+            raise ValueError(
+                f"{self.path} is given one value a channel, {tuple(input.shape)}, which has no variance to train with; "
+                "it needs a larger batch or larger images"
+            )
+        if self.variance == "unbiased":
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        # The way back reads what is handed in here, so our own must be others.
+        mean, var = self.running_mean.clone(), self.running_var.clone()
+        y = functional.batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
+        with torch.no_grad():
+            old = self.running_var * self.decay
+            self.running_mean.copy_(mean)
+            self.running_var.copy_((var - old) * ((count - 1) / count) + old)
+            self.num_batches_tracked.add_(1)
+        return y
+
+
+class Hardsigmoid(nn.Hardsigmoid):
+    """relu6(x + 3) / 6: the gradient of torch's own multiplies by a sixth in float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.relu6(input + 3) / 6
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of (batch, channels, height, width)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
+    """The mean over height and width: (batch, channels, height, width) -> (batch, channels)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.adaptive_avg_pool2d(input, 1).flatten(1)
+
+
+class GlobalMaxPool2d(nn.AdaptiveMaxPool2d):
+    """The maximum over height and width: (batch, channels, height, width) -> (batch, channels)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.adaptive_max_pool2d(input, 1).flatten(1)
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution whose kernels are standardised first: each less its mean, over its standard deviation."""
+
+    def __init__(self, channels: int, op: StandardizedConv, dtype: torch.dtype) -> None:
+        sizes = (op.kernel, op.stride, op.padding, op.dilation)
+        super().__init__(channels, op.out, *sizes, op.groups, op.bias, device="meta", dtype=dtype)
+        self.epsilon = op.epsilon
+
+    def forward(self, input: Tensor) -> Tensor:
+        flat = self.weight.flatten(1)  # (out, in / groups * kernel^2)
+        variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
+        kernel = ((flat - mean) / (variance + self.epsilon).sqrt()).view_as(self.weight)
+        return self._conv_forward(input, kernel, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{nn.Conv2d.extra_repr(self)}, epsilon={self.epsilon:.6g}"
+
+
+class ChannelConv1d(nn.Conv1d):
+    """A convolution along the channels: (batch, channels) -> (batch, channels)."""
+
+    def __init__(self, kernel: int, dtype: torch.dtype) -> None:
+        super().__init__(1, 1, kernel, padding=kernel // 2, bias=False, device="meta", dtype=dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.unsqueeze(1)).squeeze(1)
+
+
+class EvoNorm2dS0(nn.Module):
+    """x * sigmoid(v * x) over the standard deviation of a group of channels, then a scale and a shift."""
+
+    weight: Tensor
+    bias: Tensor
+    v: Tensor
+
+    def __init__(self, channels: int, groups: int, epsilon: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.groups = groups
+        self.epsilon = epsilon
+        for name in ("weight", "bias", "v"):
+            self.register_parameter(name, nn.Parameter(torch.empty(channels, device="meta", dtype=dtype)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.view(x.shape[0], self.groups, -1)
+        spread = (grouped.var(dim=2, correction=0, keepdim=True) + self.epsilon).sqrt()
+        gated = x * torch.sigmoid(x * self.v[:, None, None])
+        y = (gated.view(grouped.shape) / spread).view(x.shape)
+        return y * self.weight[:, None, None] + self.bias[:, None, None]
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, groups={self.groups}, epsilon={self.epsilon:.6g}"
+
+
+class FilterResponseNorm2d(nn.Module):
+    """x over the root of its mean square in height and width, a scale, a shift, and a learnt threshold."""
+
+    weight: Tensor
+    bias: Tensor
+    tau: Tensor
+
+    def __init__(self, channels: int, epsilon: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        for name in ("weight", "bias", "tau"):
+            self.register_parameter(name, nn.Parameter(torch.empty(channels, device="meta", dtype=dtype)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x / (x.square().mean(dim=(2, 3), keepdim=True) + self.epsilon).sqrt()
+        return torch.maximum(y * self.weight[:, None, None] + self.bias[:, None, None], self.tau[:, None, None])
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, epsilon={self.epsilon:.6g}"
+
+
+class BlurPool2d(nn.Module):
+    """A fixed 3x3 blur with mirrored edges. Its kernel is a buffer, to follow the model's type and device, and is not saved."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int, stride: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        line = torch.tensor([1.0, 2.0, 1.0], dtype=dtype) / 4
+        self.register_buffer("kernel", torch.outer(line, line).expand(channels, 1, 3, 3).clone(), persistent=False)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        around = functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        return functional.conv2d(around, self.kernel, stride=self.stride, groups=x.shape[1])
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+class SplitSum2d(nn.Module):
+    """The channels in equal parts, added up: (batch, parts * channels, ...) -> (batch, channels, ...)."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.parts, -1)).sum(dim=1)
+
+    def extra_repr(self) -> str:
+        return f"parts={self.parts}"
+
+
+class SplitSoftmax2d(nn.Module):
+    """For each channel, the softmax over the parts that it comes in."""
+
+    def __init__(self, parts: int, groups: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (batch, groups, parts, rest) -> (batch, parts, groups, rest)
+        split = x.reshape(x.shape[0], self.groups, self.parts, -1).transpose(1, 2)
+        return split.softmax(dim=1).reshape(x.shape)
+
+    def extra_repr(self) -> str:
+        return f"parts={self.parts}, groups={self.groups}"
+
+
+class DropPath2d(nn.Module):
+    """In training an image's whole map becomes zero with probability rate; one that stays is divided by 1 - rate."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        kept = x.new_empty((x.shape[0], *[1] * (x.ndim - 1))).bernoulli_(1 - self.rate)
+        return x * (kept / (1 - self.rate))
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.6g}"
+
+
+class DropBlock2d(nn.Module):
+    """In training squares of the map become zero, in all channels alike, and what stays is scaled to keep the mean."""
+
+    def __init__(self, op: DropBlock) -> None:
+        super().__init__()
+        self.op = op
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        batch, _, height, width = x.shape
+        tall, wide, probability = self.op.seeds(height, width)
+        seeds = x.new_empty((batch, 1, height, width)).bernoulli_(probability)
+        # A square reaches further up and left of its middle than down and right, where its size is even.
+        around = functional.pad(seeds, ((wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2))
+        kept = 1 - functional.max_pool2d(around, (tall, wide), stride=1)
+        return x * (kept * (kept.numel() / (kept.sum() + 1e-7)))
+
+    def extra_repr(self) -> str:
+        return f"rate={self.op.rate:.6g}, size={self.op.size}, scale={self.op.scale:.6g}"

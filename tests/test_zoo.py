@@ -1,0 +1,97 @@
+"""The zoo against its peers: parameters, names with shapes in order, inputs, and logits of those that were recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from zoo import CASES, Family, recorded, stands_for
+
+from peers import difference, goldens, images, models, state_dicts, zoo_goldens
+from resnet_spec import Network, build, load, run
+from resnet_spec.weights import recipe
+
+IDS = [f"{family.title}-{name}" for family, name in CASES]
+ROWS = [pytest.param(goldens()[key], stands_for(*key), id="-".join(key)) for key in recorded()]
+MORE = [
+    pytest.param(
+        row, load(f"{row['registry']}/{row['name']}", **row["settings"]), id=f"{row['name']}-{row['settings']}"
+    )
+    for row in zoo_goldens()
+]
+
+IN_FLOAT32 = {"resnetv2_50d_evos", "resnetv2_50d_frn"}
+"""timm takes these norms' statistics in float32 whatever the model's type; goldens_zoo.json has them in float64."""
+
+
+NAMED_OTHERWISE = {("kuangliu/pytorch-cifar", "SENet18")}
+"""Whose names are not ours: here the gate's layers stand beneath se, and before the shortcut's."""
+
+
+@pytest.mark.parametrize(("family", "name"), CASES, ids=IDS)
+def test_parameters_and_input_are_the_peers(family: Family, name: str) -> None:
+    network, row = family.load(name), models()[family.registry, name]
+    assert (network.parameters, list(network.input)) == (row["params"], row["input_size"])
+
+
+@pytest.mark.parametrize(("family", "name"), CASES, ids=IDS)
+def test_names_and_shapes_in_order_are_the_peers(family: Family, name: str) -> None:
+    network, row = family.load(name), models()[family.registry, name]
+    published = state_dicts().get(f"{family.registry}/{name}")
+    if published is None:
+        assert (
+            "state_dict_sig" not in row
+            or (family.registry, name) in NAMED_OTHERWISE
+            or signature(network) == row[SIGNED]
+        )
+    elif family.registry == "PaddleClas":
+        assert [kept(*item) for item in network.weights().items()] == [kept(*item) for item in published]
+    elif family.registry == "paddle.vision":
+        assert [(name, kept(name, shape)) for name, shape in network.weights().items()] == [
+            (canonical(name), kept(name, shape)) for name, shape in published
+        ]
+    else:
+        assert list(network.weights().items()) == published
+
+
+SIGNED = "state_dict_sig"
+PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
+
+
+def signature(network: Network) -> str:
+    """What peer_models.json keeps of a PyTorch state_dict: a hash of names, shapes and types in order."""
+    lines = []
+    for name, shape in network.weights().items():
+        lines.append(f"{name} {shape} torch.float32")
+        if name.endswith("running_var"):
+            lines.append(f"{name.removesuffix('running_var')}num_batches_tracked () torch.int64")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def canonical(name: str) -> str:
+    path, _, last = name.rpartition(".")
+    return f"{path}.{PADDLE.get(last, last)}"
+
+
+def kept(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """What a weight is and its shape, whether a matrix product is kept as (out, in), (in, out) or (out, in, 1, 1)."""
+    last = canonical(name).rpartition(".")[2]
+    matrix = len(shape) == 2 or shape[2:] == (1, 1)
+    return last, tuple(sorted(shape[:2])) if matrix else shape
+
+
+@pytest.mark.parametrize(("row", "network"), ROWS)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_logits_are_the_peers(backend: str, row: dict[str, Any], network: Network) -> None:
+    model = build(network, backend=backend, weights=recipe(network), dtype="float64")
+    assert difference(run(model, images(row)), row) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
+
+
+@pytest.mark.parametrize(("row", "network"), MORE)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_logits_of_other_families_and_options_are_the_peers(
+    backend: str, row: dict[str, Any], network: Network
+) -> None:
+    model = build(network, backend=backend, weights=recipe(network), dtype="float64")
+    assert difference(run(model, images(row)), row) < 1e-10

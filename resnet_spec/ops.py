@@ -915,6 +915,9 @@ def name(op: object) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
+Chance: TypeAlias = Dropout | DropPath | DropBlock
+"""What is left to chance in training, at a ``rate``; in evaluation each of these is the identity."""
+
 OPS: dict[str, type[Op]] = {name(kind): kind for kind in get_args(Op)}
 """The operations by the name that a spec gives them."""
 

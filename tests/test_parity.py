@@ -71,6 +71,15 @@ def test_a_gradient_is_measured_by_the_largest_in_the_model() -> None:
     assert finding.worst == pytest.approx(1e-15)
 
 
+def test_a_weight_is_measured_by_what_it_was_too() -> None:
+    case = Case(loads(SMALL))
+    before = case.weights()["n.running_mean"]
+    finding = compared(
+        case, "weights", "b", {"n.running_mean": before * 0 + 1e-13}, "a", {"n.running_mean": before * 0}
+    )
+    assert finding.worst == pytest.approx(1e-13 / np.abs(before).max())
+
+
 def test_every_part_is_compared() -> None:
     network = load("seresnet50", input=(3, 40, 40))
     found = record(required("numpy"), Case(network, level="forward"))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from resnet_spec.backend import BackendError
 from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
-from resnet_spec.ops import DropBlock, Dropout, DropPath
+from resnet_spec.ops import Chance
 from resnet_spec.spec import Role
 from resnet_spec.weights import Array
 from resnet_spec_flax import modules
@@ -28,7 +28,7 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
     model = modules.ResNet(network)
     _hold(model, "", network.parts, dtype)
     fill(model, weights)
-    if any(isinstance(leaf.op, Dropout | DropPath | DropBlock) for leaf in network.leaves()):
+    if any(isinstance(leaf.op, Chance) for leaf in network.leaves()):
         nnx.reseed(model, dropout=0)
     return model
 

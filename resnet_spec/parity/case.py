@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from resnet_spec.network import Network
-from resnet_spec.ops import BatchNorm, Dropout
+from resnet_spec.ops import BatchNorm, Chance
 from resnet_spec.retrace import replaced
 from resnet_spec.weights import Array, recipe
 
@@ -100,4 +100,4 @@ class Case:
 
 def calm(network: Network) -> Network:
     """The network with nothing left to chance: frameworks throw different dice, so training is compared without."""
-    return replaced(network, lambda leaf: replace(leaf.op, rate=0.0) if isinstance(leaf.op, Dropout) else leaf.op)
+    return replaced(network, lambda leaf: replace(leaf.op, rate=0.0) if isinstance(leaf.op, Chance) else leaf.op)

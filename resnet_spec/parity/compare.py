@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, assert_never
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Finding:
     Attributes:
         reference: The backend that it is compared with.
         count: How many arrays were compared.
-        worst: The largest difference, relative as the gate's group says; infinite for another shape or type, or what is not finite.
+        worst: The largest difference, relative to what ``scales`` says; infinite for another shape or type, or what is not finite.
         where: The name of the first array that passes the gate; where none does, that of the worst.
         gate: What ``worst`` may be at most; None where it is reported alone.
         errors: Every array's difference by name, in order.
@@ -55,14 +55,32 @@ def compared(
     case: Case, group: Group, backend: str, found: Mapping[str, Array], reference: str, wanted: Mapping[str, Array]
 ) -> Finding:
     """Compare a group of a backend's record with the reference's, name by name in the reference's order."""
-    largest = max((_largest(array) for array in wanted.values()), default=0.0) if group == "gradient" else None
-    errors = {name: error(wanted[name], found.get(name), largest) for name in wanted}
+    scale = scales(case, group, wanted)
+    errors = {name: error(wanted[name], found.get(name), scale[name]) for name in wanted}
     errors |= {name: np.inf for name in found if name not in wanted}
     gate = case.gate(group)
     off = [name for name, value in errors.items() if not value <= (np.inf if gate is None else gate)]
     where = off[0] if off else max(errors, key=errors.__getitem__, default="")
     worst = max(errors.values(), default=np.inf)
     return Finding(case.network.name, backend, case.dtype, group, reference, len(errors), worst, where, gate, errors)
+
+
+def scales(case: Case, group: Group, wanted: Mapping[str, Array]) -> dict[str, float]:
+    """What an array's error is relative to: its largest magnitude, now or, of a weight, before training; of a gradient, the model's.
+
+    A running mean of what has been centred decays towards nothing, and a gradient may be nothing: neither is a yardstick.
+    """
+    largest = {name: _largest(array) for name, array in wanted.items()}
+    match group:
+        case "evaluation" | "training forward" | "loss":
+            return largest
+        case "gradient":
+            return dict.fromkeys(largest, max(largest.values(), default=0.0))
+        case "statistics" | "weights":
+            before = case.weights()
+            return {name: max(value, _largest(before[name])) for name, value in largest.items()}
+        case _:
+            assert_never(group)
 
 
 def failed(case: Case, group: Group, backend: str, why: str, reference: str = "numpy") -> Finding:

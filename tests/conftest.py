@@ -10,6 +10,8 @@ from resnet_spec.backend import BackendError, Trainer, load_backend
 
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
 
+collect_ignore = ["data", "third_party"]  # what records the peers, and a package to install
+
 REQUIRED = set(os.environ.get("RESNET_SPEC_REQUIRE", "").split())
 
 

@@ -39,8 +39,7 @@ def build(
         seed: What initial weights are drawn from: the same bits in every framework.
         dtype: "float32" or "float64"; by default the first, and the second for the reference.
         input: As for ``load``.
-        outputs: Paths of parts whose maps the model gives, as a tuple, in place of what its head would make of them; what
-            comes behind the last of them is not built. ``network.features()`` lists what can be asked for.
+        outputs: As for ``load``: the model gives those maps, as a tuple in this order.
         settings: As for ``load``.
 
     Raises:
@@ -57,11 +56,9 @@ def build(
     if isinstance(spec, Network):
         if input is not None or settings:
             raise TypeError("a loaded network's input and settings are fixed; give them to load()")
-        network = spec
+        network = spec if outputs is None else tapped(spec, outputs)
     else:
-        network = load(spec, input=input, **settings)
-    if outputs is not None:
-        network = tapped(network, outputs)
+        network = load(spec, input=input, outputs=outputs, **settings)
     module = load_backend(backend)
     dtype = dtype or module.DTYPE
     if dtype not in DTYPES:

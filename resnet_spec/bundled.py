@@ -35,13 +35,23 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Source | None:
-    """The text of a bundled network by its full name, or by its last part where that is unique; ``.yaml`` may follow."""
+    """The text of a bundled network by its full name, or by the end of it where that is unique; ``.yaml`` may follow.
+
+    A network in no folder has its name to itself: ``resnet18`` is not one of those in folders.
+    """
+    known = meant(name)
+    if len(known) != 1:
+        return None
+    path = catalogue()[known[0]]
+    return Source(str(path), path.read_text(encoding="utf-8"))
+
+
+def meant(name: str) -> list[str]:
+    """The full names that a name could mean."""
     bare = name.removesuffix(".yaml")
-    path = catalogue().get(bare)
-    if path is None:
-        ends = [known for known in catalogue() if known.rpartition("/")[2] == bare]
-        path = catalogue()[ends[0]] if len(ends) == 1 else None
-    return None if path is None else Source(str(path), path.read_text(encoding="utf-8"))
+    if bare in catalogue():
+        return [bare]
+    return [known for known in catalogue() if known.endswith(f"/{bare}")]
 
 
 def _named(folder: Traversable, prefix: str, skip: str = "") -> list[tuple[str, Traversable]]:

@@ -13,7 +13,7 @@ from resnet_spec.commands.options import WRONG, said
 from resnet_spec.source import SpecError
 
 COMMANDS = {
-    "list": ("look", "list_"),
+    "list": ("catalogue", "list_"),
     "show": ("look", "show_"),
     "check": ("check", "check"),
     "run": ("run", "run_"),

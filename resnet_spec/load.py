@@ -12,6 +12,7 @@ from resnet_spec import bundled
 from resnet_spec.adapt import adapted
 from resnet_spec.expand import PREDEFINED, expand
 from resnet_spec.extend import extended
+from resnet_spec.features import tapped
 from resnet_spec.network import Network
 from resnet_spec.nodes import parse
 from resnet_spec.ops import Misfit
@@ -24,18 +25,27 @@ from resnet_spec.values import suggestion
 Setting = int | float | str | bool
 
 
-def load(spec: str | PathLike[str], *, input: Sequence[int] | None = None, **settings: Setting) -> Network:
+def load(
+    spec: str | PathLike[str],
+    *,
+    input: Sequence[int] | None = None,
+    outputs: Sequence[str] | None = None,
+    **settings: Setting,
+) -> Network:
     """Load a network: read its spec, expand it, work out every shape.
 
     Args:
         spec: The path of a YAML file, or the name of a bundled network, as in "resnet50" or "resnet50.yaml". A file wins.
         input: The image's (channels, height, width) for which shapes are shown, in place of the spec's.
+        outputs: Paths of parts whose maps the network gives, in place of what its head would make of them; what comes behind
+            the last of them is left out. ``features()`` lists what can be asked for.
         settings: Values for the names that the spec takes, as in ``classes=10``; for the options of any network, as in
             ``output_stride=8`` (see ``resnet_spec.options``); or for words that its layers use, as in ``act="silu"``.
 
     Raises:
         SpecError: The spec has problems; ``problems`` holds them all, and the message points at each.
         FileNotFoundError: There is no such spec.
+        ValueError: The network can't give an output that is asked for.
 
     >>> network = load("resnet50")
     >>> len(network.weights()), network.weights()["fc.weight"]
@@ -43,7 +53,8 @@ def load(spec: str | PathLike[str], *, input: Sequence[int] | None = None, **set
     >>> load("resnet50", classes=10, input=(3, 64, 48)).output_shape
     (10,)
     """
-    return _network(configured(read(source(spec)), settings, input))
+    network = _network(configured(read(source(spec)), settings, input))
+    return network if outputs is None else tapped(network, outputs)
 
 
 def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
@@ -77,8 +88,7 @@ def source(spec: str | PathLike[str]) -> Source:
         return _file(path)
     found = bundled.find(str(spec))
     if found is None:
-        nearest = suggestion(path.name.removesuffix(".yaml"), bundled.names())
-        raise FileNotFoundError(f"no file or bundled network named {str(spec)!r}; {nearest}")
+        raise FileNotFoundError(f"no file or bundled network named {str(spec)!r}; {_advice(str(spec))}")
     return found
 
 
@@ -119,9 +129,21 @@ def _base(name: str, source: Source, at: Span) -> Source:
             return _file(path)
     found = bundled.find(name)
     if found is None:
-        help = suggestion(name, bundled.names())
-        raise SpecError([Problem("RS209", f"no file or bundled network named {name!r} to extend", at, help)])
+        raise SpecError([Problem("RS209", f"no file or bundled network named {name!r} to extend", at, _advice(name))])
     return found
+
+
+def _advice(name: str) -> str:
+    """What to write in place of a name that no network has, or several have."""
+    several = bundled.meant(name)
+    if several:
+        return f"there are {', '.join(several)}"
+    bare = name.removesuffix(".yaml")
+    near = suggestion(bare, bundled.names())
+    if "/" in bare or near.startswith("did"):
+        return near
+    ends = suggestion(bare, dict.fromkeys(known.rpartition("/")[2] for known in bundled.names()))
+    return ends if ends.startswith("did") else "resnet-spec list names them"
 
 
 def _is(path: Path, name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -29,20 +28,6 @@ def layers(network: Network) -> Table:
         "MACs: multiplications with addition in convolutions and matrix products, one image; FLOPs = 2 x MACs"
     )
     table.caption_justify = "left"
-    return table
-
-
-def networks(found: Iterable[tuple[str, Network]]) -> Table:
-    """One network a line: name, parameters, MACs, input, where it comes from."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("network", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("input", no_wrap=True)
-    table.add_column("source")
-    for full, network in found:
-        costs = (f"{network.parameters:,}", f"{network.macs:,}")
-        table.add_row(full, *costs, shape(network.input), network.source)
     return table
 
 

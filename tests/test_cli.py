@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_sample_image
 
+from resnet_spec import index
 from third import install
 
 
@@ -119,6 +121,10 @@ def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
         (["run", "resnet18", "--image", "no.jpg"], "error: no image file named 'no.jpg'"),
         (["run", "resnet18", "--image", "junk.jpg"], "error: junk.jpg is not an image that Pillow knows"),
         (["run", "resnet18", "--image", "junk.jpg", "--weights", "no"], "error: junk.jpg is not an image"),
+        (["list", "--registry", "tim"], "no registry named 'tim'; there are cifar, flax, keras"),
+        (["list", "--max-parameters", "many"], "expected a number, as in 30M or 4.1G, not 'many'"),
+        (["show", "ResNet50"], "there are cifar/kuangliu/ResNet50, flax/ResNet50, keras/ResNet50, paddleclas/ResNet50"),
+        (["show", "resnet18", "--set", "outputs=a"], "outputs is neither"),
         (["shwo"], "No such command 'shwo'"),
         (["check", "junk.jpg"], "error[RS"),
         (["check", "no.yaml"], "error: no file or bundled network named 'no.yaml'"),
@@ -131,3 +137,40 @@ def test_what_is_wrong_is_said(arguments: list[str], said: str, tmp_path: Path) 
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["junk.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found", "left_out"),
+    [
+        ([], "timm/resnet50d", "nothing of this name"),
+        (["--registry", "timm", "--max-parameters", "30M"], "timm/resnet50d", "timm/resnet101d"),
+        (["--registry", "timm"], "timm/resnet101d", "cifar/resnet20"),
+        (["--registry", "cifar/kuangliu"], "cifar/kuangliu/ResNet18", "cifar/resnet20"),
+        (["--min-parameters", "0.5G"], "timm/regnety_1280", "timm/regnety_640"),
+        (["--max-macs", "50M"], "cifar/resnet20", "resnet18 "),
+        (["seresnext"], "timm/seresnext50_32x4d", "timm/seresnet50"),
+    ],
+)
+def test_list_finds_what_one_looks_for(arguments: list[str], found: str, left_out: str) -> None:
+    out = resnet_spec("list", *arguments).stdout
+    assert found in out
+    assert left_out not in out
+
+
+def test_list_keeps_registries_together() -> None:
+    names = [line.split()[0] for line in resnet_spec("list").stdout.splitlines() if "," in line]
+    folders = [name.rpartition("/")[0] for name in names if not name.isdecimal()]
+    assert [folder for folder, _ in itertools.groupby(folders)] == list(dict.fromkeys(folders))
+
+
+def test_list_as_json_can_be_filtered() -> None:
+    rows = json.loads(resnet_spec("list", "--registry", "keras", "--max-parameters", "26M", "--json").stdout)
+    assert [(row["name"], row["parameters"]) for row in rows] == [
+        ("keras/ResNet50", 25_583_592),
+        ("keras/ResNet50V2", 25_568_360),
+    ]
+
+
+def test_the_index_is_current() -> None:
+    """``python -m resnet_spec.index`` writes it anew."""
+    assert index.entries() == index.fresh()

@@ -20,6 +20,7 @@ FLOORS = [
     {"dilate"},
     {"adapt"},
     {"load"},
+    {"index"},
     {"api", "parity"},
     {"commands", "pytest_plugin"},
     {"cli"},

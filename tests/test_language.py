@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from resnet_spec import Network, load, loads
-from resnet_spec.network import Residual, Sequence
+from resnet_spec import Network, SpecError, load, loads
+from resnet_spec.load import source
+from resnet_spec.network import Parallel, Residual, Sequence
 from resnet_spec.ops import Conv
 
 
@@ -230,3 +232,139 @@ def test_a_path_is_a_path(tmp_path: Path) -> None:
 def test_the_expanded_operation_is_the_one_declared() -> None:
     (leaf,) = small("stem: {a: {op: conv, out: 6, kernel: 3, stride: 2, padding: 1, groups: 2, bias: true}}").leaves()
     assert leaf.op == Conv(out=6, kernel=3, stride=2, padding=1, groups=2, bias=True)
+
+
+# -- blocks of a stage that differ, branches side by side -------------------------------------------------------
+
+
+def test_first_and_last_are_told_in_place_of_the_stage() -> None:
+    network = small("stages: {s: {block: bottleneck, depth: 3, out: 8, width: 4, first: {width: 2}, last: {width: 6}}}")
+    assert [network.weights()[f"s.{index}.conv1.weight"][0] for index in range(3)] == [2, 4, 6]
+
+
+def test_first_may_be_another_block() -> None:
+    network = small("stages: {s: {block: basic, depth: 2, out: 4, first: {block: preact_basic}}}")
+    assert [paths(network)[0], paths(network)[-1]] == ["s.0.norm1", "s.1.relu2"]
+
+
+def test_the_last_block_may_have_the_stride() -> None:
+    network = small("stages: {s: {block: basic, depth: 3, out: 4, last: {stride: 2}}}")
+    assert [part.gives[1] for part in network.nodes() if isinstance(part, Residual)] == [8, 8, 4]
+
+
+PRE = """
+blocks:
+  pre:
+    takes: {{out: required}}
+    {reads}
+    before: {{bn: norm}}
+    branch: {{c: {{op: conv, out: out, kernel: 1}}}}
+    shortcut: {{p: {{op: conv, out: out, kernel: 1}}}}
+stages: {{s: {{block: pre, depth: 2, out: 6}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("reads", "projected", "identity"),
+    [("", "before", "input"), ("reads: before", "before", "before"), ("reads: input", "input", "input")],
+)
+def test_reads_says_what_shortcuts_read(reads: str, projected: str, identity: str) -> None:
+    first, second = (part for part in small(PRE.format(reads=reads)).nodes() if isinstance(part, Residual))
+    assert (first.reads, second.reads) == (projected, identity)
+
+
+def test_branches_side_by_side_are_named_beside_what_joins_them() -> None:
+    network = small(
+        "stem: {a: {both: {combine: concat, branches: [{x.0: {op: conv, out: 3, kernel: 1}}, {x.1: norm}, none]}}}"
+    )
+    assert [part.path for part in network.nodes()] == ["a.x.0", "a.x.1", "a.both", "a"]
+    assert network.output_shape == (3 + 4 + 4, 8, 8)
+
+
+def test_split_deals_the_channels_out() -> None:
+    network = small(
+        "stem: {both: {split: true, combine: concat, branches: [{c: {op: conv, out: 5, kernel: 1}}, none]}}"
+    )
+    assert (network.weights()["c.weight"], network.output_shape) == ((5, 2, 1, 1), (7, 8, 8))
+
+
+@pytest.mark.parametrize("combine", ["add", "mean"])
+def test_branches_can_be_added_or_have_a_mean(combine: str) -> None:
+    network = small(f"stem: {{both: {{combine: {combine}, branches: [{{a: act}}, none]}}}}")
+    (both,) = (part for part in network.nodes() if isinstance(part, Parallel))
+    assert (both.combine, both.gives) == (combine, (4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("fork", "said"),
+    [
+        ("{split: true, combine: concat, branches: [none, none, none]}", "4 channels can't be split evenly between 3"),
+        ("{combine: add, branches: [none, {c: {op: conv, out: 5, kernel: 1}}]}", "can't be added, in f"),
+        ("{combine: concat, branches: [none, {c: {op: max_pool, kernel: 2}}]}", "can't be joined, in f"),
+        ("{combine: average, branches: [none]}", "expected concat, add or mean, got 'average'"),
+        ("{combine: add, branches: {a: act}}", "expected a list of branches"),
+        ("{branches: [none]}", "missing combine"),
+        ("{combine: add, branches: [none], spilt: true}", "did you mean 'split'"),
+        ("{combine: add, branches: [none], split: 2}", "expected true or false, got '2'"),
+        (
+            "{split: true, cascade: true, combine: concat, branches: [{c: {op: conv, out: 3, kernel: 1}}, {d: act}]}",
+            "a branch gives (3, 8, 8), but the next one reads (2, 8, 8), to which a cascade adds it, in f",
+        ),
+    ],
+)
+def test_branches_that_do_not_go_together_are_refused(fork: str, said: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(said)):
+        small(f"stem: {{f: {fork}}}")
+
+
+def test_projection_and_convolution_are_words_that_layers_can_set() -> None:
+    layers = "layers: {projection: avg_pool_projection, convolution: {op: standardized_conv, epsilon: 1e-8}}"
+    network = small(
+        f"{layers}\nstages: {{s: {{block: basic, depth: 1, out: 6}}, t: {{block: preact_basic, depth: 1, out: 6}}}}"
+    )
+    kinds = {leaf.path: type(leaf.op).__name__ for leaf in network.leaves()}
+    assert (kinds["s.0.downsample.0"], kinds["t.0.conv1"]) == ("AvgPool", "StandardizedConv")
+
+
+@pytest.mark.parametrize(
+    ("stem", "kind"),
+    [
+        ("{conv1: {block: deep_stem, first: 8, second: 8, out: 16}}", "Conv"),
+        ("{maxpool: {op: avg_pool, kernel: 2, stride: 2}}", "AvgPool"),
+        ("{maxpool: {op: conv, out: 64, kernel: 3}}", "Conv"),
+    ],
+)
+def test_another_operation_replaces_the_whole_layer(stem: str, kind: str, tmp_path: Path) -> None:
+    child = written(tmp_path, child=f"{{name: child, extends: resnet18, stem: {stem}}}")
+    name = stem.partition(":")[0].strip("{")
+    kinds = [type(leaf.op).__name__ for leaf in load(child).leaves() if leaf.path.startswith(name)]
+    assert kinds[0] == kind
+
+
+def test_a_new_layer_takes_the_place_of_a_dropped_one(tmp_path: Path) -> None:
+    child = written(tmp_path, child="{name: child, extends: resnet18, stem: {bn1: null, a: norm, b: act}}")
+    assert paths(load(child))[:5] == ["conv1", "a", "b", "relu", "maxpool"]
+
+
+# -- names of bundled networks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet18", "resnet18.yaml"),
+        ("timm/resnet18", "timm/resnet18.yaml"),
+        ("resnetrs50", "timm/resnetrs50.yaml"),
+        ("kuangliu/ResNet18", "cifar/kuangliu/ResNet18.yaml"),
+        ("ResNet50_vd.yaml", "paddleclas/ResNet50_vd.yaml"),
+    ],
+)
+def test_a_name_finds_its_network(name: str, file: str) -> None:
+    assert Path(source(name).name).as_posix().endswith(f"specs/{file}")
+
+
+def test_a_name_of_several_is_an_error_that_names_them() -> None:
+    with pytest.raises(
+        FileNotFoundError, match="there are cifar/kuangliu/ResNet18, flax/ResNet18, paddleclas/ResNet18$"
+    ):
+        load("ResNet18")

@@ -1,27 +1,10 @@
-"""``list`` and ``show``: the bundled networks, and every layer of one."""
+"""``show``: every layer of a network."""
 
 from __future__ import annotations
 
 import click
 
-from resnet_spec import bundled
-from resnet_spec.backend import backends
 from resnet_spec.commands.options import input_option, json_option, loaded, set_option, show, show_json
-from resnet_spec.load import load
-
-
-@click.command("list")
-@json_option
-def list_(as_json: bool) -> None:
-    """List the bundled networks: parameters, MACs, source."""
-    from resnet_spec import table
-
-    found = [(name, load(name)) for name in bundled.names()]
-    if as_json:
-        show_json([{**table.summary(network), "name": name} for name, network in found])
-    else:
-        show(table.networks(found))
-        click.echo(f"backends: {', '.join(backends())}")
 
 
 @click.command("show")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from contextlib import AbstractContextManager, nullcontext
 
 import click
@@ -27,7 +28,7 @@ def loaded(spec: str, settings: tuple[str, ...], size: str | None = None) -> Net
     return load(spec, input=numbers(size, "CxHxW", 3) if size else None, **settings_of(settings))
 
 
-def settings_of(texts: tuple[str, ...]) -> dict[str, Setting]:
+def settings_of(texts: tuple[str, ...]) -> dict[str, Any]:
     """What ``--set`` was given, by name."""
     return dict(map(_setting, texts))
 
@@ -36,6 +37,8 @@ def _setting(text: str) -> tuple[str, Setting]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise click.UsageError(f"--set takes NAME=VALUE, as in classes=10, not {text!r}")
+    if name in ("input", "outputs"):
+        raise click.UsageError(f"--set gives a spec what it takes or an option; {name} is neither")
     return name, value
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
+import numpy as np
+
 from resnet_spec.backend import OUTPUT
-from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
+from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence
 from resnet_spec.parity.compare import error
 from resnet_spec.weights import Array
 
@@ -32,10 +34,20 @@ def _row(parts: Iterable[Part], x: Array, outputs: Mapping[str, Array], found: d
             case Residual():
                 y = _row(part.before, x, outputs, found)
                 branch = _row(part.branch, y, outputs, found)
-                shortcut = _row(part.shortcut, y, outputs, found) if part.shortcut else x
+                shortcut = _row(part.shortcut, y if part.reads == "before" else x, outputs, found)
                 _row(part.after, _combined(part, branch, shortcut), outputs, found)
+            case Parallel():
+                _branches(part, x, outputs, found)
         x = outputs[part.path]
     return x
+
+
+def _branches(part: Parallel, x: Array, outputs: Mapping[str, Array], found: dict[str, Array]) -> None:
+    before: Array | None = None
+    for index, branch in enumerate(part.branches):
+        given = np.split(x, len(part.branches), axis=1)[index] if part.split else x
+        cascaded = part.cascade and branch and before is not None
+        before = _row(branch, given + before if cascaded else given, outputs, found)
 
 
 def _combined(part: Residual, branch: Array, shortcut: Array) -> Array:

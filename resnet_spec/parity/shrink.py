@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
+from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence
 from resnet_spec.ops import Misfit, Op
 from resnet_spec.retrace import retraced
 
@@ -91,6 +91,15 @@ def _within(part: Part) -> Iterator[tuple[Part, ...]]:
                     if parts or role != "branch":
                         changed: dict[str, Any] = {role: parts}
                         yield (replace(part, **changed),)
+        case Parallel():
+            yield from part.branches
+            for index, branch in enumerate(part.branches):
+                for parts in _fewer(branch):
+                    yield (_with_branch(part, index, parts),)
+
+
+def _with_branch(part: Parallel, index: int, branch: tuple[Part, ...]) -> Parallel:
+    return replace(part, branches=(*part.branches[:index], branch, *part.branches[index + 1 :]))
 
 
 def _plainer(parts: tuple[Part, ...]) -> Iterator[tuple[Part, ...]]:
@@ -113,6 +122,10 @@ def _plain(part: Part) -> Iterator[Part]:
                 for parts in _plainer(part.section(role)):
                     changed: dict[str, Any] = {role: parts}
                     yield replace(part, **changed)
+        case Parallel():
+            for index, branch in enumerate(part.branches):
+                for parts in _plainer(branch):
+                    yield _with_branch(part, index, parts)
 
 
 def _told_less(op: Op) -> Iterator[Op]:

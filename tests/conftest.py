@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,29 @@ def required(name: str) -> Trainer:
 def backend_name(request: pytest.FixtureRequest) -> str:
     required(request.param)
     return str(request.param)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sweep", action="store_true", help="Run every recorded output in every framework, not a few.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if item.get_closest_marker("sweep") and not config.getoption("--sweep")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many of each family of peers are covered: those whose parameters, names, order and shapes are the peer's."""
+    failed = {report.nodeid for report in terminalreporter.stats.get("failed", ())}
+    seen: dict[str, dict[str, bool]] = {}
+    for report in [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]:
+        found = re.search(r"test_zoo\.py::test_(?:parameters|names)_and_\w+\[(.+?): (.+)\]$", report.nodeid)
+        if found and report.when == "call":
+            family = seen.setdefault(found[1], {})
+            family[found[2]] = family.get(found[2], True) and report.nodeid not in failed
+    if seen:
+        terminalreporter.section("the zoo")
+        for title, models in seen.items():
+            terminalreporter.write_line(f"{title}: {sum(models.values())} of {len(models)}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import pytest
 from zoo import CASES, Family, recorded, stands_for
 
+from conftest import required
 from peers import difference, goldens, images, models, state_dicts, zoo_goldens
 from resnet_spec import Network, build, load, run
-from resnet_spec.weights import recipe
+from resnet_spec.weights import Array, recipe
 
-IDS = [f"{family.title}-{name}" for family, name in CASES]
+IDS = [f"{family.title}: {name}" for family, name in CASES]
 ROWS = [pytest.param(goldens()[key], stands_for(*key), id="-".join(key)) for key in recorded()]
 MORE = [
     pytest.param(
@@ -20,6 +22,18 @@ MORE = [
     )
     for row in zoo_goldens()
 ]
+
+QUICK = {
+    *("test_resnet", "resnet14t", "resnet18d", "regnetz_005", "skresnet18", "resnest14d", "resnetv2_50d_frn"),
+    *("res2net50_48w_2s", "WRN-40-2"),
+}
+"""Of each kind one that compiles in seconds: Paddle and Flax run these each time, and all with ``pytest --sweep``."""
+
+
+def quick(param: Any) -> Any:
+    row, network = param.values
+    return param if row["name"] in QUICK else pytest.param(row, network, id=param.id, marks=pytest.mark.sweep)
+
 
 IN_FLOAT32 = {"resnetv2_50d_evos", "resnetv2_50d_frn"}
 """timm takes these norms' statistics in float32 whatever the model's type; goldens_zoo.json has them in float64."""
@@ -81,17 +95,35 @@ def kept(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     return last, tuple(sorted(shape[:2])) if matrix else shape
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize(("row", "network"), ROWS)
-@pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_logits_are_the_peers(backend: str, row: dict[str, Any], network: Network) -> None:
-    model = build(network, backend=backend, weights=recipe(network), dtype="float64")
-    assert difference(run(model, images(row)), row) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
+    """Rows outside, backends inside: both then have one network's weights to draw."""
+    required(backend)
+    assert off(backend, row, network) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
 
 
-@pytest.mark.parametrize(("row", "network"), MORE)
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize(("row", "network"), MORE)
 def test_logits_of_other_families_and_options_are_the_peers(
     backend: str, row: dict[str, Any], network: Network
 ) -> None:
-    model = build(network, backend=backend, weights=recipe(network), dtype="float64")
-    assert difference(run(model, images(row)), row) < 1e-10
+    required(backend)
+    assert off(backend, row, network) < 1e-10
+
+
+@pytest.mark.parametrize("backend", ["paddle", "flax"])
+@pytest.mark.parametrize(("row", "network"), [quick(param) for param in [*ROWS, *MORE]])
+def test_logits_are_the_peers_in_other_frameworks(backend: str, row: dict[str, Any], network: Network) -> None:
+    required(backend)
+    assert off(backend, row, network) < (1e-6 if row["name"] in IN_FLOAT32 and "settings" not in row else 1e-10)
+
+
+def off(backend: str, row: dict[str, Any], network: Network) -> float:
+    model = build(network, backend=backend, weights=drawn(network), dtype="float64")
+    return difference(run(model, images(row)), row)
+
+
+@lru_cache(maxsize=1)
+def drawn(network: Network) -> dict[str, Array]:
+    return recipe(network)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import click
 

@@ -1,0 +1,100 @@
+"""The primitive operations: what each is told, the shape it gives, the weights it owns, what it costs.
+
+Shapes are (channels, height, width), or (features,) once the image axes are gone; the batch axis is left out.
+Weights are named and laid out as PyTorch does: (out, in / groups, height, width) for a convolution.
+Each declaration here drives the reader, the schema, the documentation, the random generator and every backend.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, get_args
+
+from resnet_spec.ops.activations import Elu as Elu
+from resnet_spec.ops.activations import Gelu as Gelu
+from resnet_spec.ops.activations import HardSigmoid as HardSigmoid
+from resnet_spec.ops.activations import HardSwish as HardSwish
+from resnet_spec.ops.activations import Identity as Identity
+from resnet_spec.ops.activations import LeakyRelu as LeakyRelu
+from resnet_spec.ops.activations import Relu as Relu
+from resnet_spec.ops.activations import Relu6 as Relu6
+from resnet_spec.ops.activations import Sigmoid as Sigmoid
+from resnet_spec.ops.activations import Silu as Silu
+from resnet_spec.ops.activations import Tanh as Tanh
+from resnet_spec.ops.arguments import AtLeast as AtLeast
+from resnet_spec.ops.arguments import Below as Below
+from resnet_spec.ops.arguments import Count as Count
+from resnet_spec.ops.arguments import Extent as Extent
+from resnet_spec.ops.arguments import Fraction as Fraction
+from resnet_spec.ops.arguments import Positive as Positive
+from resnet_spec.ops.arguments import Start as Start
+from resnet_spec.ops.arguments import nearest_float32 as nearest_float32
+from resnet_spec.ops.chance import Chance as Chance
+from resnet_spec.ops.chance import DropBlock as DropBlock
+from resnet_spec.ops.chance import Dropout as Dropout
+from resnet_spec.ops.chance import DropPath as DropPath
+from resnet_spec.ops.convolutions import ChannelConv as ChannelConv
+from resnet_spec.ops.convolutions import Conv as Conv
+from resnet_spec.ops.convolutions import Linear as Linear
+from resnet_spec.ops.convolutions import StandardizedConv as StandardizedConv
+from resnet_spec.ops.layout import Flatten as Flatten
+from resnet_spec.ops.layout import PadChannels as PadChannels
+from resnet_spec.ops.layout import SplitSoftmax as SplitSoftmax
+from resnet_spec.ops.layout import SplitSum as SplitSum
+from resnet_spec.ops.layout import ZeroPad as ZeroPad
+from resnet_spec.ops.norms import BatchNorm as BatchNorm
+from resnet_spec.ops.norms import EvoNormS0 as EvoNormS0
+from resnet_spec.ops.norms import FilterResponseNorm as FilterResponseNorm
+from resnet_spec.ops.norms import GroupNorm as GroupNorm
+from resnet_spec.ops.norms import LayerNorm as LayerNorm
+from resnet_spec.ops.pooling import AvgPool as AvgPool
+from resnet_spec.ops.pooling import BlurPool as BlurPool
+from resnet_spec.ops.pooling import GlobalAvgPool as GlobalAvgPool
+from resnet_spec.ops.pooling import GlobalMaxPool as GlobalMaxPool
+from resnet_spec.ops.pooling import MaxPool as MaxPool
+from resnet_spec.ops.shapes import Misfit as Misfit
+from resnet_spec.ops.shapes import Shape as Shape
+from resnet_spec.ops.shapes import name as name
+from resnet_spec.ops.weights import Constant as Constant
+from resnet_spec.ops.weights import Init as Init
+from resnet_spec.ops.weights import Normal as Normal
+from resnet_spec.ops.weights import Uniform as Uniform
+from resnet_spec.ops.weights import Weight as Weight
+
+Op: TypeAlias = (
+    Conv
+    | StandardizedConv
+    | ChannelConv
+    | Linear
+    | BatchNorm
+    | GroupNorm
+    | LayerNorm
+    | EvoNormS0
+    | FilterResponseNorm
+    | Relu
+    | Relu6
+    | LeakyRelu
+    | Elu
+    | Gelu
+    | Silu
+    | Sigmoid
+    | Tanh
+    | HardSigmoid
+    | HardSwish
+    | MaxPool
+    | AvgPool
+    | BlurPool
+    | GlobalAvgPool
+    | GlobalMaxPool
+    | ZeroPad
+    | PadChannels
+    | SplitSum
+    | SplitSoftmax
+    | Flatten
+    | Dropout
+    | DropPath
+    | DropBlock
+    | Identity
+)
+
+OPS: dict[str, type[Op]] = {name(kind): kind for kind in get_args(Op)}
+"""The operations by the name that a spec gives them."""

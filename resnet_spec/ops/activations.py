@@ -1,0 +1,123 @@
+"""Functions of each number alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resnet_spec.ops.arguments import Fraction, nearest_float32
+from resnet_spec.ops.shapes import free, same
+from resnet_spec.ops.weights import no_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Relu:
+    """max(x, 0)."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class Relu6:
+    """min(max(x, 0), 6)."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class LeakyRelu:
+    """x where it is positive, slope * x elsewhere.
+
+    Attributes:
+        slope: The factor below zero; the nearest float32 is used in every backend.
+    """
+
+    slope: Fraction = 0.01
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "slope")
+
+
+@dataclass(frozen=True, slots=True)
+class Elu:
+    """x where it is positive, exp(x) - 1 elsewhere."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class Gelu:
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016).
+
+    Attributes:
+        approximate: Whether the formula with tanh is used in its place.
+    """
+
+    approximate: bool = False
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class Silu:
+    """x * sigmoid(x), also called swish."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class Sigmoid:
+    """1 / (1 + exp(-x))."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class Tanh:
+    """The hyperbolic tangent of x."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class HardSigmoid:
+    """relu6(x + 3) / 6."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class HardSwish:
+    """x * relu6(x + 3) / 6."""
+
+    gives = same
+    weights = no_weights
+    macs = free
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """x itself."""
+
+    gives = same
+    weights = no_weights
+    macs = free

@@ -1,0 +1,147 @@
+"""Convolutions and matrix products."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from resnet_spec.ops.arguments import Count, Extent, Positive, Start, nearest_float32
+from resnet_spec.ops.shapes import Misfit, Shape, divided, image, windows
+from resnet_spec.ops.weights import Weight, kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """A two-dimensional convolution with a square kernel and zeros for padding.
+
+    Attributes:
+        out: Channels that come out.
+        kernel: Height and width of the kernel, in pixels.
+        stride: Pixels from one window to the next.
+        padding: Zeros added on each of the four sides.
+        dilation: Pixels from one element of the kernel to the next.
+        groups: Groups of channels that do not see each other.
+        bias: Whether a learnt number is added to each channel.
+        init: How the kernel's initial values are drawn.
+    """
+
+    out: Count
+    kernel: Count
+    stride: Count = 1
+    padding: Extent = 0
+    dilation: Count = 1
+    groups: Count = 1
+    bias: bool = False
+    init: Start = "he_normal_fan_out"
+
+    def gives(self, given: Shape) -> Shape:
+        image(self, given)
+        gives = windows(self.out, given, self.kernel, self.stride, self.padding, self.dilation)
+        divided("groups", self.groups, given[0], "input channels", gives)
+        divided("groups", self.groups, self.out, "output channels", gives)
+        return gives
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return kernel((self.out, given[0] // self.groups, self.kernel, self.kernel), self.init, self.bias)
+
+    def macs(self, given: Shape) -> int:
+        return math.prod(self.gives(given)) * (given[0] // self.groups) * self.kernel**2
+
+
+@dataclass(frozen=True, slots=True)
+class StandardizedConv:
+    """A convolution whose kernels are first standardised, each to mean 0 and variance 1 (Qiao et al. 2019).
+
+    Attributes:
+        out: Channels that come out.
+        kernel: Height and width of the kernel, in pixels.
+        stride: Pixels from one window to the next.
+        padding: Zeros added on each of the four sides.
+        dilation: Pixels from one element of the kernel to the next.
+        groups: Groups of channels that do not see each other.
+        bias: Whether a learnt number is added to each channel.
+        epsilon: Added to the variance of a kernel; the nearest float32 is used in every backend.
+        init: How the kernel's initial values are drawn.
+    """
+
+    out: Count
+    kernel: Count
+    stride: Count = 1
+    padding: Extent = 0
+    dilation: Count = 1
+    groups: Count = 1
+    bias: bool = False
+    epsilon: Positive = 1e-6
+    init: Start = "he_normal_fan_out"
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def plain(self) -> Conv:
+        """The convolution that the standardised kernels are for."""
+        return Conv(self.out, self.kernel, self.stride, self.padding, self.dilation, self.groups, self.bias, self.init)
+
+    def gives(self, given: Shape) -> Shape:
+        return self.plain().gives(given)
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return self.plain().weights(given)
+
+    def macs(self, given: Shape) -> int:
+        return self.plain().macs(given)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConv:
+    """A one-dimensional convolution along the channels, one kernel for all of them (Wang et al. 2019, ECA-Net).
+
+    Attributes:
+        kernel: Channels that the kernel spans, an odd number; as many zeros stand at each end as keep their count.
+        init: How the kernel's initial values are drawn.
+    """
+
+    kernel: Count
+    init: Start = "uniform_fan_in"
+
+    def gives(self, given: Shape) -> Shape:
+        if len(given) != 1:
+            raise Misfit(f"channel_conv works on (features,), but is given {given}", gives=given)
+        if self.kernel % 2 == 0:
+            raise Misfit(f"kernel is {self.kernel}, an even number", argument="kernel", gives=given)
+        return given
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return kernel((1, 1, self.kernel), self.init, bias=False)
+
+    def macs(self, given: Shape) -> int:
+        return given[0] * self.kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A matrix product of the features with a weight of shape (out, in), and a bias.
+
+    Attributes:
+        out: Features that come out.
+        bias: Whether a learnt number is added to each feature.
+        init: How the weight's initial values are drawn.
+    """
+
+    out: Count
+    bias: bool = True
+    init: Start = "uniform_fan_in"
+
+    def gives(self, given: Shape) -> Shape:
+        if len(given) != 1:
+            raise Misfit(
+                f"linear works on (features,), but is given {given}",
+                help="global_avg_pool or flatten, put before it, gives features",
+                gives=(self.out,),
+            )
+        return (self.out,)
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return kernel((self.out, *given), self.init, self.bias)
+
+    def macs(self, given: Shape) -> int:
+        return self.out * given[0]

@@ -1,0 +1,153 @@
+"""Norms, and those that are activations too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from resnet_spec.ops.arguments import Count, Extent, Fraction, Positive, nearest_float32
+from resnet_spec.ops.shapes import Shape, divided, free, image, same
+from resnet_spec.ops.weights import Constant, Weight, affine
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm:
+    """Normalisation over batch, height and width, then a scale and a shift for each channel (Ioffe and Szegedy 2015).
+
+    In evaluation the running statistics take the place of the batch's own.
+
+    Attributes:
+        epsilon: Added to the variance; the nearest float32 is used in every backend.
+        decay: The weight of the old running statistics when new ones arrive (PyTorch's momentum is one minus this).
+        variance: Which variance the running statistics keep: sums of squares over n - 1 (unbiased) or over n (biased).
+        affine: Whether a scale and a shift are learnt.
+        gamma: The scale's initial value; zero in a block's last norm starts the block as the identity.
+    """
+
+    epsilon: Positive = 1e-5
+    decay: Fraction = 0.9
+    variance: Literal["unbiased", "biased"] = "unbiased"
+    affine: bool = True
+    gamma: float = 1.0
+
+    gives = image
+    macs = free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon", "decay")
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        mean = Weight("running_mean", given[:1], Constant(0.0), statistic=True)
+        var = Weight("running_var", given[:1], Constant(1.0), statistic=True)
+        return (*(affine(given[0], self.gamma) if self.affine else ()), mean, var)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupNorm:
+    """Normalisation of each image over height, width and a group of channels, then a scale and a shift for each channel.
+
+    Attributes:
+        groups: How many groups the channels are divided into, in order.
+        epsilon: Added to the variance; the nearest float32 is used in every backend.
+        gamma: The scale's initial value.
+        size: Channels of one group: where it is not 0, it says how many groups there are, in place of ``groups``.
+    """
+
+    groups: Count = 32
+    epsilon: Positive = 1e-5
+    gamma: float = 1.0
+    size: Extent = 0
+
+    macs = free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def count(self, channels: int) -> int:
+        """How many groups so many channels are divided into."""
+        return channels // self.size if self.size else self.groups
+
+    def gives(self, given: Shape) -> Shape:
+        image(self, given)
+        argument = "size" if self.size else "groups"
+        divided(argument, getattr(self, argument), given[0], "channels", given)
+        return given
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return affine(given[0], self.gamma)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Normalisation over the channels, at each pixel of each image alone, then a scale and a shift for each channel.
+
+    Attributes:
+        epsilon: Added to the variance; the nearest float32 is used in every backend.
+        gamma: The scale's initial value.
+    """
+
+    epsilon: Positive = 1e-5
+    gamma: float = 1.0
+
+    gives = same
+    macs = free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return affine(given[0], self.gamma)
+
+
+@dataclass(frozen=True, slots=True)
+class EvoNormS0:
+    """x * sigmoid(v * x) over the standard deviation of a group of channels, then a scale and a shift for each channel.
+
+    It is norm and activation in one, and looks at each image alone (Liu et al. 2020, table 2).
+
+    Attributes:
+        groups: How many groups the channels are divided into, in order.
+        epsilon: Added to the variance; the nearest float32 is used in every backend.
+        gamma: The scale's initial value.
+    """
+
+    groups: Count = 32
+    epsilon: Positive = 1e-5
+    gamma: float = 1.0
+
+    macs = free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def gives(self, given: Shape) -> Shape:
+        image(self, given)
+        divided("groups", self.groups, given[0], "channels", given)
+        return given
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return *affine(given[0], self.gamma), Weight("v", given[:1], Constant(1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class FilterResponseNorm:
+    """x over the root of its mean square in height and width, a scale and a shift, and then max(x, tau).
+
+    It is norm and activation in one, with a learnt threshold for each channel (Singh and Krishnan 2019).
+
+    Attributes:
+        epsilon: Added to the mean square; the nearest float32 is used in every backend.
+        gamma: The scale's initial value.
+    """
+
+    epsilon: Positive = 1e-5
+    gamma: float = 1.0
+
+    gives = image
+    macs = free
+
+    def __post_init__(self) -> None:
+        nearest_float32(self, "epsilon")
+
+    def weights(self, given: Shape) -> tuple[Weight, ...]:
+        return *affine(given[0], self.gamma), Weight("tau", given[:1], Constant(0.0))

@@ -1,0 +1,124 @@
+"""Pooling over windows and over whole maps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from resnet_spec.ops.arguments import Count, Extent
+from resnet_spec.ops.shapes import Misfit, Shape, free, image, less_than_half, windows
+from resnet_spec.ops.weights import no_weights
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """The maximum over a square window; padding counts as minus infinity.
+
+    Attributes:
+        kernel: Height and width of the window, in pixels.
+        stride: Pixels from one window to the next.
+        padding: Rows and columns added on each of the four sides.
+        ceil: Whether a last window that is only partly filled is kept; one that starts in the padding never is.
+    """
+
+    kernel: Count
+    stride: Count = 1
+    padding: Extent = 0
+    ceil: bool = False
+
+    weights = no_weights
+    macs = free
+
+    def gives(self, given: Shape) -> Shape:
+        image(self, given)
+        less_than_half(self.padding, self.kernel)
+        return windows(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool:
+    """The mean over a square window.
+
+    Attributes:
+        kernel: Height and width of the window, in pixels.
+        stride: Pixels from one window to the next.
+        padding: Zeros added on each of the four sides.
+        ceil: Whether a last window that is only partly filled is kept; one that starts in the padding never is.
+        count_padding: Whether the padding's zeros count among the elements of the mean.
+    """
+
+    kernel: Count
+    stride: Count = 1
+    padding: Extent = 0
+    ceil: bool = False
+    count_padding: bool = False
+
+    weights = no_weights
+    macs = free
+
+    def gives(self, given: Shape) -> Shape:
+        image(self, given)
+        less_than_half(self.padding, self.kernel)
+        return windows(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
+
+
+@dataclass(frozen=True, slots=True)
+class BlurPool:
+    """A fixed 3x3 blur, [1, 2, 1] in both directions over 16, whose stride then takes no frequency wrongly (Zhang 2019).
+
+    One row and column is mirrored around the image, so that its edge is not darkened. It owns no weights.
+
+    Attributes:
+        stride: Pixels from one window to the next.
+    """
+
+    stride: Count = 2
+
+    weights = no_weights
+
+    def gives(self, given: Shape) -> Shape:
+        channels, height, width = image(self, given)
+        if min(height, width) < 2:
+            raise Misfit(f"there is no second row or column to mirror in {height} x {width} pixels", gives=given)
+        return windows(channels, given, 3, self.stride, 1)
+
+    def macs(self, given: Shape) -> int:
+        return math.prod(self.gives(given)) * 9
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAvgPool:
+    """The mean over height and width.
+
+    Attributes:
+        keepdims: Whether what is left is (channels, 1, 1), not (channels,).
+    """
+
+    keepdims: bool = False
+
+    weights = no_weights
+    macs = free
+
+    def gives(self, given: Shape) -> Shape:
+        return pooled(self, given, self.keepdims)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalMaxPool:
+    """The maximum over height and width; its gradient goes to the first of several equal ones.
+
+    Attributes:
+        keepdims: Whether what is left is (channels, 1, 1), not (channels,).
+    """
+
+    keepdims: bool = False
+
+    weights = no_weights
+    macs = free
+
+    def gives(self, given: Shape) -> Shape:
+        return pooled(self, given, self.keepdims)
+
+
+def pooled(op: object, given: Shape, keepdims: bool) -> Shape:
+    return (image(op, given)[0], 1, 1) if keepdims else image(op, given)[:1]

@@ -1,0 +1,86 @@
+"""Rules of shapes that operations share, and the error of one that can't take what it is given."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def name(op: object) -> str:
+    """What a spec calls an operation: ``GlobalAvgPool`` is ``global_avg_pool``."""
+    kind = op if isinstance(op, type) else type(op)
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+class Misfit(ValueError):
+    """An operation that can't take what it is given.
+
+    ``argument`` names the culprit, if one argument is to blame; ``gives`` is the shape to go on with, if there is one.
+    """
+
+    def __init__(self, message: str, *, argument: str = "", help: str = "", gives: Shape | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+        self.help = help
+        self.gives = gives
+
+
+def same(op: object, given: Shape) -> Shape:
+    return given
+
+
+def free(op: object, given: Shape) -> int:
+    return 0
+
+
+def image(op: object, given: Shape) -> Shape:
+    if len(given) != 3:
+        raise Misfit(f"{name(op)} works on (channels, height, width), but is given {given}")
+    return given
+
+
+def divided(what: str, value: int, channels: int, of: str, gives: Shape | None = None) -> None:
+    if channels % value:
+        fits = [str(number) for number in range(1, channels + 1) if channels % number == 0]
+        raise Misfit(
+            f"{what} is {value}, which does not divide the {channels} {of}",
+            argument=what,
+            help=f"it can be {', '.join(fits[:-1])} or {fits[-1]}" if fits[1:] else "it can be 1",
+            gives=gives,
+        )
+
+
+def slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
+    reach = dilation * (kernel - 1) + 1
+    free = size + 2 * padding - reach
+    if free < 0:
+        raise Misfit(
+            f"the window reaches over {reach} pixels, but the map has {size}"
+            + (f" and {2 * padding} of padding" if padding else ""),
+            argument="kernel",
+            gives=(1,),
+        )
+    if not ceil:
+        return free // stride + 1
+    steps = -(-free // stride) + 1
+    # PyTorch's rule: a last window that would start in the padding on the far side is dropped.
+    return steps - 1 if (steps - 1) * stride >= size + padding else steps
+
+
+def windows(channels: int, given: Shape, *window: int, ceil: bool = False) -> Shape:
+    try:
+        return channels, slid(given[1], *window, ceil=ceil), slid(given[2], *window, ceil=ceil)
+    except Misfit as error:
+        error.gives = (channels, 1, 1)
+        raise
+
+
+def less_than_half(padding: int, kernel: int) -> None:
+    if padding * 2 > kernel:
+        raise Misfit(
+            f"padding is {padding}, more than half of the kernel of {kernel}, so a window could lie in it wholly",
+            argument="padding",
+            help=f"it can be at most {kernel // 2}",
+        )

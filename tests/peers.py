@@ -41,9 +41,9 @@ def goldens() -> dict[tuple[str, str], dict[str, Any]]:
 
 @cache
 def zoo_goldens() -> list[dict[str, Any]]:
-    """Outputs of timm's and torchvision's other families and options; a row has the ``settings`` that it was made with."""
-    rows: list[dict[str, Any]] = json.loads((DATA / "goldens_zoo.json").read_text(encoding="utf-8"))["models"]
-    return rows
+    """Outputs of timm's, torchvision's and PaddleClas's other families and options, with the ``settings`` that each was made with."""
+    files = [DATA / "goldens_zoo.json", DATA / "goldens_paddleclas.json"]
+    return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["models"]]
 
 
 @cache

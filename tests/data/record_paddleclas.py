@@ -40,7 +40,11 @@ def stub(name: str, **attributes: Any) -> None:
 def prepared(root: Path) -> None:
     for name in (
         *("ppcls", "ppcls.arch", "ppcls.utils", "ppcls.arch.backbone", "ppcls.arch.backbone.base"),
-        *("ppcls.arch.backbone.model_zoo", "ppcls.arch.backbone.legendary_models", "ppcls.arch.backbone.variant_models"),
+        *(
+            "ppcls.arch.backbone.model_zoo",
+            "ppcls.arch.backbone.legendary_models",
+            "ppcls.arch.backbone.variant_models",
+        ),
     ):
         package(name, root / name.replace(".", "/"))
     unused = {"load_dygraph_pretrain": None, "load_dygraph_pretrain_from_url": None, "get_pretrain_state_dict": None}

@@ -365,6 +365,6 @@ def test_a_name_finds_its_network(name: str, file: str) -> None:
 
 def test_a_name_of_several_is_an_error_that_names_them() -> None:
     with pytest.raises(
-        FileNotFoundError, match="there are cifar/kuangliu/ResNet18, flax/ResNet18, paddleclas/ResNet18$"
+        FileNotFoundError, match=r"there are cifar/kuangliu/ResNet18, flax/ResNet18, paddleclas/ResNet18$"
     ):
         load("ResNet18")

@@ -72,6 +72,12 @@ blocks:
     after:
       norm3: {op: batch_norm, affine: false}
       act3: elu
+  mixed:                                # by what neighbouring channels and the softmax of its parts make of it
+    combine: multiply
+    branch:
+      squeeze: global_avg_pool
+      conv: {op: channel_conv, kernel: 3}
+      weigh: {op: split_softmax, parts: 3, groups: 2}
 stem:
   pad: {op: zero_pad, top: 1, bottom: 2, left: 3}
   conv: {op: conv, out: 8, kernel: 5, stride: 2, padding: 1}
@@ -79,12 +85,27 @@ stem:
   act: {op: leaky_relu, slope: 0.1}
   maxpool: {op: max_pool, kernel: 3, stride: 2, padding: 1, ceil: true}
   counted: {op: avg_pool, kernel: 3, stride: 2, padding: 1, count_padding: true, ceil: true}
+  standard: {op: standardized_conv, out: 12, kernel: 3, padding: 1, groups: 2, bias: true, epsilon: 1e-4}
+  evo: {op: evo_norm_s0, groups: 4}
+  blur: {op: blur_pool, stride: 1}
+  response: {op: filter_response_norm, epsilon: 1e-3}
+  mix: mixed
+  wider: {op: pad_channels, before: 2, after: 1}
+  side:
+    split: true
+    cascade: true
+    combine: concat
+    branches: [{sides.0: {op: conv, out: 5, kernel: 3, padding: 1}}, {sides.1: {op: conv, out: 5, kernel: 1}, norms.1: norm}, none]
+  parts: {op: split_sum, parts: 5}
+  three: {op: conv, out: 12, kernel: 1}
 stages:
   body.stages: {block: wide, depth: 2, out: 12, stride: 2, variance: variance, squash: squash, as: "{index}"}
 head:
   acts: [relu, relu6, gelu, {op: gelu, approximate: true}, sigmoid, tanh, identity]
   peak: {block: peaked}
   mean: {op: avg_pool, kernel: 2, stride: 2, padding: 1}
+  block: {op: drop_block, rate: 0}
+  path: {op: drop_path, rate: 0}
   flat: flatten
   fc1: {op: linear, out: 6}
   rows2: layer_norm
@@ -470,7 +491,7 @@ def test_paths_in_the_state_are_the_canonical_names_but_for_the_last() -> None:
     assert len(found) == len(network.weights())
     for name in network.weights():
         path, _, last = name.rpartition(".")
-        assert found & {f"{path}.{other}" for other in flax_names[last]}, name
+        assert found & {f"{path}.{other}" for other in flax_names.get(last, (last,))}, name
 
 
 def test_statistics_are_not_parameters() -> None:

@@ -54,6 +54,12 @@ blocks:
       squeeze: global_max_pool
       fc: {op: linear, out: in, bias: false}
       gate: hard_sigmoid
+  mixed:                                # by what neighbouring channels and the softmax of its parts make of it
+    combine: multiply
+    branch:
+      squeeze: global_avg_pool
+      conv: {op: channel_conv, kernel: 3}
+      weigh: {op: split_softmax, parts: 3, groups: 2}
 stem:
   pad: {op: zero_pad, top: 1, bottom: 2, left: 3}
   conv: {op: conv, out: 8, kernel: 5, stride: 2, padding: 1, bias: true}
@@ -67,12 +73,26 @@ stem:
   avgpool: {op: avg_pool, kernel: 3, stride: 1, padding: 1}
   layer: {op: layer_norm, epsilon: 1e-3}
   tanh_gelu: {op: gelu, approximate: true}
+  standard: {op: standardized_conv, out: 12, kernel: 3, padding: 1, groups: 2, bias: true, epsilon: 1e-4}
+  evo: {op: evo_norm_s0, groups: 4}
+  blur: {op: blur_pool, stride: 1}
+  response: {op: filter_response_norm, epsilon: 1e-3}
+  mix: mixed
+  wider: {op: pad_channels, before: 2, after: 1}
+  side:
+    split: true
+    cascade: true
+    combine: concat
+    branches: [{sides.0: {op: conv, out: 5, kernel: 3, padding: 1}}, {sides.1: {op: conv, out: 5, kernel: 1}, norms.1: norm}, none]
+  parts: {op: split_sum, parts: 5}
+  three: {op: conv, out: 12, kernel: 1}
 stages:
   stage: {block: preactivated, depth: 2, out: 9, as: "blocks.{index}"}
 head:
   gate: gated
   counted: {op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true, count_padding: true}
   relu: relu
+  block: {op: drop_block, rate: 0.0}
   dropped: {op: avg_pool, kernel: 2, stride: 3, padding: 1, ceil: true}
   silu: silu
   same: identity
@@ -82,6 +102,7 @@ head:
   rows: layer_norm
   sigmoid: sigmoid
   drop: {op: dropout, rate: 0.0}
+  path: {op: drop_path, rate: 0.0}
   fc2: {op: linear, out: 5}
 """
 SMALL = """

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from resnet_spec.ops import DropBlock, MaxPool, StandardizedConv
+from resnet_spec.ops import DropBlock, MaxPool, StandardizedConv, seeds
 
 
 class BatchNorm2d(nnx.BatchNorm):
@@ -309,10 +309,10 @@ class DropBlock2d(nnx.Module):
         if self.deterministic:
             return x
         batch, height, width, _ = x.shape
-        tall, wide, probability = self.op.seeds(height, width)
-        seeds = jax.random.bernoulli(self.rngs(), probability, (batch, height, width, 1)).astype(x.dtype)
+        tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)
+        middles = jax.random.bernoulli(self.rngs(), probability, (batch, height, width, 1)).astype(x.dtype)
         # A square reaches further up and left of its middle than down and right, where its size is even.
         reach = [((tall - 1) // 2, tall // 2), ((wide - 1) // 2, wide // 2)]
-        around = jnp.pad(seeds, [(0, 0), *reach, (0, 0)])
+        around = jnp.pad(middles, [(0, 0), *reach, (0, 0)])
         kept = 1 - nnx.max_pool(around, (tall, wide))
         return x * (kept * (kept.size / (kept.sum() + 1e-7)))

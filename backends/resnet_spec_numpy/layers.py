@@ -44,6 +44,7 @@ from resnet_spec.ops import (
     StandardizedConv,
     Tanh,
     ZeroPad,
+    seeds,
 )
 from resnet_spec.weights import Array
 
@@ -242,11 +243,11 @@ def _split_softmax(parts: int, groups: int, x: Array) -> Array:
 
 def _drop_block(op: DropBlock, x: Array, random: np.random.Generator) -> Array:
     batch, _, height, width = x.shape
-    tall, wide, probability = op.seeds(height, width)
-    seeds = random.random((batch, 1, height, width)) < probability
+    tall, wide, probability = seeds(op.rate, op.size, op.scale, height, width)
+    middles = random.random((batch, 1, height, width)) < probability
     # A square reaches further up and left of its middle than down and right, where its size is even.
     reach = ((0, 0), (0, 0), ((tall - 1) // 2, tall // 2), ((wide - 1) // 2, wide // 2))
-    kept = ~sliding_window_view(np.pad(seeds, reach), (tall, wide), axis=(2, 3)).any(axis=(4, 5))
+    kept = ~sliding_window_view(np.pad(middles, reach), (tall, wide), axis=(2, 3)).any(axis=(4, 5))
     return x * kept * x.dtype.type(kept.size / (kept.sum() + 1e-7))
 
 

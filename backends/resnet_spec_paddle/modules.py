@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
@@ -14,17 +13,10 @@ from resnet_spec import network
 from resnet_spec.network import Network, Part
 from resnet_spec.spec import Join, Role
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A layer to run, by the names that lead to it from its holder: ``("downsample",)`` or ``("stages", "0")``.
-
-    ``branches`` are what a Parallel joins: each a row of steps from the same holder, since that is where their names are.
-    """
-
-    names: tuple[str, ...]
-    branches: tuple[Steps, ...] = ()
-
+Step: TypeAlias = "tuple[tuple[str, ...], tuple[Steps, ...]]"
+"""A layer to run, by the names that lead to it from its holder: ``("downsample",)`` or ``("stages", "0")``. Then the branches that a
+Parallel joins: each a row of steps from the same holder, since that is where their names are. (Bare tuples: Paddle's compiler takes no
+dataclasses apart.)"""
 
 Steps: TypeAlias = tuple[Step, ...]
 
@@ -48,7 +40,7 @@ class ResNet(nn.Layer):
         maps: dict[str, Tensor] = {}
         x = images
         for step in self._steps:
-            x = maps[".".join(step.names)] = through(self, (step,), x)
+            x = maps[".".join(step[0])] = through(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
 
@@ -106,11 +98,11 @@ class Parallel(nn.Layer):
     def forward(self, x: Tensor, branches: Sequence[Callable[[Tensor], Tensor] | None]) -> Tensor:
         given = x.chunk(len(branches), axis=1) if self._split else [x] * len(branches)
         gives: list[Tensor] = []
-        for branch, piece in zip(branches, given, strict=True):
+        for index, branch in enumerate(branches):  # no zip: Paddle's compiler takes none that is strict
             if branch is None:
-                gives.append(piece)
+                gives.append(given[index])
             else:
-                gives.append(branch(piece + gives[-1] if self._cascade and gives else piece))
+                gives.append(branch(given[index] + gives[-1] if self._cascade and gives else given[index]))
         match self._combine:
             case "concat":
                 return paddle.concat(gives, axis=1)
@@ -128,7 +120,7 @@ class Parallel(nn.Layer):
 def steps(holder: str, parts: Iterable[Part]) -> Steps:
     """How a holder runs parts, whose names are below its path."""
     return tuple(
-        Step(
+        (
             tuple(name(holder, part).split(".")),
             tuple(steps(holder, branch) for branch in part.branches) if isinstance(part, network.Parallel) else (),
         )
@@ -149,18 +141,19 @@ def alone(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     part = model.network.part(path) if path else None
     if not isinstance(part, network.Parallel):
         return module
-    branches = [partial(through, model, steps("", branch)) if branch else None for branch in part.branches]
+    branches = [_branch(model, steps("", branch)) for branch in part.branches]
     return lambda x: module(x, branches)
 
 
 def through(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:
     """Run parts of a layer one after another. They are looked up each time, so that a user may replace one."""
-    for step in steps:
+    for names, branches in steps:
         part: Any = module
-        for name in step.names:
+        for name in names:
             part = part._sub_layers[name]
-        if step.branches:
-            x = part(x, [partial(through, module, branch) if branch else None for branch in step.branches])
-        else:
-            x = part(x)
+        x = part(x, [_branch(module, branch) for branch in branches]) if branches else part(x)
     return x
+
+
+def _branch(module: nn.Layer, steps: Steps) -> Callable[[Tensor], Tensor] | None:
+    return partial(through, module, steps) if steps else None

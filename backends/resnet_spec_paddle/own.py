@@ -8,7 +8,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv
+from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv, seeds
 
 
 class BatchNorm2D(nn.BatchNorm2D):
@@ -294,13 +294,13 @@ class DropBlock2D(nn.Layer):
         self.op = op
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or self.op.rate == 0:
             return x
         batch, _, height, width = x.shape
-        tall, wide, probability = self.op.seeds(height, width)
-        seeds = paddle.bernoulli(paddle.full([batch, 1, height, width], probability, x.dtype))
+        tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)
+        middles = paddle.bernoulli(paddle.full([batch, 1, height, width], probability, x.dtype))
         # A square reaches further up and left of its middle than down and right, where its size is even.
-        around = functional.pad(seeds, [(wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2])
+        around = functional.pad(middles, [(wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2])
         kept = 1 - functional.max_pool2d(around, (tall, wide), stride=1)
         return x * (kept * (batch * height * width / (kept.sum() + 1e-7)))
 

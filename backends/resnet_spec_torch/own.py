@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.ops import DropBlock, StandardizedConv
+from resnet_spec.ops import DropBlock, StandardizedConv, seeds
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -126,10 +126,10 @@ class EvoNorm2dS0(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.empty(channels, device="meta", dtype=dtype)))
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.view(x.shape[0], self.groups, -1)
+        grouped = x.reshape(x.shape[0], self.groups, -1)
         spread = (grouped.var(dim=2, correction=0, keepdim=True) + self.epsilon).sqrt()
         gated = x * torch.sigmoid(x * self.v[:, None, None])
-        y = (gated.view(grouped.shape) / spread).view(x.shape)
+        y = (gated.reshape(grouped.shape) / spread).reshape(x.shape)
         return y * self.weight[:, None, None] + self.bias[:, None, None]
 
     def extra_repr(self) -> str:
@@ -235,10 +235,10 @@ class DropBlock2d(nn.Module):
         if not self.training:
             return x
         batch, _, height, width = x.shape
-        tall, wide, probability = self.op.seeds(height, width)
-        seeds = x.new_empty((batch, 1, height, width)).bernoulli_(probability)
+        tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)
+        middles = x.new_empty((batch, 1, height, width)).bernoulli_(probability)
         # A square reaches further up and left of its middle than down and right, where its size is even.
-        around = functional.pad(seeds, ((wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2))
+        around = functional.pad(middles, ((wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2))
         kept = 1 - functional.max_pool2d(around, (tall, wide), stride=1)
         return x * (kept * (kept.numel() / (kept.sum() + 1e-7)))
 

@@ -32,6 +32,7 @@ from resnet_spec.ops.chance import Chance as Chance
 from resnet_spec.ops.chance import DropBlock as DropBlock
 from resnet_spec.ops.chance import Dropout as Dropout
 from resnet_spec.ops.chance import DropPath as DropPath
+from resnet_spec.ops.chance import seeds as seeds
 from resnet_spec.ops.convolutions import ChannelConv as ChannelConv
 from resnet_spec.ops.convolutions import Conv as Conv
 from resnet_spec.ops.convolutions import Linear as Linear

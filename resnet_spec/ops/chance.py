@@ -74,11 +74,12 @@ class DropBlock:
     def __post_init__(self) -> None:
         nearest_float32(self, "rate", "scale")
 
-    def seeds(self, height: int, width: int) -> tuple[int, int, float]:
-        """The square that fits a map, its height and width, and the probability that one has its middle at a pixel."""
-        tall, wide = min(self.size, height), min(self.size, width)
-        places = (height - tall + 1) * (width - wide + 1)
-        return tall, wide, min(1.0, self.scale * self.rate * height * width / (tall * wide) / places)
+
+def seeds(rate: float, size: int, scale: float, height: int, width: int) -> tuple[int, int, float]:
+    """A DropBlock's square as it fits a map, height and width, and the probability that one has its middle at a pixel."""
+    tall, wide = min(size, height), min(size, width)
+    places = (height - tall + 1) * (width - wide + 1)
+    return tall, wide, min(1.0, scale * rate * height * width / (tall * wide) / places)
 
 
 Chance: TypeAlias = Dropout | DropPath | DropBlock

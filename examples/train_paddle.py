@@ -95,8 +95,9 @@ def main(folder: Path, epochs: int, seed: int, limit: int | None) -> None:
         order.epoch = epoch
         loss = train_epoch(model, loader, optimizer, scaler, f"epoch {epoch + 1}")
         schedule.step()
-        states: Any = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
-        paddle.save({**states, "scaler": scaler.state_dict()}, str(folder / "checkpoint.part"))
+        states: Any = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        states |= {"scaler": scaler.state_dict(), "epoch": epoch}
+        paddle.save(states, str(folder / "checkpoint.part"))
         (folder / "checkpoint.part").replace(checkpoint)  # whole, or not at all
         click.echo(f"epoch {epoch + 1}: loss {loss:.4f}")
     click.echo(f"test accuracy {100 * accuracy(model, DataLoader(dataset(False), batch_size=64)):.2f} %")

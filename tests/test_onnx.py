@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from resnet_spec_onnx.graph import INPUT  # noqa: E402  # where it is not instal
 from resnet_spec_onnx.modules import ResNet  # noqa: E402
 
 GATES = {"float64": 1e-12, "float32": 1e-5}
-EVERYTHING = bool(os.environ.get("RESNET_SPEC_ALL"))
-"""Write and run every bundled network, the largest too: RESNET_SPEC_ALL=1 pytest tests/test_onnx.py"""
+NAMES = bundled.names()
 
 
 @pytest.mark.parametrize("dtype", GATES)
@@ -61,6 +60,19 @@ EVERYTHING = bool(os.environ.get("RESNET_SPEC_ALL"))
         "{op: global_avg_pool, keepdims: true}",
         "global_max_pool",
         "{op: global_max_pool, keepdims: true}",
+        "{op: standardized_conv, out: 6, kernel: 3, padding: 1, groups: 2}",
+        "{a: flatten, b: {op: channel_conv, kernel: 5}}",
+        "{op: group_norm, size: 2}",
+        "{op: evo_norm_s0, groups: 2}",
+        "{op: filter_response_norm, epsilon: 0.01}",
+        "blur_pool",
+        "{op: pad_channels, before: 1, after: 2}",
+        "{op: split_sum, parts: 2}",
+        "{a: flatten, b: {op: split_sum, parts: 4}}",
+        "{op: split_softmax, parts: 2, groups: 2}",
+        "{a: flatten, b: {op: split_softmax, parts: 2, groups: 2}}",
+        "{op: drop_path, rate: 0.5}",
+        "{op: drop_block, rate: 0.5}",
         "{op: zero_pad, top: 1, bottom: 2, left: 3, right: 0}",
         "{op: dropout, rate: 0.5}",
         "identity",
@@ -122,7 +134,12 @@ def test_the_batch_is_fixed_or_free(option: tuple[str, ...], wanted: int | str, 
     assert (axis.dim_value or axis.dim_param) == wanted
 
 
-@pytest.mark.parametrize("name", bundled.names())
+def swept(names: Collection[str]) -> list[Any]:
+    """Every bundled network; those not named only with ``pytest --sweep tests/test_onnx.py``."""
+    return [pytest.param(name, marks=() if name in names else pytest.mark.sweep) for name in NAMES]
+
+
+@pytest.mark.parametrize("name", swept(NAMES[::10]))
 def test_every_bundled_network_has_in_onnx_the_shapes_that_the_core_says(name: str) -> None:
     """Weights are declared and not stored, so that the largest are as quick as the smallest."""
     network = load(name)
@@ -143,10 +160,10 @@ def test_every_bundled_network_has_in_onnx_the_shapes_that_the_core_says(name: s
     assert {leaf.path for leaf in network.leaves()} <= set(shapes)
 
 
-WRITTEN = bundled.names() if EVERYTHING else ["resnet18"]
+SMALL = ["resnet18", "cifar/resnet20", "timm/test_resnet"]
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", swept(SMALL))
 def test_a_bundled_network_is_written_and_runs(name: str, tmp_path: Path) -> None:
     network = load(name)
     write(tmp_path / "w.safetensors", {full: a.astype(np.float32) for full, a in recipe(network).items()})

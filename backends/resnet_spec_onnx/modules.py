@@ -7,7 +7,7 @@ from typing import Any, ClassVar, assert_never
 
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from resnet_spec.network import Network, Part, Residual, Sequence
+from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
 from resnet_spec.weights import Array
 from resnet_spec_onnx.graph import INPUT, Graph
 from resnet_spec_onnx.layers import layer
@@ -28,9 +28,14 @@ class ResNet:
         self.sessions: dict[Any, Any] = {}
 
     def proto(self, *, opset: int = OPSET, batch: int | str = "batch") -> ModelProto:
-        """The network as an ONNX model: ``input`` in, and out what the last part gives, under its path."""
+        """The network as an ONNX model: ``input`` in, and out what the last part gives, or the network's ``outputs``, by path."""
         graph, values = self.graph(self.network.parts, opset, batch)
-        return self.model(graph, self.network.input, [values[self.network.parts[-1].path]])
+        outputs = self.network.outputs or (self.network.parts[-1].path,)
+        for path in outputs:
+            if values[path] != path:  # what a row of parts gives is named by its last
+                graph.shapes[path] = self.network.part(path).gives
+                graph.node("Identity", [values[path]], path)
+        return self.model(graph, self.network.input, outputs)
 
     def graph(
         self, parts: tuple[Part, ...], opset: int = OPSET, batch: int | str = "batch"
@@ -65,6 +70,8 @@ class ResNet:
         match part:
             case Sequence():
                 return self._through(part.parts, x, graph, values)
+            case Parallel():
+                return self._parallel(part, x, graph, values)
             case Residual():
                 return self._residual(part, x, graph, values)
             case leaf:
@@ -77,7 +84,7 @@ class ResNet:
     def _residual(self, part: Residual, x: str, graph: Graph, values: dict[str, str]) -> str:
         y = self._through(part.before, x, graph, values)
         branch = self._through(part.branch, y, graph, values)
-        shortcut = self._through(part.shortcut, y, graph, values) if part.shortcut else x
+        shortcut = self._through(part.shortcut, y if part.reads == "before" else x, graph, values)
         last = f"{part.path}/{part.combine}" if part.after else part.path
         match part.combine:
             case "add":
@@ -90,6 +97,29 @@ class ResNet:
         if not part.after:
             graph.shapes[part.path] = part.gives
         return self._through(part.after, both, graph, values)
+
+    def _parallel(self, part: Parallel, x: str, graph: Graph, values: dict[str, str]) -> str:
+        path, count = part.path, len(part.branches)
+        given = [x] * count
+        if part.split:
+            given = graph.split(
+                x, [part.given[0] // count] * count, [f"{path}/{index}" for index in range(count)], path
+            )
+        gives: list[str] = []
+        for index, (branch, piece) in enumerate(zip(part.branches, given, strict=True)):
+            if part.cascade and branch and gives:
+                piece = graph.node("Add", [piece, gives[-1]], f"{path}/{index}/cascaded")
+            gives.append(self._through(branch, piece, graph, values))
+        graph.shapes[path] = part.gives
+        match part.combine:
+            case "concat":
+                return graph.node("Concat", gives, path, axis=1)
+            case "add":
+                return graph.node("Sum", gives, path)
+            case "mean":
+                return graph.node("Mean", gives, path)
+            case _:
+                assert_never(part.combine)
 
     def __repr__(self) -> str:
         return f"ResNet({self.network.name!r}, {self.dtype!r})"

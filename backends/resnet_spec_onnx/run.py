@@ -42,7 +42,10 @@ def _session(model: ResNet, given: tuple[int, ...], watch: Collection[str], part
     network = model.network
     parts: tuple[Part, ...] = (network.part(part),) if part else retraced(network, given).parts  # type: ignore[arg-type]  # three axes
     graph, values = model.graph(parts)
-    wanted = {path: values[path] for path in watch if path} | {OUTPUT: values[parts[-1].path]}
+    whole = network.outputs if not part and network.outputs else ()
+    wanted = {path: values[path] for path in (*watch, *whole) if path}
+    if not whole:
+        wanted[OUTPUT] = values[parts[-1].path]
     names = [name for name in dict.fromkeys(wanted.values()) if name != INPUT]
     proto = model.model(graph, given, names)
     if model.dtype == "float64":

@@ -139,7 +139,7 @@ def swept(names: Collection[str]) -> list[Any]:
     return [pytest.param(name, marks=() if name in names else pytest.mark.sweep) for name in NAMES]
 
 
-@pytest.mark.parametrize("name", swept(NAMES[::10]))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_bundled_network_has_in_onnx_the_shapes_that_the_core_says(name: str) -> None:
     """Weights are declared and not stored, so that the largest are as quick as the smallest."""
     network = load(name)
@@ -173,6 +173,27 @@ def test_a_bundled_network_is_written_and_runs(name: str, tmp_path: Path) -> Non
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {INPUT: x})
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_norms_are_folded_on_request(tmp_path: Path) -> None:
+    network = load("cifar/resnet20")
+    write(tmp_path / "w.safetensors", {full: a.astype(np.float32) for full, a in recipe(network).items()})
+    proto = exported(tmp_path, "cifar/resnet20", "--weights", str(tmp_path / "w.safetensors"), "--fold")
+    assert "BatchNormalization" not in {node.op_type for node in proto.graph.node}
+    x = np.random.default_rng(0).standard_normal((1, *network.input)).astype(np.float32)
+    wanted = run(build(network, backend="numpy", weights=recipe(network), dtype="float32"), x)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert np.abs(session.run(None, {INPUT: x})[0] - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_maps_on_the_way_are_outputs_by_their_paths(tmp_path: Path) -> None:
+    network = load("cifar/resnet20", outputs=["layer1", "layer3"])
+    model = build(network, backend="onnx", weights=recipe(network), dtype="float64")
+    x = np.random.default_rng(0).standard_normal((2, *network.input))
+    wanted = run(build(network, backend="numpy", weights=recipe(network)), x)
+    for ours, theirs in zip(run(model, x), wanted, strict=True):
+        assert np.abs(ours - theirs).max() <= 1e-12 * np.abs(theirs).max()
+    assert [output.name for output in model.proto().graph.output] == ["layer1", "layer3"]
 
 
 def test_weights_too_large_for_protobuf_lie_in_a_file_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

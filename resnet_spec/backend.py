@@ -129,6 +129,11 @@ class BackendError(ImportError):
     """A backend that isn't there, or whose framework isn't, or that can't do what is asked."""
 
 
+def evaluates_only(backend: Backend) -> bool:
+    """Whether a backend has no training mode: it says so by ``EVALUATES_ONLY = True``, and is compared in evaluation alone."""
+    return bool(getattr(backend, "EVALUATES_ONLY", False))
+
+
 def backends() -> list[str]:
     """The registered backends, whether or not their frameworks are installed."""
     return sorted(_points())

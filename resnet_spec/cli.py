@@ -17,6 +17,7 @@ COMMANDS = {
     "show": ("look", "show_"),
     "check": ("check", "check"),
     "run": ("run", "run_"),
+    "export": ("export", "export"),
     "parity": ("parity", "parity"),
     "fuzz": ("parity", "fuzz"),
 }

@@ -27,8 +27,14 @@ def required(name: str) -> Trainer:
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=["numpy", "torch", "paddle", "flax"])
+@pytest.fixture(params=["numpy", "torch", "paddle", "flax", "onnx"])
 def backend_name(request: pytest.FixtureRequest) -> str:
+    required(request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=["numpy", "torch", "paddle", "flax"])
+def training_name(request: pytest.FixtureRequest) -> str:
     required(request.param)
     return str(request.param)
 

@@ -45,7 +45,7 @@ class BatchNorm2d(nnx.BatchNorm):
     def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:  # type: ignore[override]
         if self.use_running_average if use_running_average is None else use_running_average:
             return super().__call__(x, True)
-        count = x.size // x.shape[-1]
+        count = x.size // x.shape[-1] * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
         if count == 1:
             raise ValueError(
                 f"{self.path} is given one value a channel, {x.shape}, which has no variance to train with; "

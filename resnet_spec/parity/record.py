@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from resnet_spec.backend import OUTPUT, Backend, Sgd, Trainer
+from resnet_spec.backend import OUTPUT, Backend, Sgd, Trainer, evaluates_only
 from resnet_spec.parity.case import MOMENTUM, RATE, STEPS, WEIGHT_DECAY, Case, Group, calm
 from resnet_spec.weights import Array, fitted
 
@@ -25,6 +25,8 @@ def record(backend: Backend, case: Case) -> Record:
     found: Record = {}
     if "evaluation" in case.groups:
         found["evaluation"] = backend.run(built(backend, case), images, watch)
+    if evaluates_only(backend):
+        return found
     model = built(backend, case, training=True)
     if "training forward" in case.groups:
         found["training forward"] = backend.run(model, images, watch, train=True)

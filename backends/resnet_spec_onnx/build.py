@@ -1,0 +1,14 @@
+"""A network to an object that writes itself as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resnet_spec.network import Network
+from resnet_spec.weights import Array
+from resnet_spec_onnx.modules import ResNet
+
+
+def build(network: Network, weights: Mapping[str, Array], dtype: str) -> ResNet:
+    """The network with its weights, in inference form. ``weights`` become its own; they are of the dtype already."""
+    return ResNet(network, dict(weights), dtype)

@@ -1,0 +1,19 @@
+"""Canonical weights into a model and out of it. Names and layouts are ONNX's own, which are PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resnet_spec.weights import Array, fitted
+from resnet_spec_onnx.modules import ResNet
+
+
+def dump(model: ResNet) -> dict[str, Array]:
+    """The canonical weights, bit for bit, as copies."""
+    return {name: array.copy() for name, array in model.weights.items()}
+
+
+def load(model: ResNet, weights: Mapping[str, Array]) -> None:
+    """Set all weights, in the model's type. Raises WeightsError, before anything is set, if they do not fit."""
+    model.weights = fitted(model.network.weights(), weights, model.dtype)
+    model.sessions.clear()

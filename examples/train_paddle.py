@@ -1,0 +1,108 @@
+"""Train the digits in PaddlePaddle: a DataLoader, mixed precision where there is a GPU, a checkpoint after each epoch to resume from.
+
+python examples/train_paddle.py --folder runs/paddle
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import track
+
+import resnet_spec
+from digits import SPEC, batches, digits
+from resnet_spec import weights_file
+
+warnings.filterwarnings("ignore", message="No ccache found")  # Paddle's, where nothing is to be compiled
+
+import paddle  # noqa: E402
+from paddle.io import BatchSampler, DataLoader, TensorDataset  # noqa: E402
+from paddle.nn import functional  # noqa: E402
+
+GPU = paddle.device.is_compiled_with_cuda()
+
+
+class Order(BatchSampler):
+    """Batches in an order that depends on the seed and the epoch alone, so that a resumed run needs no generator's state."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def __iter__(self) -> Any:
+        return iter(chosen.tolist() for chosen in batches(self.count, 64, self.seed, self.epoch))
+
+    def __len__(self) -> int:
+        return self.count // 64
+
+
+def dataset(train: bool, limit: int | None = None) -> TensorDataset:
+    """Images and labels."""
+    part = digits()[0 if train else 1]
+    return TensorDataset([paddle.to_tensor(part.images[:limit]), paddle.to_tensor(part.labels[:limit])])
+
+
+def train_epoch(model: Any, loader: DataLoader, optimizer: Any, scaler: Any, title: str) -> float:
+    """One pass over the images. Gives the mean loss."""
+    model.train()
+    losses = []
+    for images, labels in track(loader, title):
+        with paddle.amp.auto_cast(enable=GPU):
+            loss = functional.cross_entropy(model(images), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.clear_grad()
+        losses.append(float(loss))
+    return sum(losses) / len(losses)
+
+
+@paddle.no_grad()
+def accuracy(model: Any, loader: DataLoader) -> float:
+    """The share of the images that are classed rightly."""
+    model.eval()
+    right = [(model(images).argmax(1) == labels).astype("float32") for images, labels in loader]
+    return float(paddle.concat(right).mean())
+
+
+@click.command()
+@click.option("--folder", default="runs/paddle", show_default=True, type=click.Path(path_type=Path))
+@click.option("--epochs", default=12, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--limit", type=int, help="Train with so many images alone.")
+def main(folder: Path, epochs: int, seed: int, limit: int | None) -> None:
+    """Train, or go on from the last checkpoint in the folder, and write the weights as safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = dataset(True, limit)
+    order = Order(len(images), seed)
+    loader = DataLoader(images, batch_sampler=order)
+    model = resnet_spec.build(SPEC, backend="paddle", seed=seed)
+    schedule = paddle.optimizer.lr.CosineAnnealingDecay(0.0625, T_max=epochs)
+    optimizer = paddle.optimizer.Momentum(schedule, 0.9, model.parameters(), weight_decay=5e-4)
+    scaler = paddle.amp.GradScaler(enable=GPU)
+    first, checkpoint = 0, folder / "checkpoint.pdparams"
+    if checkpoint.exists():
+        saved = paddle.load(str(checkpoint))
+        model.set_state_dict(saved["model"])
+        optimizer.set_state_dict(saved["optimizer"])  # the schedule's state is in it
+        if GPU:
+            scaler.load_state_dict(saved["scaler"])
+        first = saved["epoch"] + 1
+        click.echo(f"going on after epoch {first}")
+    for epoch in range(first, epochs):
+        order.epoch = epoch
+        loss = train_epoch(model, loader, optimizer, scaler, f"epoch {epoch + 1}")
+        schedule.step()
+        states: Any = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        states |= {"scaler": scaler.state_dict(), "epoch": epoch}
+        paddle.save(states, str(folder / "checkpoint.part"))
+        (folder / "checkpoint.part").replace(checkpoint)  # whole, or not at all
+        click.echo(f"epoch {epoch + 1}: loss {loss:.4f}")
+    click.echo(f"test accuracy {100 * accuracy(model, DataLoader(dataset(False), batch_size=64)):.2f} %")
+    weights_file.write(folder / "weights.safetensors", resnet_spec.dump(model))
+
+
+if __name__ == "__main__":
+    main()

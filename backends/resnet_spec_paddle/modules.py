@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
 import paddle
@@ -156,4 +155,9 @@ def through(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:
 
 
 def _branch(module: nn.Layer, steps: Steps) -> Callable[[Tensor], Tensor] | None:
-    return partial(through, module, steps) if steps else None
+    """A branch as a function; a partial one would not be compiled, and would see unknown sizes as -1."""
+
+    def run(x: Tensor) -> Tensor:
+        return through(module, steps, x)
+
+    return run if steps else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -125,7 +126,7 @@ def _operation(name: str, kind: type) -> str:
             "required" if field.default is MISSING else f"`{_yaml(field.default)}`",
             said[field.name],
         )
-        for field in fields(kind)  # type: ignore[arg-type]  # every operation is a dataclass
+        for field in fields(kind)
     ]
     table = _table(("argument", "is", "by default", "means"), rows) if rows else "It has no arguments."
     meaning = meanings()[name]
@@ -174,7 +175,7 @@ def attributes(kind: type) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heads, tuple("---" for _ in heads), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from resnet_spec.backend import BackendError
+from resnet_spec.commands.completion import SpecName
 from resnet_spec.commands.options import WRONG, said
 from resnet_spec.source import SpecError
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "export": ("export", "export"),
     "parity": ("parity", "parity"),
     "fuzz": ("parity", "fuzz"),
+    "completion": ("completion", "completion"),
 }
 """Each command: the file in ``resnet_spec/commands/`` and the function in it. Only the one that is called is imported."""
 
@@ -35,6 +37,9 @@ class Commands(click.Group):
             return None
         module, name = COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(f"resnet_spec.commands.{module}"), name)
+        for parameter in command.params:
+            if isinstance(parameter, click.Argument) and parameter.name in ("spec", "specs"):
+                parameter.type = SpecName()
         return command
 
 

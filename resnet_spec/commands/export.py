@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def export(
 ) -> None:
     """Write a network as an ONNX model in inference form, its names the spec's; no framework is needed."""
     network = loaded(spec, settings, size)
-    path = output or Path(f"{network.name}.onnx")
+    path = output or Path(re.sub(r"[^\w.-]+", "-", network.name) + ".onnx")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder named {str(path.parent)!r}")
     backend: Any = load_backend("onnx")

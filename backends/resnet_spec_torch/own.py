@@ -232,7 +232,7 @@ class DropBlock2d(nn.Module):
         self.op = op
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or self.op.rate == 0:
             return x
         batch, _, height, width = x.shape
         tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)

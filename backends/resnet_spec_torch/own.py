@@ -28,7 +28,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         super().__init__(channels, epsilon, 1 - decay, affine, device="meta", dtype=dtype)
         self.path = path
         self.decay = decay
-        self.variance = variance
+        self.variance: Literal["unbiased", "biased"] = variance
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:

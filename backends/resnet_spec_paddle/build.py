@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import paddle
 from paddle import nn
@@ -15,12 +16,18 @@ from resnet_spec_paddle import modules
 from resnet_spec_paddle.layers import layer
 from resnet_spec_paddle.weights import fill
 
+Model = TypeVar("Model", bound=modules.ResNet)
+
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
     """The network as a paddle.nn.Layer in evaluation mode. ``weights`` become its own."""
+    return filled(modules.ResNet(network), weights, dtype)
+
+
+def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
+    """A model that holds nothing yet, with what its network says, and its weights."""
     with _default_dtype(dtype), paddle.LazyGuard():
-        model = modules.ResNet(network)
-        _hold(model, "", network.parts)
+        _hold(model, "", model.network.parts)
     fill(model, weights)
     model.eval()
     return model

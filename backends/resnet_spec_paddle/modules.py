@@ -42,6 +42,9 @@ class ResNet(nn.Layer):
             x = maps[".".join(step[0])] = through(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
+    def changed(self) -> None:
+        """Its weights were set: what was made from them before is to be made again."""
+
 
 class Chain(nn.Layer):
     """Parts run one after another, where they are no plain row of children as nn.Sequential holds."""

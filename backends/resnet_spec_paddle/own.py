@@ -122,14 +122,21 @@ def _inside(op: MaxPool | AvgPool, x: Tensor, y: Tensor) -> Tensor:
 
 
 class GlobalAvgPool2D(nn.Layer):
-    """The mean over height and width: the gradient of Paddle's own adaptive pooling divides in float32."""
+    """The mean over height and width: the gradient of Paddle's own adaptive pooling divides in float32.
+
+    Where there is no gradient it may be ``by_pooling``, which oneDNN is better at.
+    """
 
     def __init__(self, keepdims: bool) -> None:
         super().__init__()
         self.keepdims = keepdims
+        self.by_pooling = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean([2, 3], keepdim=self.keepdims)
+        if not self.by_pooling:
+            return x.mean([2, 3], keepdim=self.keepdims)
+        y = functional.adaptive_avg_pool2d(x, 1)
+        return y if self.keepdims else y.flatten(1)
 
     def extra_repr(self) -> str:
         return f"keepdims={self.keepdims}"

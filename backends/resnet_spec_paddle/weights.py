@@ -30,6 +30,7 @@ def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     for name, tensor in tensors(model).items():
         array = _turned(model, name, given[name])
         tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype, place=tensor.place))
+    model.changed()
 
 
 def tensors(model: ResNet) -> dict[str, Tensor]:

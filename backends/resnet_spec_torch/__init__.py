@@ -1,6 +1,7 @@
 """Build and run a network in PyTorch."""
 
 from resnet_spec_torch.build import build as build
+from resnet_spec_torch.inference import optimized as optimized
 from resnet_spec_torch.run import pull as pull
 from resnet_spec_torch.run import run as run
 from resnet_spec_torch.run import step as step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,11 +16,17 @@ from resnet_spec_torch import modules
 from resnet_spec_torch.layers import layer
 from resnet_spec_torch.weights import fill
 
+Model = TypeVar("Model", bound=modules.ResNet)
+
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
     """The network as a torch.nn.Module in evaluation mode. ``weights`` become its own."""
-    model = modules.ResNet(network)
-    _hold(model, "", network.parts, getattr(torch, dtype))
+    return filled(modules.ResNet(network), weights, dtype)
+
+
+def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
+    """A model that holds nothing yet, with what its network says, and its weights."""
+    _hold(model, "", model.network.parts, getattr(torch, dtype))
     fill(model, weights)
     return model.eval()
 

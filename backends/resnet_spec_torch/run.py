@@ -13,7 +13,7 @@ from torch.nn import functional
 from resnet_spec.backend import OUTPUT, Sgd, Step
 from resnet_spec.weights import Array
 from resnet_spec_torch.modules import ResNet, alone
-from resnet_spec_torch.weights import tensors
+from resnet_spec_torch.weights import array, tensors
 
 
 def run(
@@ -72,7 +72,7 @@ def _tensor(model: ResNet, images: Array) -> Tensor:
 
 
 def _arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
-    return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items() if tensor is not None}
+    return {name: array(tensor) for name, tensor in tensors.items() if tensor is not None}
 
 
 @contextmanager

@@ -27,7 +27,13 @@ def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
 
 def dump(model: ResNet) -> dict[str, Array]:
     """The canonical weights, bit for bit, as copies."""
-    return {name: tensor.numpy(force=True).copy() for name, tensor in tensors(model).items()}
+    return {name: array(tensor) for name, tensor in tensors(model).items()}
+
+
+def array(tensor: Tensor) -> Array:
+    """A copy in NumPy, which has no bfloat16: float32 holds its every value."""
+    whole = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return whole.numpy(force=True).copy()
 
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:

@@ -93,7 +93,7 @@ def test_compiled_it_computes_the_same() -> None:
 def test_compiled_it_trains_the_same() -> None:
     losses = []
     for compile in (lambda model: model, lambda model: torch.compile(model, backend="aot_eager")):
-        trained = compile(model().train())
+        trained = compile(model().train())  # type: ignore[no-untyped-call]
         optimizer = torch.optim.SGD(trained.parameters(), lr=0.0625)
         steps = []
         for _ in range(3):

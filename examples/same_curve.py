@@ -23,7 +23,7 @@ from digits import SPEC, batches, cosine, digits
 
 RATE = 0.0625
 MOMENTUM, WEIGHT_DECAY = float(np.float32(0.9)), 2.0**-11  # float32 holds them, as Paddle needs
-FRAMEWORKS = ("torch", "paddle", "flax")
+FRAMEWORKS: tuple[str, ...] = ("torch", "paddle", "flax")
 EARLY = 100
 """Steps over which float64 is to agree to 1e-8; rounding then grows from step to step, as it does in any long training."""
 

@@ -92,7 +92,7 @@ def test_maps_can_be_asked_for(backend_name: str) -> None:
         assert off(array, wanted) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["torch", "paddle"])
+@pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
 def test_it_computes_in_bfloat16(name: str) -> None:
     required(name)
     network = load("resnet18", **SMALL)
@@ -195,6 +195,25 @@ def test_a_paddle_model_can_be_copied() -> None:
     load_weights(model, {name: array * 0 for name, array in dump(model).items()})
     assert np.array_equal(run(twin, x), wanted)
     assert not run(model, x).any()
+
+
+def test_a_compiled_flax_model_is_one_function_of_the_weights_it_has_now() -> None:
+    required("flax")
+    import jax.numpy as jnp
+    from flax import nnx
+
+    network = load("resnet18", **SMALL)
+    model = build(network, backend="flax", mode="inference", compile=True)
+    x = images(network)
+    native = jnp.asarray(x.transpose(0, 2, 3, 1), "float32")
+    assert off(np.asarray(model(native)), run(model, x)) < 1e-5
+    assert off(np.asarray(nnx.jit(lambda model, x: model(x))(model, native)), run(model, x)) < 1e-5
+    function = model._evaluator.function
+    load_weights(model, {name: array * 0 for name, array in dump(model).items()})
+    assert not model(native).any()
+    assert model._evaluator.function is function
+    model.fc = nnx.Linear(512, 7, rngs=nnx.Rngs(0))
+    assert model(native).shape == (2, 7)
 
 
 def required_torch() -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
@@ -17,18 +17,24 @@ from resnet_spec_flax import modules
 from resnet_spec_flax.layers import layer
 from resnet_spec_flax.weights import fill
 
+Model = TypeVar("Model", bound=modules.ResNet)
+
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
     """The network as an nnx.Module in evaluation mode. ``weights`` become its own. Raises BackendError."""
+    return filled(modules.ResNet(network), weights, dtype)
+
+
+def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
+    """A model that holds nothing yet, with what its network says, and its weights. Raises BackendError."""
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise BackendError(
             f"JAX makes float32 of {dtype} unless told otherwise, once for the whole process; "
             'set JAX_ENABLE_X64=1, or call jax.config.update("jax_enable_x64", True) first'
         )
-    model = modules.ResNet(network)
-    _hold(model, "", network.parts, dtype)
+    _hold(model, "", model.network.parts, dtype)
     fill(model, weights)
-    if any(isinstance(leaf.op, Chance) for leaf in network.leaves()):
+    if any(isinstance(leaf.op, Chance) for leaf in model.network.leaves()):
         nnx.reseed(model, dropout=0)
     return model
 

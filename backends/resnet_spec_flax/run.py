@@ -16,7 +16,7 @@ from resnet_spec.backend import OUTPUT, Sgd, Step
 from resnet_spec.weights import Array
 from resnet_spec_flax.modules import ResNet, alone
 from resnet_spec_flax.own import FlattenChannelsFirst
-from resnet_spec_flax.weights import canonical, variables
+from resnet_spec_flax.weights import canonical, plain, variables
 
 Seen: TypeAlias = dict[str, jax.Array]
 """Outputs by path, or their gradients."""
@@ -148,7 +148,7 @@ def _native(model: ResNet, x: Array) -> jax.Array:
 
 def _arrays(maps: Seen, paths: Collection[str]) -> dict[str, Array]:
     """(batch, height, width, channels) -> (batch, channels, height, width), as copies; in the order of the paths."""
-    arrays = {path: np.asarray(maps[path]) for path in paths}
+    arrays = {path: plain(maps[path]) for path in paths}
     return {path: np.array(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x, order="C") for path, x in arrays.items()}
 
 

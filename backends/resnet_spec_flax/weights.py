@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -54,13 +55,18 @@ def variables(model: ResNet) -> dict[str, nnx.Variable[Any]]:
 
 def canonical(array: jax.Array) -> Array:
     """A weight in PyTorch's layout, as a copy."""
-    given = np.asarray(array)
+    given = plain(array)
     match given.ndim:
         case 4:  # (height, width, in, out) -> (out, in, height, width)
             given = given.transpose(3, 2, 0, 1)
         case 2 | 3:  # (in, out) -> (out, in), and (length, in, out) -> (out, in, length)
             given = given.T
     return np.array(given, order="C")
+
+
+def plain(array: jax.Array) -> Array:
+    """An array in NumPy, which has no bfloat16: float32 holds its every value."""
+    return np.asarray(array, np.float32 if array.dtype == jnp.bfloat16 else None)
 
 
 def _native(array: Array) -> Array:

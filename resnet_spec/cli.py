@@ -16,6 +16,7 @@ from resnet_spec.source import SpecError
 COMMANDS = {
     "list": ("catalogue", "list_"),
     "show": ("look", "show_"),
+    "draw": ("draw", "draw_"),
     "check": ("check", "check"),
     "run": ("run", "run_"),
     "export": ("export", "export"),

@@ -22,7 +22,7 @@ FLOORS = [
     {"adapt"},
     {"load", "table"},
     {"index"},
-    {"table_text"},
+    {"table_text", "drawing"},
     {"api", "parity"},
     {"commands", "pytest_plugin"},
     {"cli"},

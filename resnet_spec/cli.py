@@ -17,6 +17,7 @@ COMMANDS = {
     "list": ("catalogue", "list_"),
     "show": ("look", "show_"),
     "draw": ("draw", "draw_"),
+    "serve": ("serve", "serve"),
     "check": ("check", "check"),
     "run": ("run", "run_"),
     "export": ("export", "export"),

@@ -208,7 +208,7 @@ def test_graphviz_reads_what_we_write(depth: int | None) -> None:
     assert done.stdout.startswith(b"graph")
 
 
-@pytest.mark.parametrize("command", [["draw", "resnet152", "-o"]])
+@pytest.mark.parametrize("command", [["draw", "resnet152", "-o"], ["show", "resnet152", "--html"]])
 def test_resnet152_takes_less_than_a_second(command: list[str], tmp_path: Path) -> None:
     """Of a processor, the start of Python and all imports included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -23,6 +23,8 @@ FLOORS = [
     {"load", "table"},
     {"index"},
     {"table_text", "drawing"},
+    {"page"},
+    {"serve"},
     {"api", "parity"},
     {"commands", "pytest_plugin"},
     {"cli"},

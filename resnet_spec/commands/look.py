@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from resnet_spec.commands.options import (
@@ -14,6 +16,7 @@ from resnet_spec.commands.options import (
     set_option,
 )
 from resnet_spec.commands.tables import Format, batch_option, format_option, put
+from resnet_spec.load import source, sources
 
 
 @click.command("show")
@@ -22,6 +25,7 @@ from resnet_spec.commands.tables import Format, batch_option, format_option, put
 @click.option("--columns", "names", metavar="NAME,...", help="Columns, of those that --help lists below.")
 @batch_option
 @format_option
+@click.option("--html", metavar="FILE", help="Write a page: drawing, table and YAML, to look at in a browser.")
 @extent_option
 @set_option
 @input_option
@@ -32,6 +36,7 @@ def show_(
     names: str | None,
     batch: int,
     form: Format,
+    html: str | None,
     extent: str | None,
     settings: tuple[str, ...],
     size: str | None,
@@ -47,6 +52,11 @@ def show_(
     level = levels(depth)
     chosen = table.columns(names) if names else None
     network = loaded(spec, settings, size, extent)
+    if html:
+        from resnet_spec.page.page import page
+
+        Path(html).write_text(page(network, sources(source(spec))), encoding="utf-8")
+        return
     form = "json" if as_json else form
     found = table.table(network, level, batch, grouped=form not in ("csv", "json"))
     data = {**table.summary(network, batch), "layers": [row.values for row in found.rows]}

@@ -16,6 +16,7 @@ from resnet_spec.source import SpecError
 COMMANDS = {
     "list": ("catalogue", "list_"),
     "show": ("look", "show_"),
+    "compare": ("compare", "compare"),
     "draw": ("draw", "draw_"),
     "serve": ("serve", "serve"),
     "check": ("check", "check"),

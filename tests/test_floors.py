@@ -23,6 +23,7 @@ FLOORS = [
     {"load", "table"},
     {"index"},
     {"table_text", "drawing"},
+    {"scatter"},
     {"page"},
     {"serve"},
     {"api", "parity"},

@@ -17,6 +17,7 @@ COMMANDS = {
     "list": ("catalogue", "list_"),
     "show": ("look", "show_"),
     "compare": ("compare", "compare"),
+    "diff": ("diff", "diff"),
     "draw": ("draw", "draw_"),
     "serve": ("serve", "serve"),
     "check": ("check", "check"),

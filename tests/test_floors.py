@@ -23,7 +23,7 @@ FLOORS = [
     {"load", "table"},
     {"index"},
     {"diff", "table_text", "drawing"},
-    {"scatter", "diff_text", "diff_weights"},
+    {"scatter", "diff_text", "diff_weights", "notebook"},
     {"page"},
     {"serve"},
     {"api", "parity"},

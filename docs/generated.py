@@ -17,8 +17,17 @@ import yaml
 from resnet_spec.bundled import block_files
 from resnet_spec.ops import OPS, AtLeast, Below
 from resnet_spec.options import Options
+from resnet_spec.parity.case import GATES, GROUPS
 from resnet_spec.read import BLOCK_KEYS, FORK_KEYS, SPEC_KEYS, STAGE_KEYS
 
+COMPARED = {
+    "evaluation": "every part's output, in evaluation",
+    "training forward": "every part's output, in training",
+    "loss": "the loss",
+    "gradient": "the gradient of every parameter and of the input",
+    "statistics": "running statistics after one step",
+    "weights": "every weight after five steps",
+}
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 KEYS = {
@@ -168,6 +177,17 @@ def errors() -> str:
     )
 
 
+def gates() -> str:
+    """What parity compares at each level, and the largest difference that passes."""
+    rows = []
+    for level, groups in GROUPS.items():
+        for group in groups:
+            double, single = (GATES[dtype].get(group) for dtype in ("float64", "float32"))
+            texts = [COMPARED[group], *("" if gate is None else f"{gate:.0e}" for gate in (double, single))]
+            rows.append((f"`{level}`", *texts))
+    return _table(("level", "compared", "float64", "float32"), rows)
+
+
 def attributes(kind: type) -> dict[str, str]:
     """What a class's docstring says under ``Attributes:``, by name."""
     _, _, listed = cleandoc(kind.__doc__ or "").partition("Attributes:\n")
@@ -180,4 +200,4 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-PARTS = {"keys": keys, "options": options, "blocks": blocks, "operations": operations, "errors": errors}
+PARTS = {"keys": keys, "options": options, "blocks": blocks, "operations": operations, "errors": errors, "gates": gates}

@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("serve", "serve"),
     "check": ("check", "check"),
     "explain": ("check", "explain"),
+    "new": ("start", "new"),
     "schema": ("start", "schema"),
     "run": ("run", "run_"),
     "export": ("export", "export"),

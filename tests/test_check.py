@@ -1,4 +1,4 @@
-"""``check``, ``explain`` and ``schema``: what a shell, an editor, a code host and a script get to read."""
+"""``check``, ``explain``, ``new`` and ``schema``: what a shell, an editor, a code host and a script get to read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_spec import bundled
+from resnet_spec import bundled, load
 from resnet_spec.schema import schema
 from test_cli import resnet_spec
 
@@ -142,7 +142,7 @@ def test_a_correct_spec_takes_less_than_a_fifth_of_a_second() -> None:
     assert min(took) < 0.2
 
 
-# -- explain, schema ----------------------------------------------------------------------------------------------
+# -- explain, new, schema -----------------------------------------------------------------------------------------
 
 
 def test_explain_shows_a_problem_and_its_mending() -> None:
@@ -162,6 +162,52 @@ def test_explain_knows_no_other() -> None:
     done = resnet_spec("explain", "RS999")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no problem has the code 'RS999'" in done.stderr
+
+
+@pytest.mark.parametrize("like", ["resnet18", "resnet50d", "seresnet50", "preact_resnet18_cifar"])
+def test_new_writes_the_same_network_as_comments_and_as_lines(like: str, tmp_path: Path) -> None:
+    done = resnet_spec("new", "my net.yaml", "--like", like, folder=tmp_path)
+    assert done.returncode == 0
+    assert resnet_spec("check", "my net.yaml", folder=tmp_path).stdout == "my net.yaml: no problems\n"
+    path = tmp_path / "my net.yaml"
+    assert load(path).weights() == load(like).weights()
+    head, comments = path.read_text().split("# input:")
+    path.write_text(head + re.sub("^# ", "", f"# input:{comments}", flags=re.MULTILINE))
+    assert "\nstages:\n" in path.read_text()
+    assert load(path).weights() == load(like).weights()
+
+
+def test_new_leaves_what_is_there(folder: Path) -> None:
+    done = resnet_spec("new", "my.yaml", "--like", "resnet50", folder=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "my.yaml is there already; it is left as it is" in done.stderr
+    assert (folder / "my.yaml").read_text() == WRONG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["new", "new.yaml", "--like", "resnt50"],
+            "no file or bundled network named 'resnt50'; did you mean 'resnet50'?",
+        ),
+        (["new", "new.yaml", "--like", "my.yaml"], "error[RS204]"),
+        (["new", "no/new.yaml"], "error: no such file or directory: no/new.yaml"),
+    ],
+)
+def test_new_writes_nothing_that_would_not_do(arguments: list[str], said: str, folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    done = resnet_spec(*arguments, folder=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_new_like_a_file_in_another_folder_extends_it(tmp_path: Path) -> None:
+    (tmp_path / "bases").mkdir()
+    resnet_spec("new", "bases/mine.yaml", folder=tmp_path)
+    assert resnet_spec("new", "bases/other.yaml", "--like", "bases/mine.yaml", folder=tmp_path).returncode == 0
+    assert "extends: mine.yaml\n" in (tmp_path / "bases" / "other.yaml").read_text()
 
 
 def test_schema_prints_the_schema() -> None:

@@ -18,7 +18,7 @@ FLOORS = [
     {"options", "scope", "weights", "features", "faults", "codes"},
     {"language", "paths", "unused", "report"},
     {"costs", "structure"},
-    {"single", "walk", "retrace", "write", "affine", "backend", "weights_file", "images"},
+    {"single", "walk", "retrace", "write", "affine", "backend", "weights_file", "images", "start"},
     {"form", "leaf", "residual", "fork", "stages", "schema", "notices"},
     {"read", "extend", "tree"},
     {"expand"},

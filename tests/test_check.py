@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from resnet_spec import bundled, load
 from resnet_spec.schema import schema
@@ -142,7 +143,7 @@ def test_a_correct_spec_takes_less_than_a_fifth_of_a_second() -> None:
     assert min(took) < 0.2
 
 
-# -- explain, new, schema -----------------------------------------------------------------------------------------
+# -- explain, new, schema, hooks ----------------------------------------------------------------------------------
 
 
 def test_explain_shows_a_problem_and_its_mending() -> None:
@@ -212,3 +213,13 @@ def test_new_like_a_file_in_another_folder_extends_it(tmp_path: Path) -> None:
 
 def test_schema_prints_the_schema() -> None:
     assert json.loads(resnet_spec("schema").stdout) == schema()
+
+
+def test_the_pre_commit_hook_runs_check(folder: Path) -> None:
+    (hook,) = yaml.safe_load((Path(__file__).parents[1] / ".pre-commit-hooks.yaml").read_text())
+    command, *arguments = hook["entry"].split()
+    assert (command, hook["language"]) == ("resnet-spec", "python")
+    assert resnet_spec(*arguments, "my.yaml", folder=folder).returncode == 2
+    assert re.search(hook["files"], "specs/my.yaml")
+    assert not re.search(hook["files"], ".github/workflows/ci.yaml")
+    assert re.search(hook["exclude"], "specs/blocks/mine.yaml")

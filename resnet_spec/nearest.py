@@ -86,14 +86,15 @@ def nearest(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> st
     return max(begun, key=len) if begun else _alike(wrong, others)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2**15)  # as many as a spec may have names, since a block is walked as often as it is used
 def slip(wrong: str, known: tuple[str, ...]) -> str:
     """The first of some names that is one letter from another; empty if none is.
 
     >>> slip("bloc", ("op", "block"))
     'block'
     """
-    return next((name for name in known if edits(wrong, name) == 1), "")
+    near = (name for name in known if abs(len(name) - len(wrong)) <= 1)
+    return next((name for name in near if edits(wrong, name) == 1), "")
 
 
 def edits(left: str, right: str) -> int:

@@ -69,7 +69,13 @@ def expand(spec: Spec, bundled: Callable[[str], Block | None], bundled_names: It
     if expander.problems:
         raise SpecError(expander.problems.values())
     stages = tuple(stage.name.text for stage in spec.stages)
-    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages)
+    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages, takes=_numbers(spec))
+
+
+def _numbers(spec: Spec) -> tuple[tuple[str, int], ...]:
+    """The whole numbers that the spec takes, as they are set."""
+    words = [(name, value) for name, value in spec.takes.items() if isinstance(value, Word) and value.plain]
+    return tuple((name, int(word.text)) for name, word in words if word.text.isdecimal() and len(word.text) < 20)
 
 
 class _Stop(Exception):

@@ -12,7 +12,7 @@ import pytest
 import resnet_spec
 
 FLOORS = [
-    {"source", "ops"},
+    {"source", "ops", "normal"},
     {"nodes", "spec", "bundled"},
     {"combine", "network", "values"},
     {"options", "extend", "weights", "features"},

@@ -20,7 +20,7 @@ FLOORS = [
     {"read", "expand", "retrace", "write", "affine", "backend", "weights_file", "images"},
     {"dilate", "fold"},
     {"adapt"},
-    {"load", "table"},
+    {"load", "table", "formats"},
     {"index"},
     {"diff", "table_text", "drawing"},
     {"scatter", "diff_text", "diff_weights", "notebook"},

@@ -17,7 +17,7 @@ FLOORS = [
     {"combine", "network", "values"},
     {"options", "extend", "weights", "features"},
     {"costs", "structure"},
-    {"read", "expand", "retrace", "write", "affine", "backend", "weights_file", "images", "dialects"},
+    {"read", "expand", "retrace", "write", "affine", "backend", "images", "dialects"},
     {"dilate", "fold"},
     {"adapt"},
     {"load", "table", "formats"},

@@ -129,7 +129,7 @@ def gates() -> str:
     for level, groups in GROUPS.items():
         for group in groups:
             double, single = (GATES[dtype].get(group) for dtype in ("float64", "float32"))
-            texts = [COMPARED[group], *("" if gate is None else f"{gate:.0e}" for gate in (double, single))]
+            texts = [COMPARED[group], *("not compared" if gate is None else f"{gate:.0e}" for gate in (double, single))]
             rows.append((f"`{level}`", *texts))
     return _table(("level", "compared", "float64", "float32"), rows)
 

@@ -12,12 +12,16 @@ import pytest
 import resnet_spec
 
 FLOORS = [
-    {"source", "ops", "normal"},
-    {"nodes", "spec", "bundled"},
-    {"combine", "network", "values"},
-    {"options", "extend", "weights", "features"},
+    {"source", "ops", "nearest", "traps", "reserved", "documentation", "fit", "normal"},
+    {"events", "spec", "bundled"},
+    {"nodes", "combine", "network", "values"},
+    {"options", "scope", "weights", "features", "faults", "codes"},
+    {"language", "paths", "unused", "report"},
     {"costs", "structure"},
-    {"read", "expand", "retrace", "write", "affine", "backend", "images", "dialects"},
+    {"single", "walk", "retrace", "write", "affine", "backend", "dialects", "images", "start"},
+    {"form", "leaf", "residual", "fork", "stages", "schema", "notices"},
+    {"read", "extend", "tree"},
+    {"expand"},
     {"dilate", "fold"},
     {"adapt"},
     {"load", "table", "formats"},

@@ -12,13 +12,13 @@ import pytest
 import resnet_spec
 
 FLOORS = [
-    {"source", "ops", "nearest", "traps", "reserved", "documentation", "fit", "normal"},
+    {"source", "ops", "normal", "nearest", "traps", "reserved", "documentation", "fit"},
     {"events", "spec", "bundled"},
     {"nodes", "combine", "network", "values"},
     {"options", "scope", "weights", "features", "faults", "codes"},
     {"language", "paths", "unused", "report"},
     {"costs", "structure"},
-    {"single", "walk", "retrace", "write", "affine", "backend", "dialects", "images", "start"},
+    {"single", "walk", "retrace", "write", "affine", "backend", "images", "start", "dialects"},
     {"form", "leaf", "residual", "fork", "stages", "schema", "notices"},
     {"read", "extend", "tree"},
     {"expand"},

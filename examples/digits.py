@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,9 @@ def digits(dtype: str = "float32") -> tuple[Digits, Digits]:
     order = np.random.default_rng(0).permutation(len(labels))
     train, test = order[TESTED:], order[:TESTED]
     standard = (images - images[train].mean()) / images[train].std()
-    shaped = standard.reshape(-1, 1, 8, 8).astype(dtype), labels.astype(np.int64)
-    return Digits(*(array[train] for array in shaped)), Digits(*(array[test] for array in shaped))
+    shaped: NDArray[Any] = standard.reshape(-1, 1, 8, 8).astype(dtype)
+    numbers: NDArray[np.int64] = labels.astype(np.int64)
+    return Digits(shaped[train], numbers[train]), Digits(shaped[test], numbers[test])
 
 
 def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:

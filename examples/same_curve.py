@@ -23,7 +23,7 @@ from digits import SPEC, batches, cosine, digits
 
 RATE = 0.0625
 MOMENTUM, WEIGHT_DECAY = float(np.float32(0.9)), 2.0**-11  # float32 holds them, as Paddle needs
-FRAMEWORKS = ("torch", "paddle", "flax")
+FRAMEWORKS: tuple[str, ...] = ("torch", "paddle", "flax")
 EARLY = 100
 """Steps over which float64 is to agree to 1e-8; rounding then grows from step to step, as it does in any long training."""
 
@@ -134,7 +134,9 @@ def trained(framework: str, plan: Plan) -> Curve:
 def compared(plan: Plan, jobs: int) -> dict[str, Curve]:
     """The curve of each framework, and what is worth saying about their differences, printed."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        found = dict(zip(FRAMEWORKS, pool.map(trained, FRAMEWORKS, [plan] * len(FRAMEWORKS)), strict=True))
+        found: dict[str, Curve] = dict(
+            zip(FRAMEWORKS, pool.map(trained, FRAMEWORKS, [plan] * len(FRAMEWORKS)), strict=True)
+        )
     losses = np.array([curve.losses for curve in found.values()])
     accuracies = {name: 100 * curve.accuracies[-1] for name, curve in found.items()}
     click.echo(f"{plan.dtype}: {losses.shape[1]} steps in {plan.epochs} epochs")

@@ -21,6 +21,7 @@ from resnet_spec.ops import (
     Linear,
     Misfit,
     Op,
+    Shape,
     StandardizedConv,
 )
 from resnet_spec.options import Options, Pool
@@ -59,8 +60,11 @@ def _each_block(network: Network, change: Callable[[Residual, int], Residual]) -
         if part.path in network.stages and isinstance(part, Sequence):
             blocks: list[Part] = []
             for block in part.parts:
-                adds = isinstance(block, Residual) and block.combine == "add"
-                blocks.append(change(block, number) if adds and isinstance(block, Residual) else block)
+                match block:
+                    case Residual(combine="add"):
+                        blocks.append(change(block, number))
+                    case _:
+                        blocks.append(block)
                 number += 1
             part = replace(part, parts=tuple(blocks))
         parts.append(part)
@@ -73,13 +77,13 @@ def _count(network: Network) -> int:
 
 
 def _drop_path(network: Network, rate: float) -> Network:
-    last = max(1, _count(network) - 1)
+    last, taken = max(1, _count(network) - 1), _paths(network)
 
     def drop(block: Residual, number: int) -> Residual:
         if number == 0:
             return block
-        given = block.branch[-1].gives
-        leaf = _new(network, f"{block.path}.drop_path", DropPath(rate * number / last), given)
+        given = block.branch[-1].gives if block.branch else block.given
+        leaf = _new(taken, f"{block.path}.drop_path", DropPath(rate * number / last), given)
         return replace(block, branch=(*block.branch, leaf))
 
     return _each_block(network, drop)
@@ -87,21 +91,20 @@ def _drop_path(network: Network, rate: float) -> Network:
 
 def _drop_block(network: Network, rate: float) -> Network:
     # timm's sizes and factors: the third stage of four, and the last
-    ops = dict(
-        zip(network.stages[-2:], [DropBlock(rate, 5, 0.25), DropBlock(rate, 3)][-len(network.stages) :], strict=False)
-    )
+    sizes = [DropBlock(rate, 5, 0.25), DropBlock(rate, 3)]
+    ops, taken = dict(zip(reversed(network.stages), reversed(sizes), strict=False)), _paths(network)
 
     def drop(block: Residual, number: int) -> Residual:
         op = next((op for stage, op in ops.items() if block.path.startswith(f"{stage}.")), None)
         if op is None:
             return block
-        branch, _ = _after_wide(network, block.branch, op, seen=False)
+        branch, _ = _after_wide(taken, block.branch, op, seen=False)
         return replace(block, branch=branch)
 
     return _each_block(network, drop)
 
 
-def _after_wide(network: Network, row: Row, op: Op, seen: bool) -> tuple[Row, bool | None]:
+def _after_wide(taken: frozenset[str], row: Row, op: Op, seen: bool) -> tuple[Row, bool | None]:
     """The row with an operation after the norm that follows its first wide convolution. ``seen``: that conv; None: all done."""
     done: list[Part] = []
     state: bool | None = seen
@@ -112,14 +115,14 @@ def _after_wide(network: Network, row: Row, op: Op, seen: bool) -> tuple[Row, bo
                     state = True
                 case Leaf(op=BatchNorm() | GroupNorm() | LayerNorm()) if state:
                     beside = f"{part.path.rpartition('.')[0]}.drop_block"
-                    done += [part, _new(network, beside, op, part.gives)]
+                    done += [part, _new(taken, beside, op, part.gives)]
                     state = None
                     continue
                 case Sequence():
-                    inner, state = _after_wide(network, part.parts, op, state)
+                    inner, state = _after_wide(taken, part.parts, op, state)
                     part = replace(part, parts=inner)
                 case Residual():
-                    inner, state = _after_wide(network, part.before, op, state)
+                    inner, state = _after_wide(taken, part.before, op, state)
                     part = replace(part, before=inner)
                 case _:
                     pass
@@ -205,8 +208,12 @@ def _pooling(pool: Pool) -> Callable[[Leaf], list[Part]]:
     return pooled
 
 
-def _new(network: Network, path: str, op: Op, given: tuple[int, ...]) -> Leaf:
+def _paths(network: Network) -> frozenset[str]:
+    return frozenset(part.path for part in network.nodes())
+
+
+def _new(taken: frozenset[str], path: str, op: Op, given: Shape) -> Leaf:
     """A leaf of an operation that keeps the shape. Raises Misfit if the network has a part at its path."""
-    if any(part.path == path for part in network.nodes()):
+    if path in taken:
         raise Misfit(f"the network has a part at {path} already")
     return Leaf(path, op, given, given)

@@ -16,6 +16,10 @@ from resnet_spec.source import SpecError
 COMMANDS = {
     "list": ("catalogue", "list_"),
     "show": ("look", "show_"),
+    "compare": ("compare", "compare"),
+    "diff": ("diff", "diff"),
+    "draw": ("draw", "draw_"),
+    "serve": ("serve", "serve"),
     "check": ("check", "check"),
     "run": ("run", "run_"),
     "export": ("export", "export"),

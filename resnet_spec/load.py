@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from os import PathLike
@@ -89,6 +90,19 @@ def source(spec: str | PathLike[str]) -> Source:
     found = bundled.find(str(spec))
     if found is None:
         raise FileNotFoundError(f"no file or bundled network named {str(spec)!r}; {_advice(str(spec))}")
+    return found
+
+
+def sources(source: Source) -> list[Source]:
+    """A source and all that it extends, one after another, as far as they can be read."""
+    found = [source]
+
+    def find(name: str, by: Source, at: Span) -> Source:
+        found.append(_base(name, by, at))
+        return found[-1]
+
+    with suppress(SpecError, OSError):
+        extended(source, find)
     return found
 
 

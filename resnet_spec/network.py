@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal, TypeAlias, assert_never
 
 from resnet_spec.ops import Misfit, Op, Shape, Weight
@@ -175,6 +176,16 @@ class Network:
     def output_shape(self) -> Shape:
         """What one image gives, without the batch axis."""
         return self.parts[-1].gives
+
+    # Notebooks ask an object itself how it looks. What draws it stands on floors above this one, so it is named, not imported.
+    def _repr_html_(self) -> str:
+        """Drawing and table, as notebooks show them."""
+        return str(import_module("resnet_spec.notebook").html(self))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The same in every form that a notebook may choose from."""
+        found: dict[str, str] = import_module("resnet_spec.notebook").bundle(self)
+        return found
 
 
 def combined(branch: Shape, other: Shape, combine: str) -> Shape:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -31,6 +34,40 @@ def required(name: str) -> Trainer:
 def backend_name(request: pytest.FixtureRequest) -> str:
     required(request.param)
     return str(request.param)
+
+
+def missing() -> str:
+    """What is not here of what drives a browser, as a sentence; nothing, if all is."""
+    programs = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+    absent = [package for program, package in programs.items() if shutil.which(program) is None]
+    absent += [] if find_spec("selenium") else ["selenium"]
+    return f"a page's tests need {' and '.join(absent)}, which is not installed" if absent else ""
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if absent := missing():
+        if "chromium" in REQUIRED:
+            pytest.fail(absent)
+        pytest.skip(absent)
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    profile = tmp_path_factory.mktemp("chromium")
+    # root has no sandbox, and a container little shared memory
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        f"--user-data-dir={profile}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options, Service(str(shutil.which("chromedriver")), log_output=os.devnull))
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture(params=["numpy", "torch", "paddle", "flax"])

@@ -29,14 +29,14 @@ def test_evaluation_is_the_identity(backend_name: str, op: str) -> None:
     assert np.array_equal(run(build(network(op), backend=backend_name, dtype="float64"), X), X)
 
 
-def test_dropout_drops_elements(backend_name: str) -> None:
-    y = trained(backend_name, "{op: dropout, rate: 0.25}")
+def test_dropout_drops_elements(training_name: str) -> None:
+    y = trained(training_name, "{op: dropout, rate: 0.25}")
     assert (y == 0).mean() == pytest.approx(0.25, abs=0.01)
     assert set(np.unique(y.round(12))) == {0.0, round(1 / 0.75, 12)}
 
 
-def test_drop_path_drops_whole_maps(backend_name: str) -> None:
-    y = trained(backend_name, "{op: drop_path, rate: 0.25}")
+def test_drop_path_drops_whole_maps(training_name: str) -> None:
+    y = trained(training_name, "{op: drop_path, rate: 0.25}")
     maps = y.reshape(BATCH, -1)
     assert (maps == maps[:, :1]).all()
     assert (maps[:, 0] == 0).mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / BATCH))
@@ -44,8 +44,8 @@ def test_drop_path_drops_whole_maps(backend_name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
-def test_drop_block_drops_squares_in_all_channels_alike(backend_name: str, size: int) -> None:
-    y = trained(backend_name, f"{{op: drop_block, rate: 0.2, size: {size}}}")
+def test_drop_block_drops_squares_in_all_channels_alike(training_name: str, size: int) -> None:
+    y = trained(training_name, f"{{op: drop_block, rate: 0.2, size: {size}}}")
     kept = y[:, 0] != 0
     assert ((y != 0) == kept[:, None]).all()
     # A pixel stays if no square of those that reach it is there: fewer reach it near the edge.
@@ -58,15 +58,15 @@ def test_drop_block_drops_squares_in_all_channels_alike(backend_name: str, size:
     assert np.unique(y.round(9)).size == 2
 
 
-def test_drop_block_keeps_to_a_map_smaller_than_its_square(backend_name: str) -> None:
-    y = trained(backend_name, "{op: drop_block, rate: 0.2, size: 50}")
+def test_drop_block_keeps_to_a_map_smaller_than_its_square(training_name: str) -> None:
+    y = trained(training_name, "{op: drop_block, rate: 0.2, size: 50}")
     assert np.isfinite(y).all()
 
 
-def test_dice_fall_differently_each_time_and_in_each_layer(backend_name: str) -> None:
+def test_dice_fall_differently_each_time_and_in_each_layer(training_name: str) -> None:
     two = loads(
         f"{{name: two, input: [4, {SIZE}, {SIZE}], stem: {{a: {{op: drop_path, rate: 0.5}}, b: {{op: drop_path, rate: 0.5}}}}}}"
     )
-    y = load_backend(backend_name).run(build(two, backend=backend_name, dtype="float64"), X, ["a"], train=True)
+    y = load_backend(training_name).run(build(two, backend=training_name, dtype="float64"), X, ["a"], train=True)
     both = (y[""].reshape(BATCH, -1)[:, 0] != 0).mean()
     assert both == pytest.approx(0.25, abs=0.08)

@@ -40,12 +40,11 @@ def test_show_prints_every_layer_and_the_totals() -> None:
     assert [
         "layer1.0.conv1",
         "conv",
-        *["64", "x", "56", "x", "56"],
-        *["64", "x", "56", "x", "56"],
-        "36,864",
-        "115,605,504",
+        *["64x56x56", "64x56x56"],
+        *["36,864", "115,605,504", "231,211,008"],
     ] in lines
-    assert ["total", "1000", "11,689,512", "1,814,073,344"] in lines
+    assert ["total", "1000", "11,689,512", "1,814,073,344", "3,628,146,688"] in lines
+    assert ["running", "statistics", "9,600"] in lines
 
 
 def test_show_as_json_holds_the_same() -> None:
@@ -116,6 +115,13 @@ def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
         (["show", "resnet18", "--set", "clases=3"], "= help: did you mean 'classes'?"),
         (["show", "resnet18", "--set", "classes=many"], "error[RS301]: expected a whole number, got 'many'"),
         (["show", "resnet18", "--set", "classes"], "--set takes NAME=VALUE, as in classes=10, not 'classes'"),
+        (["show", "resnet18", "--size", "3x224x224"], "expected HxW, as in 224x224, not '3x224x224'"),
+        (["show", "resnet18", "--size", "9x9", "--input", "3x9x9"], "--input says height and width already"),
+        (["show", "resnet18", "--columns", "path,mac"], "error: no column named 'mac'; did you mean 'macs'?"),
+        (["show", "resnet18", "--depth", "0"], "--depth takes a number from 1, or all, not '0'"),
+        (["draw", "resnet18", "-o", "a.gif"], "--output ends in one of .svg, .png, .pdf, .mmd, .dot, not 'a.gif'"),
+        (["draw", "resnt18", "-o", "a.svg"], "error: no file or bundled network named 'resnt18'"),
+        (["draw", "resnet18", "-o", "no/a.svg"], "error: no such file or directory: no/a.svg"),
         (["show", "resnet18", "--input", "3x224"], "expected CxHxW, as in 3x224x224, not '3x224'"),
         (["parity", "resnet18", "--backend", "torhc"], "error: no backend named 'torhc'; did you mean 'torch'?"),
         (["run", "resnet18", "--image", "no.jpg"], "error: no image file named 'no.jpg'"),

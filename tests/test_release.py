@@ -19,7 +19,6 @@ RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
 
 def built(folder: Path) -> dict[str, Path]:
-    pytest.importorskip("hatchling")
     code = """
 import sys
 from hatchling import build

@@ -11,7 +11,7 @@ from zoo import CASES, Family, recorded, stands_for
 
 from conftest import required
 from peers import difference, goldens, images, models, state_dicts, zoo_goldens
-from resnet_spec import Network, build, load, run
+from resnet_spec import Network, build, dump, load, run
 from resnet_spec.weights import Array, recipe
 
 IDS = [f"{family.title}: {name}" for family, name in CASES]
@@ -27,12 +27,13 @@ QUICK = {
     *("test_resnet", "resnet14t", "resnet18d", "regnetz_005", "skresnet18", "resnest14d", "resnetv2_50d_frn"),
     *("res2net50_48w_2s", "WRN-40-2"),
 }
-"""Of each kind one that compiles in seconds: Paddle and Flax run these each time, and all with ``pytest --sweep``."""
+"""Of each kind one that compiles in seconds: these run in all frameworks each time, and all others with ``pytest --sweep``."""
 
 
-def quick(param: Any) -> Any:
+def quick(backend: str, param: Any) -> Any:
     row, network = param.values
-    return param if row["name"] in QUICK else pytest.param(row, network, id=param.id, marks=pytest.mark.sweep)
+    marks = () if row["name"] in QUICK else (pytest.mark.sweep,)
+    return pytest.param(backend, row, network, id=f"{backend}-{param.id}", marks=marks)
 
 
 IN_FLOAT32 = {"resnetv2_50d_evos", "resnetv2_50d_frn"}
@@ -69,6 +70,17 @@ def test_names_and_shapes_in_order_are_the_peers(family: Family, name: str) -> N
         assert list(network.weights().items()) == published
 
 
+TAPPED = [(family, name) for family, name in CASES if models()[family.registry, name].get("feature_info")]
+
+
+@pytest.mark.parametrize(("family", "name"), TAPPED, ids=[f"{family.title}: {name}" for family, name in TAPPED])
+def test_features_have_timms_channels_and_strides(family: Family, name: str) -> None:
+    features = {feature.path: feature for feature in family.load(name).features()}
+    for timms in models()[family.registry, name]["feature_info"]:
+        ours = features["relu" if timms["module"] == "act1" else timms["module"]]
+        assert (ours.channels, ours.stride) == (timms["num_chs"], timms["reduction"])
+
+
 SIGNED = "state_dict_sig"
 PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
 
@@ -103,17 +115,19 @@ def test_logits_are_the_peers(backend: str, row: dict[str, Any], network: Networ
     assert off(backend, row, network) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize(("row", "network"), MORE)
-def test_logits_of_other_families_and_options_are_the_peers(
-    backend: str, row: dict[str, Any], network: Network
-) -> None:
-    required(backend)
-    assert off(backend, row, network) < 1e-10
+def test_logits_of_other_families_and_options_are_the_peers(row: dict[str, Any], network: Network) -> None:
+    required("torch")
+    assert off("torch", row, network) < 1e-10
 
 
-@pytest.mark.parametrize("backend", ["paddle", "flax"])
-@pytest.mark.parametrize(("row", "network"), [quick(param) for param in [*ROWS, *MORE]])
+@pytest.mark.parametrize(
+    ("backend", "row", "network"),
+    [
+        *(quick(backend, param) for backend in ("paddle", "flax") for param in (*ROWS, *MORE)),
+        *(quick("numpy", param) for param in MORE),
+    ],
+)
 def test_logits_are_the_peers_in_other_frameworks(backend: str, row: dict[str, Any], network: Network) -> None:
     required(backend)
     assert off(backend, row, network) < (1e-6 if row["name"] in IN_FLOAT32 and "settings" not in row else 1e-10)
@@ -127,3 +141,26 @@ def off(backend: str, row: dict[str, Any], network: Network) -> float:
 @lru_cache(maxsize=1)
 def drawn(network: Network) -> dict[str, Array]:
     return recipe(network)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnetblur18", "ecaresnet26t", "skresnet18", "res2net50_48w_2s", "resnetv2_50x1_bit"]
+)
+def test_macs_are_torchs(name: str) -> None:
+    required("torch")
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = load(name, input=(3, 64, 64))
+    model = build(network, backend="torch")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *network.input))
+    assert counter.get_total_flops() == 2 * network.macs
+
+
+@pytest.mark.parametrize(
+    "name", ["keras/ResNet50V2", "flax/ResNet18", "regnet_y_400mf", "SENet18", "regnetv_064", "resnest14d"]
+)
+def test_names_that_peers_chose_are_possible_in_every_framework(backend_name: str, name: str) -> None:
+    network = load(name)
+    assert list(dump(build(network, backend=backend_name))) == list(network.weights())

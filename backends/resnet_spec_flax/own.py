@@ -306,7 +306,7 @@ class DropBlock2d(nnx.Module):
         self.rngs = nnx.Rngs(dropout=0).dropout.fork()  # build gives it a key of its own
 
     def __call__(self, x: Array) -> Array:
-        if self.deterministic:
+        if self.deterministic or self.op.rate == 0:
             return x
         batch, height, width, _ = x.shape
         tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)

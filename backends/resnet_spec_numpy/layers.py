@@ -135,7 +135,7 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
             kept = None if random is None else random.random((x.shape[0], *[1] * (x.ndim - 1))) >= rate
             return x if kept is None else x * kept / x.dtype.type(1 - rate)
         case DropBlock() as op:
-            return x if random is None else _drop_block(op, x, random)
+            return x if random is None or op.rate == 0 else _drop_block(op, x, random)
         case Identity():
             return x
         case _:

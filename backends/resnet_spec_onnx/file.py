@@ -44,6 +44,7 @@ def _written(proto: ModelProto, path: Path) -> list[Path]:
         return [path]
     beside = path.with_name(f"{path.name}.data")
     onnx.save_model(proto, path, save_as_external_data=True, location=beside.name)
+    beside.chmod(path.stat().st_mode)  # onnx makes it its owner's alone
     return [beside, path]
 
 

@@ -40,10 +40,14 @@ class Graph:
     weights: dict[str, Array] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
 
-    def node(self, kind: str, inputs: Sequence[str], gives: str, **attributes: Any) -> str:
-        """Add a node, named as the one value that it gives. Gives that name."""
-        self.nodes.append(helper.make_node(kind, list(inputs), [gives], name=gives, **attributes))
+    def node(self, kind: str, inputs: Sequence[str], gives: str, *more: str, **attributes: Any) -> str:
+        """Add a node, named as the value that it gives, or the first of several. Gives that name."""
+        self.nodes.append(helper.make_node(kind, list(inputs), [gives, *more], name=gives, **attributes))
         return gives
+
+    def is_from(self, kind: str, value: str) -> bool:
+        """Whether a node of a kind gives a value."""
+        return any(node.op_type == kind and value in node.output for node in self.nodes)
 
     def split(self, x: str, sizes: Sequence[int], names: Sequence[str], path: str) -> list[str]:
         """Add a node that cuts the channels into pieces."""

@@ -111,8 +111,10 @@ def layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str
         case HardSwish():
             return graph.node("Mul", [x, hard_sigmoid(path, x, f"{path}/gate", graph)], path)
         case MaxPool(kernel, stride):
-            pads = _pads(leaf.op, leaf)
-            return graph.node("MaxPool", [x], path, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads)
+            window = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": _pads(leaf.op, leaf)}
+            # ONNX Runtime makes zeros padded before a max pool part of it, as minus infinity; not where indices are given too.
+            indices = [f"{path}/indices"] if graph.is_from("Pad", x) else []
+            return graph.node("MaxPool", [x], path, *indices, **window)
         case AvgPool() as op:
             return _avg_pool(op, leaf, x, graph)
         case BlurPool(stride):

@@ -27,7 +27,7 @@ class BatchNorm2D(nn.BatchNorm2D):
         learnt = None if affine else False
         super().__init__(channels, decay, epsilon, weight_attr=learnt, bias_attr=learnt)
         self.path = path
-        self.variance = variance
+        self.variance: Literal["unbiased", "biased"] = variance
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self._use_global_stats:

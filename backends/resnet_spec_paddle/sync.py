@@ -59,8 +59,8 @@ class _Summed(PyLayer):
         return total
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        total = slope.clone()
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        total = slopes[0].clone()
         distributed.all_reduce(total)
         return total
 

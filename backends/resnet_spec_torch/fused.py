@@ -65,7 +65,7 @@ class Convolution:
 
     module: nn.Conv2d
     unary: Unary = NONE
-    _packed: Tensor | None = field(default=None, init=False)
+    _packed: Any = field(default=None, init=False)
     _source: tuple[Any, int] = field(default=(None, 0), init=False)
 
     def __call__(self, x: Tensor, other: Tensor | None = None, *, overwrites: bool = False) -> Tensor:
@@ -83,12 +83,13 @@ class Convolution:
     def _weight(self, x: Tensor) -> Tensor:
         weight = self.module._parameters["weight"]
         assert weight is not None
-        if self._packed is None or self._source[0] is not weight or self._source[1] != weight._version:
+        packed = self._packed
+        if packed is None or self._source[0] is not weight or self._source[1] != weight._version:
             module = self.module
             window = (module.padding, module.stride, module.dilation, module.groups)
-            self._packed = _ONEDNN._reorder_convolution_weight(weight.detach(), *window, x.shape)
+            packed = self._packed = _ONEDNN._reorder_convolution_weight(weight.detach(), *window, x.shape)
             self._source = weight, weight._version
-        return self._packed
+        return packed
 
 
 @dataclass(frozen=True, slots=True)

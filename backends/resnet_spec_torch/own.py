@@ -28,7 +28,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         super().__init__(channels, epsilon, 1 - decay, affine, device="meta", dtype=dtype)
         self.path = path
         self.decay = decay
-        self.variance = variance
+        self.variance: Literal["unbiased", "biased"] = variance
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -232,7 +232,7 @@ class DropBlock2d(nn.Module):
         self.op = op
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or self.op.rate == 0:
             return x
         batch, _, height, width = x.shape
         tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from resnet_spec.load import Setting, load
 from resnet_spec.network import Network
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 WRONG = 2
 """The exit status of a command that could not do what was asked."""
+PAPER = 300
+"""How many columns there are to print on where there is no terminal."""
 DIFFERS = 1
 """That of one which found what it looks for: a network that is not the same."""
 
@@ -20,12 +25,23 @@ set_option = click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a name that the spec takes."
 )
 input_option = click.option("--input", "size", metavar="CxHxW", help="Show shapes for an image of this size.")
+extent_option = click.option(
+    "--size", "extent", metavar="HxW", help="Show shapes for an image of this height and width."
+)
+depth_option = click.option("--depth", default="all", metavar="1|2|...|all", help="Levels to show. [default: all]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def loaded(spec: str, settings: tuple[str, ...], size: str | None = None) -> Network:
-    """The network of a command's argument and options."""
-    return load(spec, input=numbers(size, "CxHxW", 3) if size else None, **settings_of(settings))
+def loaded(spec: str, settings: tuple[str, ...], size: str | None = None, extent: str | None = None) -> Network:
+    """The network of a command's argument and options, for an image of ``size`` CxHxW, or of ``extent`` HxW."""
+    if size and extent:
+        raise click.UsageError("--input says height and width already; leave --size out")
+    if size:
+        return load(spec, input=numbers(size, "CxHxW", 3), **settings_of(settings))
+    network = load(spec, input=None, **settings_of(settings))
+    if extent is None:
+        return network
+    return load(spec, input=(network.input[0], *numbers(extent, "HxW", 2)), **settings_of(settings))
 
 
 def settings_of(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -42,6 +58,15 @@ def _setting(text: str) -> tuple[str, Setting]:
     return name, value
 
 
+def levels(depth: str) -> int | None:
+    """What ``--depth`` was given: None for all."""
+    if depth == "all":
+        return None
+    if not depth.isdecimal() or int(depth) < 1:
+        raise click.UsageError(f"--depth takes a number from 1, or all, not {depth!r}")
+    return int(depth)
+
+
 def numbers(text: str, form: str, count: int) -> tuple[int, ...]:
     """Numbers joined by x, as in 3x224x224."""
     found = text.lower().split("x")
@@ -50,12 +75,18 @@ def numbers(text: str, form: str, count: int) -> tuple[int, ...]:
     return tuple(map(int, found))
 
 
-def show(renderable: object) -> None:
-    """Print by rich: as wide as the terminal, or as wide as the table needs where there is none."""
+def show(renderable: Any, *narrower: RenderableType) -> None:
+    """Print by rich: the first that fits the terminal, or the first where there is none."""
     from rich.console import Console
+    from rich.measure import Measurement
 
     console = Console()
-    Console(width=None if console.is_terminal else 200).print(renderable)
+    if not console.is_terminal:
+        Console(width=PAPER).print(renderable)
+        return
+    endless = console.options.update(width=PAPER)
+    found = (one for one in (renderable, *narrower) if Measurement.get(console, endless, one).maximum <= console.width)
+    console.print(next(found, (renderable, *narrower)[-1]))
 
 
 def show_json(data: object) -> None:

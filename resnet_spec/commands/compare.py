@@ -1,0 +1,48 @@
+"""``compare``: networks side by side, as a table and as a scatter plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from resnet_spec.commands.options import extent_option, json_option, loaded, set_option
+from resnet_spec.commands.tables import Format, batch_option, format_option, put
+from resnet_spec.drawing.draw import needed
+from resnet_spec.drawing.theme import Theme
+from resnet_spec.table import WHOLES, compared
+
+ENDINGS = (".svg", ".png", ".pdf")
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="FILE", help="A scatter plot to write: .svg, .png or .pdf.")
+@click.option("--theme", default="auto", type=click.Choice(get_args(Theme)), help="Of the plot. [default: light]")
+@format_option
+@batch_option
+@extent_option
+@set_option
+@json_option
+def compare(
+    specs: tuple[str, ...],
+    output: str | None,
+    theme: Theme,
+    form: Format,
+    batch: int,
+    extent: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compare networks by parameters, MACs and activation memory."""
+    if output and Path(output).suffix.lower() not in ENDINGS:
+        raise click.UsageError(f"--output ends in one of {', '.join(ENDINGS)}, not {Path(output).name!r}")
+    found = compared([(spec, loaded(spec, settings, None, extent)) for spec in specs], batch)
+    if output:
+        needed("matplotlib", "a scatter plot", "draw")
+        from resnet_spec import scatter  # here, since matplotlib takes half a second to import
+
+        plot: scatter.Format = next(known for known in scatter.FORMATS if f".{known}" == Path(output).suffix.lower())
+        Path(output).write_bytes(scatter.scatter(found.rows, plot, theme))
+    put(found, "json" if as_json else form, list(WHOLES), [row.values for row in found.rows])

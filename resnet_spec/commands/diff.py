@@ -1,0 +1,62 @@
+"""``diff``: what differs from one network to another, or to a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from resnet_spec import bundled
+from resnet_spec.commands.options import DIFFERS, json_option, loaded, set_option, show, show_json
+from resnet_spec.diff import Change, Stage
+from resnet_spec.network import Network
+
+
+@click.command()
+@click.argument("one")
+@click.argument("other")
+@set_option
+@json_option
+def diff(one: str, other: str, settings: tuple[str, ...], as_json: bool) -> None:
+    """Say what differs between two networks, aligned by structure, and what that costs by stage.
+
+    OTHER may also be a checkpoint: then it is names and shapes that are compared. The exit status is 1 if anything differs.
+    """
+    from resnet_spec.diff_text import as_data, costs, what
+
+    first = loaded(one, settings)
+    found, costed = _of_weights(first, other) if _holds_weights(other) else _of_networks(first, loaded(other, settings))
+    if as_json:
+        show_json(as_data(found, costed))
+    elif found:
+        show(what(found))
+        show(costs(costed, one, other))
+    elif _holds_weights(other):
+        click.echo(f"{other} holds the weights of {one}")
+    else:
+        click.echo(f"{one} and {other} are the same network")
+    if found:
+        sys.exit(DIFFERS)
+
+
+def _of_networks(one: Network, other: Network) -> tuple[list[Change], list[Stage]]:
+    from resnet_spec.diff import changes, stages
+
+    return changes(one, other), stages(one, other)
+
+
+def _of_weights(network: Network, path: str) -> tuple[list[Change], list[Stage]]:
+    from resnet_spec.diff_weights import weight_changes, weight_stages
+    from resnet_spec.weights_file import read  # here, since it imports NumPy
+
+    held = {name: array.shape for name, array in read(path).items()}
+    return weight_changes(network, held), weight_stages(network, held)
+
+
+def _holds_weights(path: str) -> bool:
+    """Whether a path is that of a checkpoint, and not of a spec."""
+    found = Path(path)
+    if found.is_dir():
+        return bundled.find(path) is None
+    return found.exists() and found.suffix not in (".yaml", ".yml")

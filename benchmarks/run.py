@@ -73,6 +73,7 @@ def jobs(frameworks: Sequence[str], models: Sequence[str]) -> Iterator[Job]:
             yield Job("core_against_torch.py", "resnet50")
         else:
             yield from (Job(f"against_{framework}.py", model) for model in models)
+            yield Job("running_variance.py", framework)
 
 
 def measured(job: Job, options: Sequence[str]) -> Iterator[Record]:

@@ -24,7 +24,7 @@ COMMANDS = {
     "run": ("run", "run_"),
     "export": ("export", "export"),
     "parity": ("parity", "parity"),
-    "fuzz": ("parity", "fuzz"),
+    "fuzz": ("fuzz", "fuzz"),
     "completion": ("completion", "completion"),
 }
 """Each command: the file in ``resnet_spec/commands/`` and the function in it. Only the one that is called is imported."""

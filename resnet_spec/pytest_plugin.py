@@ -1,10 +1,11 @@
-"""Parity as tests in anybody's suite: ``pytest --resnet-spec specs/*.yaml`` collects one for each spec, backend, type and group.
+"""Parity as tests in anybody's suite: ``pytest --resnet-spec specs/*.yaml`` collects one for each spec, backend and level.
 
 A spec is examined once, when its first test runs; each backend runs in a process of its own, which lasts as long as the session.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 if TYPE_CHECKING:  # what pytest loads in every suite on a machine must cost nothing
-    from resnet_spec.parity.case import Case
+    from resnet_spec.parity.case import Case, Level
     from resnet_spec.parity.compare import Finding
     from resnet_spec.parity.pool import Elsewhere
 
@@ -25,6 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--resnet-spec-backend", metavar="NAME,...", help="Backends to compare. [default: those installed]")
     group.addoption("--resnet-spec-level", choices=["forward", "gradient", "training"], default="training")
     group.addoption("--resnet-spec-dtype", choices=["float64", "float32"], default="float64")
+
+
+def pytest_load_initial_conftests(args: list[str]) -> None:
+    """Beside --resnet-spec, take --backend and --level too: elsewhere those names are for others to use."""
+    if "--resnet-spec" in args:
+        for short in ("--backend", "--level", "--dtype"):
+            args[:] = [re.sub(f"^{short}(?=$|=)", f"--resnet-spec-{short[2:]}", word) for word in args]
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -62,21 +70,20 @@ class _Specs:
 
 
 class _Spec(pytest.Collector):
-    """One spec: a test for each backend and group."""
+    """One spec: a test for each backend and level."""
 
     def __init__(self, *, specs: _Specs, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.specs = specs
-        self.findings: dict[tuple[str, str], Finding] | None = None
+        self.findings: list[Finding] | None = None
 
     def collect(self) -> Iterator[pytest.Item]:
-        from resnet_spec.parity.case import GROUPS, LEVELS
+        from resnet_spec.parity.case import LEVELS
 
-        level = self.config.getoption("--resnet-spec-level")
-        groups = [group for known in LEVELS[: LEVELS.index(level) + 1] for group in GROUPS[known]]
+        wanted = self.config.getoption("--resnet-spec-level")
         for backend in self.specs.backends:
-            for group in groups:
-                yield _Comparison.from_parent(self, name=f"{backend} {group}", backend=backend, group=group)
+            for level in LEVELS[: LEVELS.index(wanted) + 1]:
+                yield _Comparison.from_parent(self, name=f"{backend} {level}", backend=backend, level=level)
 
     def case(self) -> Case:
         from resnet_spec.load import load
@@ -89,15 +96,14 @@ class _Spec(pytest.Collector):
         level: Any = self.config.getoption("--resnet-spec-level")
         return Case(load(self.name, input=(channels, height, width)), dtype, level)
 
-    def found(self) -> dict[tuple[str, str], Finding]:
-        """Every finding by backend and group, examined when it is first asked for."""
+    def found(self) -> list[Finding]:
+        """Every finding, examined when it is first asked for."""
         if self.findings is None:
             from resnet_spec.backend import REFERENCE
             from resnet_spec.parity.examine import examine
 
             subjects = [self.specs.subject(name) for name in self.specs.backends]
-            found = examine(self.case(), self.specs.subject(REFERENCE), subjects)
-            self.findings = {(finding.backend, finding.group): finding for finding in found}
+            self.findings = examine(self.case(), self.specs.subject(REFERENCE), subjects)
         return self.findings
 
 
@@ -106,34 +112,31 @@ class _Different(Exception):
 
 
 class _Comparison(pytest.Item):
-    """One backend's group of arrays against the reference's."""
+    """One backend against the reference at one level."""
 
-    def __init__(self, *, backend: str, group: str, **arguments: Any) -> None:
+    def __init__(self, *, backend: str, level: Level, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.backend = backend
-        self.group = group
+        self.level = level
 
     def runtest(self) -> None:
+        from resnet_spec.parity.case import GROUPS
         from resnet_spec.parity.present import sentence
 
         spec = cast("_Spec", self.parent)
-        finding = spec.found().get((self.backend, self.group))
-        if finding is None:
-            pytest.skip(f"{self.group} is not compared in {self.config.getoption('--resnet-spec-dtype')}")
-        if finding.verdict == "alone":
-            pytest.skip(sentence(finding))
-        if finding.verdict in ("differs", "failed"):
-            config = self.config
-            command = f"resnet-spec parity {spec.name} --backend {','.join(spec.specs.backends)}"
-            command += (
-                f" --dtype {config.getoption('--resnet-spec-dtype')} --level {config.getoption('--resnet-spec-level')}"
-            )
-            worst = (
-                ""
-                if finding.failure
-                else f"worst {finding.worst:.1e}, gate {finding.gate:.0e}, against {finding.reference}\n"
-            )
-            raise _Different(f"{sentence(finding)}\n{worst}to see it again: {command}")
+        found = [one for one in spec.found() if one.backend == self.backend and one.group in GROUPS[self.level]]
+        off = [one for one in found if one.verdict in ("differs", "failed")]
+        if off:
+            raise _Different("\n".join([*(_line(one) for one in off), f"to see it again: {self._command(spec)}"]))
+        if not found:
+            pytest.skip(f"{self.level} is not compared in {self.config.getoption('--resnet-spec-dtype')}")
+        if all(one.verdict == "alone" for one in found):
+            pytest.skip(sentence(found[0]))
+
+    def _command(self, spec: _Spec) -> str:
+        dtype, level = (self.config.getoption(f"--resnet-spec-{name}") for name in ("dtype", "level"))
+        backends = ",".join(spec.specs.backends)
+        return f"resnet-spec parity {spec.name} --backend {backends} --dtype {dtype} --level {level}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, _Different):
@@ -142,3 +145,10 @@ class _Comparison(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return Path(self.nodeid.partition("::")[0]), None, f"{cast('_Spec', self.parent).name}: {self.name}"
+
+
+def _line(finding: Finding) -> str:
+    from resnet_spec.parity.present import sentence
+
+    figures = f" (worst {finding.worst:.1e}, gate {finding.gate:.0e}, against {finding.reference})"
+    return f"{finding.group}: {sentence(finding)}{'' if finding.failure else figures}"

@@ -37,6 +37,45 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+BROKEN = """
+import os, time
+import numpy as np, resnet_spec_numpy
+from resnet_spec_numpy import *
+from resnet_spec_numpy import build as _build, dump, load
+DTYPE = "float64"
+
+def build(network, weights, dtype):
+    model = _build(network, weights, dtype)
+    model.resnet_spec_backend = {name!r}
+    return model
+
+def run(model, images, watch=(), *, train=False):
+    found = resnet_spec_numpy.run(model, images, watch, train=train)
+    {does}
+    return found
+"""
+FAULTS = {
+    "whole": ("pass", "same"),
+    "killed": ("os.kill(os.getpid(), 9)", "failed: its process ended with status -9"),
+    "crashed": ("raise ArithmeticError('the\\nend')", "failed: ArithmeticError: the end"),
+    "hanging": ("time.sleep(1000)", "failed: no answer in 20 s"),
+    "nan": ("found['n'][0] = np.nan", "differs first at n, which holds NaN"),
+    "clipped": ("found['a'] = found['a'][1:]", "differs first at a, which has shape "),
+    "single": ("found['n'] = found['n'].astype(np.float32)", "differs first at n, which is float32, not float64"),
+}
+
+
+def broken(folder: Path) -> None:
+    """Install a distribution of backends that break, and a whole one."""
+    for name, (does, _) in FAULTS.items():
+        (folder / f"broken_{name}.py").write_text(BROKEN.format(name=name, does=does), encoding="utf-8")
+    info = folder / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    points = [f"{name} = broken_{name}" for name in FAULTS]
+    (info / "entry_points.txt").write_text("\n".join(["[resnet_spec.backends]", *points]) + "\n")
+
+
 def ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
@@ -47,13 +86,14 @@ def parity(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_report_holds_every_finding(folder: Path) -> None:
+    broken(folder)
     files = ("--json", "out.json", "--junit", "out.xml", "--report", "out.html", "--seeds", "2")
-    assert parity(folder, "--backend", "numpy", *FORWARD, *files).returncode == 0
+    assert parity(folder, "--backend", "numpy,whole", *FORWARD, *files).returncode == 0
     findings = json.loads((folder / "out.json").read_text())
     suites = ElementTree.parse(folder / "out.xml").getroot()
     page = (folder / "out.html").read_text()
     embedded = json.loads(re.findall(r"const data = (.*);\n", page)[0].replace("<\\/", "</"))
-    assert len(findings) == len(suites.findall("testsuite/testcase")) == len(embedded["findings"]) == 4
+    assert len(findings) == len(suites.findall("testsuite/testcase")) == len(embedded["findings"]) == 8
     assert not re.search(r"(src|href)=", page)
 
 
@@ -65,6 +105,11 @@ def test_records_of_two_machines_are_compared_on_a_third(folder: Path) -> None:
         ("torch (kept)", "same"),
         ("numpy (kept)", "same"),
     }
+
+
+def test_one_backend_has_nothing_to_be_compared_with(folder: Path) -> None:
+    done = parity(folder, "--backend", "numpy", *FORWARD)
+    assert (done.returncode, done.stderr) == (1, "nothing was compared\n")
 
 
 def test_a_record_of_another_network_is_refused(folder: Path) -> None:
@@ -96,21 +141,36 @@ def test_what_differs_is_shrunk_and_can_be_seen_again(folder: Path) -> None:
     assert "differs first at" in again.stdout
 
 
-def test_the_plugin_collects_a_test_for_each_backend_and_group(folder: Path) -> None:
-    options = ("--resnet-spec-backend", "numpy", "--resnet-spec-level", "forward", "--resnet-spec", "small.yaml")
+@pytest.mark.parametrize("prefix", ["--", "--resnet-spec-"])
+def test_the_plugin_collects_a_test_for_each_spec_backend_and_level(folder: Path, prefix: str) -> None:
+    (folder / "other.yaml").write_text(SPEC.replace("small", "other"), encoding="utf-8")
+    broken(folder)
+    options = ("--resnet-spec", "small.yaml", "other.yaml", f"{prefix}backend", "whole", f"{prefix}level=forward")
     done = ran(folder, "pytest", "-v", "-p", "no:cacheprovider", *PLUGIN, *options)
     assert done.returncode == 0, done.stdout
-    assert "numpy evaluation PASSED" in done.stdout
+    assert done.stdout.count("whole forward PASSED") == 2
     assert "2 passed" in done.stdout
 
 
 def test_the_plugin_shows_where_it_differs(folder: Path) -> None:
     install(folder)
-    options = ("--resnet-spec-backend", "shouting", "--resnet-spec-level", "forward", "--resnet-spec", "small.yaml")
+    options = ("--resnet-spec", "small.yaml", "--backend", "shouting", "--level", "forward")
     done = ran(folder, "pytest", "-p", "no:cacheprovider", *PLUGIN, *options)
     assert done.returncode == 1
-    assert "differs first at c; at fault: c" in done.stdout
+    assert "evaluation: differs first at c; at fault: c" in done.stdout
     assert "to see it again: resnet-spec parity small.yaml --backend shouting" in done.stdout
+
+
+def test_a_backend_that_breaks_is_reported_and_the_rest_complete(folder: Path) -> None:
+    broken(folder)
+    names = ",".join(["numpy", *FAULTS])
+    done = parity(folder, "--backend", names, *FORWARD, "--timeout", "20", "--shrink", "0", "--junit", "out.xml")
+    assert done.returncode == 1
+    for name, (_, said) in FAULTS.items():
+        assert re.search(rf"{name} +float64 +evaluation .*{re.escape(said)}", done.stdout), done.stdout
+    assert len(re.findall("(?:numpy|whole) +float64 .* same *\n", done.stdout)) == 4
+    suite = ElementTree.parse(folder / "out.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("16", "6", "6")
 
 
 def test_differences_of_the_reference_settle_who_is_wrong_about_a_gradient() -> None:

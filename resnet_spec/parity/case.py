@@ -79,8 +79,8 @@ class Case:
 
     def gate(self, group: Group) -> float | None:
         """The largest difference that passes, or None for one that is reported alone."""
-        large = self.network.parameters > SMALL
-        if self.dtype == "float32" and large and group in ("training forward", "gradient"):
+        amplifies = self.dtype == "float32" and group in ("training forward", "gradient")
+        if amplifies and self.network.parameters > SMALL:
             return None
         return GATES[self.dtype][group]
 

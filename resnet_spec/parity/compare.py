@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias, assert_never
 
 import numpy as np
 
+from resnet_spec.network import Network
 from resnet_spec.parity.case import Case, Group
-from resnet_spec.weights import Array
+from resnet_spec.weights import Array, recipe
 
 Verdict: TypeAlias = Literal["same", "differs", "reported", "failed", "alone"]
 
@@ -27,6 +29,8 @@ class Finding:
         errors: Every array's difference by name, in order.
         failure: Why there is nothing to compare: the backend's last words, or that no other backend has this group.
         blame: The parts that are at fault, once that is known.
+        unlike: Why that first array has no difference in numbers, as "holds NaN".
+        wrong: Which of the two backends is wrong about a gradient, where differences of the reference's loss can tell.
     """
 
     network: str
@@ -41,6 +45,8 @@ class Finding:
     errors: Mapping[str, float]
     failure: str = ""
     blame: tuple[str, ...] = ()
+    unlike: str = ""
+    wrong: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -62,7 +68,8 @@ def compared(
     off = [name for name, value in errors.items() if not value <= (np.inf if gate is None else gate)]
     where = off[0] if off else max(errors, key=errors.__getitem__, default="")
     worst = max(errors.values(), default=np.inf)
-    return Finding(case.network.name, backend, case.dtype, group, reference, len(errors), worst, where, gate, errors)
+    finding = Finding(case.network.name, backend, case.dtype, group, reference, len(errors), worst, where, gate, errors)
+    return replace(finding, unlike=unlike(wanted.get(where), found.get(where)) if off else "")
 
 
 def scales(case: Case, group: Group, wanted: Mapping[str, Array]) -> dict[str, float]:
@@ -77,10 +84,15 @@ def scales(case: Case, group: Group, wanted: Mapping[str, Array]) -> dict[str, f
         case "gradient":
             return dict.fromkeys(largest, max(largest.values(), default=0.0))
         case "statistics" | "weights":
-            before = case.weights()
-            return {name: max(value, _largest(before[name])) for name, value in largest.items()}
+            before = _before(case.network, case.seed)
+            return {name: max(value, before[name]) for name, value in largest.items()}
         case _:
             assert_never(group)
+
+
+@lru_cache(maxsize=4)
+def _before(network: Network, seed: int) -> dict[str, float]:
+    return {name: _largest(array) for name, array in recipe(network, seed).items()}
 
 
 def failed(case: Case, group: Group, backend: str, why: str, reference: str = "numpy") -> Finding:
@@ -90,13 +102,26 @@ def failed(case: Case, group: Group, backend: str, why: str, reference: str = "n
 
 def error(wanted: Array, found: Array | None, scale: float | None = None) -> float:
     """The largest difference relative to the largest magnitude, or to a scale; infinite where there is no comparing."""
-    if found is None or wanted.shape != found.shape or wanted.dtype != found.dtype or wanted.size == 0:
-        return float("inf")
-    if not (np.isfinite(wanted).all() and np.isfinite(found).all()):
+    if found is None or unlike(wanted, found):
         return float("inf")
     difference = float(np.abs(wanted - found).max())
     scale = _largest(wanted) if scale is None else scale
     return difference / scale if scale else difference
+
+
+def unlike(wanted: Array | None, found: Array | None) -> str:
+    """Why two arrays have no difference in numbers; "" where they have."""
+    if wanted is None or found is None:
+        return f"is {'unknown to the reference' if wanted is None else 'missing'}"
+    if wanted.shape != found.shape:
+        return f"has shape {found.shape}, not {wanted.shape}"
+    if wanted.dtype != found.dtype:
+        return f"is {found.dtype}, not {wanted.dtype}"
+    if wanted.size == 0:
+        return "holds nothing"
+    if not np.isfinite(found).all():
+        return f"holds {'NaN' if np.isnan(found).any() else 'infinity'}"
+    return "" if np.isfinite(wanted).all() else "is finite, and the reference's is not"
 
 
 def _largest(array: Array) -> float:

@@ -9,12 +9,14 @@ from typing import Protocol, TypeAlias, assert_never
 
 import numpy as np
 
+from resnet_spec.backend import REFERENCE
 from resnet_spec.network import Leaf
 from resnet_spec.parity.case import Case, Group
 from resnet_spec.parity.compare import Finding, compared, error, failed
 from resnet_spec.parity.locate import blamed, inputs
 from resnet_spec.parity.pool import Failure
 from resnet_spec.parity.record import Record
+from resnet_spec.parity.settle import settled
 from resnet_spec.weights import Array
 
 Keep: TypeAlias = Callable[[str, Case, Record], None]
@@ -35,7 +37,11 @@ class Subject(Protocol):
 def examine(
     case: Case, reference: Subject, subjects: Sequence[Subject], *, locate: bool = True, keep: Keep | None = None
 ) -> list[Finding]:
-    """Every group of a case in every subject, compared with the reference, or with the first subject that has it."""
+    """Every group of a case in every subject, compared with the reference.
+
+    What the reference does not compute is compared with the other subject that is nearest, and so is the reference itself: where one
+    of three is wrong, it differs alone.
+    """
     everyone = [reference, *(subject for subject in subjects if subject.name != reference.name)]
     with ThreadPoolExecutor(len(everyone)) as pool:
         asked = {subject.name: pool.submit(_recorded, subject, case) for subject in everyone}
@@ -51,7 +57,8 @@ def examine(
             # A backend that could not run the whole may still run its parts, and then the first group says which it can't.
             broken = isinstance(own, Failure) and own.alive and group == case.groups[0]
             if locate and (finding.verdict == "differs" or broken):
-                finding = replace(finding, blame=_blame(case, finding, everyone, records))
+                blame, wrong = _blame(case, finding, everyone, records), _wrong(case, finding, records)
+                finding = replace(finding, blame=blame, wrong=wrong)
             findings.append(finding)
     return findings
 
@@ -69,15 +76,16 @@ def _found(case: Case, group: Group, name: str, records: Mapping[str, Record | F
         return failed(case, group, name, str(own))
     if group not in own:
         return failed(case, group, name, f"{name} does not train", reference="")
-    other = next((key for key, found in records.items() if isinstance(found, dict) and group in found), "")
-    if other == name and len(records) > 1:
-        others = [key for key, found in records.items() if key != name and isinstance(found, dict) and group in found]
-        if not others:
-            return failed(case, group, name, "no other backend has anything to compare it with", reference="")
-        other = others[0]
-    wanted = records[other]
-    assert isinstance(wanted, dict)
-    return compared(case, group, name, own[group], other, wanted[group])
+    others = {key: found for key, found in records.items() if isinstance(found, dict) and group in found}
+    first = next(iter(others))
+    if first == REFERENCE != name:
+        return compared(case, group, name, own[group], first, others[first][group])
+    found = [
+        compared(case, group, name, own[group], key, record[group]) for key, record in others.items() if key != name
+    ]
+    if not found:
+        return failed(case, group, name, "no other backend has anything to compare it with", reference="")
+    return min(found, key=lambda finding: finding.worst)
 
 
 def _blame(
@@ -103,6 +111,15 @@ def _blame(
                 assert_never(finding.group)
     except Failure:
         return ()
+
+
+def _wrong(case: Case, finding: Finding, records: Mapping[str, Record | Failure]) -> str:
+    """Which of two backends is wrong about a gradient; the reference takes none, but its loss has differences."""
+    own, other = records[finding.backend], records.get(finding.reference)
+    if finding.group != "gradient" or finding.unlike or isinstance(own, Failure) or not isinstance(other, dict):
+        return ""
+    names = (finding.backend, own), (finding.reference, other)
+    return settled(case, finding.where, {name: record["gradient"][finding.where] for name, record in names}).wrong
 
 
 def _backwards(case: Case, subject: Subject, other: Subject, wanted: Record, gate: float) -> tuple[str, ...]:

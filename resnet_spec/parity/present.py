@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -45,7 +46,9 @@ def sentence(finding: Finding) -> str:
         case "alone":
             return f"not compared: {finding.failure}"
         case "differs":
-            return f"differs first at {finding.where or 'the output'}{_cause(finding)}"
+            unlike = f", which {finding.unlike}" if finding.unlike else ""
+            judged = f"; by differences of the loss, {finding.wrong} is wrong" if finding.wrong else ""
+            return f"differs first at {finding.where or 'the output'}{unlike}{_cause(finding)}{judged}"
 
 
 def _cause(finding: Finding) -> str:
@@ -60,16 +63,24 @@ def data(finding: Finding) -> dict[str, object]:
     return {**asdict(finding), "worst": _finite(finding.worst), "errors": errors, "verdict": finding.verdict}
 
 
-def totals(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> str:
-    """How many networks differ, and each group's worst figure, in one line."""
+def totals(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
+    """How many networks there were and how many differ, and each group's worst figure."""
     off = {finding.network for finding in findings if finding.verdict in ("differs", "failed")}
     worst: dict[str, float] = {}
     for finding in findings:
         if finding.count:
             worst[finding.group] = max(worst.get(finding.group, 0.0), finding.worst)
-    figures = ", ".join(f"{group} {value:.1e}" for group, value in worst.items())
     arrays = sum(finding.count for finding in findings)
-    return f"{count} networks in {', '.join(backends)}: {len(off)} differ; {arrays:,} arrays compared; worst: {figures}"
+    figures = {group: _finite(value) for group, value in worst.items()}
+    return {"networks": count, "backends": list(backends), "differ": len(off), "arrays": arrays, "worst": figures}
+
+
+def line(totals: Mapping[str, Any]) -> str:
+    """Totals in one line."""
+    worst = {group: "infinite" if value is None else f"{value:.1e}" for group, value in totals["worst"].items()}
+    figures = ", ".join(f"{group} {value}" for group, value in worst.items())
+    names = ", ".join(totals["backends"])
+    return f"{totals['networks']} networks in {names}: {totals['differ']} differ; {totals['arrays']:,} arrays compared; worst: {figures}"
 
 
 def _finite(value: float) -> float | None:

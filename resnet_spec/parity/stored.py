@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-
+from resnet_spec.parity.arrays import get, put
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.pool import Failure
 from resnet_spec.parity.record import Record
@@ -35,7 +34,7 @@ def save(folder: Path, backend: str, case: Case, record: Record) -> None:
     path = _path(folder, backend, case)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{group}:{name}": array for group, found in record.items() for name, array in found.items()}
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    put(path, arrays)
     about = {"network": written(case.network), "versions": versions()}
     path.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -66,11 +65,10 @@ class Stored:
         if about["network"] != written(case.network):
             raise Failure(f"the record in {self.folder} is of another network of this name")
         found: Record = {}
-        with np.load(path) as arrays:
-            for key in arrays.files:
-                group, _, name = key.partition(":")
-                if group in case.groups:
-                    found.setdefault(group, {})[name] = arrays[key]
+        for key, array in get(path).items():
+            group, _, name = key.partition(":")
+            if group in case.groups:
+                found.setdefault(group, {})[name] = array
         return found
 
     def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -86,4 +84,4 @@ class Stored:
 def _path(folder: Path, backend: str, case: Case) -> Path:
     name = re.sub(r"[^\w.-]+", "_", case.network.name)
     size = "x".join(map(str, case.network.input))
-    return folder / backend / f"{name}-{size}-{case.dtype}-{case.seed}.npz"
+    return folder / backend / f"{name}-{size}-{case.dtype}-{case.seed}.safetensors"

@@ -1,0 +1,56 @@
+"""A network with fewer channels and the same topology: what a large one does in training, at a cost that can be paid."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from math import gcd
+from typing import Any
+
+from resnet_spec.network import Leaf, Network
+from resnet_spec.ops import Misfit, Op
+from resnet_spec.retrace import replaced
+
+FACTORS = (16, 8, 4, 2)
+FEWEST = 4
+"""Channels of a map that are left at the least."""
+
+
+def narrowed(network: Network) -> Network:
+    """The network with its channels divided by the largest of ``FACTORS`` that they allow; itself where none does.
+
+    A depthwise convolution stays one, and so does every shortcut with or without weights; group counts that no longer divide become
+    the largest that do.
+
+    >>> from resnet_spec import load
+    >>> narrow = narrowed(load("resnet50"))
+    >>> narrow.parameters, list(narrow.weights())[:2]
+    (103490, ['conv1.weight', 'bn1.weight'])
+    """
+    maps = [leaf.gives for leaf in network.leaves() if len(leaf.gives) == 3 and leaf.gives[1:] != (1, 1)]
+    fewest = min((channels for channels, *_ in maps), default=0)
+    for factor in FACTORS:
+        if fewest < factor * FEWEST and factor > 2:
+            continue
+        try:
+            return replaced(network, lambda leaf, factor=factor: _divided(leaf, factor))  # type: ignore[misc]
+        except Misfit:
+            continue
+    return network
+
+
+def _divided(leaf: Leaf, factor: int) -> Op:
+    told: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
+    changed: dict[str, Any] = {name: _count(told[name], factor) for name in ("out", "before", "after") if name in told}
+    if len(leaf.given) == 3:
+        given = _count(leaf.given[0], factor)
+        if "groups" in told:
+            groups = given if told["groups"] == leaf.given[0] else told["groups"]
+            changed["groups"] = gcd(groups, given, changed.get("out", given))
+        if told.get("size"):
+            changed["size"] = gcd(told["size"], given)
+    return replace(leaf.op, **changed)
+
+
+def _count(channels: int, factor: int) -> int:
+    """So many channels divided; none stay none, and one stays one."""
+    return max(round(channels / factor), min(channels, 1))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
-from importlib import import_module
-from importlib.util import find_spec
 from inspect import cleandoc
 from itertools import takewhile
 from pathlib import Path
@@ -15,65 +13,25 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from resnet_spec.bundled import block_files
+from resnet_spec.codes import codes
+from resnet_spec.documentation import attributes
+from resnet_spec.language import BLOCK, FORK, SPEC, STAGE
 from resnet_spec.ops import OPS, AtLeast, Below
 from resnet_spec.options import Options
-from resnet_spec.read import BLOCK_KEYS, FORK_KEYS, SPEC_KEYS, STAGE_KEYS
+from resnet_spec.parity.case import GATES, GROUPS
 
+COMPARED = {
+    "evaluation": "every part's output, in evaluation",
+    "training forward": "every part's output, in training",
+    "loss": "the loss",
+    "gradient": "the gradient of every parameter and of the input",
+    "statistics": "running statistics after one step",
+    "weights": "every weight after five steps",
+}
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
-KEYS = {
-    "A network": (
-        SPEC_KEYS,
-        {
-            "name": "what it is called: in messages, and in what is written from it",
-            "source": "the paper or the code that it follows",
-            "takes": "names that a caller may set, each with its value otherwise: `{classes: 1000}`",
-            "input": "an image's `[channels, height, width]`",
-            "preprocess": "how a photograph becomes such an image: `resize`, `mean`, `std`",
-            "options": "what can be asked of any network; the table below",
-            "defaults": "arguments of operations for the whole network: `{conv: {bias: true}}`",
-            "layers": "names for configured operations; `norm` and `act` are in every network, and setting them swaps every block's",
-            "blocks": "the file's own blocks, by name",
-            "stem": "layers before the stages",
-            "stages": "rows of blocks, by name",
-            "head": "layers after the stages",
-        },
-    ),
-    "A block": (
-        BLOCK_KEYS,
-        {
-            "takes": "its arguments, each with its value otherwise, or `required`",
-            "combine": "how branch and shortcut are put together: `add`, `multiply` for a gate, or `none` for a plain row",
-            "project": "when the shortcut's layers are used: where the branch `changed` channels or size, `always` or `never`",
-            "reads": "what the shortcut reads: the block's `input`, or what `before` gave",
-            "before": "layers that both the branch and, where it `reads: before`, the shortcut read",
-            "branch": "the layers of the block's work",
-            "shortcut": "the layers of a projection",
-            "after": "layers after both are combined",
-        },
-    ),
-    "A stage": (
-        STAGE_KEYS,
-        {
-            "block": "which block it repeats; a list has one for each",
-            "depth": "how many",
-            "as": "what they are called: `{index}` counts from 0, `{number}` from 1",
-            "project": "as a block's, for this stage's blocks",
-            "first": "arguments of the first block alone",
-            "last": "arguments of the last block alone",
-        },
-    ),
-    "Branches side by side": (
-        FORK_KEYS,
-        {
-            "branches": "a list of layers for each branch",
-            "split": "whether each reads its own piece of the channels, and not all of them",
-            "cascade": "whether each adds what the one before gave to what it reads",
-            "combine": "`concat`, `add` or `mean`",
-        },
-    ),
-}
-"""What each key of the language means. A test compares the names with those that the reader knows."""
+KEYS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Branches side by side": FORK}
+"""The mappings of the language whose keys are known."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -85,8 +43,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def keys() -> str:
     """Every key, by what it is a key of."""
     return "\n\n".join(
-        f"### {title}\n\n" + _table(("key", "means"), [(f"`{key}`", texts[key]) for key in known])
-        for title, (known, texts) in KEYS.items()
+        f"### {title}\n\n" + _table(("key", "means"), [(f"`{name}`", key.says) for name, key in record.keys.items()])
+        for title, record in KEYS.items()
     )
 
 
@@ -106,7 +64,7 @@ def blocks() -> str:
         text = file.read_text(encoding="utf-8")
         taken = (yaml.safe_load(text) or {}).get("takes") or {}
         comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
-        says = " ".join(line.lstrip("# ") for line in comment)
+        says = " ".join(line.lstrip("# ") for line in comment if not line.startswith("# yaml-language-server"))
         rows.append((f"`{name}`", says, ", ".join(f"`{key}`" for key in taken)))
     return _table(("block", "is", "takes"), rows)
 
@@ -159,13 +117,22 @@ def _yaml(value: object) -> str:
 
 def errors() -> str:
     """Every code, with a spec that gives it and that spec mended."""
-    if find_spec("resnet_spec.codes") is None:
-        return ""
-    found = import_module("resnet_spec.codes").codes().values()
     return "\n\n".join(
         f"### {code.code}: {code.title}\n\n{code.says.strip()}\n\n```yaml\n{code.wrong.rstrip()}\n```\n\nMended:\n\n```yaml\n{code.right.rstrip()}\n```"
-        for code in found
+        for code in codes().values()
     )
+
+
+<<<<<<< HEAD
+def gates() -> str:
+    """What parity compares at each level, and the largest difference that passes."""
+    rows = []
+    for level, groups in GROUPS.items():
+        for group in groups:
+            double, single = (GATES[dtype].get(group) for dtype in ("float64", "float32"))
+            texts = [COMPARED[group], *("" if gate is None else f"{gate:.0e}" for gate in (double, single))]
+            rows.append((f"`{level}`", *texts))
+    return _table(("level", "compared", "float64", "float32"), rows)
 
 
 def attributes(kind: type) -> dict[str, str]:
@@ -175,9 +142,11 @@ def attributes(kind: type) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}
 
 
+=======
+>>>>>>> errors
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heads, tuple("---" for _ in heads), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-PARTS = {"keys": keys, "options": options, "blocks": blocks, "operations": operations, "errors": errors}
+PARTS = {"keys": keys, "options": options, "blocks": blocks, "operations": operations, "errors": errors, "gates": gates}

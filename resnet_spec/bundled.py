@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet_spec.source import Source
+
+if TYPE_CHECKING:  # it takes longer to import than a spec to read, and only a zipped package needs it
+    from importlib.resources.abc import Traversable
 
 
 @cache
 def directory() -> Traversable:
     """Where the bundled specs lie."""
-    packaged = files("resnet_spec") / "specs"
-    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[1] / "specs"
+    here = Path(__file__).resolve().parent
+    found = next((folder for folder in (here / "specs", here.parent / "specs") if folder.is_dir()), None)
+    if found is None:
+        from importlib.resources import files
+
+        return files("resnet_spec") / "specs"
+    return found
 
 
 @cache

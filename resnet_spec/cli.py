@@ -10,7 +10,7 @@ import click
 
 from resnet_spec.backend import BackendError
 from resnet_spec.commands.completion import SpecName
-from resnet_spec.commands.options import WRONG, said
+from resnet_spec.commands.options import WRONG, said, show_problem
 from resnet_spec.source import SpecError
 
 COMMANDS = {
@@ -21,6 +21,9 @@ COMMANDS = {
     "draw": ("draw", "draw_"),
     "serve": ("serve", "serve"),
     "check": ("check", "check"),
+    "explain": ("check", "explain"),
+    "new": ("start", "new"),
+    "schema": ("start", "schema"),
     "run": ("run", "run_"),
     "export": ("export", "export"),
     "parity": ("parity", "parity"),
@@ -66,7 +69,8 @@ def main() -> NoReturn:
         click.echo("stopped", err=True)
         sys.exit(130)
     except SpecError as error:
-        click.echo(str(error), err=True)
+        for problem in error.problems:
+            show_problem(problem)
         sys.exit(WRONG)
     except (BackendError, ValueError, OSError) as error:
         click.echo(f"error: {said(error)}", err=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resnet_spec.nodes import Mapping, Node, Scalar, parse
-from resnet_spec.source import Problem, Source, Span, SpecError
-from resnet_spec.spec import Word
-from resnet_spec.values import null
+from resnet_spec.events import MOST_CHARACTERS
+from resnet_spec.form import check, word
+from resnet_spec.language import SPEC
+from resnet_spec.nearest import suggestion
+from resnet_spec.nodes import Mapping, Scalar, parsed
+from resnet_spec.single import CALLS
+from resnet_spec.source import Note, Problem, Problems, Source, Span, SpecError, shown
+from resnet_spec.values import null, text
 
 MOST_FILES = 16
 
@@ -15,87 +19,112 @@ Find = Callable[[str, Source, Span], Source]
 """The source that a name means, said in a file at a place. Raises SpecError."""
 
 
-def extended(source: Source, find: Find) -> Node:
-    """A source's document with all that it extends merged beneath it. Raises SpecError."""
-    chain: list[tuple[Source, Node]] = []
+def extended(source: Source, find: Find, problems: Problems) -> Mapping | None:
+    """A source's document with all that it extends merged beneath it; None where that can't be told.
+
+    What is wrong in any of the files is added to ``problems``; what they are merged to is still to be looked at.
+    """
+    chain: list[tuple[Source, Mapping]] = []
+    links: list[Scalar] = []
     while True:
-        root = parse(source)
-        base = _base(root)
-        chain.append((source, _without(root)))
+        root = parsed(source, problems)
+        if not isinstance(root, Mapping):
+            if root is not None:
+                check(root, SPEC, problems)
+            return None
+        chain.append((source, root))
+        base = next((value for key, value in root.items if key.text == "extends"), None)
         if base is None:
             break
-        source = find(base.text, source, base.at)
-        if any(source.name == seen.name for seen, _ in chain):
-            names = " -> ".join([*(seen.name for seen, _ in chain), source.name])
-            raise SpecError([Problem("RS207", f"extends goes in a circle: {names}", base.at)])
-        if len(chain) == MOST_FILES:
-            raise SpecError([Problem("RS104", f"extends goes through more than {MOST_FILES} files", base.at)])
-    merged = chain.pop()[1]
+        check(root, SPEC, problems)
+        if not isinstance(base, Scalar) or not text(word(base)):
+            return None
+        links.append(base)
+        following = _following([seen for seen, _ in chain], links, find, problems)
+        if following is None:
+            return None
+        source = following
+    merged = _without_extends(chain.pop()[1])
     for _, node in reversed(chain):
-        merged = merge(merged, node)
+        merged = merge(merged, _without_extends(node), problems)
     return merged
 
 
-def merge(base: Node, over: Node) -> Node:
+def _following(files: list[Source], links: list[Scalar], find: Find, problems: Problems) -> Source | None:
+    """The source that the last of some files extends, unless it is one of them, or all are too many."""
+    base = links[-1]
+    try:
+        source = find(base.text, files[-1], base.at)
+    except SpecError as error:
+        for problem in error.problems:
+            problems.add(problem)
+        return None
+    names = [file.name for file in files]
+    if source.name in names:
+        chain = " -> ".join(Span(file, 1, 1, 2).file for file in [*files, source])
+        notes = tuple(Note("this is extended here", link.at) for link in links[names.index(source.name) : -1])
+        problems.add(Problem("RS210", f"extends goes in a circle: {chain}", base.at, notes=notes))
+    elif len(files) == MOST_FILES:
+        problems.note("RS104", f"extends goes through more than {MOST_FILES} files", base.at)
+    elif sum(len(file.text) for file in [*files, source]) > MOST_CHARACTERS:
+        problems.note("RS104", f"with what it extends, the spec has more than {MOST_CHARACTERS:,} characters", base.at)
+    else:
+        return source
+    return None
+
+
+def merge(base: Mapping, over: Mapping, problems: Problems) -> Mapping:
     """Mappings merge; anything else replaces; a key set to null is dropped.
 
-    A new key stands where it is written: after the known key before it, or before the known key after it; behind a dropped
-    one, in its place. A layer that names another operation replaces the whole layer, since it has no use for the old one's
-    arguments.
+    A new key stands where it is written: after the key before it, or before the known key after it; behind a dropped one, in its
+    place. A layer that names another operation replaces the whole layer, since it has no use for the old one's arguments.
     """
-    if not isinstance(base, Mapping) or not isinstance(over, Mapping) or _another_layer(base, over):
-        return over
-    order = [key.text for key, _ in base.items]
     items = {key.text: (key, value) for key, value in base.items}
-    place: int | None = None
-    for index, (key, value) in enumerate(over.items):
-        if isinstance(value, Scalar) and null(Word(value.text, value.plain, value.at)):
-            if key.text in items:
-                place = order.index(key.text)
-                order.remove(key.text)
-                del items[key.text]
-            else:
-                help = "null takes away what the base has"
-                raise SpecError([Problem("RS202", f"there is no {key.text!r} to drop", key.at, help)])
-            continue
-        if key.text in items:
+    order = _order([key.text for key, _ in base.items], over)
+    for key, value in over.items:
+        if isinstance(value, Scalar) and null(word(value)):
+            if key.text not in items:
+                help = f"null takes away what the base has; {suggestion(key.text, items)}"
+                problems.note("RS202", f"there is no {shown(key.text)} to take away", key.at, help.removesuffix("; "))
+            items.pop(key.text, None)
+        elif key.text in items:
             kept, old = items[key.text]
-            items[key.text] = (kept if isinstance(old, Mapping) else key, merge(old, value))
+            if isinstance(old, Mapping) and isinstance(value, Mapping) and not _another_layer(old, value):
+                items[key.text] = (kept, merge(old, value, problems))
+            else:
+                items[key.text] = (key, value)
         else:
-            order.insert(_before_next(order, over, index) if place is None else place, key.text)
             items[key.text] = (key, value)
-        place = order.index(key.text) + 1
-    return Mapping(tuple(items[name] for name in order), over.at)
+    return Mapping(tuple(items[name] for name in order if name in items), over.at)
 
 
 def _another_layer(base: Mapping, over: Mapping) -> bool:
     """Whether the other is an operation or a block where the one is something else; blocks take over from blocks what fits."""
-    before = {key.text: value for key, value in base.items if key.text in {"op", "block"}}
-    after = {key.text: value for key, value in over.items if key.text in {"op", "block"}}
+    before, after = ({key.text: value for key, value in node.items if key.text in CALLS} for node in (base, over))
     if before.keys() != after.keys():
         return bool(after)
     old, new = before.get("op"), after.get("op")
     return isinstance(old, Scalar) and isinstance(new, Scalar) and old.text != new.text
 
 
-def _before_next(order: list[str], over: Mapping, index: int) -> int:
-    following = (key.text for key, _ in over.items[index + 1 :] if key.text in order)
-    first = next(following, None)
-    return len(order) if first is None else order.index(first)
+def _order(known: list[str], over: Mapping) -> list[str]:
+    """The keys of both: as a chain of what follows what, so that adding one takes no longer where there are many."""
+    follows: dict[str | None, str | None] = dict(zip([None, *known], [*known, None], strict=True))
+    before = {name: last for last, name in follows.items()}
+    last: str | None = None
+    for index, (key, _) in enumerate(over.items):
+        if key.text not in follows:
+            if index == 0:
+                last = before[next((other.text for other, _ in over.items if other.text in follows), None)]
+            follows[key.text], follows[last] = follows[last], key.text
+        last = key.text
+    order: list[str] = []
+    name = follows[None]
+    while name is not None:
+        order.append(name)
+        name = follows[name]
+    return order
 
 
-def _base(root: Node) -> Scalar | None:
-    if not isinstance(root, Mapping):
-        return None
-    for key, value in root.items:
-        if key.text == "extends":
-            if not isinstance(value, Scalar):
-                raise SpecError([Problem("RS201", "extends names one spec", value.at)])
-            return value
-    return None
-
-
-def _without(root: Node) -> Node:
-    if not isinstance(root, Mapping):
-        return root
+def _without_extends(root: Mapping) -> Mapping:
     return Mapping(tuple(item for item in root.items if item[0].text != "extends"), root.at)

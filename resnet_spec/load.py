@@ -11,19 +11,24 @@ from pathlib import Path
 
 from resnet_spec import bundled
 from resnet_spec.adapt import adapted
-from resnet_spec.expand import PREDEFINED, expand
+from resnet_spec.events import MOST_CHARACTERS
+from resnet_spec.expand import expand
 from resnet_spec.extend import extended
 from resnet_spec.features import tapped
+from resnet_spec.nearest import suggestion
 from resnet_spec.network import Network
+from resnet_spec.nodes import Mapping as Nodes
 from resnet_spec.nodes import parse
 from resnet_spec.ops import Misfit
 from resnet_spec.options import NAMES, chosen
 from resnet_spec.read import read_block, read_spec
-from resnet_spec.source import Problem, Source, Span, SpecError
+from resnet_spec.scope import PREDEFINED
+from resnet_spec.source import Problem, Problems, Source, Span, SpecError, shown
 from resnet_spec.spec import Block, Spec, Word
-from resnet_spec.values import suggestion
 
 Setting = int | float | str | bool
+
+LONGEST_PATH = 1000
 
 
 def load(
@@ -54,7 +59,7 @@ def load(
     >>> load("resnet50", classes=10, input=(3, 64, 48)).output_shape
     (10,)
     """
-    network = _network(configured(read(source(spec)), settings, input))
+    network = _network(source(spec), settings, input)
     return network if outputs is None else tapped(network, outputs)
 
 
@@ -64,12 +69,19 @@ def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
     >>> loads("{name: tiny, input: [3, 8, 8], stem: {conv1: {op: conv, out: 4, kernel: 3}}}").output_shape
     (4, 6, 6)
     """
-    return _network(configured(read(Source(name, text)), settings, None))
+    return _network(Source(name, text.removeprefix("\ufeff")), settings, None)
 
 
-def _network(spec: Spec) -> Network:
-    options = chosen(spec.options)
-    network = expand(spec, bundled_block, bundled.block_files())
+def _network(source: Source, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Network:
+    size = None if input is None else _shape(input)
+    problems = Problems()
+    root = extended(source, _base, problems)
+    if root is None:
+        raise SpecError(problems.found.values())
+    spec = configured(read_spec(root, problems), settings, problems)
+    options = chosen(spec.options, problems)
+    spec = spec if size is None else replace(spec, input=size)
+    network = expand(spec, bundled_block, bundled.block_files(), problems)
     try:
         return adapted(network, options)
     except Misfit as error:
@@ -77,9 +89,13 @@ def _network(spec: Spec) -> Network:
         raise SpecError([Problem("RS401", f"{spec.name} can't be as its options ask: {error}", at)]) from None
 
 
-def read(source: Source) -> Spec:
-    """The spec in a source, extends followed. Raises SpecError."""
-    return read_spec(extended(source, _base))
+def document(source: Source) -> Nodes:
+    """The keys and values of a spec, extends followed. Raises SpecError."""
+    problems = Problems()
+    root = extended(source, _base, problems)
+    problems.stop()
+    assert root is not None  # or there is a problem
+    return root
 
 
 def source(spec: str | PathLike[str]) -> Source:
@@ -102,17 +118,17 @@ def sources(source: Source) -> list[Source]:
         return found[-1]
 
     with suppress(SpecError, OSError):
-        extended(source, find)
+        extended(source, find, Problems())
     return found
 
 
-def configured(spec: Spec, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Spec:
-    """A spec with names that it takes set by a caller. Raises SpecError."""
+def configured(spec: Spec, settings: Mapping[str, Setting], problems: Problems) -> Spec:
+    """A spec with names that it takes set by a caller."""
     takes, options, layers = dict(spec.takes), dict(spec.options), dict(spec.layers)
     for name, value in settings.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         place = Source(f"--set {name}={text}", f"{name}={text}")
-        word = Word(text, True, Span(place, 1, len(name) + 2, len(name) + 2 + len(text)))
+        word = Word(text, True, Span(place, 1, len(name) + 2, len(name) + 2 + max(1, len(text))))
         if name in takes:
             takes[name] = word
         elif name in NAMES:
@@ -121,9 +137,8 @@ def configured(spec: Spec, settings: Mapping[str, Setting], input: Sequence[int]
             layers[name] = word
         else:
             at, known = Span(place, 1, 1, len(name) + 1), [*takes, *NAMES, *layers, *PREDEFINED]
-            raise SpecError([Problem("RS205", f"{spec.name} does not take {name!r}", at, suggestion(name, known))])
-    size = spec.input if input is None else _shape(input)
-    return replace(spec, takes=takes, options=options, layers=layers, input=size)
+            problems.note("RS205", f"{spec.name} does not take {shown(name)}", at, suggestion(name, known))
+    return replace(spec, takes=takes, options=options, layers=layers)
 
 
 @cache
@@ -137,14 +152,24 @@ def bundled_block(name: str) -> Block | None:
 
 def _base(name: str, source: Source, at: Span) -> Source:
     """What ``extends`` names: a file beside the one that says so, or a bundled network."""
+    if not name.isprintable() or len(name) > LONGEST_PATH:
+        raise SpecError([Problem("RS209", f"no file can be called {shown(name)}", at)])
     beside = Path(source.name).parent
-    for path in (beside / name, beside / f"{name}.yaml"):
-        if path.is_file() and not _is(path, source.name):
-            return _file(path)
+    itself = False
+    try:
+        for path in (beside / name, beside / f"{name}.yaml"):
+            if _is(path, source.name):
+                itself = True
+            elif path.is_file():
+                return _file(path)
+    except OSError as error:  # it may not be read, or its name is too long
+        raise SpecError([Problem("RS209", f"{shown(name)} can't be read: {error.strerror}", at)]) from None
     found = bundled.find(name)
-    if found is None:
-        raise SpecError([Problem("RS209", f"no file or bundled network named {name!r} to extend", at, _advice(name))])
-    return found
+    if found is not None:
+        return found
+    if itself:
+        return source  # and so goes in a circle
+    raise SpecError([Problem("RS209", f"no file or bundled network named {shown(name)} to extend", at, _advice(name))])
 
 
 def _advice(name: str) -> str:
@@ -163,15 +188,23 @@ def _advice(name: str) -> str:
 def _is(path: Path, name: str) -> bool:
     """Whether a path is the file of that name: a spec named as the bundled one it extends does not mean itself."""
     other = Path(name)
-    return other.exists() and path.samefile(other)
+    return path == other or (other.is_file() and path.exists() and path.samefile(other))
 
 
 def _file(path: Path) -> Source:
+    """A file's text. Of one that is too long, no more is read than shows it."""
+    with path.open("rb") as file:
+        data = file.read(MOST_CHARACTERS + 1).removeprefix(b"\xef\xbb\xbf")
+    if len(data) > MOST_CHARACTERS:
+        at = Span(Source(str(path), ""), 1, 1, 1)
+        raise SpecError([Problem("RS104", f"{at.file} has more than {MOST_CHARACTERS:,} bytes", at)])
     try:
-        return Source(str(path), path.read_bytes().decode("utf-8-sig"))
+        return Source(str(path), data.decode())
     except UnicodeDecodeError as error:
-        at = Span(Source(str(path), ""), 1, 1, 2)
-        raise SpecError([Problem("RS101", f"not UTF-8 text: {error.reason} at byte {error.start}", at)]) from None
+        before = len(data[: error.start].decode())
+        at = Source(str(path), data.decode(errors="replace")).at(before)
+        help = "write the file as UTF-8"
+        raise SpecError([Problem("RS105", f"not UTF-8 text: {error.reason}", at, help)]) from None
 
 
 def _shape(input: Sequence[int]) -> tuple[int, int, int]:

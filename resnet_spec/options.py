@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from resnet_spec.ops import Extent, Fraction
-from resnet_spec.spec import Word
+from resnet_spec.source import Problems, SpecError
+from resnet_spec.spec import Word, Wrong
 from resnet_spec.values import declared, typed
 
 Pool: TypeAlias = Literal["as_written", "avg", "max", "avg_max", "avg_max_concat"]
@@ -38,8 +39,15 @@ class Options:
 NAMES = tuple(field.name for field in fields(Options))
 
 
-def chosen(words: Mapping[str, Word]) -> Options:
-    """Options from what was written for them. Raises SpecError."""
+def chosen(words: Mapping[str, Word | Wrong], problems: Problems) -> Options:
+    """Options from what was written for them; what is wrong is added to ``problems``."""
     known = declared(Options) if words else {}
-    values: dict[str, Any] = {name: typed(word, known[name]) for name, word in words.items()}  # of the declared types
+    values: dict[str, Any] = {}  # of the declared types
+    for name, word in words.items():
+        if isinstance(word, Word):
+            try:
+                values[name] = typed(word, known[name])
+            except SpecError as error:
+                for problem in error.problems:
+                    problems.add(problem)
     return Options(**values)

@@ -117,7 +117,7 @@ class _Comparison(pytest.Item):
     def __init__(self, *, backend: str, level: Level, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.backend = backend
-        self.level = level
+        self.level: Level = level
 
     def runtest(self) -> None:
         from resnet_spec.parity.case import GROUPS

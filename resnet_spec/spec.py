@@ -24,6 +24,13 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Wrong:
+    """Something that can't be read, as was said where it stands. It may stand for anything, and nothing more is said of it."""
+
+    at: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """An operation or a block by name, with arguments: ``{op: conv, out: 64, kernel: 3}``."""
 
@@ -55,14 +62,14 @@ class Fork:
     """Branches side by side: ``{branches: [...], split: true, combine: concat}``. Their layers are named beside the fork."""
 
     branches: tuple[Group, ...]
-    split: Word | None
-    cascade: Word | None
+    split: Word | Wrong | None
+    cascade: Word | Wrong | None
     combine: Join
     at: Span
 
 
-Layer: TypeAlias = Word | Call | Group | Fork
-Argument: TypeAlias = Word | Call | Group | Fork | Several
+Layer: TypeAlias = Word | Call | Group | Fork | Wrong
+Argument: TypeAlias = Word | Call | Group | Fork | Several | Wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Stage:
 
     name: Word
     block: Layer | Several
-    depth: Word
+    depth: Word | Wrong
     numbering: str
     project: Project | None
     arguments: Mapping[str, Argument]
@@ -124,15 +131,22 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
+    """A network's spec. ``taken`` and ``configured`` hold the names under ``takes`` and ``layers`` where they are written.
+
+    ``input`` is None where a problem keeps what the first layer is given from being known.
+    """
+
     name: str
     source: str
-    input: tuple[int, int, int]
+    input: tuple[int, int, int] | None
     takes: Mapping[str, Layer | None]
+    taken: Mapping[str, Word]
     preprocess: Preprocess | None
-    options: Mapping[str, Word]
-    defaults: Mapping[str, Mapping[str, Word]]
+    options: Mapping[str, Word | Wrong]
+    defaults: Mapping[str, Mapping[str, Word | Wrong]]
     layers: Mapping[str, Layer]
-    blocks: Mapping[str, Block]
+    configured: Mapping[str, Word]
+    blocks: Mapping[str, Block | Wrong]
     stem: Group | None
     stages: tuple[Stage, ...]
     head: Group | None

@@ -78,6 +78,13 @@ def training_name(request: pytest.FixtureRequest) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--sweep", action="store_true", help="Run every recorded output in every framework, not a few.")
+    parser.addoption("--rewrite", action="store_true", help="Write the files that hold what is expected anew.")
+
+
+@pytest.fixture
+def rewrite(request: pytest.FixtureRequest) -> bool:
+    """Whether files that hold what is expected are to be written anew."""
+    return bool(request.config.getoption("--rewrite"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -133,7 +133,7 @@ def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
         (["show", "resnet18", "--set", "outputs=a"], "outputs is neither"),
         (["shwo"], "No such command 'shwo'"),
         (["check", "junk.jpg"], "error[RS"),
-        (["check", "no.yaml"], "error: no file or bundled network named 'no.yaml'"),
+        (["check", "no.yaml"], "error[RS209]: no file or bundled network named 'no.yaml'"),
     ],
 )
 def test_what_is_wrong_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:

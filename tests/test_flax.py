@@ -104,7 +104,7 @@ head:
   acts: [relu, relu6, gelu, {op: gelu, approximate: true}, sigmoid, tanh, identity]
   peak: {block: peaked}
   mean: {op: avg_pool, kernel: 2, stride: 2, padding: 1}
-  block: {op: drop_block, rate: 0}
+  squares: {op: drop_block, rate: 0}
   path: {op: drop_path, rate: 0}
   flat: flatten
   fc1: {op: linear, out: 6}

@@ -12,12 +12,16 @@ import pytest
 import resnet_spec
 
 FLOORS = [
-    {"source", "ops"},
-    {"nodes", "spec", "bundled"},
-    {"combine", "network", "values"},
-    {"options", "extend", "weights", "features"},
+    {"source", "ops", "nearest", "traps", "reserved", "documentation", "fit"},
+    {"events", "spec", "bundled"},
+    {"nodes", "combine", "network", "values"},
+    {"options", "scope", "weights", "features", "faults", "codes"},
+    {"language", "paths", "unused", "report"},
     {"costs", "structure"},
-    {"read", "expand", "retrace", "write", "affine", "backend", "weights_file", "images"},
+    {"single", "walk", "retrace", "write", "affine", "backend", "weights_file", "images", "start"},
+    {"form", "leaf", "residual", "fork", "stages", "schema", "notices"},
+    {"read", "extend", "tree"},
+    {"expand"},
     {"dilate", "fold"},
     {"adapt"},
     {"load", "table"},

@@ -303,7 +303,7 @@ def test_branches_can_be_added_or_have_a_mean(combine: str) -> None:
         ("{combine: concat, branches: [none, {c: {op: max_pool, kernel: 2}}]}", "can't be joined, in f"),
         ("{combine: average, branches: [none]}", "expected concat, add or mean, got 'average'"),
         ("{combine: add, branches: {a: act}}", "expected a list of branches"),
-        ("{branches: [none]}", "missing combine"),
+        ("{branches: [none]}", "a fork needs combine"),
         ("{combine: add, branches: [none], spilt: true}", "did you mean 'split'"),
         ("{combine: add, branches: [none], split: 2}", "expected true or false, got '2'"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,15 +17,16 @@ pytest.importorskip("torch", reason="the mistakes are made in torch")
 
 from mutants import MUTANTS, SPEC, Here, Mutant
 
+HEAD = "| mistake | first seen in | worst | blamed |\n|---|---|---|---|"
 TABLE: list[str] = []
+PAGE = Path(__file__).parents[1] / "docs/reference/parity.md"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterator[None]:
     """Print what was caught, and where: ``pytest tests/test_mutants.py -s``."""
     yield
-    print("\n| mistake | first seen in | worst | blamed |\n|---|---|---|---|")
-    print("\n".join(TABLE))
+    print("", HEAD, *TABLE, sep="\n")
 
 
 def examined(mutant: Mutant | None) -> list[Finding]:
@@ -47,13 +49,28 @@ def test_a_mistake_is_caught_and_blamed(mutant: Mutant) -> None:
     off = [finding for finding in examined(mutant) if finding.verdict in ("differs", "failed")]
     assert off, "no gate has seen it"
     first = off[0]
-    blame = ", ".join(path or "the network as a whole" for path in first.blame)
+    blame = [path or "the network as a whole" for path in first.blame]
     worst = "no answer" if first.failure else f"{first.worst:.0e}"
-    TABLE.append(f"| {mutant.name} | {first.group} | {worst} | {blame[:60]} |")
+    TABLE.append(f"| {mutant.name} | {first.group} | {worst} | {shortened(blame)} |")
+    assert (mutant.name, first.group, shortened(blame)) in published()
     if mutant.blame:
         assert set(first.blame) == set(mutant.blame)
     else:
         assert first.group == "weights"
+
+
+def shortened(blame: list[str]) -> str:
+    return ", ".join(blame[:3]) + (f" and {len(blame) - 3} more" if len(blame) > 3 else "")
+
+
+def published() -> list[tuple[str, str, str]]:
+    """The table in the docs, but for the worst figure, which rounding moves."""
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if " | " in line]
+    return [(row[0], row[1], row[3].removesuffix(" |")) for row in rows if len(row) == 4]
+
+
+def test_the_published_table_has_no_other_mistakes() -> None:
+    assert [row[0] for row in published()[-len(MUTANTS) :]] == [mutant.name for mutant in MUTANTS]
 
 
 def test_there_are_enough_mistakes() -> None:

@@ -92,7 +92,7 @@ head:
   gate: gated
   counted: {op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true, count_padding: true}
   relu: relu
-  block: {op: drop_block, rate: 0.0}
+  squares: {op: drop_block, rate: 0.0}
   dropped: {op: avg_pool, kernel: 2, stride: 3, padding: 1, ceil: true}
   silu: silu
   same: identity

@@ -167,10 +167,10 @@ def test_a_row_of_the_table_opens_what_hides_it(opened: Callable[..., Any]) -> N
 
 def test_a_line_of_yaml_chooses_what_it_makes(opened: Callable[..., Any]) -> None:
     browser = opened("seresnet50")
-    one(browser, '.line[data-line="6"]').click()
+    one(browser, '.line[data-line="7"]').click()
     assert texts(browser, "#details h2") == ["layer1"]
     assert chosen(browser)["drawing"] == ["layer1"]
-    one(browser, '.line[data-line="6"]').click()
+    one(browser, '.line[data-line="7"]').click()
     assert texts(browser, "#details h2") == ["layer1.0"]  # a line makes several: each click the next
 
 

@@ -70,7 +70,7 @@ def test_a_page_opened_on_a_broken_spec_shows_what_is_wrong(served: Callable[[],
     (tmp_path / "mine.yaml").write_text("name: [")
     browser = served()
     until(lambda: texts(browser, ".line.wrong"))
-    assert "mine.yaml:2:1: not YAML" in texts(browser, "#trouble p")[0]
+    assert "mine.yaml:1:8: not YAML: expected a value here" in texts(browser, "#trouble p")[0]
     (tmp_path / "mine.yaml").write_text(MINE)
     until(lambda: texts(browser, '.stage[data-path="layer1"] .times') == ["3 ×"])
 

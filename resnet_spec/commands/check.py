@@ -1,43 +1,104 @@
-"""``check``: every problem of a spec, or none."""
+"""``check`` and ``explain``: every problem of a spec, or none; and what a problem's code means."""
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
 
-from resnet_spec.commands.options import WRONG, json_option, said, show_json
-from resnet_spec.load import load
-from resnet_spec.source import Problem, SpecError
+from resnet_spec.commands.options import WRONG, input_option, loaded, said, set_option, show_problem
+from resnet_spec.load import loads
+from resnet_spec.nearest import suggestion
+from resnet_spec.notices import notices
+from resnet_spec.source import Problem, Source, Span, SpecError
+
+FORMATS = ("text", "json", "github", "sarif")
 
 
 @click.command()
 @click.argument("specs", nargs=-1, required=True)
-@json_option
-def check(specs: tuple[str, ...], as_json: bool) -> None:
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="How problems are printed."
+)
+@click.option("--json", "form", flag_value="json", help="Short for --format json.")
+@click.option("--strict", is_flag=True, help="Let warnings count as problems.")
+@set_option
+@input_option
+def check(specs: tuple[str, ...], form: str, strict: bool, settings: tuple[str, ...], size: str | None) -> None:
     """Check specs, and print every problem of each."""
-    wrong: list[dict[str, object]] = []
+    found: list[Problem] = []
     for spec in specs:
-        try:
-            load(spec)
-        except SpecError as error:
-            wrong += [_problem(problem) for problem in error.problems]
-            if not as_json:
-                click.echo(f"{error}\n", err=True)
-        except OSError as error:
-            wrong.append({"message": said(error)})
-            if not as_json:
-                click.echo(f"error: {said(error)}\n", err=True)
-        else:
-            if not as_json:
-                click.echo(f"{spec}: no problems")
-    if as_json:
-        show_json(wrong)
-    if wrong:
+        problems = _found(spec, settings, size)
+        found += problems
+        if form == "text":
+            _tell(spec, problems)
+    if form != "text":
+        click.echo(_reported(found, form))
+    if any(strict or problem.level == "error" for problem in found):
         sys.exit(WRONG)
 
 
-def _problem(problem: Problem) -> dict[str, object]:
-    at = problem.at
-    place = {"file": at.source.name, "line": at.line, "column": at.column, "end": at.end}
-    return {"code": problem.code, "message": problem.message, **place, "help": problem.help}
+def _found(spec: str, settings: tuple[str, ...], size: str | None) -> list[Problem]:
+    try:
+        return notices(loaded(spec, settings, size))
+    except SpecError as error:
+        return list(error.problems)
+    except OSError as error:
+        return [Problem("RS209", said(error), Span(Source(spec, ""), 1, 1, 1))]
+
+
+def _tell(spec: str, problems: list[Problem]) -> None:
+    for problem in problems:
+        show_problem(problem)
+    if not any(problem.level == "error" for problem in problems):
+        warnings = f", {len(problems)} warning{'s' * (len(problems) > 1)}" if problems else ""
+        click.echo(f"{click.format_filename(spec)}: no problems{warnings}")
+
+
+def _reported(problems: list[Problem], form: str) -> str:
+    from resnet_spec import report  # what it needs of codes takes longer to read than most specs
+
+    match form:
+        case "github":
+            return report.as_github(problems)
+        case "sarif":
+            from importlib.metadata import version
+
+            return json.dumps(report.as_sarif(problems, version("resnet-spec")), indent=2)
+        case _:
+            return json.dumps(report.as_json(problems), indent=2)
+
+
+@click.command()
+@click.argument("names", metavar="[CODE]...", nargs=-1)
+def explain(names: tuple[str, ...]) -> None:
+    """Explain the code of a problem, as in RS101, or list all codes."""
+    from resnet_spec.codes import codes
+
+    known = codes()
+    unknown = [name for name in names if name.upper() not in known]
+    if unknown:
+        raise click.UsageError(f"no problem has the code {unknown[0]!r}; {suggestion(unknown[0].upper(), known)}")
+    if names:
+        click.echo("\n\n".join(_explained(name.upper()) for name in names))
+    else:
+        click.echo("\n".join(f"{code}  {meaning.title}" for code, meaning in known.items()))
+
+
+def _explained(name: str) -> str:
+    from textwrap import fill, indent
+
+    from resnet_spec.codes import codes
+
+    code = codes()[name]
+    parts = [f"{name}: {code.title}", fill(code.says, 100), "This gives it:", indent(code.wrong.rstrip(), "    ")]
+    parts += [indent(str(problem), "    ") for problem in _problems(code.wrong)]
+    return "\n\n".join([*parts, "This does not:", indent(code.right.rstrip(), "    ")])
+
+
+def _problems(text: str) -> list[Problem]:
+    try:
+        return notices(loads(text, name="my.yaml"))
+    except SpecError as error:
+        return list(error.problems)

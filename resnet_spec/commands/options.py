@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import click
 
 from resnet_spec.load import Setting, load
 from resnet_spec.network import Network
+from resnet_spec.source import Problem, drawn
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,6 +90,17 @@ def show(renderable: Any, *narrower: RenderableType) -> None:
     endless = console.options.update(width=PAPER)
     found = (one for one in (renderable, *narrower) if Measurement.get(console, endless, one).maximum <= console.width)
     console.print(next(found, (renderable, *narrower)[-1]))
+
+
+def show_problem(problem: Problem) -> None:
+    """Print a problem of a spec to standard error: in colours if that is a terminal, and NO_COLOR is not set."""
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    click.echo(f"{drawn(problem, _painted) if colours else drawn(problem)}\n", err=True, color=colours)
+
+
+def _painted(role: str, text: str) -> str:
+    colour = {"error": "red", "warning": "yellow", "frame": "blue", "aside": "cyan"}.get(role)
+    return click.style(text, fg=colour, bold=role in {"error", "warning", "strong"})
 
 
 def show_json(data: object) -> None:

@@ -22,6 +22,7 @@ class Below:
 
 
 Count = Annotated[int, AtLeast(1)]
+Several = Annotated[int, AtLeast(2)]
 Extent = Annotated[int, AtLeast(0)]
 Fraction = Annotated[float, AtLeast(0.0), Below(1.0)]
 Positive = Annotated[float, AtLeast(2.0**-126), Below(2.0**127)]  # what a normal float32 can hold

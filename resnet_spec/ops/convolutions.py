@@ -38,7 +38,7 @@ class Conv:
         image(self, given)
         gives = windows(self.out, given, self.kernel, self.stride, self.padding, self.dilation)
         divided("groups", self.groups, given[0], "input channels", gives)
-        divided("groups", self.groups, self.out, "output channels", gives)
+        divided("groups", self.groups, self.out, "output channels", gives, other="out")
         return gives
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.arguments import Count, Extent
+from resnet_spec.ops.arguments import Count, Extent, Several
 from resnet_spec.ops.shapes import Shape, divided, free, image
 from resnet_spec.ops.weights import no_weights
 
@@ -80,11 +80,11 @@ class SplitSoftmax:
     they weigh (Zhang et al. 2020, ResNeSt).
 
     Attributes:
-        parts: How many parts compete.
+        parts: How many parts compete, two at the least: the softmax of one is 1.
         groups: How many groups the channels of each part are divided into.
     """
 
-    parts: Count
+    parts: Several
     groups: Count = 1
 
     weights = no_weights

@@ -79,7 +79,9 @@ class BlurPool:
     def gives(self, given: Shape) -> Shape:
         channels, height, width = image(self, given)
         if min(height, width) < 2:
-            raise Misfit(f"there is no second row or column to mirror in {height} x {width} pixels", gives=given)
+            raise Misfit(
+                f"there is no second row or column to mirror in {height} x {width} pixels", gives=given, small=True
+            )
         return windows(channels, given, 3, self.stride, 1)
 
     def macs(self, given: Shape) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
@@ -17,14 +18,26 @@ def name(op: object) -> str:
 class Misfit(ValueError):
     """An operation that can't take what it is given.
 
-    ``argument`` names the culprit, if one argument is to blame; ``gives`` is the shape to go on with, if there is one.
+    ``argument`` names the culprit, if one argument is to blame, and ``other`` one that it does not go with; ``gives`` is the
+    shape to go on with, if there is one. ``small`` says that a larger image might do.
     """
 
-    def __init__(self, message: str, *, argument: str = "", help: str = "", gives: Shape | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        argument: str = "",
+        other: str = "",
+        help: str = "",
+        gives: Shape | None = None,
+        small: bool = False,
+    ) -> None:
         super().__init__(message)
         self.argument = argument
+        self.other = other
         self.help = help
         self.gives = gives
+        self.small = small
 
 
 def same(op: object, given: Shape) -> Shape:
@@ -41,15 +54,22 @@ def image(op: object, given: Shape) -> Shape:
     return given
 
 
-def divided(what: str, value: int, channels: int, of: str, gives: Shape | None = None) -> None:
+def divided(what: str, value: int, channels: int, of: str, gives: Shape | None = None, other: str = "") -> None:
     if channels % value:
-        fits = [str(number) for number in range(1, channels + 1) if channels % number == 0]
+        fits = _divisors(channels)
         raise Misfit(
             f"{what} is {value}, which does not divide the {channels} {of}",
             argument=what,
+            other=other,
             help=f"it can be {', '.join(fits[:-1])} or {fits[-1]}" if fits[1:] else "it can be 1",
             gives=gives,
         )
+
+
+@lru_cache(maxsize=64)
+def _divisors(channels: int) -> list[str]:
+    """Divisors to choose from, found in no time however many channels there are."""
+    return [str(number) for number in range(1, min(channels, 2**16) + 1) if channels % number == 0]
 
 
 def slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
@@ -61,6 +81,7 @@ def slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *
             + (f" and {2 * padding} of padding" if padding else ""),
             argument="kernel",
             gives=(1,),
+            small=True,
         )
     if not ceil:
         return free // stride + 1

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal, TypeAlias, assert_never
 
 import numpy as np
 
-from resnet_spec.network import Network
 from resnet_spec.parity.case import Case, Group
-from resnet_spec.weights import Array, recipe
+from resnet_spec.weights import Array
 
 Verdict: TypeAlias = Literal["same", "differs", "reported", "failed", "alone"]
 
@@ -84,15 +82,10 @@ def scales(case: Case, group: Group, wanted: Mapping[str, Array]) -> dict[str, f
         case "gradient":
             return dict.fromkeys(largest, max(largest.values(), default=0.0))
         case "statistics" | "weights":
-            before = _before(case.network, case.seed)
+            before = case.largest()
             return {name: max(value, before[name]) for name, value in largest.items()}
         case _:
             assert_never(group)
-
-
-@lru_cache(maxsize=4)
-def _before(network: Network, seed: int) -> dict[str, float]:
-    return {name: _largest(array) for name, array in recipe(network, seed).items()}
 
 
 def failed(case: Case, group: Group, backend: str, why: str, reference: str = "numpy") -> Finding:

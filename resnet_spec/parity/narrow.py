@@ -18,34 +18,36 @@ FEWEST = 4
 def narrowed(network: Network) -> Network:
     """The network with its channels divided by the largest of ``FACTORS`` that they allow; itself where none does.
 
-    A depthwise convolution stays one, and so does every shortcut with or without weights; group counts that no longer divide become
+    Its classes remain. A depthwise convolution stays one, and so does every shortcut with or without weights; group counts that no longer divide become
     the largest that do.
 
     >>> from resnet_spec import load
     >>> narrow = narrowed(load("resnet50"))
     >>> narrow.parameters, list(narrow.weights())[:2]
-    (103490, ['conv1.weight', 'bn1.weight'])
+    (224492, ['conv1.weight', 'bn1.weight'])
     """
     maps = [leaf.gives for leaf in network.leaves() if len(leaf.gives) == 3 and leaf.gives[1:] != (1, 1)]
     fewest = min((channels for channels, *_ in maps), default=0)
+    head = [leaf for leaf in network.leaves() if hasattr(leaf.op, "out")][-1]
     for factor in FACTORS:
         if fewest < factor * FEWEST and factor > 2:
             continue
         try:
-            return replaced(network, lambda leaf, factor=factor: _divided(leaf, factor))  # type: ignore[misc]
+            return replaced(network, lambda leaf, factor=factor: _divided(leaf, factor, leaf == head))  # type: ignore[misc]
         except Misfit:
             continue
     return network
 
 
-def _divided(leaf: Leaf, factor: int) -> Op:
+def _divided(leaf: Leaf, factor: int, head: bool) -> Op:
     told: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
-    changed: dict[str, Any] = {name: _count(told[name], factor) for name in ("out", "before", "after") if name in told}
+    numbers = () if head else tuple(name for name in ("out", "before", "after") if name in told)
+    changed: dict[str, Any] = {name: _count(told[name], factor) for name in numbers}
     if len(leaf.given) == 3:
         given = _count(leaf.given[0], factor)
         if "groups" in told:
             groups = given if told["groups"] == leaf.given[0] else told["groups"]
-            changed["groups"] = gcd(groups, given, changed.get("out", given))
+            changed["groups"] = gcd(groups, given, changed.get("out", told.get("out", given)))
         if told.get("size"):
             changed["size"] = gcd(told["size"], given)
     return replace(leaf.op, **changed)

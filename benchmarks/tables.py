@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 Record: TypeAlias = dict[str, Any]
 """A comparison or a figure, as ``measure.flat`` makes it."""
 
-SHORT = ("resnet18", 8)
+SHORT = ("resnet50", 8)
 """The network and the batch of the README's table."""
 PEERS = {"torch": "torchvision", "paddle": "paddle.vision", "flax": "by hand"}
 LINES = {

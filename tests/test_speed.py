@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from conftest import required
 from resnet_spec import build, dump, load, loads
 
+ROOT = Path(__file__).parents[1]
 SMALL: dict[str, Any] = {"input": (3, 32, 32), "classes": 5}
 
 
@@ -96,3 +100,16 @@ def test_flax_trains_the_same_without_nnx_jits_way_through_the_modules(way: str)
     moved = dump(other)["a.0.bn1.running_mean"]
     assert np.array_equal(moved, dump(one)["a.0.bn1.running_mean"])
     assert not np.array_equal(moved, dump(before)["a.0.bn1.running_mean"])
+
+
+@pytest.mark.parametrize(("table", "page"), [("readme", "README.md"), ("all", "docs/performance.md")])
+def test_a_page_has_the_table_that_the_benchmarks_print(table: str, page: str) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/run.py"), "--table", table]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    assert printed in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_measurements_say_on_what_they_were_made() -> None:
+    held = json.loads((ROOT / "benchmarks/results.json").read_text(encoding="utf-8"))
+    assert {"processor", "cores", "torch", "paddlepaddle", "jax", "flax"} <= set(held["machine"])
+    assert {record["framework"] for record in held["records"]} == {"core", "numpy", "torch", "paddle", "flax"}

@@ -123,7 +123,6 @@ def errors() -> str:
     )
 
 
-<<<<<<< HEAD
 def gates() -> str:
     """What parity compares at each level, and the largest difference that passes."""
     rows = []
@@ -135,15 +134,6 @@ def gates() -> str:
     return _table(("level", "compared", "float64", "float32"), rows)
 
 
-def attributes(kind: type) -> dict[str, str]:
-    """What a class's docstring says under ``Attributes:``, by name."""
-    _, _, listed = cleandoc(kind.__doc__ or "").partition("Attributes:\n")
-    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", listed, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).strip() for name, text in entries}
-
-
-=======
->>>>>>> errors
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heads, tuple("---" for _ in heads), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -17,7 +17,6 @@ from rich.progress import track
 
 import resnet_spec
 from digits import SPEC, Digits, batches, digits
-from resnet_spec import weights_file
 
 BATCH = 64
 
@@ -85,7 +84,7 @@ def main(folder: Path, epochs: int, seed: int, limit: int | None) -> None:
     model.eval()
     right = classed(model, native(test.images)) == test.labels
     click.echo(f"test accuracy {100 * float(right.mean()):.2f} %")
-    weights_file.write(folder / "weights.safetensors", resnet_spec.dump(model))
+    resnet_spec.save_weights(model, folder / "weights.safetensors")
 
 
 if __name__ == "__main__":

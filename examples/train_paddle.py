@@ -14,7 +14,6 @@ from rich.progress import track
 
 import resnet_spec
 from digits import SPEC, batches, digits
-from resnet_spec import weights_file
 
 warnings.filterwarnings("ignore", message="No ccache found")  # Paddle's, where nothing is to be compiled
 
@@ -101,7 +100,7 @@ def main(folder: Path, epochs: int, seed: int, limit: int | None) -> None:
         (folder / "checkpoint.part").replace(checkpoint)  # whole, or not at all
         click.echo(f"epoch {epoch + 1}: loss {loss:.4f}")
     click.echo(f"test accuracy {100 * accuracy(model, DataLoader(dataset(False), batch_size=64)):.2f} %")
-    weights_file.write(folder / "weights.safetensors", resnet_spec.dump(model))
+    resnet_spec.save_weights(model, folder / "weights.safetensors")
 
 
 if __name__ == "__main__":

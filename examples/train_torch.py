@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import resnet_spec
 from digits import SPEC, digits
-from resnet_spec import weights_file
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -82,7 +81,7 @@ def main(folder: Path, epochs: int, seed: int, limit: int | None) -> None:
         (folder / "checkpoint.part").replace(checkpoint)  # whole, or not at all
         click.echo(f"epoch {epoch + 1}: loss {loss:.4f}")
     click.echo(f"test accuracy {100 * accuracy(model, loader(False, seed)[0]):.2f} %")
-    weights_file.write(folder / "weights.safetensors", resnet_spec.dump(model))
+    resnet_spec.save_weights(model, folder / "weights.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a user calls: build a network in a framework, run it, take its weights out."""
+"""What a user calls: build a network in a framework, run it, take its weights out, carry them between files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from resnet_spec.load import Setting, load
 from resnet_spec.network import Network
 
 if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand, so what needs it is imported where it is used
+    from resnet_spec.transfer.convert import Conversion, Progress
+    from resnet_spec.transfer.identify import Match
     from resnet_spec.weights import Array
 
 Weights: TypeAlias = "Mapping[str, Array] | str | PathLike[str]"
@@ -43,7 +45,7 @@ def build(
     Args:
         spec: A bundled name, the path of a YAML file, or a loaded network.
         backend: "torch" gives a torch.nn.Module, "paddle" a paddle.nn.Layer, "flax" an nnx.Module; "numpy" is the reference.
-        weights: Canonical weights by name, or a safetensors file of them. Drawn from the seed where there are none.
+        weights: Canonical weights by name, or a checkpoint of any kind that ``convert`` reads. Drawn from the seed where there are none.
         seed: What initial weights are drawn from: the same bits in every framework.
         dtype: "float32" or "float64"; by default the first, and the second for the reference.
         input: As for ``load``.
@@ -58,6 +60,7 @@ def build(
     Raises:
         SpecError: The spec has problems.
         WeightsError: The weights do not fit the network; the message lists every name that is wrong.
+        CheckpointError: The file is damaged, or no checkpoint that is known.
         BackendError: There is no such backend, or its framework is not installed, or it can't do what is asked.
         ValueError: The network can't give an output that is asked for; or there is no such type or mode.
 
@@ -121,8 +124,83 @@ def dump(model: Model) -> dict[str, Array]:
 
 
 def load_weights(model: Model, weights: Weights) -> None:
-    """Set a model's weights: a mapping by canonical name, or a safetensors file. Raises WeightsError before it sets any."""
-    backend_of(model).load(model, _read(weights))
+    """Set a model's weights: a mapping by canonical name, or a checkpoint of any kind that ``convert`` reads.
+
+    Raises WeightsError and CheckpointError before it sets any.
+    """
+    given = weights if isinstance(weights, Mapping) else _from_file(model.network, weights)
+    backend_of(model).load(model, given)
+
+
+def save_weights(model: Model, path: str | PathLike[str]) -> None:
+    """Write a model's weights to a file of any kind that ``convert`` writes, whole or not at all."""
+    from resnet_spec.formats.tensors import Tensor
+    from resnet_spec.transfer.convert import write
+
+    weights = dump(model)
+    write(path, model.network, {name: Tensor(array.shape, array.dtype, array.copy) for name, array in weights.items()})
+
+
+def convert(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    spec: str | PathLike[str] | Network | None = None,
+    *,
+    kind: str | None = None,
+    names: str | None = None,
+    dtype: str | None = None,
+    under: str | None = None,
+    progress: Progress | None = None,
+    **settings: Setting,
+) -> Conversion:
+    """Convert a checkpoint to another framework's file. It is written whole or not at all, an array at a time.
+
+    Args:
+        source: A safetensors, PyTorch, Paddle or NumPy file, or an Orbax folder; told apart by what it holds. No code in it is run.
+        target: Its ending says what is written: .safetensors, .pth, .pdparams, .npz, or none for an Orbax folder.
+        spec: The network; by default that which the source itself names.
+        kind: What to write, whatever the target's ending: "safetensors", "torch", "paddle", "npz" or "orbax".
+        names: Whose names to write, as in "paddleclas"; by default the spec's own.
+        dtype: "float64", "float32", "float16" or "bfloat16", for every array; by default each stays as it is.
+        under: Which of the source's mappings holds the weights, where the likeliest is not meant, as in "state_dict_ema".
+        progress: Told of bytes written, and of all.
+        settings: As for ``load``.
+
+    Raises:
+        SpecError: The spec has problems.
+        WeightsError: The weights do not fit the network; the message lists every name that is wrong.
+        CheckpointError: The source is damaged, or no checkpoint that is known.
+
+    >>> from tempfile import mkdtemp
+    >>> import numpy
+    >>> folder = mkdtemp()
+    >>> numpy.savez(f"{folder}/w.npz", **dump(build("resnet18", backend="numpy", dtype="float32")))
+    >>> convert(f"{folder}/w.npz", f"{folder}/w.pdparams", "resnet18").arrays
+    102
+    """
+    from resnet_spec.transfer.convert import convert
+
+    return convert(
+        source,
+        target,
+        spec,
+        kind=kind,
+        names=names,
+        dtype=dtype,
+        under=under,
+        progress=progress,
+        settings=settings,
+    )
+
+
+def identify(path: str | PathLike[str]) -> list[Match]:
+    """The bundled networks that a checkpoint fits, the best first, then those that it comes near; from names and shapes alone.
+
+    Raises CheckpointError and FileNotFoundError.
+    """
+    from resnet_spec.transfer.identify import identify
+
+    return identify(path)[1]
 
 
 _STORED = {"bfloat16": "float32"}
@@ -148,13 +226,16 @@ def _weights(network: Network, weights: Weights | None, seed: int, dtype: str) -
     if weights is None:
         drawn = draw(network, seed)
         return drawn if dtype == "float32" else {name: array.astype(dtype) for name, array in drawn.items()}
-    return fitted(network.weights(), _read(weights), dtype)
+    if isinstance(weights, Mapping):
+        return fitted(network.weights(), weights, dtype, network.takes)
+    return {name: array.astype(dtype, copy=False) for name, array in _from_file(network, weights).items()}
 
 
-def _read(weights: Weights) -> Mapping[str, Array]:
-    from resnet_spec.weights_file import read
+def _from_file(network: Network, path: str | PathLike[str]) -> dict[str, Array]:
+    from resnet_spec.formats import kinds
+    from resnet_spec.transfer.fit import fit
 
-    return weights if isinstance(weights, Mapping) else read(weights)
+    return {name: tensor.read() for name, tensor in fit(network, kinds.read(path)).tensors().items()}
 
 
 def _images(model: Model, images: Array) -> Array:

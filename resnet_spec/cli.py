@@ -29,6 +29,9 @@ COMMANDS = {
     "parity": ("parity", "parity"),
     "fuzz": ("fuzz", "fuzz"),
     "completion": ("completion", "completion"),
+    "convert": ("weights", "convert"),
+    "identify": ("weights", "identify"),
+    "weights": ("weights", "weights"),
 }
 """Each command: the file in ``resnet_spec/commands/`` and the function in it. Only the one that is called is imported."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from resnet_spec.fit import WINDOW, smallest
 from resnet_spec.network import Network, Part
 from resnet_spec.source import Problems, SpecError
-from resnet_spec.spec import Spec
+from resnet_spec.spec import Spec, Word
 from resnet_spec.tree import Tree
 from resnet_spec.unused import note_unused
 from resnet_spec.walk import Library, Walk
@@ -39,7 +39,13 @@ def expand(
     found.stop()
     assert spec.input is not None  # or there is a problem
     stages = tuple(stage.name.text for stage in spec.stages)
-    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages)
+    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages, takes=_numbers(spec))
+
+
+def _numbers(spec: Spec) -> tuple[tuple[str, int], ...]:
+    """The whole numbers that the spec takes, as they are set."""
+    words = [(name, value) for name, value in spec.takes.items() if isinstance(value, Word) and value.plain]
+    return tuple((name, int(word.text)) for name, word in words if word.text.isdecimal() and len(word.text) < 20)
 
 
 def _walked(walk: Walk) -> list[Part]:

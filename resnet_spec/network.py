@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from importlib import import_module
 from typing import Any, Literal, TypeAlias, assert_never
 
 from resnet_spec.ops import Misfit, Op, Shape, Weight
+from resnet_spec.ops import name as op_name
 from resnet_spec.source import Span
 from resnet_spec.spec import Join, Preprocess, Role
 
@@ -115,6 +117,8 @@ class Network:
     preprocess: Preprocess | None = None
     stages: tuple[str, ...] = field(default=(), compare=False)
     outputs: tuple[str, ...] = ()
+    takes: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    """The whole numbers that a caller may set, by name, as they were set."""
 
     def __hash__(self) -> int:
         """Cheap, and enough: frameworks hash what a model carries at every call."""
@@ -171,6 +175,17 @@ class Network:
     def macs(self) -> int:
         """Multiplications with addition, in convolutions and matrix products, for one image; FLOPs are twice as many."""
         return sum(leaf.op.macs(leaf.given) for leaf in self.leaves())
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what the network computes, and of its names: the same in every process, for every image size, under any name.
+
+        Arguments at their defaults do not count, so an operation that learns to take another keeps the fingerprints of old.
+        """
+        from hashlib import sha256  # a tenth of the time that `import resnet_spec` would take
+
+        tree = [self.input[0], [_plain(part) for part in self.parts]]
+        return sha256(json.dumps(tree, separators=(",", ":")).encode()).hexdigest()[:32]
 
     @property
     def output_shape(self) -> Shape:
@@ -231,6 +246,28 @@ def _stride(part: Part) -> int:
             return math.prod(map(_stride, (*part.before, *part.branch, *part.after)))
         case Parallel():
             return max(math.prod(map(_stride, branch)) for branch in part.branches)
+
+
+def _plain(part: Part) -> list[Any]:
+    """A part as JSON can say it."""
+    match part:
+        case Leaf():
+            said = {item.name: getattr(part.op, item.name) for item in fields(part.op) if not _default(part.op, item)}
+            return [part.path, op_name(part.op), said]
+        case Sequence():
+            return [part.path, [_plain(inner) for inner in part.parts]]
+        case Residual():
+            sections = (part.before, part.branch, part.shortcut, part.after)
+            read = [] if part.reads == "input" else [part.reads]
+            return [part.path, part.combine, *([_plain(inner) for inner in section] for section in sections), *read]
+        case Parallel():
+            branches = [[_plain(inner) for inner in branch] for branch in part.branches]
+            return [part.path, part.combine, part.split, part.cascade, branches]
+
+
+def _default(op: Op, item: Field[Any]) -> bool:
+    """Whether an argument has its default, rounded as the operation rounds it."""
+    return item.default is not MISSING and replace(op, **{item.name: item.default}) == op
 
 
 def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
+from resnet_spec import normal
 from resnet_spec.network import Network
 from resnet_spec.ops import Constant, Normal, Shape, Uniform, Weight
 from resnet_spec.values import suggestion
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_CHUNK = 2**16  # numbers drawn from one counter: the same bits, however many cores draw
+Takes: TypeAlias = Iterable[tuple[str, int]]
+"""The numbers that a spec takes, as they are set: a network's ``takes``."""
+
+_MOST_SUGGESTED = 50  # nearest names that are looked for: each takes a while
+_CHUNK = normal.LARGEST  # numbers drawn from one counter: the same bits, however many cores draw
 
 
 class WeightsError(ValueError):
@@ -41,9 +46,10 @@ def draw(network: Network, seed: int = 0) -> dict[str, Array]:
     """
     owners = network.owners()
     drawn = {name: np.empty(weight.shape, np.float32) for name, weight in owners}
-    chunks = [chunk for name, weight in owners for chunk in _chunks(name, weight, drawn[name], seed)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(_fill, chunks))
+    chunks = iter([chunk for name, weight in owners for chunk in _chunks(name, weight, drawn[name], seed)])
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:  # each takes the next chunk when it is done with one
+        list(pool.map(_fill, [chunks] * cores))
     return drawn
 
 
@@ -68,19 +74,58 @@ def _compared(name: str, shape: Shape, seed: int) -> Array:
     return random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
 
 
-def fitted(expected: Mapping[str, Shape], weights: Mapping[str, Array], dtype: str | None = None) -> dict[str, Array]:
+def fitted(
+    expected: Mapping[str, Shape],
+    weights: Mapping[str, Array],
+    dtype: str | None = None,
+    takes: Takes = (),
+) -> dict[str, Array]:
     """Weights in the network's order, as copies of their own, cast if a dtype is given. Raises WeightsError."""
-    problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in weights]
-    missing = [name for name in expected if name not in weights]
-    for name, array in weights.items():
-        if name not in expected:
-            near = suggestion(name, missing) if len(missing) < 1000 else ""
-            problems.append(f"unexpected {name} {np.shape(array)}" + (f"; {near}" if near.startswith("did") else ""))
-        elif np.shape(array) != expected[name]:
-            problems.append(f"{name} is {np.shape(array)}, but the network's is {expected[name]}")
+    problems = misfits(expected, {name: np.shape(array) for name, array in weights.items()}, takes)
     if problems:
         raise WeightsError(problems)
     return {name: np.array(weights[name], dtype=dtype, order="C") for name in expected}
+
+
+def misfits(expected: Mapping[str, Shape], found: Mapping[str, Shape], takes: Takes = ()) -> list[str]:
+    """Every name that is missing, unexpected or misshapen, with the nearest name, or the setting that would make it fit.
+
+    >>> misfits({"fc.bias": (1000,), "fc.weight": (1000, 512)}, {"fc.bias": (10,), "fc.wieght": (10, 512)}, [("classes", 1000)])
+    ['missing fc.weight (1000, 512)', 'fc.bias is (10,); the spec says 1000 classes: --set classes=10', "unexpected fc.wieght (10, 512); did you mean 'fc.weight'?"]
+    """
+    missing = [name for name in expected if name not in found]
+    problems = [f"missing {name} {expected[name]}" for name in missing]
+    suggested = 0
+    for name, shape in found.items():
+        if name in expected:
+            if shape != expected[name]:
+                problems.append(f"{name} is {shape}{_remedy(expected[name], shape, takes)}")
+            continue
+        suggested += 1
+        near = suggestion(name, missing) if missing and suggested <= _MOST_SUGGESTED else ""
+        problems.append(f"unexpected {name} {shape}" + (f"; {near}" if near.startswith("did") else ""))
+    return problems
+
+
+def _remedy(expected: Shape, shape: Shape, takes: Takes) -> str:
+    wanted = resized(expected, shape, takes)
+    if wanted is None:
+        return f", but the network's is {expected}"
+    name, value, other = wanted
+    return f"; the spec says {value} {name}: --set {name}={other}"
+
+
+def resized(expected: Shape, shape: Shape, takes: Takes) -> tuple[str, int, int] | None:
+    """What to set for a shape to be right: the name of a number that the spec takes, what it is, and what it would have to be.
+
+    >>> resized((1000, 512), (10, 512), [("classes", 1000)])
+    ('classes', 1000, 10)
+    """
+    differ = {pair for pair in zip(expected, shape, strict=False) if pair[0] != pair[1]}
+    if len(shape) != len(expected) or len(differ) != 1:
+        return None
+    ((ours, theirs),) = differ
+    return next(((name, ours, theirs) for name, value in takes if value == ours), None)
 
 
 _Chunk: TypeAlias = tuple[Weight, Array, bytes, int]
@@ -92,22 +137,22 @@ def _chunks(name: str, weight: Weight, array: Array, seed: int) -> list[_Chunk]:
     return [(weight, flat[at : at + _CHUNK], key, at // _CHUNK) for at in range(0, max(1, flat.size), _CHUNK)]
 
 
-def _fill(chunk: _Chunk) -> None:
-    weight, out, key, index = chunk
-    match weight.init:
-        case Constant(value):
-            out.fill(value)
-        case Normal(std):
-            _generator(key, index).standard_normal(out=out, dtype=np.float32)
-            out *= np.float32(std)
-        case Uniform(bound):
-            _generator(key, index).random(out=out, dtype=np.float32)
-            out -= np.float32(0.5)
-            out *= np.float32(2 * bound)
-        case _:
-            assert_never(weight.init)
+def _fill(chunks: Iterator[_Chunk]) -> None:
+    room = normal.room()
+    for weight, out, key, index in chunks:
+        match weight.init:
+            case Constant(value):
+                out.fill(value)
+            case Normal(std):
+                normal.fill(out, _bits(key, index), std, room)
+            case Uniform(bound):
+                np.random.Generator(_bits(key, index)).random(out=out, dtype=np.float32)
+                out -= np.float32(0.5)
+                out *= np.float32(2 * bound)
+            case _:
+                assert_never(weight.init)
 
 
-def _generator(key: bytes, index: int) -> np.random.Generator:
+def _bits(key: bytes, index: int) -> np.random.Philox:
     # The counter's highest word is the chunk's number: no two chunks can meet.
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key), counter=[0, 0, 0, index]))
+    return np.random.Philox(key=int.from_bytes(key), counter=[0, 0, 0, index])

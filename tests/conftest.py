@@ -7,11 +7,15 @@ import re
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
+import small_network
 from resnet_spec.backend import BackendError, Trainer, load_backend
+from resnet_spec.weights import Array
 
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
 
@@ -107,3 +111,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("the zoo")
         for title, models in seen.items():
             terminalreporter.write_line(f"{title}: {sum(models.values())} of {len(models)}")
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Array]:
+    """Weights of a small network, in a folder of their own: small.yaml, and w.safetensors."""
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(small_network.SMALL)
+    save_file(small_network.weights(), "w.safetensors")
+    return small_network.weights()

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from resnet_spec import BackendError, SpecError, build, dump, load, run, watch
-from resnet_spec.weights import WeightsError, draw, recipe
+from resnet_spec.formats.tensors import CheckpointError
+from resnet_spec.weights import draw, recipe
 
 SMALL = {"input": (3, 32, 32), "classes": 5}
 
@@ -74,7 +75,7 @@ def test_what_can_not_be_done_is_said(call: object, error: type[Exception], mess
 
 def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      junk")
-    with pytest.raises(WeightsError, match="is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
         build("resnet18", backend="numpy", weights=tmp_path / "w.safetensors")
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import save_file
 
 from conftest import required
 from resnet_spec import BackendError, build, bundled, load, loads, run
 from resnet_spec.backend import load_backend
 from resnet_spec.cli import cli
 from resnet_spec.weights import recipe
-from resnet_spec.weights_file import write
 
 required("onnx")
 onnx = pytest.importorskip("onnx")
@@ -114,7 +114,7 @@ def exported(folder: Path, *arguments: str) -> Any:
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
 def test_a_file_computes_the_same_in_every_opset(opset: int, tmp_path: Path) -> None:
     network = load("preact_resnet18_cifar", input=(3, 40, 56), classes=7)
-    write(tmp_path / "w.safetensors", {name: a.astype(np.float32) for name, a in recipe(network).items()})
+    save_file({name: a.astype(np.float32) for name, a in recipe(network).items()}, tmp_path / "w.safetensors")
     options = ("--input", "3x40x56", "--set", "classes=7", "--opset", str(opset), "--batch", "dynamic")
     proto = exported(tmp_path, "preact_resnet18_cifar", "--weights", str(tmp_path / "w.safetensors"), *options)
     assert [entry.version for entry in proto.opset_import] == [opset]
@@ -193,7 +193,7 @@ def test_a_bundled_network_is_written_and_runs(name: str, tmp_path: Path) -> Non
 
 def test_norms_are_folded_on_request(tmp_path: Path) -> None:
     network = load("cifar/resnet20")
-    write(tmp_path / "w.safetensors", {full: a.astype(np.float32) for full, a in recipe(network).items()})
+    save_file({full: a.astype(np.float32) for full, a in recipe(network).items()}, tmp_path / "w.safetensors")
     proto = exported(tmp_path, "cifar/resnet20", "--weights", str(tmp_path / "w.safetensors"), "--fold")
     assert "BatchNormalization" not in {node.op_type for node in proto.graph.node}
     x = np.random.default_rng(0).standard_normal((1, *network.input)).astype(np.float32)

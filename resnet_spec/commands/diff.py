@@ -48,9 +48,10 @@ def _of_networks(one: Network, other: Network) -> tuple[list[Change], list[Stage
 
 def _of_weights(network: Network, path: str) -> tuple[list[Change], list[Stage]]:
     from resnet_spec.diff_weights import weight_changes, weight_stages
-    from resnet_spec.weights_file import read  # here, since it imports NumPy
+    from resnet_spec.formats import kinds  # here, since it imports NumPy
+    from resnet_spec.transfer.fit import fit
 
-    held = {name: array.shape for name, array in read(path).items()}
+    held = fit(network, kinds.read(path)).held()
     return weight_changes(network, held), weight_stages(network, held)
 
 

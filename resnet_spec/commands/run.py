@@ -15,7 +15,7 @@ from resnet_spec.commands.options import json_option, loaded, set_option, show, 
 @click.option(
     "--backend", "names", metavar="NAME,...", help="Backends to run it in. [default: those installed, else numpy]"
 )
-@click.option("--weights", metavar="FILE", help="A safetensors file. [default: drawn from --seed]")
+@click.option("--weights", metavar="FILE", help="A checkpoint of any kind. [default: drawn from --seed]")
 @click.option("--seed", default=0, show_default=True, help="What initial weights are drawn from.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many classes to print.")
 @set_option

@@ -1,0 +1,107 @@
+"""safetensors files: a header of names, types and places, then the arrays. The canonical format."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from resnet_spec.formats import metadata, stretch
+from resnet_spec.formats.tensors import BFLOAT16, Checkpoint, CheckpointError, Dtype, Tensor, raw
+from resnet_spec.ops import Shape
+from resnet_spec.weights import Array
+
+FORMAT = "safetensors file"
+
+_DTYPES: Mapping[str, Dtype] = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": BFLOAT16,
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_LENGTH = struct.Struct("<Q")
+_SMALL = 2**16
+
+
+def read(path: str) -> Checkpoint:
+    """The arrays of a file. Raises CheckpointError."""
+    header, start = _header(path)
+    said = header.pop("__metadata__", {})
+    expected = metadata.checksums(said, sorted(header, key=lambda name: header[name]["data_offsets"]))
+    tensors = {}
+    for name, item in header.items():
+        dtype = _DTYPES.get(item["dtype"])
+        if dtype is not None:
+            begin, end = item["data_offsets"]
+            shape = tuple(item["shape"])
+            place = (start + begin, end - begin, expected.get(name))
+            tensors[name] = Tensor(shape, dtype, partial(_read, path, name, *place, shape, dtype))
+    return Checkpoint(path, FORMAT, "torch", tensors, said)
+
+
+def _header(path: str) -> tuple[dict[str, Any], int]:
+    """The header, once the library has found it sound, and where the arrays start."""
+    size = Path(path).stat().st_size
+    (length,) = _LENGTH.unpack(stretch.read(path, 0, _LENGTH.size).tobytes())
+    if not 2 <= length <= size - _LENGTH.size:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: its header claims {length:,} bytes, the file has {size:,}"
+        )
+    if length > max(_SMALL, size // 8):
+        raise CheckpointError(f"{path} is damaged: a header of {length:,} bytes in a file of {size:,}")
+    try:
+        with safe_open(path, framework="np"):
+            pass
+        start = _LENGTH.size + length
+        return json.loads(stretch.read(path, _LENGTH.size, length).tobytes()), start
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def _read(path: str, name: str, offset: int, size: int, crc: int | None, shape: Shape, dtype: Dtype) -> Array:
+    data = stretch.read(path, offset, size)
+    if crc is not None:
+        stretch.matching(path, name, zlib.crc32(data.data), crc)
+    return data.view(dtype).reshape(shape)
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:
+    """A file that every safetensors library opens. The library's own writer needs all arrays in memory at once."""
+    # Larger numbers first, as the library does: each then starts at a multiple of its size.
+    order = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
+    header, at = {}, 0
+    for name in order:
+        tensor = tensors[name]
+        place = [at, at := at + tensor.nbytes]
+        header[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
+    sums = ["0" * 8] * len(order)
+    with path.open("wb") as file:
+        file.write(_start(header, said, sums))
+        for index, name in enumerate(order):
+            data = raw(tensors[name].read())
+            sums[index] = f"{zlib.crc32(data):08x}"
+            file.write(data)
+        file.seek(0)
+        file.write(_start(header, said, sums))
+
+
+def _start(header: Mapping[str, object], said: Mapping[str, str], sums: list[str]) -> bytes:
+    """The header's length and the header, as long whatever the checksums are."""
+    every = {"__metadata__": {"format": "pt", **said, metadata.CHECKSUMS: "".join(sums)}, **header}
+    data = json.dumps(every).encode()
+    data += b" " * (-len(data) % 8)
+    return _LENGTH.pack(len(data)) + data

@@ -1,0 +1,47 @@
+"""A stretch of a file: its bytes, read when they are wanted, and found whole."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from resnet_spec.formats.tensors import CheckpointError
+from resnet_spec.weights import Array
+
+_STEP = 2**20
+
+
+def read(path: str, offset: int, size: int) -> Array:
+    """Bytes of a file (size,), as memory of the caller's own. Raises CheckpointError if the file ends before.
+
+    Read, not mapped: a file that is cut short while it is mapped kills the process.
+    """
+    array = np.empty(size, np.uint8)
+    rest = array.data
+    with Path(path).open("rb", buffering=0) as file:
+        file.seek(offset)
+        while rest:
+            count = file.readinto(rest)
+            if not count:
+                found = size - len(rest)
+                raise CheckpointError(f"{path} is cut short: expected {size:,} bytes at {offset:,}, found {found:,}")
+            rest = rest[count:]
+    return array
+
+
+def checksum(path: str, offset: int, size: int) -> int:
+    """The CRC-32 of bytes of a file, which are not kept."""
+    value = 0
+    for at in range(offset, offset + size, _STEP):
+        value = zlib.crc32(read(path, at, min(_STEP, offset + size - at)).data, value)
+    return value
+
+
+def matching(path: str, name: str, found: int, expected: int) -> None:
+    """Raises CheckpointError unless a checksum is the one that the file keeps."""
+    if found != expected:
+        raise CheckpointError(
+            f"{path} is damaged: expected the checksum {expected:08x} for {name!r}, found {found:08x}"
+        )

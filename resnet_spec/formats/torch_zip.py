@@ -1,0 +1,92 @@
+"""PyTorch's checkpoints since 1.6: a zip archive of one pickle, and a stored entry for each tensor's bytes."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from resnet_spec.formats import metadata, pickled, torch_pickle, zipped
+from resnet_spec.formats.pickling import called, named, row, text, whole, wholes
+from resnet_spec.formats.tensors import Checkpoint, CheckpointError, Tensor, raw
+from resnet_spec.formats.torch_pickle import STORAGES, Stored
+
+FORMAT = "PyTorch checkpoint"
+
+_EXTRA = "extra/resnet_spec.json"  # where TorchScript keeps other files; torch.load passes over it
+_ROOT = "archive/"
+_KINDS = {dtype: kind for kind, dtype in STORAGES.items()}
+_ALIGNED = 64  # as torch.save does, so that a file can be mapped
+_LOCAL = 30  # bytes of a local header before its name
+_ZIP64 = 2**31
+
+
+def read(path: str) -> Checkpoint:
+    """The tensors of a checkpoint. Nothing in its pickle is called. Raises CheckpointError."""
+    entries = zipped.archive(path).entries
+    roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise CheckpointError(f"{path} is a zip archive, but no PyTorch checkpoint: expected one data.pkl")
+    (root,) = roots
+    if f"{root}constants.pkl" in entries:
+        raise CheckpointError(
+            f"{path} holds a TorchScript program, which is code; save torch.jit.load(...).state_dict() in its place"
+        )
+    entry = entries[f"{root}data.pkl"]
+    zipped.check(path, entry)
+    value = pickled.read(path, entry.offset, entry.offset + entry.held).value
+    stored = {
+        name.removeprefix(f"{root}data/"): Stored(entry.offset, entry.size, entry.crc)
+        for name, entry in entries.items()
+        if name.startswith(f"{root}data/") and not entry.deflated
+    }
+    swapped = f"{root}byteorder" in entries and _bytes(path, entries[f"{root}byteorder"]) == b"big"
+    said = metadata.parsed(path, _bytes(path, entries[root + _EXTRA])) if root + _EXTRA in entries else {}
+    return Checkpoint(path, FORMAT, "torch", torch_pickle.tensors(path, value, stored.get, swapped), said)
+
+
+def _bytes(path: str, entry: zipped.Entry) -> bytes:
+    return zipped.read(path, entry).tobytes()
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:
+    """A bare state dict, as ``torch.load(path, weights_only=True)`` opens it."""
+    with path.open("wb") as file, ZipFile(file, "w", ZIP_STORED) as archive:
+        _put(file, archive, "data.pkl", memoryview(_state_dict(tensors)))
+        _put(file, archive, "byteorder", memoryview(b"little"))
+        for index, tensor in enumerate(tensors.values()):
+            _put(file, archive, f"data/{index}", raw(tensor.read()))
+        _put(file, archive, "version", memoryview(b"3\n"))
+        _put(file, archive, _EXTRA, memoryview(metadata.text(said)))
+
+
+def _put(file: BinaryIO, archive: ZipFile, name: str, data: memoryview) -> None:
+    """Add an entry whose bytes start at a multiple of 64, by an extra field of zeros."""
+    info = ZipInfo(_ROOT + name)  # dated 1980: the same weights give the same file
+    large = len(data) > _ZIP64
+    before = file.tell() + _LOCAL + len(info.filename) + (20 if large else 0)
+    pad = -(before + 4) % _ALIGNED
+    info.extra = struct.pack("<2sH", b"FB", pad) + bytes(pad)
+    with archive.open(info, "w", force_zip64=large) as entry:
+        entry.write(data)
+
+
+def _state_dict(tensors: Mapping[str, Tensor]) -> bytes:
+    """The pickle of an ordered dictionary of tensors, each alone in its storage, in C order."""
+    ordered = called(named("collections", "OrderedDict"), pickle.EMPTY_TUPLE)
+    items = (text(name) + _tensor(index, tensor, ordered) for index, (name, tensor) in enumerate(tensors.items()))
+    return b"".join([pickle.PROTO, b"\2", ordered, pickle.MARK, *items, pickle.SETITEMS, pickle.STOP])
+
+
+def _tensor(index: int, tensor: Tensor, hooks: bytes) -> bytes:
+    count = tensor.nbytes // tensor.dtype.itemsize
+    kind = named("torch", _KINDS[tensor.dtype])
+    storage = row(text("storage"), kind, text(str(index)), text("cpu"), whole(count)) + pickle.BINPERSID
+    strides = [1]
+    for size in reversed(tensor.shape[1:]):
+        strides.insert(0, strides[0] * max(1, size))
+    laid = (wholes(tensor.shape), wholes(strides[: len(tensor.shape)]))
+    return called(named("torch._utils", "_rebuild_tensor_v2"), row(storage, whole(0), *laid, pickle.NEWFALSE, hooks))

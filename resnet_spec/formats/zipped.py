@@ -1,0 +1,134 @@
+"""A zip archive's entries: where each lies, and its bytes, held to the archive's own checksums."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+
+from resnet_spec.formats import stretch
+from resnet_spec.formats.tensors import CheckpointError
+from resnet_spec.weights import Array
+
+_LOCAL = struct.Struct("<4s5H3I2H")  # a local header: signature, ..., length of the name, of the extra field
+_END = struct.Struct(
+    "<4s4H2IH"
+)  # the end of the directory: signature, ..., its size, its offset, length of the comment
+_LARGEST_COMMENT = 2**16
+_SMALL = 2**16
+_UTF_8 = 0x800
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member of an archive. ``offset`` and ``held`` are its bytes in the file; ``size`` is what they give, if they are deflated."""
+
+    name: str
+    offset: int
+    held: int
+    size: int
+    crc: int
+    deflated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive's entries by name, and its comment."""
+
+    path: str
+    entries: dict[str, Entry]
+    comment: bytes
+
+
+def archive(path: str) -> Archive:
+    """The directory of an archive. Raises CheckpointError."""
+    size = Path(path).stat().st_size
+    try:
+        _bounded_directory(path, size)
+        with ZipFile(path) as file:
+            infos, comment = file.infolist(), file.comment
+        entries = {info.filename: _entry(path, size, info) for info in infos}
+    except (BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, OSError) as error:
+        if isinstance(error, CheckpointError | FileNotFoundError | PermissionError):
+            raise
+        raise CheckpointError(f"{path} is no whole zip archive: {str(error).lower()}") from None
+    if len(entries) != len(infos):
+        raise CheckpointError(f"{path} is damaged: two of its entries have the same name")
+    return Archive(path, entries, comment)
+
+
+def _bounded_directory(path: str, size: int) -> None:
+    """Raises CheckpointError for a directory out of proportion: an entry of it takes ten times its bytes in memory."""
+    start = max(0, size - _LARGEST_COMMENT - _END.size)
+    tail = stretch.read(path, start, size - start).tobytes()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < _END.size:
+        raise CheckpointError(f"{path} is cut short: expected a zip archive's directory at its end, found none")
+    directory = _END.unpack_from(tail, at)[5]
+    if directory > max(_SMALL, size // 8):
+        raise CheckpointError(f"{path} is damaged: a zip directory of {directory:,} bytes in a file of {size:,}")
+
+
+def _entry(path: str, size: int, info: ZipInfo) -> Entry:
+    header = _LOCAL.unpack(stretch.read(path, info.header_offset, _LOCAL.size).tobytes())
+    offset = info.header_offset + _LOCAL.size + header[9] + header[10]
+    name = stretch.read(path, info.header_offset + _LOCAL.size, header[9]).tobytes()
+    if name.decode("utf-8" if header[2] & _UTF_8 else "cp437", "replace") != info.orig_filename:
+        raise CheckpointError(f"{path} is damaged: {info.filename!r} has another name where it lies")
+    if header[0] != b"PK\3\4" or offset + info.compress_size > size:
+        raise CheckpointError(
+            f"{path} is damaged: expected {info.compress_size:,} bytes of {info.filename!r} at {offset:,}"
+        )
+    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or info.flag_bits & 1:
+        raise CheckpointError(f"{path}: {info.filename!r} is encrypted, or compressed in a way that is not known")
+    deflated = info.compress_type == ZIP_DEFLATED
+    if not deflated and info.compress_size != info.file_size:
+        raise CheckpointError(f"{path} is damaged: {info.filename!r} claims two sizes")
+    return Entry(info.filename, offset, info.compress_size, info.file_size, info.CRC, deflated)
+
+
+def read(path: str, entry: Entry) -> Array:
+    """An entry's bytes (size,), whole and matching its checksum. Raises CheckpointError."""
+    held = stretch.read(path, entry.offset, entry.held)
+    data = _inflated(path, entry, held) if entry.deflated else held
+    if entry.crc or entry.deflated:  # PyTorch can be told to write no checksums: they are all zero then
+        stretch.matching(path, entry.name, zlib.crc32(data.data), entry.crc)
+    return data
+
+
+def start(path: str, entry: Entry, most: int) -> bytes:
+    """The first bytes of an entry, not held to anything."""
+    held = stretch.read(path, entry.offset, min(most, entry.held)).data
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(held, most) if entry.deflated else bytes(held)
+    except zlib.error:
+        raise _inflatable(path, entry) from None
+
+
+def check(path: str, entry: Entry) -> None:
+    """Raises CheckpointError unless an entry is stored as it is, and matches its checksum, where it has one."""
+    if entry.deflated:
+        raise CheckpointError(f"{path}: expected {entry.name!r} as it is, found it compressed")
+    if entry.crc:
+        stretch.matching(path, entry.name, stretch.checksum(path, entry.offset, entry.held), entry.crc)
+
+
+def _inflated(path: str, entry: Entry, held: Array) -> Array:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflate.decompress(held.data, max(1, entry.size))
+    except zlib.error:
+        raise _inflatable(path, entry) from None
+    if len(data) != entry.size or not (inflate.eof or not inflate.decompress(inflate.unconsumed_tail, 1)):
+        raise CheckpointError(
+            f"{path} is damaged: expected {entry.size:,} bytes of {entry.name!r}, found {len(data):,}"
+        )
+    return np.frombuffer(bytearray(data), np.uint8)
+
+
+def _inflatable(path: str, entry: Entry) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged: expected {entry.name!r} compressed, found what can't be inflated")

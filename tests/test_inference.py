@@ -168,6 +168,22 @@ def test_torch_compiles() -> None:
     assert off(watch(model, x, ["a.0.conv1"])["a.0.conv1"], watch(plain, x, ["a.0.bn1"])["a.0.bn1"]) < 1e-5
 
 
+def test_torchs_compiler_packs_the_weights_and_sees_when_they_change() -> None:
+    required_torch()
+    from torch._dynamo.utils import counters
+
+    network = loads("{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}")
+    model = build(network, backend="torch", mode="inference", compile=True)
+    x = images(model.network)
+    counters.clear()
+    before = run(model, x)
+    assert counters["inductor"]["mkldnn_conv_weight_pack_matcher_count"] == 3
+    load_weights(model, {name: array / 2 for name, array in dump(model).items()})
+    changed = build(model.network, backend="torch", weights=dump(model))
+    assert off(run(model, x), run(changed, x)) < 1e-5
+    assert off(run(model, x), before) > 1e-2
+
+
 def test_paddles_predictor_runs_the_model() -> None:
     required("paddle")
     model = build("resnet18", backend="paddle", mode="inference", **SMALL)
@@ -214,6 +230,20 @@ def test_a_compiled_flax_model_is_one_function_of_the_weights_it_has_now() -> No
     assert model._evaluator.function is function
     model.fc = nnx.Linear(512, 7, rngs=nnx.Rngs(0))
     assert model(native).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("batch", "convolutions"), [(1, 0), (2, 2)])
+def test_flax_multiplies_where_that_is_quicker_than_to_convolve(batch: int, convolutions: int) -> None:
+    required("flax")
+    import jax
+    import jax.numpy as jnp
+
+    network = loads("{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}")
+    model = build(network, backend="flax", mode="inference")
+    x = np.random.default_rng(0).standard_normal((batch, 3, 16, 16))
+    steps = str(jax.make_jaxpr(lambda x: model(x))(jnp.asarray(x.transpose(0, 2, 3, 1), "float32")))
+    assert steps.count("conv_general_dilated") == convolutions
+    assert off(run(model, x), run(build(network, backend="flax"), x)) < 1e-5
 
 
 def required_torch() -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 from flax import nnx
 
 from resnet_spec.backend import BackendError
-from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence
 from resnet_spec.ops import Chance
 from resnet_spec.spec import Role
 from resnet_spec.weights import Array
@@ -18,6 +18,8 @@ from resnet_spec_flax.layers import layer
 from resnet_spec_flax.weights import fill
 
 Model = TypeVar("Model", bound=modules.ResNet)
+Make: TypeAlias = Callable[[Leaf, str], Any]
+"""What makes a layer of an operation, for weights of a type."""
 
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
@@ -25,21 +27,21 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
     return filled(modules.ResNet(network), weights, dtype)
 
 
-def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
-    """A model that holds nothing yet, with what its network says, and its weights. Raises BackendError."""
+def filled(model: Model, weights: Mapping[str, Array], dtype: str, make: Make = layer) -> Model:
+    """A model that holds nothing yet, with what its network says, and its weights. ``make`` makes its layers. Raises BackendError."""
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise BackendError(
             f"JAX makes float32 of {dtype} unless told otherwise, once for the whole process; "
             'set JAX_ENABLE_X64=1, or call jax.config.update("jax_enable_x64", True) first'
         )
-    _hold(model, "", model.network.parts, dtype)
+    _hold(model, "", model.network.parts, dtype, make)
     fill(model, weights)
     if any(isinstance(leaf.op, Chance) for leaf in model.network.leaves()):
         nnx.reseed(model, dropout=0)
     return model
 
 
-def _module(part: Part, dtype: str) -> Any:
+def _module(part: Part, dtype: str, make: Make) -> Any:
     match part:
         case Residual():
             sections: dict[Role, modules.Steps] = {
@@ -47,23 +49,23 @@ def _module(part: Part, dtype: str) -> Any:
             }
             module: nnx.Module = modules.Residual(part.path, sections, part.combine, part.reads)
             for role in part.order:
-                _hold(module, part.path, part.section(role), dtype)
+                _hold(module, part.path, part.section(role), dtype, make)
         case Parallel():
             return modules.Parallel(part.split, part.cascade, part.combine)
         case Sequence():
             module = modules.Chain(part.path, modules.steps(part.path, part.parts))
-            _hold(module, part.path, part.parts, dtype)
+            _hold(module, part.path, part.parts, dtype, make)
         case _:
-            return layer(part, dtype)
+            return make(part, dtype)
     return module
 
 
-def _hold(module: nnx.Module, path: str, parts: Iterable[Part], dtype: str) -> None:
+def _hold(module: nnx.Module, path: str, parts: Iterable[Part], dtype: str, make: Make) -> None:
     """Register parts, and those of branches beside them, under their names below the holder's path."""
     for part in parts:
-        _attach(module, modules.name(path, part), _module(part, dtype))
+        _attach(module, modules.name(path, part), _module(part, dtype, make))
         for branch in part.branches if isinstance(part, Parallel) else ():
-            _hold(module, path, branch, dtype)
+            _hold(module, path, branch, dtype, make)
 
 
 def _attach(module: nnx.Module, name: str, child: Any) -> None:

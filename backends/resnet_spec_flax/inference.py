@@ -13,6 +13,7 @@ from flax import nnx
 
 from resnet_spec.network import Network
 from resnet_spec.weights import Array
+from resnet_spec_flax import quick
 from resnet_spec_flax.build import filled
 from resnet_spec_flax.modules import ResNet, Tap
 
@@ -22,7 +23,7 @@ def optimized(network: Network, weights: Mapping[str, Array], dtype: str, *, com
     rounded = {
         name: array.astype(jnp.dtype(dtype)) for name, array in weights.items()
     }  # NumPy has no bfloat16, but JAX's
-    return filled(Inference(network, compile), rounded, dtype)
+    return filled(Inference(network, compile), rounded, dtype, quick.layer)
 
 
 class Inference(ResNet):

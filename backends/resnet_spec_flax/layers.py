@@ -61,9 +61,9 @@ def layer(leaf: Leaf, dtype: str) -> Layer:
     channels = leaf.given[0]
     match leaf.op:
         case Conv() as op:
-            return _abstract(nnx.Conv, channels, **_convolution(op, dtype))
+            return abstract(nnx.Conv, channels, **convolution(op, dtype))
         case StandardizedConv() as op:
-            return _abstract(own.StandardizedConv2d, channels, op, **_convolution(op.plain(), dtype))
+            return abstract(own.StandardizedConv2d, channels, op, **convolution(op.plain(), dtype))
         case ChannelConv(kernel):
             named: dict[str, Any] = {
                 "padding": kernel // 2,
@@ -71,20 +71,20 @@ def layer(leaf: Leaf, dtype: str) -> Layer:
                 "kernel_init": _ZEROS,
                 "param_dtype": dtype,
             }
-            return _abstract(own.ChannelConv1d, 1, 1, (kernel,), **named)
+            return abstract(own.ChannelConv1d, 1, 1, (kernel,), **named)
         case Linear(out, bias):
-            return _abstract(nnx.Linear, channels, out, use_bias=bias, kernel_init=_ZEROS, param_dtype=dtype)
+            return abstract(nnx.Linear, channels, out, use_bias=bias, kernel_init=_ZEROS, param_dtype=dtype)
         case BatchNorm(epsilon, decay, variance, affine):
-            return _abstract(own.BatchNorm2d, leaf.path, channels, epsilon, decay, variance, affine, param_dtype=dtype)
+            return abstract(own.BatchNorm2d, leaf.path, channels, epsilon, decay, variance, affine, param_dtype=dtype)
         case GroupNorm() as op:
             named = {"epsilon": op.epsilon, "use_fast_variance": False, "param_dtype": dtype}
-            return _abstract(nnx.GroupNorm, channels, op.count(channels), **named)
+            return abstract(nnx.GroupNorm, channels, op.count(channels), **named)
         case LayerNorm(epsilon):
-            return _abstract(nnx.LayerNorm, channels, epsilon=epsilon, use_fast_variance=False, param_dtype=dtype)
+            return abstract(nnx.LayerNorm, channels, epsilon=epsilon, use_fast_variance=False, param_dtype=dtype)
         case EvoNormS0(groups, epsilon):
-            return _abstract(own.EvoNorm2dS0, channels, groups, epsilon, param_dtype=dtype)
+            return abstract(own.EvoNorm2dS0, channels, groups, epsilon, param_dtype=dtype)
         case FilterResponseNorm(epsilon):
-            return _abstract(own.FilterResponseNorm2d, channels, epsilon, param_dtype=dtype)
+            return abstract(own.FilterResponseNorm2d, channels, epsilon, param_dtype=dtype)
         case Relu():
             return own.Function("relu")
         case Relu6():
@@ -138,7 +138,8 @@ def layer(leaf: Leaf, dtype: str) -> Layer:
             assert_never(leaf.op)
 
 
-def _convolution(op: Conv, dtype: str) -> dict[str, Any]:
+def convolution(op: Conv, dtype: str) -> dict[str, Any]:
+    """What nnx.Conv is told of a convolution."""
     return {
         "out_features": op.out,
         "kernel_size": (op.kernel, op.kernel),
@@ -152,7 +153,7 @@ def _convolution(op: Conv, dtype: str) -> dict[str, Any]:
     }
 
 
-def _abstract(kind: Callable[..., Layer], *arguments: Any, **named: Any) -> Layer:
+def abstract(kind: Callable[..., Layer], *arguments: Any, **named: Any) -> Layer:
     """A module whose weights have a shape and a type, and no values yet."""
     no_keys = SimpleNamespace(
         params=lambda: None

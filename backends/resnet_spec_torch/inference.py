@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import torch
@@ -22,7 +23,7 @@ def optimized(network: Network, weights: Mapping[str, Array], dtype: str, *, com
     model.to(dtype=getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.built = tuple(_held(model))
     if compile:
-        model.compile(options={"freezing": True})
+        model.compile()
     return model
 
 
@@ -38,14 +39,28 @@ class Inference(ResNet):
 
     built: tuple[Held, ...] = ()
     _rows: tuple[tuple[Steps, str], ...] = ()
+    _weights: tuple[tuple[int, int], ...] = ()
+    _generation: int = 0
 
     def __call__(self, images: Tensor) -> Any:
-        with torch.no_grad():  # around the compiler too, which bakes in weights where nothing needs a gradient
-            if self._compiled_call_impl is not None and not self._as_built():
+        with torch.no_grad():
+            if self._compiled_call_impl is None:
+                return super().__call__(images)
+            if not self._as_built():
                 return self._call_impl(images)  # type: ignore[no-untyped-call]
-            return super().__call__(images)
+            self._notice()
+            with _freezing():
+                return super().__call__(images)
+
+    def _notice(self) -> None:
+        """Have the compiler bake in the weights anew if they have changed."""
+        weights = tuple((weight.data_ptr(), weight._version) for weight in self.parameters())
+        if weights != self._weights:
+            self._weights = weights
+            self._generation += 1
 
     def forward(self, images: Tensor) -> Any:
+        assert self._generation >= 0  # the compiler looks again at what it has read
         x = images.to(dtype=next(self.parameters(), images).dtype, memory_format=torch.channels_last)
         with torch.no_grad():
             given = self._joint(x) if _joins(x) and self._as_built() else super().forward(x)
@@ -66,6 +81,13 @@ class Inference(ResNet):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rows": ()}  # type: ignore[no-untyped-call]
+
+
+def _freezing() -> AbstractContextManager[None]:
+    """Within it the compiler bakes weights in, and packs them. As an option of the compiler alone it would be heard too late."""
+    from torch._inductor import config  # half a second, which who does not compile need not wait
+
+    return config.patch(freezing=True)
 
 
 def _rows(model: Inference) -> Iterator[tuple[Steps, str]]:

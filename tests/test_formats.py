@@ -62,10 +62,8 @@ def test_what_is_written_is_read(kind: str, tmp_path: Path) -> None:
     assert kinds.kind_of(tmp_path / ENDINGS[kind]) == kind
 
 
-@pytest.mark.parametrize("kind", kinds.KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind != "orbax"])  # whose metadata hold the time
 def test_the_same_weights_give_the_same_file(kind: str, tmp_path: Path) -> None:
-    if kind == "orbax":
-        pytest.skip("its metadata hold the time")
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         kinds.write(tmp_path / folder / ENDINGS[kind], kind, tensors(arrays()), {})

@@ -86,15 +86,12 @@ class _Spec(pytest.Collector):
                 yield _Comparison.from_parent(self, name=f"{backend} {level}", backend=backend, level=level)
 
     def case(self) -> Case:
-        from resnet_spec.load import load
-        from resnet_spec.parity.case import SIZE, Case
+        from resnet_spec.parity.case import Case
+        from resnet_spec.parity.size import small
 
-        network = load(self.name)
-        channels, *own = network.input
-        height, width = map(min, SIZE, own)
         dtype: Any = self.config.getoption("--resnet-spec-dtype")
         level: Any = self.config.getoption("--resnet-spec-level")
-        return Case(load(self.name, input=(channels, height, width)), dtype, level)
+        return Case(small(self.name), dtype, level)
 
     def found(self) -> list[Finding]:
         """Every finding, examined when it is first asked for."""

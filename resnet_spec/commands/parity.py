@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from resnet_spec import bundled
-from resnet_spec.commands.options import DIFFERS, loaded, numbers, set_option, settings_of, show
+from resnet_spec.commands.options import DIFFERS, loaded, set_option, settings_of, show
 from resnet_spec.commands.sweeping import (
     examined,
     failures_option,
@@ -23,9 +23,7 @@ from resnet_spec.commands.sweeping import (
     seconds_option,
     tries_option,
 )
-from resnet_spec.load import load
 from resnet_spec.network import Network
-from resnet_spec.source import SpecError
 
 
 @click.command()
@@ -86,7 +84,7 @@ def parity(
     from resnet_spec.parity.narrow import narrowed
     from resnet_spec.parity.sweep import Sweep
 
-    networks = [_comparable(spec, settings, size) for given in specs for spec in _meant(given)]
+    networks = [_sized(spec, settings, size) for given in specs for spec in _meant(given)]
     if narrow:
         networks = list(map(narrowed, networks))
     cases = [
@@ -136,16 +134,10 @@ def _meant(spec: str) -> list[str]:
     return found
 
 
-def _comparable(spec: str, settings: tuple[str, ...], size: str | None) -> Network:
-    """A network at the size to compare at: as asked, else small, else its own if it can't be that small."""
-    from resnet_spec.parity.case import SIZE
+def _sized(spec: str, settings: tuple[str, ...], size: str | None) -> Network:
+    """A network at the size asked for, or else at a small one."""
+    from resnet_spec.parity.size import small
 
-    network = loaded(spec, settings)
-    channels, *own = network.input
-    height, width = numbers(size, "HxW", 2) if size else map(min, SIZE, own)
-    try:
-        return load(spec, input=(channels, height, width), **settings_of(settings))
-    except SpecError:
-        if size:
-            raise
-        return network
+    if size is None:
+        return small(spec, **settings_of(settings))
+    return loaded(spec, settings, extent=size)

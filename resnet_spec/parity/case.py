@@ -42,12 +42,9 @@ GATES: dict[Dtype, dict[Group, float]] = {
 to the largest in the model (a norm's shift before another norm has a true gradient of zero). In float32 five steps of training amplify
 rounding too far to be compared."""
 
-SMALL = 2_000_000
+SMALL = 100_000
 """Parameters up to which a training pass and its gradients in float32 have a gate. In a large network rounding grows beyond any with depth
 (1.7e-4 in ResNet-50's training pass, 18 values a channel), and one ReLU that flips moves a gradient by percents."""
-
-SIZE = (72, 56)
-"""A height and width to compare at: in networks that halve five times, maps are odd and even both."""
 
 STEPS = 5
 MOMENTUM, WEIGHT_DECAY = 0.5, 2.0**-7  # float32 holds each exactly, as Paddle needs

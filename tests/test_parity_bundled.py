@@ -19,8 +19,7 @@ from resnet_spec.parity.size import small
 
 FRAMEWORKS = ("torch", "paddle", "flax")
 HERE = {
-    *("resnet18", "preact_resnet18_cifar", "timm/resnet14t", "timm/regnetz_005", "timm/skresnet18", "timm/resnest14d"),
-    *("cifar/resnet20", "cifar/wrn_16_4", "flax/ResNet18"),
+    *("resnet18", "preact_resnet18_cifar", "timm/resnet14t", "timm/skresnet18", "cifar/resnet20", "flax/ResNet18"),
 }
 GATED: dict[Dtype, tuple[Level, set[Group]]] = {
     "float64": ("training", {group for groups in GROUPS.values() for group in groups}),

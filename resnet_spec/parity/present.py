@@ -21,7 +21,9 @@ def table(findings: Sequence[Finding]) -> Table:
     for heading in ("arrays", "worst", "gate"):
         found.add_column(heading, justify="right", no_wrap=True)
     found.add_column("")
-    for finding in findings:
+    for before, finding in zip((None, *findings), findings, strict=False):
+        if before is not None and finding.verdict == "alone" and _about(before) == _about(finding):
+            continue  # it is said once that a backend does not train
         bad = finding.verdict in ("differs", "failed")
         gate = "" if finding.gate is None else f"{finding.gate:.0e}"
         names = (finding.network, finding.backend, finding.dtype, finding.group, finding.reference)
@@ -49,6 +51,10 @@ def sentence(finding: Finding) -> str:
             unlike = f", which {finding.unlike}" if finding.unlike else ""
             judged = f"; by differences of the loss, {finding.wrong} is wrong" if finding.wrong else ""
             return f"differs first at {finding.where or 'the output'}{unlike}{_cause(finding)}{judged}"
+
+
+def _about(finding: Finding) -> tuple[str, ...]:
+    return finding.network, finding.backend, finding.dtype, finding.failure
 
 
 def _cause(finding: Finding) -> str:

@@ -9,19 +9,23 @@ import numpy as np
 import pytest
 
 from conftest import required
-from resnet_spec import load, loads
+from resnet_spec import bundled, load, loads
 from resnet_spec.network import Network
 from resnet_spec.ops import BatchNorm, Conv, GroupNorm
 from resnet_spec.parity import generate
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import compared, error
 from resnet_spec.parity.locate import inputs
+from resnet_spec.parity.narrow import narrowed
 from resnet_spec.parity.pool import Elsewhere, Failure
 from resnet_spec.parity.record import record
 from resnet_spec.parity.shrink import shrunk
 from resnet_spec.write import written
 
 SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
+
+DEPTHWISE = """{name: deep, input: [3, 9, 8], stem: {a: {op: conv, out: 64, kernel: 3}, b: {op: conv, out: 64, kernel: 3, groups: 64},
+  c: {op: conv, out: 64, kernel: 1, groups: 2}}, head: {p: global_avg_pool}}"""
 
 
 @pytest.fixture
@@ -190,3 +194,23 @@ def test_a_process_that_hangs_is_ended() -> None:
     with pytest.raises(Failure, match=r"^no answer in 0\.01 s$"):
         subject.record(Case(load("resnet50"), level="forward"))
     subject.close()
+
+
+# -- narrow copies ------------------------------------------------------------------------------------------------
+
+
+def test_narrow_copies_have_the_same_layers_and_classes() -> None:
+    for name in bundled.names():
+        network = load(name)
+        copy = narrowed(network)
+        assert [(leaf.path, type(leaf.op)) for leaf in copy.leaves()] == [
+            (leaf.path, type(leaf.op)) for leaf in network.leaves()
+        ]
+        assert list(copy.weights()) == list(network.weights())
+        assert (copy.output_shape, copy.input) == (network.output_shape, network.input)
+        assert 3 * copy.parameters < network.parameters, name
+
+
+def test_a_narrow_depthwise_convolution_stays_one() -> None:
+    network = loads(DEPTHWISE)
+    assert [leaf.op.groups for leaf in narrowed(network).leaves() if isinstance(leaf.op, Conv)] == [1, 4, 2]

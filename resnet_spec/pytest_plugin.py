@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_load_initial_conftests(args: list[str]) -> None:
     """Beside --resnet-spec, take --backend and --level too: elsewhere those names are for others to use."""
-    if "--resnet-spec" in args:
+    if any(word.partition("=")[0] == "--resnet-spec" for word in args):
         for short in ("--backend", "--level", "--dtype"):
             args[:] = [re.sub(f"^{short}(?=$|=)", f"--resnet-spec-{short[2:]}", word) for word in args]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -15,11 +15,13 @@ from resnet_spec.ops import BatchNorm, Conv, GroupNorm
 from resnet_spec.parity import generate
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import compared, error
+from resnet_spec.parity.examine import examine
 from resnet_spec.parity.locate import inputs
 from resnet_spec.parity.narrow import narrowed
 from resnet_spec.parity.pool import Elsewhere, Failure
-from resnet_spec.parity.record import record
+from resnet_spec.parity.record import Record, record
 from resnet_spec.parity.shrink import shrunk
+from resnet_spec.weights import Array
 from resnet_spec.write import written
 
 SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
@@ -214,3 +216,53 @@ def test_narrow_copies_have_the_same_layers_and_classes() -> None:
 def test_a_narrow_depthwise_convolution_stays_one() -> None:
     network = loads(DEPTHWISE)
     assert [leaf.op.groups for leaf in narrowed(network).leaves() if isinstance(leaf.op, Conv)] == [1, 4, 2]
+
+
+def test_a_network_without_channels_to_divide_is_its_own_copy() -> None:
+    network = loads("{name: plain, input: [3, 9, 8], stem: {n: norm}, head: {p: global_avg_pool}}")
+    assert narrowed(network) == network
+
+
+# -- whom a backend is compared with ------------------------------------------------------------------------------
+
+
+class Told:
+    """A subject whose gradient is what it is told to be."""
+
+    def __init__(self, name: str, gradient: float | None = None) -> None:
+        self.name = name
+        self.gradient = gradient
+
+    def record(self, case: Case) -> Record:
+        same = {"": np.ones(3)}
+        forward: Record = {"evaluation": same, "training forward": same}
+        if self.gradient is not None:
+            forward["loss"] = same
+            forward["gradient"] = {"c.weight": np.full(3, self.gradient)}
+        return forward
+
+    def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        raise Failure("it is not asked")
+
+    def slopes(self, case: Case) -> dict[str, Array]:
+        raise Failure("it is not asked")
+
+    def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
+        raise Failure("it is not asked")
+
+
+@pytest.mark.parametrize(
+    ("gradients", "off"),
+    [
+        ({"a": 1.0, "b": 1.0, "c": 1.0}, set()),
+        ({"a": 2.0, "b": 1.0, "c": 1.0}, {"a"}),
+        ({"a": 1.0, "b": 2.0}, {"a", "b"}),
+        ({"a": 1.0, "b": 1.0, "c": 2.0, "d": 2.0}, {"c", "d"}),
+        ({"a": 1.0, "a (kept)": 1.0, "b": 2.0, "b (kept)": 2.0}, {"b", "b (kept)"}),
+    ],
+)
+def test_who_agrees_with_one_other_alone_does_not_pass(gradients: dict[str, float], off: set[str]) -> None:
+    subjects = [Told(name, gradient) for name, gradient in gradients.items()]
+    found = examine(Case(loads(SMALL), level="gradient"), Told("numpy"), subjects, locate=False)
+    assert {finding.backend for finding in found if finding.verdict == "differs"} == off
+    assert {finding.group for finding in found if finding.verdict == "differs"} <= {"gradient"}

@@ -120,6 +120,16 @@ def test_a_record_of_another_network_is_refused(folder: Path) -> None:
     assert "the record in records is of another network of this name" in done.stdout
 
 
+def test_a_record_that_is_cut_short_is_that_backends_failure(folder: Path) -> None:
+    parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
+    (path,) = (folder / "records").rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+    done = parity(folder, "--against", "records", *FORWARD)
+    assert done.returncode == 1
+    assert "the record in records is damaged" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_records_that_are_not_there_are_an_error(folder: Path) -> None:
     done = parity(folder, "--against", "nothing")
     assert (done.returncode, done.stderr) == (

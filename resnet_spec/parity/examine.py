@@ -39,8 +39,8 @@ def examine(
 ) -> list[Finding]:
     """Every group of a case in every subject, compared with the reference.
 
-    What the reference does not compute is compared with the other subject that is nearest, and so is the reference itself: where one
-    of three is wrong, it differs alone.
+    What the reference does not compute is compared with one of the two subjects that are closest to each other, and that one with its
+    nearest: where one of three is wrong, it differs alone, and where two agree on one thing and two on another, not all pass.
     """
     everyone = [reference, *(subject for subject in subjects if subject.name != reference.name)]
     with ThreadPoolExecutor(len(everyone)) as pool:
@@ -49,10 +49,11 @@ def examine(
     for name, record in records.items():
         if keep is not None and isinstance(record, dict):
             keep(name, case, record)
+    judges = {group: _judge(case, group, records) for group in case.groups}
     findings = []
     for subject in subjects:
         for group in case.groups:
-            finding = _found(case, group, subject.name, records)
+            finding = _found(case, group, subject.name, judges[group], records)
             own = records[subject.name]
             # A backend that could not run the whole may still run its parts, and then the first group says which it can't.
             broken = isinstance(own, Failure) and own.alive and group == case.groups[0]
@@ -70,22 +71,38 @@ def _recorded(subject: Subject, case: Case) -> Record | Failure:
         return failure
 
 
-def _found(case: Case, group: Group, name: str, records: Mapping[str, Record | Failure]) -> Finding:
+def _found(case: Case, group: Group, name: str, judge: str, records: Mapping[str, Record | Failure]) -> Finding:
     own = records[name]
     if isinstance(own, Failure):
         return failed(case, group, name, str(own))
     if group not in own:
         return failed(case, group, name, f"{name} does not train", reference="")
-    others = {key: found for key, found in records.items() if isinstance(found, dict) and group in found}
-    first = next(iter(others))
-    if first == REFERENCE != name:
-        return compared(case, group, name, own[group], first, others[first][group])
-    found = [
-        compared(case, group, name, own[group], key, record[group]) for key, record in others.items() if key != name
-    ]
-    if not found:
-        return failed(case, group, name, "no other backend has anything to compare it with", reference="")
-    return min(found, key=lambda finding: finding.worst)
+    known = _with(group, records)
+    if name != judge:
+        return compared(case, group, name, own[group], judge, known[judge])
+    return _nearest(case, group, name, known) or failed(
+        case, group, name, "no other backend has anything to compare it with", reference=""
+    )
+
+
+def _judge(case: Case, group: Group, records: Mapping[str, Record | Failure]) -> str:
+    """Whom the others are compared with: the reference, or the first of the two that are closest; "" if nobody has the group."""
+    known = _with(group, records)
+    if REFERENCE in known:
+        return REFERENCE
+    nearest = {name: _nearest(case, group, name, known) for name in known}
+    return min(known, key=lambda name: found.worst if (found := nearest[name]) else np.inf, default="")
+
+
+def _nearest(case: Case, group: Group, name: str, known: Mapping[str, Mapping[str, Array]]) -> Finding | None:
+    """A subject compared with the other that is nearest, if there is another."""
+    found = (compared(case, group, name, known[name], other, known[other]) for other in known if other != name)
+    return min(found, key=lambda finding: finding.worst, default=None)
+
+
+def _with(group: Group, records: Mapping[str, Record | Failure]) -> dict[str, Mapping[str, Array]]:
+    """What those who have a group made of it, by name."""
+    return {name: record[group] for name, record in records.items() if isinstance(record, dict) and group in record}
 
 
 def _blame(

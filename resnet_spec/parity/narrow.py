@@ -26,9 +26,11 @@ def narrowed(network: Network) -> Network:
     >>> narrow.parameters, list(narrow.weights())[:2]
     (224492, ['conv1.weight', 'bn1.weight'])
     """
+    head = next((leaf for leaf in reversed([*network.leaves()]) if hasattr(leaf.op, "out")), None)
+    if head is None:
+        return network
     maps = [leaf.gives for leaf in network.leaves() if len(leaf.gives) == 3 and leaf.gives[1:] != (1, 1)]
     fewest = min((channels for channels, *_ in maps), default=0)
-    head = [leaf for leaf in network.leaves() if hasattr(leaf.op, "out")][-1]
     for factor in FACTORS:
         if fewest < factor * FEWEST and factor > 2:
             continue

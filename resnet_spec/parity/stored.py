@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from resnet_spec.parity.arrays import get, put
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.pool import Failure
@@ -65,7 +67,11 @@ class Stored:
         if about["network"] != written(case.network):
             raise Failure(f"the record in {self.folder} is of another network of this name")
         found: Record = {}
-        for key, array in get(path).items():
+        try:
+            arrays = get(path)
+        except (SafetensorError, OSError) as error:
+            raise Failure(f"the record in {self.folder} is damaged: {error}") from None
+        for key, array in arrays.items():
             group, _, name = key.partition(":")
             if group in case.groups:
                 found.setdefault(group, {})[name] = array

@@ -57,7 +57,9 @@ def main(engine: str, spec: str) -> None:
     own: list[int] = list(DistributedSampler(range(IMAGES), shuffle=False))  # type: ignore[arg-type]  # it has a length
     model = wrapped(built(spec), engine)
     backward(model, images[own], labels[own])
-    found = results(model)  # gathered here, not last: a thread of gloo that still held a tensor when Python ends would abort
+    found = results(
+        model
+    )  # gathered here, not last: a thread of gloo that still held a tensor when Python ends would abort
     alone = built(spec)
     backward(alone, images, labels)
     wanted = results(alone)

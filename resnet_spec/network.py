@@ -267,7 +267,10 @@ def _plain(part: Part) -> list[Any]:
 
 def _default(op: Op, item: Field[Any]) -> bool:
     """Whether an argument has its default, rounded as the operation rounds it."""
-    return item.default is not MISSING and replace(op, **{item.name: item.default}) == op
+    given, default = getattr(op, item.name), item.default
+    return given == default or (
+        isinstance(given, float) and default is not MISSING and replace(op, **{item.name: default}) == op
+    )
 
 
 def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:

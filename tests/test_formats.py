@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_spec.formats import kinds
+from resnet_spec.formats import kinds, zipped
 from resnet_spec.formats.tensors import BFLOAT16, FLOATS, Checkpoint, CheckpointError, Tensor
 from resnet_spec.weights import Array
 
@@ -94,6 +94,26 @@ def test_a_torch_file_is_a_sound_zip_archive_aligned_as_torch_aligns(tmp_path: P
     assert all(
         data.index(tensor.read().tobytes()) % 64 == 0 for tensor in checkpoint.tensors.values() if tensor.nbytes > 64
     )
+
+
+@pytest.mark.parametrize("name", ["_ZIP64", "_FULL_COUNT"])
+@pytest.mark.parametrize("kind", ["npz", "torch"])
+def test_archives_larger_than_four_gigabytes(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fields that such an archive has, in small ones: what takes eight bytes starts at one."""
+    monkeypatch.setattr(zipped, name, 1)
+    path = tmp_path / ENDINGS[kind]
+    kinds.write(path, kind, tensors(arrays()), {"spec": "x"})
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert len(archive.infolist()) >= len(arrays())
+    if kind == "npz":
+        found = {name: array.tobytes() for name, array in np.load(path).items()}
+    else:
+        found = {name: bits(tensor) for name, tensor in torch.load(path, weights_only=True).items()}
+    assert found == {name: array.tobytes() for name, array in arrays().items()}
+    assert_same(kinds.read(path), arrays())
 
 
 def test_safetensors_own_library_loads_what_is_written(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.lib import format as npy
@@ -21,7 +20,6 @@ from resnet_spec.weights import Array
 FORMAT = "NumPy archive"
 
 _HEADER = 4096  # the most that an array's header may take
-_ZIP64 = 2**31
 
 
 def read(path: str) -> Checkpoint:
@@ -68,15 +66,14 @@ def _array(path: str, entry: Entry, offset: int, shape: Shape, dtype: Dtype, for
 
 def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:
     """An archive, as ``numpy.load(path)`` opens it."""
-    with path.open("wb") as file, ZipFile(file, "w", ZIP_STORED) as archive:
-        archive.comment = metadata.text(said)
-        for name, tensor in tensors.items():
-            header = io.BytesIO()
-            npy.write_array_header_1_0(header, {"descr": _descr(tensor), "fortran_order": False, "shape": tensor.shape})
-            # dated 1980: the same weights give the same file
-            with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=tensor.nbytes > _ZIP64) as entry:
-                entry.write(header.getvalue())
-                entry.write(raw(tensor.read()))
+    members = ((f"{name}.npy", _head(tensor), raw(tensor.read())) for name, tensor in tensors.items())
+    zipped.write(path, members, metadata.text(said))
+
+
+def _head(tensor: Tensor) -> bytes:
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": _descr(tensor), "fortran_order": False, "shape": tensor.shape})
+    return header.getvalue()
 
 
 def _descr(tensor: Tensor) -> str:

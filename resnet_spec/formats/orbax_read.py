@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import tensorstore
 
 from resnet_spec.formats import metadata, stretch
+from resnet_spec.formats.checksum import crc32
 from resnet_spec.formats.tensors import Checkpoint, CheckpointError, Tensor, bounded, raw
 from resnet_spec.weights import Array
 
@@ -112,5 +112,5 @@ def _result(path: str, name: str, future: Any) -> Any:
 def _array(path: str, name: str, store: Any, expected: int | None) -> Array:
     found = np.asarray(_result(path, name, store.read()), order="C")
     if expected is not None:
-        stretch.matching(path, name, zlib.crc32(raw(found)), expected)
+        stretch.matching(path, name, crc32(raw(found)), expected)
     return found

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from resnet_spec.formats import metadata
+from resnet_spec.formats.checksum import crc32
 from resnet_spec.formats.tensors import BFLOAT16, Tensor, raw
 
 _DICTIONARY = 2  # Orbax's number for a key of a dictionary
@@ -27,7 +27,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) ->
             "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
         }
         data = raw(tensor.read())
-        sums.append(f"{zlib.crc32(data):08x}")
+        sums.append(f"{crc32(data):08x}")
         _array(path / ".".join(keys), tensor, data)
     options = {"use_ocdbt": False, "use_zarr3": False, "store_array_data_equal_to_fill_value": True}
     _json(path / "_METADATA", {"tree_metadata": tree, **options, "custom_metadata": None})

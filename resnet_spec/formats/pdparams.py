@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_spec.formats import metadata, pickled, pickling, stretch
+from resnet_spec.formats.checksum import crc32
 from resnet_spec.formats.pickle_values import Called, Named, Value
 from resnet_spec.formats.pickled_arrays import array, mapping, named
 from resnet_spec.formats.pickling import called, row, text, whole, wholes
@@ -58,7 +58,7 @@ def _find(path: str, size: int, name: str, value: Value) -> Tensor | None:
 
 def _checked(path: str, name: str, tensor: Tensor, expected: int) -> Array:
     found = tensor.read()
-    stretch.matching(path, name, zlib.crc32(raw(found)), expected)
+    stretch.matching(path, name, crc32(raw(found)), expected)
     return found
 
 
@@ -93,7 +93,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) ->
         file.write(pickle.PROTO + b"\4" + pickle.EMPTY_DICT + pickle.MARK)
         for name, tensor in tensors.items():
             data = raw(tensor.read())
-            sums.append(f"{zlib.crc32(data):08x}")
+            sums.append(f"{crc32(data):08x}")
             file.write(text(name) + _before(tensor) + pickling.size_of_bytes(len(data)))
             file.write(data)
             file.write(pickle.TUPLE + pickle.BUILD)

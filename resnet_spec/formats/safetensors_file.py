@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from resnet_spec.formats import metadata, stretch
+from resnet_spec.formats.checksum import crc32
 from resnet_spec.formats.tensors import BFLOAT16, Checkpoint, CheckpointError, Dtype, Tensor, raw
 from resnet_spec.ops import Shape
 from resnet_spec.weights import Array
@@ -75,7 +75,7 @@ def _header(path: str) -> tuple[dict[str, Any], int]:
 def _read(path: str, name: str, offset: int, size: int, crc: int | None, shape: Shape, dtype: Dtype) -> Array:
     data = stretch.read(path, offset, size)
     if crc is not None:
-        stretch.matching(path, name, zlib.crc32(data.data), crc)
+        stretch.matching(path, name, crc32(data.data), crc)
     return data.view(dtype).reshape(shape)
 
 
@@ -93,7 +93,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) ->
         file.write(_start(header, said, sums))
         for index, name in enumerate(order):
             data = raw(tensors[name].read())
-            sums[index] = f"{zlib.crc32(data):08x}"
+            sums[index] = f"{crc32(data):08x}"
             file.write(data)
         file.seek(0)
         file.write(_start(header, said, sums))

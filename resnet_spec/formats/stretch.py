@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from resnet_spec.formats.checksum import crc32
 from resnet_spec.formats.tensors import CheckpointError
 from resnet_spec.weights import Array
 
@@ -35,7 +35,7 @@ def checksum(path: str, offset: int, size: int) -> int:
     """The CRC-32 of bytes of a file, which are not kept."""
     value = 0
     for at in range(offset, offset + size, _STEP):
-        value = zlib.crc32(read(path, at, min(_STEP, offset + size - at)).data, value)
+        value = crc32(read(path, at, min(_STEP, offset + size - at)).data, value)
     return value
 
 

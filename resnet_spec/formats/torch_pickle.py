@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.formats import stretch
+from resnet_spec.formats.checksum import crc32
 from resnet_spec.formats.pickle_values import Called, Named, Outside, Value
 from resnet_spec.formats.pickled_arrays import array, mapping, named
 from resnet_spec.formats.tensors import BFLOAT16, CheckpointError, Dtype, Tensor, bounded, bounded_total
@@ -141,7 +141,7 @@ def _read(
     data = stretch.read(path, start, long)
     if stored.crc:  # a storage that several tensors share is held to it once
         whole = long == stored.size
-        found = zlib.crc32(data.data) if whole else stretch.checksum(path, stored.offset, stored.size)
+        found = crc32(data.data) if whole else stretch.checksum(path, stored.offset, stored.size)
         stretch.matching(path, name, found, stored.crc)
         stored.crc = 0
     flat = data.view(dtype)

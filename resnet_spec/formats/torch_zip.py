@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from resnet_spec.formats import metadata, pickled, torch_pickle, zipped
 from resnet_spec.formats.pickling import called, named, row, text, whole, wholes
@@ -20,8 +17,6 @@ _EXTRA = "extra/resnet_spec.json"  # where TorchScript keeps other files; torch.
 _ROOT = "archive/"
 _KINDS = {dtype: kind for kind, dtype in STORAGES.items()}
 _ALIGNED = 64  # as torch.save does, so that a file can be mapped
-_LOCAL = 30  # bytes of a local header before its name
-_ZIP64 = 2**31
 
 
 def read(path: str) -> Checkpoint:
@@ -54,24 +49,17 @@ def _bytes(path: str, entry: zipped.Entry) -> bytes:
 
 def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:
     """A bare state dict, as ``torch.load(path, weights_only=True)`` opens it."""
-    with path.open("wb") as file, ZipFile(file, "w", ZIP_STORED) as archive:
-        _put(file, archive, "data.pkl", memoryview(_state_dict(tensors)))
-        _put(file, archive, "byteorder", memoryview(b"little"))
-        for index, tensor in enumerate(tensors.values()):
-            _put(file, archive, f"data/{index}", raw(tensor.read()))
-        _put(file, archive, "version", memoryview(b"3\n"))
-        _put(file, archive, _EXTRA, memoryview(metadata.text(said)))
+    zipped.write(path, _members(tensors, said), aligned=_ALIGNED)
 
 
-def _put(file: BinaryIO, archive: ZipFile, name: str, data: memoryview) -> None:
-    """Add an entry whose bytes start at a multiple of 64, by an extra field of zeros."""
-    info = ZipInfo(_ROOT + name)  # dated 1980: the same weights give the same file
-    large = len(data) > _ZIP64
-    before = file.tell() + _LOCAL + len(info.filename) + (20 if large else 0)
-    pad = -(before + 4) % _ALIGNED
-    info.extra = struct.pack("<2sH", b"FB", pad) + bytes(pad)
-    with archive.open(info, "w", force_zip64=large) as entry:
-        entry.write(data)
+def _members(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> Iterator[tuple[str, bytes, memoryview]]:
+    none = memoryview(b"")
+    yield f"{_ROOT}data.pkl", _state_dict(tensors), none
+    yield f"{_ROOT}byteorder", b"little", none
+    for index, tensor in enumerate(tensors.values()):
+        yield f"{_ROOT}data/{index}", b"", raw(tensor.read())
+    yield f"{_ROOT}version", b"3\n", none
+    yield _ROOT + _EXTRA, metadata.text(said), none
 
 
 def _state_dict(tensors: Mapping[str, Tensor]) -> bytes:

@@ -18,7 +18,6 @@ from resnet_spec.formats.tensors import FLOATS, Checkpoint, Dtype, Tensor
 from resnet_spec.load import Setting, load
 from resnet_spec.network import Network
 from resnet_spec.source import SpecError
-from resnet_spec.transfer.ahead import ahead
 from resnet_spec.transfer.casting import Losses, cast
 from resnet_spec.transfer.fit import fit
 from resnet_spec.values import either
@@ -85,8 +84,7 @@ def write(
     kept = None if dtype is None else FLOATS[_known("dtype", dtype, FLOATS)]
     put = placed(network, wanted, names)
     writing = _Writing(kept, progress, given, put)
-    with ahead({put[name].name: writing.tensor(name) for name in given}) as tensors:
-        kinds.write(target, wanted, tensors, said(network))
+    kinds.write(target, wanted, {put[name].name: writing.tensor(name) for name in given}, said(network))
     return Conversion(
         target=fspath(target),
         kind=wanted,

@@ -47,9 +47,14 @@ def draw(network: Network, seed: int = 0) -> dict[str, Array]:
     owners = network.owners()
     drawn = {name: np.empty(weight.shape, np.float32) for name, weight in owners}
     chunks = iter([chunk for name, weight in owners for chunk in _chunks(name, weight, drawn[name], seed)])
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:  # each takes the next chunk when it is done with one
-        list(pool.map(_fill, [chunks] * cores))
+    others = (os.cpu_count() or 1) - 1
+    # Each takes the next chunk when it is done with one. This thread is one of them: its core stays with it, where a scheduler may
+    # leave two new ones on one core for as long as all of this takes.
+    with ThreadPoolExecutor(max(1, others)) as pool:
+        drawing = [pool.submit(_fill, chunks) for _ in range(others)]
+        _fill(chunks)
+        for one in drawing:
+            one.result()
     return drawn
 
 

@@ -600,3 +600,17 @@ def test_setting_weights_keeps_a_models_type() -> None:
     model = _model(network, "float32")
     load_weights(model, recipe(network))
     assert all(np.array_equal(dump(model)[name], array.astype("float32")) for name, array in recipe(network).items())
+
+
+def test_tracing_a_training_step_asks_no_traced_value_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnx.Variable does as it is set, and JAX then walks through all that was traced: quadratic in a network's depth."""
+
+    def asked(tracer: Any) -> None:
+        raise AssertionError("a traced value was asked for its sharding")
+
+    model = build("cifar/resnet20", backend="flax")
+    model.train()
+    monkeypatch.setattr(jax.core.Tracer, "sharding", property(asked))
+    before = np.asarray(model.bn1.mean[...])
+    nnx.jit(lambda model, x: model(x))(model, jnp.ones((2, 32, 32, 3)))
+    assert not np.array_equal(before, model.bn1.mean[...])

@@ -16,6 +16,20 @@ from jax import Array
 from resnet_spec.ops import DropBlock, MaxPool, StandardizedConv, seeds
 
 
+class BatchStat(nnx.BatchStat):  # type: ignore[type-arg]
+    """nnx's own, set as a whole without a look at the old value's sharding.
+
+    A traced value has none, and JAX words that as an error that names its origin, for which it walks through all that was traced so far:
+    most of the time in which a deep network's training step is traced.
+    """
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if key is ...:
+            self.set_value(value)
+        else:
+            super().__setitem__(key, value)
+
+
 class BatchNorm2d(nnx.BatchNorm):
     """nnx's own, in two passes; it keeps the unbiased variance, unless asked for the biased, and errors say which layer."""
 
@@ -39,6 +53,7 @@ class BatchNorm2d(nnx.BatchNorm):
             use_fast_variance=False,
             **weights,
         )
+        self.mean, self.var = BatchStat(self.mean.get_value()), BatchStat(self.var.get_value())
         self.path = path
         self.variance = variance
 

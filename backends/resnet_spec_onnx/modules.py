@@ -94,8 +94,7 @@ class ResNet:
                 both = graph.node("Mul", [shortcut, gate], last)
             case _:
                 assert_never(part.combine)
-        if not part.after:
-            graph.shapes[part.path] = part.gives
+        graph.shapes[last] = part.after[0].given if part.after else part.gives
         return self._through(part.after, both, graph, values)
 
     def _parallel(self, part: Parallel, x: str, graph: Graph, values: dict[str, str]) -> str:

@@ -266,3 +266,36 @@ def test_who_agrees_with_one_other_alone_does_not_pass(gradients: dict[str, floa
     found = examine(Case(loads(SMALL), level="gradient"), Told("numpy"), subjects, locate=False)
     assert {finding.backend for finding in found if finding.verdict == "differs"} == off
     assert {finding.group for finding in found if finding.verdict == "differs"} <= {"gradient"}
+
+
+class Rounded(Told):
+    """A subject whose outputs in float32 are off by so much."""
+
+    def __init__(self, name: str, off: float) -> None:
+        super().__init__(name)
+        self.off = off
+
+    def record(self, case: Case) -> Record:
+        same = {"": np.full(3, 1 + self.off * (case.dtype == "float32"), case.dtype)}
+        return {"evaluation": same, "training forward": same}
+
+
+@pytest.mark.parametrize(
+    ("reference", "off", "verdict"),
+    [
+        (2e-5, 7e-5, "same"),
+        (2e-5, 2e-4, "differs"),
+        (0.0, 7e-6, "same"),
+        (0.0, 7e-5, "differs"),
+        (2e-5, np.nan, "differs"),
+    ],
+)
+def test_in_float32_rounding_may_do_what_it_does_to_the_reference(reference: float, off: float, verdict: str) -> None:
+    case = Case(loads(SMALL), "float32", "forward")
+    findings = examine(case, Rounded("numpy", reference), [Rounded("a", reference + off)], locate=False)
+    assert findings[0].verdict == verdict
+
+
+def test_networks_without_batch_norm_have_no_statistics_to_compare() -> None:
+    with_, without = loads(SMALL), loads(SMALL.replace("n: norm", "n: {op: group_norm, groups: 2}"))
+    assert set(Case(with_).groups) - set(Case(without).groups) == {"statistics"}

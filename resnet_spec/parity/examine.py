@@ -11,8 +11,8 @@ import numpy as np
 
 from resnet_spec.backend import REFERENCE
 from resnet_spec.network import Leaf
-from resnet_spec.parity.case import Case, Group
-from resnet_spec.parity.compare import Finding, compared, error, failed
+from resnet_spec.parity.case import ROUNDED, Case, Group
+from resnet_spec.parity.compare import Finding, compared, error, failed, rounds, within
 from resnet_spec.parity.locate import blamed, inputs
 from resnet_spec.parity.pool import Failure
 from resnet_spec.parity.record import Record
@@ -51,9 +51,13 @@ def examine(
             keep(name, case, record)
     judges = {group: _judge(case, group, records) for group in case.groups}
     findings = []
+    limits: dict[Group, float] = {}
     for subject in subjects:
         for group in case.groups:
             finding = _found(case, group, subject.name, judges[group], records)
+            if rounds(finding):
+                limits[group] = limits.get(group) or _limit(case, group, reference, records)
+                finding = within(finding, limits[group])
             own = records[subject.name]
             # A backend that could not run the whole may still run its parts, and then the first group says which it can't.
             broken = isinstance(own, Failure) and own.alive and group == case.groups[0]
@@ -62,6 +66,17 @@ def examine(
                 finding = replace(finding, blame=blame, wrong=wrong)
             findings.append(finding)
     return findings
+
+
+def _limit(case: Case, group: Group, reference: Subject, records: Mapping[str, Record | Failure]) -> float:
+    """How far from the reference rounding alone may take a backend: so many times as far as it takes the reference from itself in float64."""
+    single = records[reference.name]
+    try:
+        double = reference.record(replace(case, dtype="float64", level="forward"))[group]
+    except Failure:
+        return 0.0
+    assert isinstance(single, dict)
+    return ROUNDED * max(error(double[name], array.astype(double[name].dtype)) for name, array in single[group].items())
 
 
 def _recorded(subject: Subject, case: Case) -> Record | Failure:

@@ -66,6 +66,8 @@ def _paddle(network: Network, model: Any) -> Counted:
             macs += math.prod(op.result(0).shape) * op.operand_source(0).shape[-1]
     parameters = sum(math.prod(one.shape) for one in model.parameters() if not one.stop_gradient)
     statistics = sum(math.prod(one.shape) for one in model.parameters() if one.stop_gradient)
+    for one in model.parameters():
+        one._clear_data()  # Paddle keeps what it has traced: hundreds of networks' weights would fill the memory
     return Counted(parameters, statistics, macs / BATCH, shapes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
-from resnet_spec.ops import BatchNorm, Chance
+from resnet_spec.ops import BatchNorm, Chance, StandardizedConv
 from resnet_spec.retrace import replaced
 from resnet_spec.weights import Array, recipe
 
@@ -93,10 +93,8 @@ class Case:
         """Canonical weights, every one random, in float64, and such that blocks are near the identity."""
         found = recipe(self.network, self.seed)
         for block in (part for part in self.network.nodes() if isinstance(part, Residual) and part.combine == "add"):
-            path = _last(block.branch)
-            for name in (f"{path}.weight", f"{path}.bias"):
-                if name in found:
-                    found[name] *= DAMPED
+            for name in _last(block.branch):
+                found[name] *= DAMPED
         return found
 
     def largest(self) -> Mapping[str, float]:
@@ -119,17 +117,30 @@ def _largest(network: Network, seed: int) -> dict[str, float]:
     return {name: float(abs(array).max()) for name, array in weights.items()}
 
 
-def _last(row: tuple[Part, ...]) -> str:
-    """The path of the last operation with a weight, outside of blocks and gates; "" where there is none."""
-    for part in reversed(row):
+def _last(row: tuple[Part, ...]) -> list[str]:
+    """The weights by which a row of parts is scaled: of its last operation that has some, outside of blocks and gates.
+
+    A standardised kernel is the same at any scale, so there it is the bias, and what comes before.
+    """
+    found: list[str] = []
+    for leaf in reversed([*_straight(row)]):
+        own = [weight.name for weight in leaf.op.weights(leaf.given) if weight.name in ("weight", "bias", "tau")]
+        invariant = isinstance(leaf.op, StandardizedConv)
+        found += [f"{leaf.path}.{name}" for name in own if not (invariant and name == "weight")]
+        if "weight" in own and not invariant:
+            break
+    return found
+
+
+def _straight(row: tuple[Part, ...]) -> Iterator[Leaf]:
+    for part in row:
         match part:
-            case Leaf() if any(weight.name == "weight" for weight in part.op.weights(part.given)):
-                return part.path
-            case Sequence() if path := _last(part.parts):
-                return path
+            case Leaf():
+                yield part
+            case Sequence():
+                yield from _straight(part.parts)
             case _:
                 continue
-    return ""
 
 
 def calm(network: Network) -> Network:

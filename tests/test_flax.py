@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.core import Tracer
 
 from resnet_spec_flax.layers import layer
 
@@ -610,7 +611,7 @@ def test_tracing_a_training_step_asks_no_traced_value_where_it_lies(monkeypatch:
 
     model = build("cifar/resnet20", backend="flax")
     model.train()
-    monkeypatch.setattr(jax.core.Tracer, "sharding", property(asked))
+    monkeypatch.setattr(Tracer, "sharding", property(asked))
     before = np.asarray(model.bn1.mean[...])
     nnx.jit(lambda model, x: model(x))(model, jnp.ones((2, 32, 32, 3)))
     assert not np.array_equal(before, model.bn1.mean[...])

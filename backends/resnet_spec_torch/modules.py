@@ -80,23 +80,26 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = through(self, self._before, x)
         # No name is kept for what the sections give: it would be kept in memory as well, while what follows runs.
-        both = self._combined(
-            through(self, self._branch, y), through(self, self._shortcut, y if self._reads == "before" else x)
+        both = _combined(
+            self._combine,
+            through(self, self._branch, y),
+            through(self, self._shortcut, y if self._reads == "before" else x),
         )
         del y
         return through(self, self._after, both)
 
-    def _combined(self, branch: Tensor, shortcut: Tensor) -> Tensor:
-        match self._combine:
-            case "add":
-                return branch + shortcut
-            case "multiply":
-                return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
-            case _:
-                assert_never(self._combine)
-
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
+
+
+def _combined(combine: Literal["add", "multiply"], branch: Tensor, shortcut: Tensor) -> Tensor:
+    match combine:
+        case "add":
+            return branch + shortcut
+        case "multiply":
+            return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
+        case _:
+            assert_never(combine)
 
 
 class Parallel(nn.Module):

@@ -278,6 +278,21 @@ def test_the_running_variance_is_the_one_asked_for(variance: str, decay: float) 
     assert _apart(dump(model)["n.running_var"], kept * old + (1 - kept) * new) < 1e-14
 
 
+@pytest.mark.parametrize("outlier", [1, 1000])
+def test_statistics_keep_their_accuracy_far_from_zero(outlier: int) -> None:
+    """A mean of squares less a squared mean has none left here: 1e6 squared is 1e12, and float32 has seven digits."""
+    network = loads(ONE % "{op: batch_norm, decay: 0.5}")
+    model = _model(network, dtype="float32")
+    x = np.random.default_rng(0).standard_normal((4, *network.input)).astype(np.float32) + np.float32(1e6)
+    x[0] *= outlier
+    model.train()
+    model(_native(x))
+    kept, old = dump(model), recipe(network)
+    for name, new in ("mean", x.mean(axis=(0, 2, 3), dtype=float)), ("var", x.var(axis=(0, 2, 3), ddof=1, dtype=float)):
+        wanted = 0.5 * old[f"n.running_{name}"] + 0.5 * new
+        assert (abs(kept[f"n.running_{name}"] - wanted) / abs(wanted)).max() < 1e-4
+
+
 @pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "{op: group_norm, groups: 2}"])
 def test_norms_keep_their_accuracy_far_from_zero(norm: str) -> None:
     network = loads(ONE % norm)

@@ -31,7 +31,12 @@ class BatchStat(nnx.BatchStat):  # type: ignore[type-arg]
 
 
 class BatchNorm2d(nnx.BatchNorm):
-    """nnx's own, in two passes; it keeps the unbiased variance, unless asked for the biased, and errors say which layer."""
+    """nnx's own; it keeps the unbiased variance, unless asked for the biased, and errors say which layer.
+
+    nnx takes the variance as a mean of squares less a squared mean. That reads the maps once, and cancels where they are far from zero. So they
+    are centred on the first image's mean before. Images that differ add to the variance too, so what cancels is at most as many
+    roundings as there are images.
+    """
 
     def __init__(
         self,
@@ -50,7 +55,6 @@ class BatchNorm2d(nnx.BatchNorm):
             epsilon=epsilon,
             use_bias=affine,
             use_scale=affine,
-            use_fast_variance=False,
             **weights,
         )
         self.mean, self.var = BatchStat(self.mean.get_value()), BatchStat(self.var.get_value())
@@ -66,11 +70,14 @@ class BatchNorm2d(nnx.BatchNorm):
                 f"{self.path} is given one value a channel, {x.shape}, which has no variance to train with; "
                 "it needs a larger batch or larger images"
             )
-        if self.variance == "biased":
-            return super().__call__(x, False)
+        centre = jax.lax.stop_gradient(x[0].mean(axis=(0, 1), dtype=jnp.promote_types(x.dtype, jnp.float32)))
+        if self.axis_name is not None:
+            centre = jax.lax.pmean(centre, self.axis_name, axis_index_groups=self.axis_index_groups)
         old = self.var[...] * self.momentum
-        y = super().__call__(x, False)
-        self.var[...] = (self.var[...] - old) * (count / (count - 1)) + old
+        y = super().__call__(x - centre, False)
+        self.mean[...] += (1 - self.momentum) * centre
+        if self.variance == "unbiased":
+            self.var[...] = (self.var[...] - old) * (count / (count - 1)) + old
         return y
 
 

@@ -246,6 +246,38 @@ def test_flax_multiplies_where_that_is_quicker_than_to_convolve(batch: int, conv
     assert off(run(model, x), run(build(network, backend="flax"), x)) < 1e-5
 
 
+@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-12), ("float32", 2e-6)])
+@pytest.mark.parametrize(("batch", "size"), [(1, (8, 8)), (1, (7, 10)), (9, (13, 6))])
+def test_a_compiled_flax_model_multiplies_tiles(batch: int, size: tuple[int, int], dtype: str, gate: float) -> None:
+    """Where a 3x3 kernel has 64 channels and more; few tiles at once, many by rows."""
+    required("flax")
+    import jax.numpy as jnp
+
+    network = loads(
+        f"""
+name: s
+input: [64, {size[0]}, {size[1]}]
+stem:
+  a: {{op: conv, out: 64, kernel: 3, padding: 1}}
+  b: {{op: conv, out: 72, kernel: 3, padding: 2, bias: true}}
+  c: {{op: conv, out: 64, kernel: 3, padding: 0, bias: true}}
+  d: {{op: conv, out: 64, kernel: 3, padding: 1, stride: 2}}
+  e: {{op: conv, out: 64, kernel: 3, padding: 2, dilation: 2}}
+  f: {{op: conv, out: 64, kernel: 3, padding: 1, groups: 2}}
+  g: {{op: conv, out: 63, kernel: 3, padding: 1}}
+"""
+    )
+    x = np.random.default_rng(0).standard_normal((batch, *network.input))
+    native = jnp.asarray(x.transpose(0, 2, 3, 1), dtype)
+    model = build(network, backend="flax", mode="inference", compile=True, dtype=dtype)
+    for seed in range(2):
+        weights = recipe(network, seed)
+        load_weights(model, weights)
+        wanted = run(build(network, backend="numpy", weights=weights), x)
+        assert off(np.asarray(model(native)).transpose(0, 3, 1, 2), wanted) < gate
+        assert [array.shape[0] for array in model._evaluator.given if array.ndim == 4].count(4) == 3
+
+
 def required_torch() -> Any:
     required("torch")
     import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -59,20 +59,35 @@ class Evaluator:
 
     made_from: tuple[Any, ...] = ()
     variables: tuple[nnx.Variable[Any], ...] = ()
+    turned: frozenset[int] = frozenset()
+    """Which variables are kernels that the function takes turned."""
     function: Callable[..., Any] | None = None
+    seen: list[Any] = field(default_factory=list)
+    """What each variable held at the last call, and what the function was given for it."""
+    given: list[Any] = field(default_factory=list)
 
     def __call__(self, model: Inference, images: jax.Array) -> Any:
         held = tuple(_held(model))
         if len(held) != len(self.made_from) or not all(map(_same, held, self.made_from)):
             self._make(model, held)
         assert self.function is not None
-        return self.function([variable.get_raw_value() for variable in self.variables], images)
+        for number, variable in enumerate(self.variables):
+            value = variable.get_raw_value()
+            if value is not self.seen[number]:
+                turns = number in self.turned and isinstance(
+                    value, jax.Array
+                )  # and no reference, whose value may change
+                self.seen[number], self.given[number] = value, quick.turned(value) if turns else value
+        return self.function(self.given, images)
 
     def _make(self, model: Inference, held: tuple[Any, ...]) -> None:
         definition, state = nnx.split(model)
         leaves, structure = jax.tree.flatten(state)
         by_array = {id(value.get_value()): value for value in held if isinstance(value, nnx.Variable)}
         self.variables = tuple(by_array[id(leaf)] for leaf in leaves)
+        kernels = {id(module.kernel) for module in held if isinstance(module, quick.Conv2d) and module.turns}
+        self.turned = frozenset(number for number, variable in enumerate(self.variables) if id(variable) in kernels)
+        self.seen, self.given = [None] * len(leaves), [None] * len(leaves)
         self.made_from = held
 
         def evaluate(leaves: list[jax.Array], images: jax.Array) -> Any:

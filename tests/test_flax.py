@@ -521,6 +521,14 @@ def test_statistics_are_not_parameters() -> None:
     assert count == {nnx.Param: network.parameters, nnx.BatchStat: network.statistics}
 
 
+def test_blocks_are_in_order_for_nnx_too() -> None:
+    network = loads("{name: n, input: [3, 8, 8], stages: {a: {block: basic, depth: 12, out: 3}}}")
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(nnx.state(_model(network)))[0]]
+    blocks = [path[1].key for path in paths if path[0].key == "a"]
+    assert blocks == sorted(blocks)
+    assert set(blocks) == set(range(12))
+
+
 def test_it_prints_as_a_native_model_without_the_spec_in_it() -> None:
     text = str(
         _model(loads("{name: p, input: [3, 8, 8], stem: {a: [relu, {op: max_pool, kernel: 2}], s: batch_norm}}"))
@@ -529,7 +537,7 @@ def test_it_prints_as_a_native_model_without_the_spec_in_it() -> None:
     assert lines == [
         [
             "ResNet( # Param: 6 (48 B), BatchStat: 6 (48 B), Total: 12 (96 B)",
-            "  a=Chain(",
+            "  a=Numbered(",
             "    0=Function(name='relu'),",
             "    1=MaxPool2d(kernel=2, stride=1, padding=0, ceil=False)",
             "  ),",

@@ -53,7 +53,9 @@ def _module(part: Part, dtype: str, make: Make) -> Any:
         case Parallel():
             return modules.Parallel(part.split, part.cascade, part.combine)
         case Sequence():
-            module = modules.Chain(part.path, modules.steps(part.path, part.parts))
+            steps = modules.steps(part.path, part.parts)
+            chain = modules.Numbered if modules.numbered(steps) else modules.Chain
+            module = chain(part.path, steps)
             _hold(module, part.path, part.parts, dtype, make)
         case _:
             return make(part, dtype)

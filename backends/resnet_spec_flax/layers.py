@@ -7,6 +7,7 @@ nnx.Sequential are: a user can put any function in its place.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, TypeAlias, assert_never
 
@@ -75,7 +76,9 @@ def layer(leaf: Leaf, dtype: str) -> Layer:
         case Linear(out, bias):
             return abstract(nnx.Linear, channels, out, use_bias=bias, kernel_init=_ZEROS, param_dtype=dtype)
         case BatchNorm(epsilon, decay, variance, affine):
-            return abstract(own.BatchNorm2d, leaf.path, channels, epsilon, decay, variance, affine, param_dtype=dtype)
+            norm = abstract(own.BatchNorm2d, channels, epsilon, decay, variance, affine, param_dtype=dtype)
+            norm.path = leaf.path
+            return norm
         case GroupNorm() as op:
             named = {"epsilon": op.epsilon, "use_fast_variance": False, "param_dtype": dtype}
             return abstract(nnx.GroupNorm, channels, op.count(channels), **named)
@@ -153,10 +156,16 @@ def convolution(op: Conv, dtype: str) -> dict[str, Any]:
     }
 
 
-def abstract(kind: Callable[..., Layer], *arguments: Any, **named: Any) -> Layer:
+def abstract(kind: Callable[..., Layer], *arguments: Any, **named: Any) -> Any:
     """A module whose weights have a shape and a type, and no values yet."""
+    return nnx.clone(_traced(kind, arguments, tuple(named.items())))
+
+
+@lru_cache(1024)
+def _traced(kind: Callable[..., Layer], arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Layer:
+    """The first of its kind: to trace one takes a millisecond, to copy it a tenth of that, and a network has many that are alike."""
     no_keys = SimpleNamespace(
         params=lambda: None
     )  # nnx.Rngs would take two seconds for a resnet152's, which nobody uses
-    made: Layer = nnx.eval_shape(lambda: kind(*arguments, **named, rngs=no_keys))
+    made: Layer = nnx.eval_shape(lambda: kind(*arguments, **dict(named), rngs=no_keys))
     return made

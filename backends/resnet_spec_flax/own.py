@@ -40,7 +40,6 @@ class BatchNorm2d(nnx.BatchNorm):
 
     def __init__(
         self,
-        path: str,
         channels: int,
         epsilon: float,
         decay: float,
@@ -58,7 +57,7 @@ class BatchNorm2d(nnx.BatchNorm):
             **weights,
         )
         self.mean, self.var = BatchStat(self.mean.get_value()), BatchStat(self.var.get_value())
-        self.path = path
+        self.path = "a norm"
         self.variance = variance
 
     def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:  # type: ignore[override]

@@ -21,7 +21,7 @@ import numpy as np
 import resnet_spec
 from digits import SPEC, batches, cosine, digits
 
-RATE = 0.0625
+RATE = 0.03125
 MOMENTUM, WEIGHT_DECAY = float(np.float32(0.9)), 2.0**-11  # float32 holds them, as Paddle needs
 FRAMEWORKS: tuple[str, ...] = ("torch", "paddle", "flax")
 EARLY = 100

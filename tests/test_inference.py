@@ -224,6 +224,8 @@ def test_a_compiled_flax_model_is_one_function_of_the_weights_it_has_now() -> No
     native = jnp.asarray(x.transpose(0, 2, 3, 1), "float32")
     assert off(np.asarray(model(native)), run(model, x)) < 1e-5
     assert off(np.asarray(nnx.jit(lambda model, x: model(x))(model, native)), run(model, x)) < 1e-5
+    assert np.array_equal(pickle.loads(pickle.dumps(model))(native), model(native))
+    assert np.array_equal(copy.deepcopy(model)(native), model(native))
     function = model._evaluator.function
     load_weights(model, {name: array * 0 for name, array in dump(model).items()})
     assert not model(native).any()

@@ -181,9 +181,8 @@ SMALL = ["resnet18", "cifar/resnet20", "timm/test_resnet"]
 @pytest.mark.parametrize("name", swept(SMALL))
 def test_a_bundled_network_is_written_and_runs(name: str, tmp_path: Path) -> None:
     network, path = load(name), tmp_path / "model.onnx"
-    random = Case(
-        network
-    ).weights()  # near the identity: else three of BiT's networks amplify float32's rounding to 4e-5
+    # Near the identity: else three of BiT's networks amplify float32's rounding to 4e-5.
+    random = Case(network).weights()
     weights = {full: random.pop(full).astype(np.float32) for full in list(random)}
     backend: Any = load_backend("onnx")
     files = backend.export(build(network, backend="onnx", weights=weights), path)

@@ -74,11 +74,13 @@ class Evaluator:
         for number, variable in enumerate(self.variables):
             value = variable.get_raw_value()
             if value is not self.seen[number]:
-                turns = number in self.turned and isinstance(
-                    value, jax.Array
-                )  # and no reference, whose value may change
+                # A reference's value may change, and it stays the same reference: it is not turned.
+                turns = number in self.turned and isinstance(value, jax.Array)
                 self.seen[number], self.given[number] = value, quick.turned(value) if turns else value
         return self.function(self.given, images)
+
+    def __reduce__(self) -> tuple[type[Evaluator], tuple[()]]:
+        return Evaluator, ()  # a copy compiles for itself: what is compiled can't be pickled
 
     def _make(self, model: Inference, held: tuple[Any, ...]) -> None:
         definition, state = nnx.split(model)

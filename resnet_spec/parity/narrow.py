@@ -12,7 +12,7 @@ from resnet_spec.retrace import replaced
 
 FACTORS = (16, 8, 4, 2)
 FEWEST = 4
-"""Channels of a map that are left at the least."""
+"""Channels that are left at the least, of a gate's vectors too: of one or two a ReLU may leave nothing, or nothing but rounding."""
 
 
 def narrowed(network: Network) -> Network:
@@ -43,8 +43,9 @@ def narrowed(network: Network) -> Network:
 
 def _divided(leaf: Leaf, factor: int, head: bool) -> Op:
     told: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
-    numbers = () if head else tuple(name for name in ("out", "before", "after") if name in told)
-    changed: dict[str, Any] = {name: _count(told[name], factor) for name in numbers}
+    changed: dict[str, Any] = {name: round(told[name] / factor) for name in ("before", "after") if name in told}
+    if "out" in told and not head:
+        changed["out"] = _count(told["out"], factor)
     if len(leaf.given) == 3:
         given = _count(leaf.given[0], factor)
         if "groups" in told:
@@ -56,5 +57,5 @@ def _divided(leaf: Leaf, factor: int, head: bool) -> Op:
 
 
 def _count(channels: int, factor: int) -> int:
-    """So many channels divided; none stay none, and one stays one."""
-    return max(round(channels / factor), min(channels, 1))
+    """So many channels divided; those that are few already stay."""
+    return max(round(channels / factor), min(channels, FEWEST))

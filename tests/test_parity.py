@@ -12,7 +12,7 @@ from conftest import required
 from resnet_spec import bundled, load, loads
 from resnet_spec.network import Network
 from resnet_spec.ops import BatchNorm, Conv, GroupNorm
-from resnet_spec.parity import generate
+from resnet_spec.parity import generate, pool
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import compared, error
 from resnet_spec.parity.examine import examine
@@ -195,6 +195,18 @@ def test_a_process_that_hangs_is_ended() -> None:
     subject.seconds = 0.01
     with pytest.raises(Failure, match=r"^no answer in 0\.01 s$"):
         subject.record(Case(load("resnet50"), level="forward"))
+    subject.close()
+
+
+def test_a_process_is_renewed_before_it_holds_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(loads(SMALL), level="forward")
+    monkeypatch.setattr(pool, "RENEWED", 2 * sum(1 for _ in case.network.nodes()))
+    subject = Elsewhere("numpy")
+    processes = []
+    for _ in range(5):
+        assert subject.record(case)
+        processes.append(subject._process)
+    assert processes[0] is processes[1] is not processes[2] is processes[3] is not processes[4]
     subject.close()
 
 

@@ -23,8 +23,9 @@ from resnet_spec.weights import Array
 SECONDS = 600.0
 """How long a backend may take over one case."""
 
-RENEWED = 100
-"""After so many questions a process is started anew: JAX keeps 20 MB of compiled code for each small network."""
+RENEWED = 2000
+"""After questions about so many nodes a process is started anew: JAX keeps two megabytes of compiled code for each, 20 for a small network and
+2000 for one of 200 layers."""
 
 HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 """An environment for many small networks, each run a few times: compiling one takes JAX half as long, running it longer."""
@@ -55,7 +56,7 @@ class Elsewhere:
         self.name = name
         self.seconds = seconds
         self.environment = environment or {}
-        self._asked = 0
+        self._nodes = 0
         self._folder = tempfile.TemporaryDirectory(prefix=f"resnet-spec-{name}-")
         self._process: subprocess.Popen[str] | None = None
         self._replies: queue.Queue[str] = queue.Queue()
@@ -97,13 +98,14 @@ class Elsewhere:
         self._end()
         self._folder.cleanup()
 
-    def _ask(self, what: str, *arguments: Any) -> dict[str, Array]:
+    def _ask(self, what: str, case: Case, *arguments: Any) -> dict[str, Array]:
         folder = Path(self._folder.name)
-        self._asked += 1
-        if self._asked % RENEWED == 0:
+        (folder / "question").write_bytes(pickle.dumps((what, (case, *arguments))))  # ours, to a process of ours
+        nodes = sum(1 for _ in case.network.nodes())
+        if self._nodes + nodes > RENEWED:
             self._end()
-        (folder / "question").write_bytes(pickle.dumps((what, arguments)))  # ours, to a process of ours
         self.ready()
+        self._nodes += nodes
         process = self._process
         if process is None or process.stdin is None:
             raise Failure("it was stopped")
@@ -165,6 +167,7 @@ class Elsewhere:
                     with suppress(BrokenPipeError):  # what was still to be said to a process that has died
                         pipe.close()
         self._process = self._words = None
+        self._nodes = 0
 
 
 def _listen(answers: IO[str] | None, replies: queue.Queue[str]) -> None:

@@ -313,6 +313,23 @@ def test_in_float32_rounding_may_do_what_it_does_to_the_reference(reference: flo
     assert findings[0].verdict == verdict
 
 
+def test_an_array_that_rounding_moves_far_excuses_no_other() -> None:
+    case = Case(loads(SMALL), "float32", "forward")
+    double = {name: np.ones(3) for name in ("c", "n", "p")}
+    single = {name: double[name].astype(np.float32) for name in double}
+    wanted = single | {"n": single["n"] + np.float32(1e-3)}
+    found = wanted | {"n": wanted["n"] + np.float32(5e-3), "p": wanted["p"] + np.float32(1e-3)}
+
+    class Apart(Told):
+        def record(self, case: Case) -> Record:
+            arrays = double if case.dtype == "float64" else found if self.name == "a" else wanted
+            return {"evaluation": arrays, "training forward": wanted}
+
+    (evaluation, training) = examine(case, Apart("numpy"), [Apart("a")], locate=False)
+    assert (evaluation.verdict, evaluation.where) == ("differs", "p")
+    assert training.verdict == "same"
+
+
 def test_networks_without_batch_norm_have_no_statistics_to_compare() -> None:
     with_, without = loads(SMALL), loads(SMALL.replace("n: norm", "n: {op: group_norm, groups: 2}"))
     assert set(Case(with_).groups) - set(Case(without).groups) == {"statistics"}

@@ -47,8 +47,8 @@ SMALL = 100_000
 (1.7e-4 in ResNet-50's training pass, 18 values a channel), and one ReLU that flips moves a gradient by percents."""
 
 ROUNDED = 16.0
-"""In float32 a forward pass may also be so many times as far from the reference as the reference is from itself in float64: BiT's networks and
-a narrow gate of four numbers amplify rounding beyond any gate, in every backend alike. NumPy adds up in pairs, others one by one: Paddle's mean
+"""In float32 an array of a forward pass may also be so many times as far from the reference as the reference's is from its own in float64: BiT's
+networks and a narrow gate of four numbers amplify rounding beyond any gate, in every backend alike. NumPy adds up in pairs, others one by one: Paddle's mean
 of 252 values is 8 times as far off."""
 
 STEPS = 5

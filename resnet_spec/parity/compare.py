@@ -77,11 +77,14 @@ def rounds(finding: Finding) -> bool:
     return finding.verdict == "differs" and finding.dtype == "float32" and forward and np.isfinite(finding.worst)
 
 
-def within(finding: Finding, limit: float) -> Finding:
-    """The finding by a wider gate, if that lets it pass."""
-    if finding.worst > limit:
-        return finding
-    return replace(finding, gate=limit, where=max(finding.errors, key=finding.errors.__getitem__))
+def within(finding: Finding, limits: Mapping[str, float]) -> Finding:
+    """The finding by a wider gate for some of its arrays: that of the worst where it passes, else at the first that does not."""
+    gate = finding.gate or 0.0
+    off = [name for name, value in finding.errors.items() if value > max(gate, limits.get(name, 0.0))]
+    if off:
+        return replace(finding, where=off[0])
+    where = max(finding.errors, key=finding.errors.__getitem__)
+    return replace(finding, gate=limits[where], where=where)
 
 
 def scales(case: Case, group: Group, wanted: Mapping[str, Array]) -> dict[str, float]:

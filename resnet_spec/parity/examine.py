@@ -51,12 +51,12 @@ def examine(
             keep(name, case, record)
     judges = {group: _judge(case, group, records) for group in case.groups}
     findings = []
-    limits: dict[Group, float] = {}
+    limits: dict[Group, Mapping[str, float]] = {}
     for subject in subjects:
         for group in case.groups:
             finding = _found(case, group, subject.name, judges[group], records)
             if rounds(finding):
-                limits[group] = limits.get(group) or _limit(case, group, reference, records)
+                limits[group] = limits.get(group) or _limits(case, group, reference, records)
                 finding = within(finding, limits[group])
             own = records[subject.name]
             # A backend that could not run the whole may still run its parts, and then the first group says which it can't.
@@ -68,15 +68,17 @@ def examine(
     return findings
 
 
-def _limit(case: Case, group: Group, reference: Subject, records: Mapping[str, Record | Failure]) -> float:
-    """How far from the reference rounding alone may take a backend: so many times as far as it takes the reference from itself in float64."""
+def _limits(case: Case, group: Group, reference: Subject, records: Mapping[str, Record | Failure]) -> dict[str, float]:
+    """How far from each of the reference's arrays rounding alone may take a backend: so many times as far as it takes that from float64's."""
     single = records[reference.name]
     try:
         double = reference.record(replace(case, dtype="float64", level="forward"))[group]
     except Failure:
-        return 0.0
+        return {}
     assert isinstance(single, dict)
-    return ROUNDED * max(error(double[name], array.astype(double[name].dtype)) for name, array in single[group].items())
+    return {
+        name: ROUNDED * error(double[name], array.astype(double[name].dtype)) for name, array in single[group].items()
+    }
 
 
 def _recorded(subject: Subject, case: Case) -> Record | Failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -488,6 +489,32 @@ def test_models_of_one_network_share_what_is_compiled() -> None:
         found.clear()
         use(CALM.replace("out: 6", "out: 7"))
     assert found == []
+
+
+def test_a_network_of_very_many_parts_is_not_compiled_whole_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = loads(CALM.replace("out: 6", "out: 9"))
+    paths = [part.path for part in network.nodes()]
+
+    def use() -> tuple[dict[str, Array], Step, dict[str, Array], dict[str, Array]]:
+        model, images = _model(network), _images(network)
+        seen, pulled = FLAX.run(model, images, paths, train=True), FLAX.pull(model, "", images, np.ones((4, 5)))
+        return seen, FLAX.step(model, images, LABELS, SGD, watch=paths), pulled, dump(model)
+
+    runs = sys.modules["resnet_spec_flax.run"]
+    monkeypatch.setattr(runs, "COMPILED", 2)
+    use()  # compiles every operation
+    with _compilations() as operations:
+        seen, step, pulled, weights = use()
+    monkeypatch.undo()
+    with _compilations() as whole:
+        wanted = use()
+    assert not operations
+    assert whole
+    _same(seen, wanted[0], 1e-12)
+    _same(dict(step.gradients), dict(wanted[1].gradients), 1e-12)
+    _same(dict(step.output_gradients), dict(wanted[1].output_gradients), 1e-12)
+    _same(pulled, wanted[2], 1e-12)
+    _same(weights, wanted[3], 1e-12)
 
 
 # -- what its users expect ----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from resnet_spec.parity.narrow import narrowed
 from resnet_spec.parity.pool import Elsewhere, Failure
 from resnet_spec.parity.record import Record, record
 from resnet_spec.parity.shrink import shrunk
-from resnet_spec.weights import Array
+from resnet_spec.weights import Array, recipe
 from resnet_spec.write import written
 
 SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
@@ -328,6 +328,15 @@ def test_an_array_that_rounding_moves_far_excuses_no_other() -> None:
     (evaluation, training) = examine(case, Apart("numpy"), [Apart("a")], locate=False)
     assert (evaluation.verdict, evaluation.where) == ("differs", "p")
     assert training.verdict == "same"
+
+
+@pytest.mark.parametrize(("blocks", "damped"), [(2, 8), (64, 8), (65, 16), (130, 32)])
+def test_branches_are_the_smaller_the_more_blocks_there_are(blocks: int, damped: int) -> None:
+    network = loads(SMALL.replace("head:", f"stages: {{s: {{block: basic, depth: {blocks}, out: 4}}}}, head:"))
+    drawn, found = recipe(network), Case(network).weights()
+    for name in ("s.1.bn2.weight", "s.1.bn2.bias"):
+        np.testing.assert_array_equal(found[name], drawn[name] / damped)
+    np.testing.assert_array_equal(found["s.1.bn1.weight"], drawn["s.1.bn1.weight"])
 
 
 def test_networks_without_batch_norm_have_no_statistics_to_compare() -> None:

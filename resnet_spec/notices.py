@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from resnet_spec.fit import WINDOW, Image, smallest
@@ -73,9 +72,7 @@ def _alone(network: Network) -> set[str]:
 
 def _values(leaf: Leaf) -> int:
     match leaf.op:
-        case BatchNorm():
-            return math.prod(leaf.given[1:])
-        case GroupNorm() as norm:
-            return math.prod(leaf.given) // norm.count(leaf.given[0])
+        case BatchNorm() | GroupNorm() as norm:
+            return norm.values(leaf.given)
         case _:
             return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,10 @@ class BatchNorm:
 
     def __post_init__(self) -> None:
         nearest_float32(self, "epsilon", "decay")
+
+    def values(self, given: Shape) -> int:
+        """How many numbers of one image each mean and variance is of."""
+        return math.prod(given[1:])
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         mean = Weight("running_mean", given[:1], Constant(0.0), statistic=True)
@@ -73,6 +78,10 @@ class GroupNorm:
         divided(argument, getattr(self, argument), given[0], "channels", given)
         return given
 
+    def values(self, given: Shape) -> int:
+        """How many numbers each mean and variance is of."""
+        return math.prod(given) // self.count(given[0])
+
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         return affine(given[0], self.gamma)
 
@@ -94,6 +103,10 @@ class LayerNorm:
 
     def __post_init__(self) -> None:
         nearest_float32(self, "epsilon")
+
+    def values(self, given: Shape) -> int:
+        """How many numbers each mean and variance is of."""
+        return given[0]
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         return affine(given[0], self.gamma)
@@ -125,6 +138,10 @@ class EvoNormS0:
         divided("groups", self.groups, given[0], "channels", given)
         return given
 
+    def values(self, given: Shape) -> int:
+        """How many numbers each standard deviation is of."""
+        return math.prod(given) // self.groups
+
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         return *affine(given[0], self.gamma), Weight("v", given[:1], Constant(1.0))
 
@@ -148,6 +165,10 @@ class FilterResponseNorm:
 
     def __post_init__(self) -> None:
         nearest_float32(self, "epsilon")
+
+    def values(self, given: Shape) -> int:
+        """How many numbers each mean square is of."""
+        return math.prod(given[1:])
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         return *affine(given[0], self.gamma), Weight("tau", given[:1], Constant(0.0))

@@ -81,8 +81,8 @@ class Case:
     @property
     def batch(self) -> int:
         """As many images as give each training norm enough values, and more than one."""
-        norms = (leaf.given for leaf in self.network.leaves() if isinstance(leaf.op, BatchNorm))
-        return max([2, *(math.ceil(VALUES / math.prod(given[1:])) for given in norms)])
+        norms = ((leaf.op, leaf.given) for leaf in self.network.leaves())
+        return max([2, *(math.ceil(VALUES / op.values(given)) for op, given in norms if isinstance(op, BatchNorm))])
 
     def gate(self, group: Group) -> float | None:
         """The largest difference that passes, or None for one that is reported alone."""

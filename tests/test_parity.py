@@ -11,7 +11,7 @@ import pytest
 from conftest import required
 from resnet_spec import bundled, load, loads
 from resnet_spec.network import Network
-from resnet_spec.ops import BatchNorm, Conv, GroupNorm
+from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm
 from resnet_spec.parity import generate, pool
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import compared, error
@@ -134,6 +134,32 @@ def test_random_networks_draw_every_operation() -> None:
 
     drawn = {name(leaf.op) for seed in range(300) for leaf in generate.network(seed).leaves()}
     assert drawn == set(OPS)
+
+
+def test_random_networks_leave_a_norm_of_each_image_enough_numbers() -> None:
+    few = [
+        (seed, leaf.path)
+        for seed in range(300)
+        for leaf in generate.network(seed).leaves()
+        if isinstance(leaf.op, EvoNormS0 | FilterResponseNorm | GroupNorm | LayerNorm)
+        and leaf.op.values(leaf.given) < generate.FEWEST
+    ]
+    assert few == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "values"),
+    [
+        (BatchNorm(), 35),
+        (GroupNorm(groups=2), 105),
+        (GroupNorm(size=2), 70),
+        (LayerNorm(), 6),
+        (EvoNormS0(groups=3), 70),
+        (FilterResponseNorm(), 35),
+    ],
+)
+def test_a_norm_knows_of_how_many_numbers_it_takes_its_scale(norm: BatchNorm | LayerNorm, values: int) -> None:
+    assert norm.values((6, 7, 5)) == values
 
 
 # -- shrinking ----------------------------------------------------------------------------------------------------

@@ -137,6 +137,9 @@ def test_random_networks_draw_every_operation() -> None:
 
 
 def test_random_networks_leave_a_norm_of_each_image_enough_numbers() -> None:
+    from resnet_spec.ops import OPS
+
+    assert all(hasattr(OPS[norm], "values") for norm in generate.kinds()["norm"])
     few = [
         (seed, leaf.path)
         for seed in range(300)

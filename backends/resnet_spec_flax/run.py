@@ -26,7 +26,7 @@ INPUT = "input"
 
 COMPILED = 2000
 """The most parts of a network that is compiled whole; of more, one operation after another is. XLA takes 3 seconds for the outputs of a
-resnet110's 400 parts, 147 and 12 GB for the 4,214 of a resnet1202; by operations its five steps take 250 in all, and 1.6 GB."""
+resnet110's 400 parts, 147 and 12 GB for the 4,214 of a resnet1202; by operations those, a training pass and five steps take 250 in all, and 1.6 GB."""
 
 
 def run(

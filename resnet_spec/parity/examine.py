@@ -56,7 +56,8 @@ def examine(
         for group in case.groups:
             finding = _found(case, group, subject.name, judges[group], records)
             if rounds(finding):
-                limits[group] = limits.get(group) or _limits(case, group, reference, records)
+                if group not in limits:
+                    limits[group] = _limits(case, group, reference, records)
                 finding = within(finding, limits[group])
             own = records[subject.name]
             # A backend that could not run the whole may still run its parts, and then the first group says which it can't.

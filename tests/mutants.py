@@ -71,7 +71,7 @@ class Here:
 
     def record(self, case: Case) -> record.Record:
         try:
-            return record.record(self.backend, case)
+            return dict(record.record(self.backend, case))
         except record.BROKEN as error:
             raise Failure(str(error), alive=True) from None
 

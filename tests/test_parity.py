@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
+import weakref
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import required
 from resnet_spec import bundled, load, loads
+from resnet_spec.backend import OUTPUT
 from resnet_spec.network import Network
 from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm
 from resnet_spec.parity import generate, pool
+from resnet_spec.parity.arrays import get, put
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import compared, error
 from resnet_spec.parity.examine import examine
@@ -88,14 +93,14 @@ def test_a_weight_is_measured_by_what_it_was_too() -> None:
 
 def test_every_part_is_compared() -> None:
     network = load("seresnet50", input=(3, 40, 40))
-    found = record(required("numpy"), Case(network, level="forward"))
+    found = dict(record(required("numpy"), Case(network, level="forward")))
     assert set(found["evaluation"]) == {*(part.path for part in network.nodes()), ""}
 
 
 def test_the_inputs_of_parts_are_what_the_tree_says() -> None:
     network = loads(generate.text(3))
     case = Case(network, level="forward")
-    outputs = record(required("numpy"), case)["evaluation"]
+    outputs = dict(record(required("numpy"), case))["evaluation"]
     given = inputs(network, case.images(), outputs)
     assert {path: x.shape[1:] for path, x in given.items() if path} == {
         part.path: part.given for part in network.nodes()
@@ -192,12 +197,48 @@ def test_shrinking_can_end_in_another_norm() -> None:
     assert len(list(shrunk(generate.network(seed), differs).leaves())) <= 2
 
 
+# -- arrays ------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_keep_their_order_types_and_shapes_when_their_file_is_gone(tmp_path: Path) -> None:
+    given = {
+        "z": np.arange(6.0).reshape(2, 3).T,
+        "a b": np.float32(0.1) * np.ones((3, 1), np.float32),
+        "none": np.empty((0, 4)),
+        "m": np.array(7.0),
+        "count": np.array([3]),
+    }
+    put(tmp_path / "some", given)
+    found = get(tmp_path / "some")
+    (tmp_path / "some").unlink()
+    assert [*found] == [*given]
+    for name, array in given.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+def test_arrays_are_read_when_they_are_wanted(tmp_path: Path) -> None:
+    put(tmp_path / "some", {"a": np.zeros(2**20), "b": np.ones(2**20)})
+    tracemalloc.start()
+    found = get(tmp_path / "some")
+    assert found["b"].sum() == 2**20
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_group_is_handed_on_before_the_next_is_made() -> None:
+    numpy, case = required("numpy"), Case(loads(SMALL), level="forward")
+    groups = record(numpy, case)
+    evaluation = weakref.ref(next(groups)[1][OUTPUT])
+    assert next(groups)[0] == "training forward"
+    assert evaluation() is None
+
+
 # -- processes ----------------------------------------------------------------------------------------------------
 
 
 def test_a_process_answers_as_this_one_does(elsewhere: Elsewhere) -> None:
     case = Case(loads(SMALL), level="forward")
-    here, there = record(required("numpy"), case), elsewhere.record(case)
+    here, there = dict(record(required("numpy"), case)), elsewhere.record(case)
     assert here.keys() == there.keys()
     assert all(np.array_equal(here[group][name], there[group][name]) for group in here for name in here[group])
 

@@ -186,7 +186,7 @@ def test_a_backend_that_breaks_is_reported_and_the_rest_complete(folder: Path) -
 def test_differences_of_the_reference_settle_who_is_wrong_about_a_gradient() -> None:
     torch = required("torch")
     case = Case(loads(SPEC), level="gradient")
-    right = record(torch, case)["gradient"]
+    right = dict(record(torch, case))["gradient"]
     wrong = {name: array.copy() for name, array in right.items()}
     wrong["c.weight"] *= 1.001
     assert compared(case, "gradient", "a", wrong, "b", right).verdict == "differs"
@@ -198,5 +198,5 @@ def test_differences_of_the_reference_settle_who_is_wrong_about_a_gradient() -> 
 def test_what_differences_can_not_tell_is_left_open() -> None:
     torch = required("torch")
     case = Case(loads(SPEC), level="gradient")
-    right = record(torch, case)["gradient"]["c.weight"]
+    right = dict(record(torch, case))["gradient"]["c.weight"]
     assert settled(case, "c.weight", {"a": right + 1e-12 * np.abs(right).max(), "b": right}).wrong == ""

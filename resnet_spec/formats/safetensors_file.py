@@ -20,7 +20,7 @@ from resnet_spec.weights import Array
 
 FORMAT = "safetensors file"
 
-_DTYPES: Mapping[str, Dtype] = {
+DTYPES: Mapping[str, Dtype] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
@@ -32,7 +32,7 @@ _DTYPES: Mapping[str, Dtype] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
 _LENGTH = struct.Struct("<Q")
 _SMALL = 2**16
 
@@ -44,7 +44,7 @@ def read(path: str) -> Checkpoint:
     expected = metadata.checksums(said, sorted(header, key=lambda name: header[name]["data_offsets"]))
     tensors = {}
     for name, item in header.items():
-        dtype = _DTYPES.get(item["dtype"])
+        dtype = DTYPES.get(item["dtype"])
         if dtype is not None:
             begin, end = item["data_offsets"]
             shape = tuple(item["shape"])

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from resnet_spec.backend import BackendError
 from resnet_spec.parity.arrays import get
-from resnet_spec.parity.case import Case, Group
+from resnet_spec.parity.case import Case
 from resnet_spec.parity.record import Record
 from resnet_spec.weights import Array
 
@@ -74,23 +74,20 @@ class Elsewhere:
 
     def record(self, case: Case) -> Record:
         """What the backend makes of a case. Raises Failure."""
-        found: Record = {}
-        for name, array in self._ask("record", case).items():
-            group, _, last = name.partition(":")
-            _group(found, group)[last] = array
-        return found
+        found = self._ask("record", case)
+        return {group: found[group] for group in case.groups if group in found}
 
     def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Parts on inputs of their own: outputs by path. Raises Failure."""
-        return self._ask("alone", case, train, inputs)
+        return self._ask("alone", case, train, inputs)["alone"]
 
     def slopes(self, case: Case) -> dict[str, Array]:
         """The loss's gradient for the output of every part. Raises Failure."""
-        return self._ask("slopes", case)
+        return self._ask("slopes", case)["slopes"]
 
     def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
         """The gradients of parts alone, by ``path:name``. Raises Failure."""
-        return self._ask("pulls", case, inputs, slopes)
+        return self._ask("pulls", case, inputs, slopes)["pulls"]
 
     def close(self) -> None:
         """End the process, if there is one, and remove what it left. It is not started again."""
@@ -98,26 +95,30 @@ class Elsewhere:
         self._end()
         self._folder.cleanup()
 
-    def _ask(self, what: str, case: Case, *arguments: Any) -> dict[str, Array]:
-        folder = Path(self._folder.name)
-        (folder / "question").write_bytes(pickle.dumps((what, (case, *arguments))))  # ours, to a process of ours
+    def _ask(self, what: str, case: Case, *arguments: Any) -> dict[str, dict[str, Array]]:
+        """An answer's arrays, by group and name: views of files, which are removed."""
         nodes = sum(1 for _ in case.network.nodes())
         if self._nodes + nodes > RENEWED:
             self._end()
         self.ready()
         self._nodes += nodes
+        with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
+            question = Path(folder, "question")
+            question.write_bytes(pickle.dumps((what, (case, *arguments))))  # ours, to a process of ours
+            self._say(folder)
+            reply = self._reply()
+            if reply.startswith("error "):
+                raise Failure(reply.removeprefix("error "), alive=True)
+            question.unlink()
+            return {path.name: get(path) for path in Path(folder).iterdir()}
+
+    def _say(self, line: str) -> None:
         process = self._process
         if process is None or process.stdin is None:
             raise Failure("it was stopped")
-        try:
-            process.stdin.write(f"{folder / 'question'}\n")
+        with suppress(OSError):  # where it has died there will be no reply
+            process.stdin.write(f"{line}\n")
             process.stdin.flush()
-        except OSError:
-            pass  # it has died: there will be no reply
-        reply = self._reply()
-        if reply.startswith("error "):
-            raise Failure(reply.removeprefix("error "), alive=True)
-        return get(folder / "answer")
 
     def _reply(self) -> str:
         process = self._process
@@ -178,8 +179,3 @@ def _listen(answers: IO[str] | None, replies: queue.Queue[str]) -> None:
     except ValueError:
         pass  # closed while it was read: the process is at its end
     replies.put("")
-
-
-def _group(found: Record, group: str) -> dict[str, Array]:
-    named: Group = group  # type: ignore[assignment]  # as the worker wrote it
-    return found.setdefault(named, {})

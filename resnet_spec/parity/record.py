@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -18,21 +18,19 @@ BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 """What frameworks raise where a part can't be run on what the reference gives it."""
 
 
-def record(backend: Backend, case: Case) -> Record:
-    """Run a case in a backend: evaluation, a training pass, gradients, five steps; what it can't do is left out."""
+def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Array]]]:
+    """Run a case in a backend: evaluation, a training pass, gradients, five steps; what it can't do is left out. Each group as it is made."""
     images = case.images().astype(case.dtype)
     watch = [part.path for part in case.network.nodes()]
-    found: Record = {}
     if "evaluation" in case.groups:
-        found["evaluation"] = backend.run(built(backend, case), images, watch)
+        yield "evaluation", backend.run(built(backend, case), images, watch)
     if evaluates_only(backend):
-        return found
+        return
     model = built(backend, case, training=True)
     if "training forward" in case.groups:
-        found["training forward"] = backend.run(model, images, watch, train=True)
+        yield "training forward", backend.run(model, images, watch, train=True)
     if hasattr(backend, "step") and "gradient" in case.groups:
-        found |= _trained(backend, model, case, images)  # type: ignore[arg-type]  # it has a step: it is a Trainer
-    return found
+        yield from _trained(backend, model, case, images)  # type: ignore[arg-type]  # it has a step: it is a Trainer
 
 
 def built(backend: Backend, case: Case, training: bool = False) -> Any:
@@ -41,19 +39,19 @@ def built(backend: Backend, case: Case, training: bool = False) -> Any:
     return backend.build(network, fitted(network.weights(), case.weights(), case.dtype), case.dtype)
 
 
-def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Record:
+def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Iterator[tuple[Group, dict[str, Array]]]:
     sgd, labels = Sgd(RATE, MOMENTUM, WEIGHT_DECAY), case.labels()
     step = backend.step(model, images, labels, sgd)
     of_input = step.output_gradients["input"]
-    found: Record = {"loss": {OUTPUT: np.array([step.loss])}, "gradient": {**step.gradients, "input": of_input}}
+    yield "loss", {OUTPUT: np.array([step.loss])}
+    yield "gradient", {**step.gradients, "input": of_input}
     if "statistics" in case.groups:
         statistics = {name for name, weight in case.network.owners() if weight.statistic}
-        found["statistics"] = {name: array for name, array in backend.dump(model).items() if name in statistics}
+        yield "statistics", {name: array for name, array in backend.dump(model).items() if name in statistics}
     if "weights" in case.groups:
         for _ in range(STEPS - 1):
             step = backend.step(model, images, labels, sgd, step.optimizer)
-        found["weights"] = backend.dump(model)
-    return found
+        yield "weights", backend.dump(model)
 
 
 def alone(backend: Backend, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""A process that answers for one backend: ``python -m resnet_spec.parity.worker BACKEND`` reads the paths of questions, a line each."""
+"""A process that answers for one backend: ``python -m resnet_spec.parity.worker BACKEND`` reads the folders of questions, a line each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from resnet_spec.weights import Array
 
 
 def main(name: str) -> None:
-    """Answer until there are no more questions: an answer lies beside its question, and a line says so."""
+    """Answer until there are no more questions: an answer's groups lie beside its question, a file each, and a line says so."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints is not an answer
     try:
@@ -27,10 +27,12 @@ def main(name: str) -> None:
         return
     answers.write("ready\n")
     for line in sys.stdin:
-        path = Path(line.strip())
+        folder = Path(line.strip())
         try:
-            found = _answered(backend, *pickle.loads(path.read_bytes()))  # from the process that started this one
-            put(path.with_name("answer"), found)
+            what, arguments = pickle.loads((folder / "question").read_bytes())  # from the process that started this one
+            for group, found in _answered(backend, what, arguments):
+                put(folder / group, found)
+                del found  # one group at a time: each may be gigabytes
         except Exception as error:  # whatever a framework raises is its result
             traceback.print_exc()
             answers.write(f"error {type(error).__name__}: {' '.join(str(error).split())}\n")
@@ -38,17 +40,16 @@ def main(name: str) -> None:
             answers.write("done\n")
 
 
-def _answered(backend: Any, what: str, arguments: tuple[Any, ...]) -> Mapping[str, Array]:
+def _answered(backend: Any, what: str, arguments: tuple[Any, ...]) -> Iterator[tuple[str, Mapping[str, Array]]]:
     match what:
         case "record":
-            groups = record.record(backend, *arguments)
-            return {f"{group}:{name}": array for group, found in groups.items() for name, array in found.items()}
+            yield from record.record(backend, *arguments)
         case "alone":
-            return record.alone(backend, *arguments)
+            yield what, record.alone(backend, *arguments)
         case "slopes":
-            return record.slopes(backend, *arguments)
+            yield what, record.slopes(backend, *arguments)
         case "pulls":
-            return record.pulls(backend, *arguments)
+            yield what, record.pulls(backend, *arguments)
         case _:
             raise ValueError(f"no question is called {what!r}")
 

@@ -58,12 +58,12 @@ def draw(network: Network, seed: int = 0) -> dict[str, Array]:
     return drawn
 
 
-def recipe(network: Network, seed: int = 0) -> dict[str, Array]:
-    """Weights to compare with, in float64: every one random, gamma, beta and statistics too, or a wrong mapping would not show.
+def recipe(network: Network, seed: int = 0, dtype: str = "float64") -> dict[str, Array]:
+    """Weights to compare with, drawn in float64: every one random, gamma, beta and statistics too, or a wrong mapping would not show.
 
     Any program can make those of seed 0 from the names alone: NumPy's default generator, seeded by the CRC-32 of the name.
     """
-    return {name: _compared(name, shape, seed) for name, shape in network.weights().items()}
+    return {name: np.asarray(_compared(name, shape, seed), dtype) for name, shape in network.weights().items()}
 
 
 def _compared(name: str, shape: Shape, seed: int) -> Array:

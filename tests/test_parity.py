@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tracemalloc
 import weakref
@@ -18,13 +19,13 @@ from resnet_spec.network import Network
 from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm
 from resnet_spec.parity import generate, pool
 from resnet_spec.parity.arrays import get, put
-from resnet_spec.parity.case import Case
+from resnet_spec.parity.case import Case, Dtype
 from resnet_spec.parity.compare import compared, error
 from resnet_spec.parity.examine import examine
 from resnet_spec.parity.locate import inputs
 from resnet_spec.parity.narrow import narrowed
 from resnet_spec.parity.pool import Elsewhere, Failure
-from resnet_spec.parity.record import Record, record
+from resnet_spec.parity.record import Record, built, record
 from resnet_spec.parity.shrink import shrunk
 from resnet_spec.weights import Array, recipe
 from resnet_spec.write import written
@@ -223,6 +224,20 @@ def test_arrays_are_read_when_they_are_wanted(tmp_path: Path) -> None:
     assert found["b"].sum() == 2**20
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_model_has_its_weights_to_itself(dtype: Dtype) -> None:
+    case = Case(load("resnet18"), dtype)
+    tracemalloc.start()
+    model = built(required("numpy"), case)
+    now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    held = (case.network.parameters + case.network.statistics) * np.dtype(dtype).itemsize
+    largest = max(math.prod(shape) for shape in case.network.weights().values()) * 8
+    assert now < 1.1 * held
+    assert peak < 1.1 * held + 2 * largest
+    assert {array.dtype for array in model.weights.values()} == {np.dtype(dtype)}
 
 
 def test_a_group_is_handed_on_before_the_next_is_made() -> None:

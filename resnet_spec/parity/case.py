@@ -91,9 +91,9 @@ class Case:
             return None
         return GATES[self.dtype][group]
 
-    def weights(self) -> dict[str, Array]:
-        """Canonical weights, every one random, in float64, and such that blocks are near the identity."""
-        found = recipe(self.network, self.seed)
+    def weights(self, dtype: Dtype = "float64") -> dict[str, Array]:
+        """Canonical weights, every one random, drawn in float64, and such that blocks are near the identity."""
+        found = recipe(self.network, self.seed, dtype)
         blocks = [part for part in self.network.nodes() if isinstance(part, Residual) and part.combine == "add"]
         damped = DAMPED / 2 ** max(0, math.ceil(math.log2(len(blocks) / BLOCKS))) if blocks else 1.0
         for block in blocks:

@@ -10,7 +10,7 @@ import numpy as np
 
 from resnet_spec.backend import OUTPUT, Backend, Sgd, Trainer, evaluates_only
 from resnet_spec.parity.case import MOMENTUM, RATE, STEPS, WEIGHT_DECAY, Case, Group, calm
-from resnet_spec.weights import Array, fitted
+from resnet_spec.weights import Array
 
 Record: TypeAlias = dict[Group, dict[str, Array]]
 
@@ -36,7 +36,7 @@ def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Arra
 def built(backend: Backend, case: Case, training: bool = False) -> Any:
     """A case's network with its weights; for training, with nothing left to chance."""
     network = calm(case.network) if training else case.network
-    return backend.build(network, fitted(network.weights(), case.weights(), case.dtype), case.dtype)
+    return backend.build(network, case.weights(case.dtype), case.dtype)
 
 
 def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Iterator[tuple[Group, dict[str, Array]]]:

@@ -269,7 +269,7 @@ def test_a_process_that_is_killed_is_reported_and_started_again(elsewhere: Elsew
     elsewhere.record(case)
     assert elsewhere._process is not None
     elsewhere._process.kill()
-    with pytest.raises(Failure, match="its process ended with status -9"):
+    with pytest.raises(Failure, match="its process was ended by SIGKILL"):
         elsewhere.record(case)
     assert elsewhere.record(case)
 

@@ -56,7 +56,10 @@ def run(model, images, watch=(), *, train=False):
 """
 FAULTS = {
     "whole": ("pass", "same"),
-    "killed": ("os.kill(os.getpid(), 9)", "failed: its process ended with status -9"),
+    "killed": (
+        "os.kill(os.getpid(), 9)",
+        "failed: its process was ended by SIGKILL, as by a system that is out of memory",
+    ),
     "crashed": ("raise ArithmeticError('the\\nend')", "failed: ArithmeticError: the end"),
     "hanging": ("time.sleep(1000)", "failed: no answer in 20 s"),
     "nan": ("found['n'][0] = np.nan", "differs first at n, which holds NaN"),

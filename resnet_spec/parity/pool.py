@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -131,7 +132,7 @@ class Elsewhere:
         if not reply:
             status, words = process.wait(), self._last_words()
             self._end()
-            raise Failure(f"its process ended with status {status}" + (f": {words}" if words else ""))
+            raise Failure(f"its process {_fate(status)}" + (f": {words}" if words else ""))
         return reply
 
     def _start(self) -> None:
@@ -169,6 +170,14 @@ class Elsewhere:
                         pipe.close()
         self._process = self._words = None
         self._nodes = 0
+
+
+def _fate(status: int) -> str:
+    """What became of a process, as a sentence says it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    name = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
+    return f"was ended by {name}" + (", as by a system that is out of memory" if name == "SIGKILL" else "")
 
 
 def _listen(answers: IO[str] | None, replies: queue.Queue[str]) -> None:

@@ -186,6 +186,13 @@ def test_a_tensor_that_lies_about_its_storage_is_not_read(
     assert not read(tmp_path / "w")
 
 
+def test_a_header_that_is_all_of_a_large_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    empty = b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    header = b"{" + b",".join(empty % index for index in range(200_000)) + b"}"
+    (tmp_path / "w").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert read(tmp_path / "w") is None
+
+
 def folder(path: Path, ours: bool) -> None:
     """An Orbax checkpoint, by us or by Orbax."""
     required("flax")

@@ -62,6 +62,13 @@ def test_what_is_written_is_read(kind: str, tmp_path: Path) -> None:
     assert kinds.kind_of(tmp_path / ENDINGS[kind]) == kind
 
 
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_a_network_whose_names_are_larger_than_its_weights_is_read(kind: str, tmp_path: Path) -> None:
+    thin = {f"layer1.{block}.bn{index}.weight": np.ones(2, np.float32) for block in range(600) for index in range(3)}
+    kinds.write(tmp_path / ENDINGS[readable(kind)], kind, tensors(thin), {})
+    assert_same(kinds.read(tmp_path / ENDINGS[kind]), thin)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind != "orbax"])  # whose metadata hold the time
 def test_the_same_weights_give_the_same_file(kind: str, tmp_path: Path) -> None:
     for folder in ("a", "b"):

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
@@ -123,10 +124,28 @@ def test_a_record_of_another_network_is_refused(folder: Path) -> None:
     assert "the record in records is of another network of this name" in done.stdout
 
 
-def test_a_record_that_is_cut_short_is_that_backends_failure(folder: Path) -> None:
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def turned(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+
+
+def emptied(path: Path) -> None:
+    path.with_suffix(".json").write_text("{}", encoding="utf-8")
+
+
+def torn(path: Path) -> None:
+    path.with_suffix(".json").write_text('{"netw', encoding="utf-8")
+
+
+@pytest.mark.parametrize("damaged", [cut, turned, emptied, torn])
+def test_a_record_that_is_damaged_is_that_backends_failure(damaged: Callable[[Path], None], folder: Path) -> None:
     parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
     (path,) = (folder / "records").rglob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:100])
+    damaged(path)
     done = parity(folder, "--against", "records", *FORWARD)
     assert done.returncode == 1
     assert "the record in records is damaged" in done.stdout

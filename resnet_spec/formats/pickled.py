@@ -19,7 +19,8 @@ from resnet_spec.formats.tensors import CheckpointError
 LARGE = 1024
 """Text and bytes longer than this stay in the file."""
 
-_FEWEST, _PER = 20_000, 100  # operations allowed: so many, or one for so many bytes of the file
+_FEWEST, _PER = 700_000, 100
+"""Operations allowed: so many, 35 for each of 20,000 arrays, or one for so many bytes of the file."""
 
 _FIXED = {
     pickle.PROTO: "<B",

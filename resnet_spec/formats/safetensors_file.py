@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -20,7 +20,7 @@ from resnet_spec.weights import Array
 
 FORMAT = "safetensors file"
 
-DTYPES: Mapping[str, Dtype] = {
+_DTYPES: Mapping[str, Dtype] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
@@ -32,25 +32,55 @@ DTYPES: Mapping[str, Dtype] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _LENGTH = struct.Struct("<Q")
-_SMALL = 2**16
 
 
 def read(path: str) -> Checkpoint:
     """The arrays of a file. Raises CheckpointError."""
+    places, said = _places(path)
+    tensors = {name: Tensor(place.shape, place.dtype, partial(_read, path, name, place)) for name, place in places}
+    return Checkpoint(path, FORMAT, "torch", tensors, said)
+
+
+def mapped(path: str) -> dict[str, Array]:
+    """The arrays of a file as views of it, which stay when it is removed: more than memory holds. Raises CheckpointError.
+
+    For files that nobody else changes: one that is cut short while it is mapped kills the process.
+    """
+    places, _ = _places(path)
+    data = np.memmap(path, np.uint8, mode="r")
+    found = {}
+    for name, place in places:
+        array = data[place.offset : place.offset + place.size]
+        if place.crc is not None:
+            stretch.matching(path, name, crc32(array.data), place.crc)
+        found[name] = array.view(place.dtype).reshape(place.shape)
+    return found
+
+
+class _Place(NamedTuple):
+    """Where an array lies in a file, and what it is."""
+
+    offset: int
+    size: int
+    crc: int | None
+    shape: Shape
+    dtype: Dtype
+
+
+def _places(path: str) -> tuple[list[tuple[str, _Place]], dict[str, str]]:
+    """Where each array is, of those whose types are known, and what the file says of itself."""
     header, start = _header(path)
     said = header.pop("__metadata__", {})
     expected = metadata.checksums(said, sorted(header, key=lambda name: header[name]["data_offsets"]))
-    tensors = {}
+    places = []
     for name, item in header.items():
-        dtype = DTYPES.get(item["dtype"])
+        dtype = _DTYPES.get(item["dtype"])
         if dtype is not None:
             begin, end = item["data_offsets"]
-            shape = tuple(item["shape"])
-            place = (start + begin, end - begin, expected.get(name))
-            tensors[name] = Tensor(shape, dtype, partial(_read, path, name, *place, shape, dtype))
-    return Checkpoint(path, FORMAT, "torch", tensors, said)
+            places.append((name, _Place(start + begin, end - begin, expected.get(name), tuple(item["shape"]), dtype)))
+    return places, said
 
 
 def _header(path: str) -> tuple[dict[str, Any], int]:
@@ -61,8 +91,7 @@ def _header(path: str) -> tuple[dict[str, Any], int]:
         raise CheckpointError(
             f"{path} is not a whole safetensors file: its header claims {length:,} bytes, the file has {size:,}"
         )
-    if length > max(_SMALL, size // 8):
-        raise CheckpointError(f"{path} is damaged: a header of {length:,} bytes in a file of {size:,}")
+    stretch.in_proportion(path, "header", length, size)
     try:
         with safe_open(path, framework="np"):
             pass
@@ -72,11 +101,11 @@ def _header(path: str) -> tuple[dict[str, Any], int]:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
 
 
-def _read(path: str, name: str, offset: int, size: int, crc: int | None, shape: Shape, dtype: Dtype) -> Array:
-    data = stretch.read(path, offset, size)
-    if crc is not None:
-        stretch.matching(path, name, crc32(data.data), crc)
-    return data.view(dtype).reshape(shape)
+def _read(path: str, name: str, place: _Place) -> Array:
+    data = stretch.read(path, place.offset, place.size)
+    if place.crc is not None:
+        stretch.matching(path, name, crc32(data.data), place.crc)
+    return data.view(place.dtype).reshape(place.shape)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:

@@ -11,6 +11,8 @@ from resnet_spec.formats.tensors import CheckpointError
 from resnet_spec.weights import Array
 
 _STEP = 2**20
+_CONTENTS = 2**21
+"""Bytes that a table of contents may take in a file of any size: those of 20,000 arrays, as 4,000 layers have."""
 
 
 def read(path: str, offset: int, size: int) -> Array:
@@ -45,3 +47,9 @@ def matching(path: str, name: str, found: int, expected: int) -> None:
         raise CheckpointError(
             f"{path} is damaged: expected the checksum {expected:08x} for {name!r}, found {found:08x}"
         )
+
+
+def in_proportion(path: str, what: str, length: int, size: int) -> None:
+    """Raises CheckpointError for a table of contents too long for a file of ``size`` bytes: parsed, it takes ten times its length in memory."""
+    if length > max(_CONTENTS, size // 8):
+        raise CheckpointError(f"{path} is damaged: a {what} of {length:,} bytes in a file of {size:,}")

@@ -24,7 +24,6 @@ _END_64 = struct.Struct("<4sQ2H2I4Q")  # zip64 end of central directory record
 _LOCATOR_64 = struct.Struct("<4sIQI")  # zip64 end of central directory locator
 _END = struct.Struct("<4s4H2IH")  # end of central directory record: ..., its size, its offset, length of the comment
 _LARGEST_COMMENT = 2**16
-_SMALL = 2**16
 _UTF_8 = 0x800
 _DATE = 1 << 5 | 1  # 1 January 1980: the same weights give the same file
 _UNIX = 3 << 8
@@ -73,15 +72,13 @@ def archive(path: str) -> Archive:
 
 
 def _bounded_directory(path: str, size: int) -> None:
-    """Raises CheckpointError for a directory out of proportion: an entry of it takes ten times its bytes in memory."""
+    """Raises CheckpointError for a directory that is not there, or out of proportion."""
     start = max(0, size - _LARGEST_COMMENT - _END.size)
     tail = stretch.read(path, start, size - start).tobytes()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         raise CheckpointError(f"{path} is cut short: expected a zip archive's directory at its end, found none")
-    directory = _END.unpack_from(tail, at)[5]
-    if directory > max(_SMALL, size // 8):
-        raise CheckpointError(f"{path} is damaged: a zip directory of {directory:,} bytes in a file of {size:,}")
+    stretch.in_proportion(path, "zip directory", _END.unpack_from(tail, at)[5], size)
 
 
 def _entry(path: str, size: int, info: ZipInfo) -> Entry:

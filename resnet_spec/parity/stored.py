@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from resnet_spec.parity.arrays import get, put
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.pool import Failure
@@ -61,16 +59,14 @@ class Stored:
         """What was kept of the case. Raises Failure where nothing was, or of another network."""
         path = _path(self.folder, self.backend, case)
         try:
-            about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            if _network(path) != written(case.network):
+                raise Failure(f"the record in {self.folder} is of another network of this name")
+            arrays = get(path)
         except FileNotFoundError:
             raise Failure(f"{self.folder} holds no record of this case") from None
-        if about["network"] != written(case.network):
-            raise Failure(f"the record in {self.folder} is of another network of this name")
-        found: Record = {}
-        try:
-            arrays = get(path)
-        except (SafetensorError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise Failure(f"the record in {self.folder} is damaged: {error}") from None
+        found: Record = {}
         for key, array in arrays.items():
             group, _, name = key.partition(":")
             if group in case.groups:
@@ -85,6 +81,14 @@ class Stored:
 
     def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
         raise Failure("a record can't be asked anything else")
+
+
+def _network(path: Path) -> str:
+    """The network that a record is of, as it was written. Raises ValueError, OSError."""
+    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if not isinstance(about, dict) or "network" not in about:
+        raise ValueError(f"expected a network in {path.with_suffix('.json').name!r}")
+    return about["network"]
 
 
 def _path(folder: Path, backend: str, case: Case) -> Path:

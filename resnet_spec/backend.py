@@ -72,8 +72,11 @@ class Backend(Protocol):
     DTYPE: str
     """What it computes in unless asked otherwise: "float32", or "float64" for the reference."""
 
-    def build(self, network: Network, weights: Mapping[str, Array], dtype: str) -> Model:
-        """A native model in evaluation mode, its weights set. ``weights`` fit, are of the dtype, and become the model's own."""
+    def build(self, network: Network, weights: dict[str, Array], dtype: str) -> Model:
+        """A native model in evaluation mode, its weights set. ``weights`` fit, are of the dtype, and become the model's own.
+
+        A framework that copies them may take each out of the dict as it does, so that memory holds no array twice.
+        """
         ...
 
     def dump(self, model: Model) -> dict[str, Array]:
@@ -117,7 +120,7 @@ class Trainer(Backend, Protocol):
 class Inference(Trainer, Protocol):
     """A backend that knows a faster way to evaluate. For others a folded network is built as any other."""
 
-    def optimized(self, network: Network, weights: Mapping[str, Array], dtype: str, *, compile: bool) -> Model:
+    def optimized(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:
         """A native model to evaluate alone, of a network that is folded already: as ``build``, in the framework's fastest layout.
 
         With ``compile`` its compiler is used too. For "bfloat16" the weights are in float32. Raises BackendError.
@@ -164,7 +167,7 @@ def load_backend(name: str) -> Trainer:
         raise BackendError(_needs(name, str(error.name))) from error
 
 
-def load_inference(name: str, dtype: str, compile: bool) -> Callable[[Network, Mapping[str, Array], str], Model]:
+def load_inference(name: str, dtype: str, compile: bool) -> Callable[[Network, dict[str, Array], str], Model]:
     """The function by which a backend makes a model to evaluate alone. Raises BackendError where it can't be as is asked."""
     backend = load_backend(name)
     if hasattr(backend, "optimized"):

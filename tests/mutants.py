@@ -86,7 +86,7 @@ class Here:
 
 
 def _tampered(backend: Trainer, mutant: Mutant) -> Any:
-    def build(network: Network, weights: Mapping[str, Array], dtype: str) -> Any:
+    def build(network: Network, weights: dict[str, Array], dtype: str) -> Any:
         model = backend.build(network, weights, dtype)
         with torch.no_grad():
             mutant.make(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -473,6 +474,16 @@ def test_building_compiles_nothing() -> None:
     with _compilations() as found:
         build("resnet18", backend="flax", classes=11, weights=weights)
     assert found == []
+
+
+def test_a_kernel_is_let_go_as_soon_as_the_model_has_its_own() -> None:
+    network = load("resnet18")
+    weights = recipe(network, 0)
+    kernels = [weakref.ref(array) for array in weights.values() if array.ndim == 4]
+    model = FLAX.build(network, weights, "float64")
+    jax.block_until_ready(nnx.state(model))
+    assert not weights
+    assert [kernel() for kernel in kernels] == [None] * len(kernels)
 
 
 def test_models_of_one_network_share_what_is_compiled() -> None:

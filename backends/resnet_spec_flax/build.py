@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 
 import jax
@@ -22,12 +22,12 @@ Make: TypeAlias = Callable[[Leaf, str], Any]
 """What makes a layer of an operation, for weights of a type."""
 
 
-def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
+def build(network: Network, weights: dict[str, Array], dtype: str) -> modules.ResNet:
     """The network as an nnx.Module in evaluation mode. ``weights`` become its own. Raises BackendError."""
     return filled(modules.ResNet(network), weights, dtype)
 
 
-def filled(model: Model, weights: Mapping[str, Array], dtype: str, make: Make = layer) -> Model:
+def filled(model: Model, weights: dict[str, Array], dtype: str, make: Make = layer) -> Model:
     """A model that holds nothing yet, with what its network says, and its weights. ``make`` makes its layers. Raises BackendError."""
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise BackendError(

@@ -14,11 +14,10 @@ from resnet_spec.weights import Array, fitted
 from resnet_spec_flax.modules import ResNet, below
 
 
-def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
-    """Give the arrays to a model whose weights are still abstract, as its own memory."""
-    arrays = jax.device_put({name: _native(array) for name, array in weights.items()})
+def fill(model: ResNet, weights: dict[str, Array]) -> None:
+    """Give the arrays to a model whose weights are still abstract, as its own memory, taking each out of ``weights``."""
     for name, variable in variables(model).items():
-        variable.set_value(arrays[name])
+        variable.set_value(jax.device_put(_native(weights.pop(name))))
 
 
 def dump(model: ResNet) -> dict[str, Array]:

@@ -98,9 +98,10 @@ class _Spec(pytest.Collector):
         if self.findings is None:
             from resnet_spec.backend import REFERENCE
             from resnet_spec.parity.examine import examine
+            from resnet_spec.parity.pool import machine
 
             subjects = [self.specs.subject(name) for name in self.specs.backends]
-            self.findings = examine(self.case(), self.specs.subject(REFERENCE), subjects)
+            self.findings = examine(self.case(), self.specs.subject(REFERENCE), subjects, memory=machine())
         return self.findings
 
 

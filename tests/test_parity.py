@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import time
 import tracemalloc
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -368,6 +370,40 @@ def test_who_agrees_with_one_other_alone_does_not_pass(gradients: dict[str, floa
     found = examine(Case(loads(SMALL), level="gradient"), Told("numpy"), subjects, locate=False)
     assert {finding.backend for finding in found if finding.verdict == "differs"} == off
     assert {finding.group for finding in found if finding.verdict == "differs"} <= {"gradient"}
+
+
+class Counted(Told):
+    """A subject that notes how many compute while it does."""
+
+    def __init__(self, name: str, running: list[str], most: list[int]) -> None:
+        super().__init__(name)
+        self.running, self.most = running, most
+
+    def record(self, case: Case) -> Record:
+        self.running.append(self.name)
+        time.sleep(0.2)
+        self.most.append(len(self.running))
+        self.running.remove(self.name)
+        return super().record(case)
+
+
+@pytest.mark.parametrize(("times", "most"), [(0.5, 1), (1.5, 1), (2.5, 2), (np.inf, 4)])
+def test_as_many_backends_compute_at_a_time_as_memory_holds(times: float, most: int) -> None:
+    case, running, seen = Case(loads(SMALL), level="forward"), list[str](), list[int]()
+    reference, *subjects = (Counted(name, running, seen) for name in ("numpy", "a", "b", "c"))
+    findings = examine(case, reference, subjects, memory=times * case.memory)
+    assert [finding.verdict for finding in findings] == ["same"] * 6
+    assert max(seen) == most
+
+
+def test_what_a_case_takes_grows_with_its_weights_maps_and_type() -> None:
+    case = Case(load("resnet50", input=(3, 40, 40)))
+    weights = 8 * (case.network.parameters + case.network.statistics)
+    assert 5 * weights < case.memory < 5 * weights + 2**30
+    assert replace(case, level="forward").memory < 2 * weights + 2**30
+    assert 2 * (replace(case, dtype="float32").memory - 2**29) == case.memory - 2**29
+    larger = replace(case, network=load("resnet50", input=(3, 224, 224)))
+    assert larger.memory > case.memory
 
 
 class Rounded(Told):

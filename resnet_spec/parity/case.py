@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from resnet_spec.costs import BYTES, costs
 from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
 from resnet_spec.ops import BatchNorm, Chance, StandardizedConv
 from resnet_spec.retrace import replaced
@@ -61,6 +62,10 @@ DAMPED, BLOCKS = 2.0**-3, 64
 amplifies rounding by a little in every block that is not near the identity: a narrow ResNet-200 then has gradients 2e-11 apart, and five steps
 end anywhere; damped, 1e-14 and 1e-13. A narrow ResNeSt-269 has weights 2e-10 apart by an eighth, 3e-14 by a sixteenth."""
 
+FRAMEWORK = 2**29
+COPIES = {"forward": (2, 2), "training": (5, 3)}
+"""What a backend takes in memory: a framework itself, and how often the weights and the maps of a case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -83,6 +88,15 @@ class Case:
         """As many images as give each training norm enough values, and more than one."""
         norms = ((leaf.op, leaf.given) for leaf in self.network.leaves())
         return max([2, *(math.ceil(VALUES / op.values(given)) for op, given in norms if isinstance(op, BatchNorm))])
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory a backend takes to compute it: copies of its weights and its maps, as measured."""
+        of_weights, of_maps = COPIES["training" if "gradient" in self.groups else "forward"]
+        size = np.dtype(self.dtype).itemsize
+        weights = size * (self.network.parameters + self.network.statistics)
+        maps = size // BYTES * costs(self.network)[""].memory * self.batch
+        return FRAMEWORK + of_weights * weights + of_maps * maps
 
     def gate(self, group: Group) -> float | None:
         """The largest difference that passes, or None for one that is reported alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,15 +36,22 @@ class Subject(Protocol):
 
 
 def examine(
-    case: Case, reference: Subject, subjects: Sequence[Subject], *, locate: bool = True, keep: Keep | None = None
+    case: Case,
+    reference: Subject,
+    subjects: Sequence[Subject],
+    *,
+    locate: bool = True,
+    keep: Keep | None = None,
+    memory: float = math.inf,
 ) -> list[Finding]:
     """Every group of a case in every subject, compared with the reference.
 
-    What the reference does not compute is compared with one of the two subjects that are closest to each other, and that one with its
+    So many subjects compute at a time as ``memory`` holds, in bytes, one at least. What the reference does not compute is compared with one of the two subjects that are closest to each other, and that one with its
     nearest: where one of three is wrong, it differs alone, and where two agree on one thing and two on another, not all pass.
     """
     everyone = [reference, *(subject for subject in subjects if subject.name != reference.name)]
-    with ThreadPoolExecutor(len(everyone)) as pool:
+    together = max(1, min(len(everyone), memory // case.memory))
+    with ThreadPoolExecutor(int(together)) as pool:
         asked = {subject.name: pool.submit(_recorded, subject, case) for subject in everyone}
     records = {name: future.result() for name, future in asked.items()}
     for name, record in records.items():

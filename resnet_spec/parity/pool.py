@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import queue
@@ -40,6 +41,13 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
 }
 """What a worker's environment is, where the user's does not say otherwise."""
+
+
+def machine() -> float:
+    """Bytes of memory that processes may take together: four fifths of this machine's, or no limit where it does not say what it has."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return 0.8 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Failure(Exception):

@@ -14,7 +14,7 @@ from resnet_spec.network import Network
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import Finding
 from resnet_spec.parity.examine import Subject, examine
-from resnet_spec.parity.pool import SECONDS, Elsewhere
+from resnet_spec.parity.pool import SECONDS, Elsewhere, machine
 from resnet_spec.parity.record import Record
 from resnet_spec.parity.shrink import shrunk
 from resnet_spec.write import written
@@ -43,6 +43,11 @@ class Sweep:
     keep: Callable[[str, Case, Record], None] | None = None
     shrink: int = 0
     environment: Mapping[str, str] | None = None
+
+    @property
+    def memory(self) -> float:
+        """Bytes that the backends of one case may take together."""
+        return machine() / self.jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +102,24 @@ def _examined(teams: queue.Queue[Team], case: Case, sweep: Sweep) -> Examined:
     team = teams.get()
     try:
         subjects = [*(team[name] for name in sweep.backends), *sweep.others]
-        findings = examine(case, team[REFERENCE], subjects, keep=sweep.keep)
+        findings = examine(case, team[REFERENCE], subjects, keep=sweep.keep, memory=sweep.memory)
         off = next((finding for finding in findings if finding.verdict == "differs"), None)
         smallest = None
         if off is not None and sweep.shrink and off.backend in team:
             pair = [team[off.backend], *(team[name] for name in [off.reference] if name in team)]
             smallest = shrunk(
-                case.network, lambda network: _differs(replace(case, network=network), off, team, pair), sweep.shrink
+                case.network,
+                lambda network: _differs(replace(case, network=network), off, team[REFERENCE], pair, sweep.memory),
+                sweep.shrink,
             )
         return Examined(case, findings, smallest)
     finally:
         teams.put(team)
 
 
-def _differs(case: Case, off: Finding, team: Team, pair: Sequence[Subject]) -> bool:
+def _differs(case: Case, off: Finding, reference: Subject, pair: Sequence[Subject], memory: float) -> bool:
     """Whether a case differs as one was found to: the same backend in the same group."""
-    findings = examine(case, team[REFERENCE], pair, locate=False)
+    findings = examine(case, reference, pair, locate=False, memory=memory)
     return any(
         finding.verdict == "differs" and (finding.backend, finding.group) == (off.backend, off.group)
         for finding in findings

@@ -297,6 +297,20 @@ def test_a_process_is_renewed_before_it_holds_too_much(monkeypatch: pytest.Monke
     subject.close()
 
 
+def test_a_process_is_not_kept_after_a_case_that_took_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Case(loads(SMALL), level="forward")
+    large = replace(small, network=loads(SMALL.replace("9, 8", "900, 800")))
+    monkeypatch.setattr(pool, "LARGE", (small.memory + large.memory) / 2)
+    subject = Elsewhere("numpy")
+    assert subject.record(small)
+    kept = subject._process
+    assert subject.record(large)["evaluation"][OUTPUT].shape == (2, 4)
+    assert kept is not None
+    assert kept.poll() is not None
+    assert subject.record(small)
+    subject.close()
+
+
 # -- narrow copies ------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,9 @@ RENEWED = 2000
 """After questions about so many nodes a process is started anew: JAX keeps two megabytes of compiled code for each, 20 for a small network and
 2000 for one of 200 layers."""
 
+LARGE = 2**33
+"""After a question about a case that takes so many bytes of memory a process is not kept: allocators give back most, not all, and the next needs it."""
+
 HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 """An environment for many small networks, each run a few times: compiling one takes JAX half as long, running it longer."""
 
@@ -119,6 +122,8 @@ class Elsewhere:
             if reply.startswith("error "):
                 raise Failure(reply.removeprefix("error "), alive=True)
             question.unlink()
+            if case.memory > LARGE:
+                self._end()
             return {path.name: get(path) for path in Path(folder).iterdir()}
 
     def _say(self, line: str) -> None:

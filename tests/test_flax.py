@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 import sys
 import weakref
@@ -11,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from conftest import REQUIRED, required
-from resnet_spec import Network, build, dump, load, load_weights, loads
+from resnet_spec import Network, build, dump, load, load_weights, loads, run
 from resnet_spec.backend import BackendError, Sgd, Step, load_backend
 from resnet_spec.network import Leaf
 from resnet_spec.ops import OPS, AvgPool, MaxPool
@@ -36,6 +38,8 @@ from flax import nnx
 from jax.core import Tracer
 
 from resnet_spec_flax.layers import layer
+
+RUN = importlib.import_module("resnet_spec_flax.run")  # the package has a function of the name
 
 jax.config.update("jax_enable_x64", True)
 
@@ -484,6 +488,17 @@ def test_a_kernel_is_let_go_as_soon_as_the_model_has_its_own() -> None:
     jax.block_until_ready(nnx.state(model))
     assert not weights
     assert [kernel() for kernel in kernels] == [None] * len(kernels)
+
+
+def test_running_a_model_gives_its_outputs_alone_and_no_weights_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("resnet18", backend="flax")
+    watched = Mock(side_effect=RUN._run)
+    with monkeypatch.context() as patch:
+        patch.setattr(RUN, "_run", watched)
+        run(model, np.zeros((1, 3, 33, 33), np.float32))
+    sizes = RUN._run.lower(*watched.call_args.args).compile().memory_analysis()
+    assert sizes.argument_size_in_bytes > 4 * model.network.parameters
+    assert sizes.output_size_in_bytes == 4 * 1000
 
 
 def test_models_of_one_network_share_what_is_compiled() -> None:

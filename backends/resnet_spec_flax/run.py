@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -21,6 +22,9 @@ from resnet_spec_flax.weights import canonical, plain, variables
 Seen: TypeAlias = dict[str, jax.Array]
 """Outputs by path, or their gradients."""
 
+Parts: TypeAlias = nnx.GraphDef[ResNet]
+State: TypeAlias = nnx.State[Any, Any]
+
 INPUT = "input"
 """The path under which the images' gradient is given."""
 
@@ -33,9 +37,9 @@ def run(
     model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
     """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
-    twin = _in_mode(model, train, copied=True)
+    parts, state = nnx.split(_in_mode(model, train))
     with _exactly(model):
-        seen = _run(twin, _native(model, images), frozenset(watch), part)
+        seen = _run(parts, state, _native(model, images), frozenset(watch), part)
     return _arrays(seen, [*watch, *((OUTPUT,) if part else model.network.outputs or (OUTPUT,))])
 
 
@@ -44,7 +48,7 @@ def step(
 ) -> Step:
     """One training step: weights and statistics are updated."""
     optimizer = optimizer or _optimizer(model, sgd)
-    twin = _in_mode(model, train=True, copied=False)
+    twin = _in_mode(model, train=True)
     given = _native(model, images), jnp.asarray(labels)
     with _exactly(model):
         loss, seen, slopes, output_slopes = _step(twin, optimizer, *given, frozenset(watch))
@@ -59,9 +63,9 @@ def step(
 
 def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
     """The gradient of (slope * part(x)).sum() in training, by canonical name and for the input. The model is left as it was."""
-    twin = _in_mode(model, train=True, copied=True)
+    parts, state = nnx.split(_in_mode(model, train=True))
     with _exactly(model):
-        slopes, of_x = _pull(twin, _native(model, x), _native(model, slope), part)
+        slopes, of_x = _pull(parts, state, _native(model, x), _native(model, slope), part)
     beneath = f"{part}." if part else ""
     own = {name: slope for name, slope in _by_name(model, slopes).items() if name.startswith(beneath)}
     return _arrays({INPUT: of_x}, [INPUT]) | own
@@ -87,13 +91,16 @@ def _outputs(
     return seen
 
 
-_run = nnx.jit(_outputs, static_argnames=("watch", "part"))
+# By nnx.jit a function would give all weights back, as copies. Variables are copied for where nothing is traced: a norm sets its own.
+@partial(jax.jit, static_argnames=("parts", "watch", "part"))
+def _run(parts: Parts, state: State, images: jax.Array, watch: frozenset[str], part: str) -> Seen:
+    return _outputs(nnx.merge(parts, state, copy=True), images, watch, part)
 
 
 @nnx.jit(static_argnames="watch")
 def _step(
     model: ResNet, optimizer: nnx.Optimizer[ResNet], images: jax.Array, labels: jax.Array, watch: frozenset[str]
-) -> tuple[jax.Array, Seen, nnx.State[Any, Any], Seen]:
+) -> tuple[jax.Array, Seen, State, Seen]:
     """The loss, outputs by path, and the loss's gradients: a state like the parameters', and by path."""
 
     def loss_of(model: ResNet, images: jax.Array, moved: Seen) -> tuple[jax.Array, Seen]:
@@ -110,12 +117,12 @@ def _step(
     return loss, seen, slopes, {INPUT: of_images, **of_outputs}
 
 
-@nnx.jit(static_argnames="part")
-def _pull(model: ResNet, x: jax.Array, slope: jax.Array, part: str) -> tuple[nnx.State[Any, Any], jax.Array]:
+@partial(jax.jit, static_argnames=("parts", "part"))
+def _pull(parts: Parts, state: State, x: jax.Array, slope: jax.Array, part: str) -> tuple[State, jax.Array]:
     def along(model: ResNet, x: jax.Array) -> jax.Array:
         return (slope * alone(model, part, x, None)).sum()
 
-    slopes, of_x = nnx.grad(along, argnums=(nnx.DiffState(0, nnx.Param), 1))(model, x)
+    slopes, of_x = nnx.grad(along, argnums=(nnx.DiffState(0, nnx.Param), 1))(nnx.merge(parts, state, copy=True), x)
     return slopes, of_x
 
 
@@ -125,9 +132,9 @@ def _optimizer(model: ResNet, sgd: Sgd) -> nnx.Optimizer[ResNet]:
     return nnx.Optimizer(model, rule, wrt=nnx.Param)
 
 
-def _in_mode(model: ResNet, train: bool, *, copied: bool) -> ResNet:
-    """A twin of the model in training or evaluation mode, with copies of its variables or the very same."""
-    twin = nnx.clone(model, variables=copied)
+def _in_mode(model: ResNet, train: bool) -> ResNet:
+    """A twin of the model in training or evaluation mode, with the very same variables."""
+    twin = nnx.clone(model, variables=False)
     twin.set_attributes(use_running_average=not train, deterministic=not train, raise_if_not_found=False)
     return twin
 
@@ -157,7 +164,7 @@ def _arrays(maps: Seen, paths: Collection[str]) -> dict[str, Array]:
     return {path: np.array(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x, order="C") for path, x in arrays.items()}
 
 
-def _by_name(model: ResNet, slopes: nnx.State[Any, Any]) -> dict[str, Array]:
+def _by_name(model: ResNet, slopes: State) -> dict[str, Array]:
     """A state like the parameters' as arrays by canonical name."""
     sloped = nnx.clone(model)
     nnx.update(sloped, slopes)

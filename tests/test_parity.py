@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import time
 import tracemalloc
 import weakref
@@ -387,16 +388,18 @@ def test_who_agrees_with_one_other_alone_does_not_pass(gradients: dict[str, floa
 
 
 class Counted(Told):
-    """A subject that notes how many compute while it does."""
+    """A subject that waits until so many compute, and notes how many do."""
 
-    def __init__(self, name: str, running: list[str], most: list[int]) -> None:
+    def __init__(self, name: str, enough: threading.Barrier, running: list[str], seen: list[int]) -> None:
         super().__init__(name)
-        self.running, self.most = running, most
+        self.enough, self.running, self.seen = enough, running, seen
 
     def record(self, case: Case) -> Record:
         self.running.append(self.name)
-        time.sleep(0.2)
-        self.most.append(len(self.running))
+        self.enough.wait(timeout=30)
+        time.sleep(0.1)  # for more than there should be
+        self.seen.append(len(self.running))
+        self.enough.wait(timeout=30)
         self.running.remove(self.name)
         return super().record(case)
 
@@ -404,10 +407,11 @@ class Counted(Told):
 @pytest.mark.parametrize(("times", "most"), [(0.5, 1), (1.5, 1), (2.5, 2), (np.inf, 4)])
 def test_as_many_backends_compute_at_a_time_as_memory_holds(times: float, most: int) -> None:
     case, running, seen = Case(loads(SMALL), level="forward"), list[str](), list[int]()
-    reference, *subjects = (Counted(name, running, seen) for name in ("numpy", "a", "b", "c"))
+    enough = threading.Barrier(most)
+    reference, *subjects = (Counted(name, enough, running, seen) for name in ("numpy", "a", "b", "c"))
     findings = examine(case, reference, subjects, memory=times * case.memory)
     assert [finding.verdict for finding in findings] == ["same"] * 6
-    assert max(seen) == most
+    assert seen == [most] * 4
 
 
 def test_what_a_case_takes_grows_with_its_weights_maps_and_type() -> None:

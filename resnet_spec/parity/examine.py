@@ -50,8 +50,8 @@ def examine(
     nearest: where one of three is wrong, it differs alone, and where two agree on one thing and two on another, not all pass.
     """
     everyone = [reference, *(subject for subject in subjects if subject.name != reference.name)]
-    together = max(1, min(len(everyone), memory // case.memory))
-    with ThreadPoolExecutor(int(together)) as pool:
+    together = int(max(1, min(len(everyone), memory / case.memory)))
+    with ThreadPoolExecutor(together) as pool:
         asked = {subject.name: pool.submit(_recorded, subject, case) for subject in everyone}
     records = {name: future.result() for name, future in asked.items()}
     for name, record in records.items():

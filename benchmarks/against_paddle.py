@@ -13,7 +13,7 @@ from paddle.nn import functional
 from products import products
 
 from resnet_spec import build, load, run
-from resnet_spec.weights import draw
+from resnet_spec.weights.canonical import draw
 
 PEER = "paddle.vision"
 

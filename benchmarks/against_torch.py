@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch_peers import timm, torchvision
 
 from resnet_spec import build, load, run
-from resnet_spec.weights import draw
+from resnet_spec.weights.canonical import draw
 
 PEERS = ("torchvision", "timm")
 

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_spec import load
-from resnet_spec.formats import kinds
-from resnet_spec.formats.tensors import FLOATS, Tensor
-from resnet_spec.transfer.convert import said
-from resnet_spec.weights import Array, draw
+from resnet_spec.checkpoints.formats import registry
+from resnet_spec.checkpoints.formats.tensors import FLOATS, Tensor
+from resnet_spec.checkpoints.transfer.convert import said
+from resnet_spec.weights.canonical import Array, draw
 
 SLOWEST = 1 / 3  # of the speed of copying
 MOST_MEMORY = 1.5  # times the file, the interpreter and its libraries among it
@@ -78,7 +78,7 @@ def _make(name: str, dtype: str, path: Path) -> None:
         return drawn[name].astype(dtype)
 
     tensors = {name: Tensor(array.shape, FLOATS[dtype], partial(read, name)) for name, array in drawn.items()}
-    kinds.write(path, "safetensors", tensors, said(network))
+    registry.write(path, "safetensors", tensors, said(network))
 
 
 def _measured(folder: Path, canonical: Path, one: str, other: str, repeat: int) -> tuple[list[str], bool]:

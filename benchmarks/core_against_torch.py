@@ -8,9 +8,9 @@ from against_torch import evaluated, images, vision
 from measure import Case, asked, compared, in_turn, say
 
 from resnet_spec import build, load, run
-from resnet_spec.network import Network
-from resnet_spec.table import DEFAULT, table
-from resnet_spec.table_text import markdown
+from resnet_spec.network.network import Network
+from resnet_spec.views.table import DEFAULT, table
+from resnet_spec.views.table_formats import markdown
 
 
 def said(network: Network) -> str:

@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from resnet_spec import build, load
-from resnet_spec.weights import draw
+from resnet_spec.weights.canonical import draw
 
 SLOWEST = 1.0  # of PyTorch's speed
 

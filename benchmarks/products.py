@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.network import Network
+from resnet_spec.network.network import Network
 from resnet_spec.ops import Conv, Linear
 
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from resnet_spec.bundled import block_files
-from resnet_spec.codes import codes
-from resnet_spec.documentation import attributes
-from resnet_spec.language import BLOCK, FORK, SPEC, STAGE
+from resnet_spec.diagnostics.codes import codes
+from resnet_spec.language.docstrings import attributes
+from resnet_spec.language.grammar import BLOCK, FORK, SPEC, STAGE
+from resnet_spec.language.options import Options
+from resnet_spec.library.bundled import block_files
 from resnet_spec.ops import OPS, AtLeast, Below
-from resnet_spec.options import Options
 from resnet_spec.parity.case import GATES, GROUPS
 
 COMPARED = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnet_spec import load
-from resnet_spec.drawing.draw import draw
+from resnet_spec.views.drawing.render import draw
 
 PICTURES: dict[str, int | None] = {
     "resnet18": None,

@@ -7,14 +7,14 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference
-from resnet_spec.features import tapped
-from resnet_spec.load import Setting, load
-from resnet_spec.network import Network
+from resnet_spec.library.load import Setting, load
+from resnet_spec.network.network import Network
+from resnet_spec.transforms.feature_outputs import tapped
 
 if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand, so what needs it is imported where it is used
-    from resnet_spec.transfer.convert import Conversion, Progress
-    from resnet_spec.transfer.identify import Match
-    from resnet_spec.weights import Array
+    from resnet_spec.checkpoints.transfer.convert import Conversion, Progress
+    from resnet_spec.checkpoints.transfer.identify import Match
+    from resnet_spec.weights.canonical import Array
 
 Weights: TypeAlias = "Mapping[str, Array] | str | PathLike[str]"
 
@@ -80,7 +80,7 @@ def build(
     _allowed(dtype, mode, compile)
     if mode == "training":
         return module.build(network, _weights(network, weights, seed, dtype), dtype)
-    from resnet_spec.fold import folded
+    from resnet_spec.transforms.norm_folding import folded
 
     optimized = load_inference(backend, dtype, compile)
     return optimized(*folded(network, _weights(network, weights, seed, _STORED.get(dtype, dtype))), dtype)
@@ -111,7 +111,7 @@ def watch(model: Model, images: Array, paths: Collection[str]) -> dict[str, Arra
     known = {part.path for part in model.network.nodes()}
     unknown = [path for path in paths if path and path not in known]
     if unknown:
-        from resnet_spec.values import suggestion
+        from resnet_spec.language.values import suggestion
 
         near = suggestion(unknown[0], known) if len(known) < 5000 else ""
         raise ValueError(f"{model.network.name} has no part at {unknown[0]!r}; {near}")
@@ -134,8 +134,8 @@ def load_weights(model: Model, weights: Weights) -> None:
 
 def save_weights(model: Model, path: str | PathLike[str]) -> None:
     """Write a model's weights to a file of any kind that ``convert`` writes, whole or not at all."""
-    from resnet_spec.formats.tensors import Tensor
-    from resnet_spec.transfer.convert import write
+    from resnet_spec.checkpoints.formats.tensors import Tensor
+    from resnet_spec.checkpoints.transfer.convert import write
 
     weights = dump(model)
     write(path, model.network, {name: Tensor(array.shape, array.dtype, array.copy) for name, array in weights.items()})
@@ -178,7 +178,7 @@ def convert(
     >>> convert(f"{folder}/w.npz", f"{folder}/w.pdparams", "resnet18").arrays
     102
     """
-    from resnet_spec.transfer.convert import convert
+    from resnet_spec.checkpoints.transfer.convert import convert
 
     return convert(
         source,
@@ -198,7 +198,7 @@ def identify(path: str | PathLike[str]) -> list[Match]:
 
     Raises CheckpointError and FileNotFoundError.
     """
-    from resnet_spec.transfer.identify import identify
+    from resnet_spec.checkpoints.transfer.identify import identify
 
     return identify(path)[1]
 
@@ -221,7 +221,7 @@ def _only_inference(dtype: str) -> str:
 
 
 def _weights(network: Network, weights: Weights | None, seed: int, dtype: str) -> dict[str, Array]:
-    from resnet_spec.weights import draw, fitted
+    from resnet_spec.weights.canonical import draw, fitted
 
     if weights is None:
         drawn = draw(network, seed)
@@ -232,10 +232,10 @@ def _weights(network: Network, weights: Weights | None, seed: int, dtype: str) -
 
 
 def _from_file(network: Network, path: str | PathLike[str]) -> dict[str, Array]:
-    from resnet_spec.formats import kinds
-    from resnet_spec.transfer.fit import fit
+    from resnet_spec.checkpoints.formats import registry
+    from resnet_spec.checkpoints.transfer.matching import fit
 
-    return {name: tensor.read() for name, tensor in fit(network, kinds.read(path)).tensors().items()}
+    return {name: tensor.read() for name, tensor in fit(network, registry.read(path)).tensors().items()}
 
 
 def _images(model: Model, images: Array) -> Array:

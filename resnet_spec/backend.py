@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from resnet_spec.network import Network
+from resnet_spec.language.values import suggestion
+from resnet_spec.network.network import Network
 from resnet_spec.ops import nearest_float32
-from resnet_spec.values import suggestion
 
 if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand
     from importlib.metadata import EntryPoint
 
-    from resnet_spec.weights import Array
+    from resnet_spec.weights.canonical import Array
 
 GROUP = "resnet_spec.backends"
 REFERENCE = "numpy"

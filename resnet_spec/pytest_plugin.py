@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:  # what pytest loads in every suite on a machine must cost nothing
     from resnet_spec.parity.case import Case, Level
     from resnet_spec.parity.compare import Finding
-    from resnet_spec.parity.pool import Elsewhere
+    from resnet_spec.parity.processes import Elsewhere
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +60,7 @@ class _Specs:
         session.testscollected = len(items)
 
     def subject(self, name: str) -> Elsewhere:
-        from resnet_spec.parity.pool import Elsewhere
+        from resnet_spec.parity.processes import Elsewhere
 
         return self.pool.setdefault(name, Elsewhere(name))
 
@@ -87,7 +87,7 @@ class _Spec(pytest.Collector):
 
     def case(self) -> Case:
         from resnet_spec.parity.case import Case
-        from resnet_spec.parity.size import small
+        from resnet_spec.parity.comparison_size import small
 
         dtype: Any = self.config.getoption("--resnet-spec-dtype")
         level: Any = self.config.getoption("--resnet-spec-level")
@@ -98,7 +98,7 @@ class _Spec(pytest.Collector):
         if self.findings is None:
             from resnet_spec.backend import REFERENCE
             from resnet_spec.parity.examine import examine
-            from resnet_spec.parity.pool import machine
+            from resnet_spec.parity.processes import machine
 
             subjects = [self.specs.subject(name) for name in self.specs.backends]
             self.findings = examine(self.case(), self.specs.subject(REFERENCE), subjects, memory=machine())
@@ -119,7 +119,7 @@ class _Comparison(pytest.Item):
 
     def runtest(self) -> None:
         from resnet_spec.parity.case import GROUPS
-        from resnet_spec.parity.present import sentence
+        from resnet_spec.parity.tables import sentence
 
         spec = cast("_Spec", self.parent)
         found = [one for one in spec.found() if one.backend == self.backend and one.group in GROUPS[self.level]]
@@ -146,7 +146,7 @@ class _Comparison(pytest.Item):
 
 
 def _line(finding: Finding) -> str:
-    from resnet_spec.parity.present import sentence
+    from resnet_spec.parity.tables import sentence
 
     figures = f" (worst {finding.worst:.1e}, gate {finding.gate:.0e}, against {finding.reference})"
     return f"{finding.group}: {sentence(finding)}{'' if finding.failure else figures}"

@@ -13,25 +13,13 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
-import small_network
-from resnet_spec.backend import BackendError, Trainer, load_backend
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
+from shared import small_network
+from shared.frameworks import REQUIRED, required
 
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
 
-collect_ignore = ["data", "third_party"]  # what records the peers, and a package to install
-
-REQUIRED = set(os.environ.get("RESNET_SPEC_REQUIRE", "").split())
-
-
-def required(name: str) -> Trainer:
-    """A backend, or a skip that says what the user would be told."""
-    try:
-        return load_backend(name)
-    except BackendError as error:
-        if name in REQUIRED:
-            raise
-        pytest.skip(str(error))
+collect_ignore = ["data", "backends/third_party"]  # what records the peers, and a package to install
 
 
 @pytest.fixture(params=["numpy", "torch", "paddle", "flax", "onnx"])

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from resnet_spec import BackendError, SpecError, build, dump, load, run, watch
-from resnet_spec.formats.tensors import CheckpointError
-from resnet_spec.weights import draw, recipe
+from resnet_spec.checkpoints.formats.tensors import CheckpointError
+from resnet_spec.weights.canonical import draw, recipe
 
 SMALL = {"input": (3, 32, 32), "classes": 5}
 

@@ -15,12 +15,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from conftest import required
 from resnet_spec import SpecError, load
-from resnet_spec.cli import cli
+from resnet_spec.commands.main import cli
 from resnet_spec.ops import OPS
+from shared.frameworks import required
+from shared.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md"))
 FENCE = re.compile(r'^([ ]*)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)

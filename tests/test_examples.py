@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import required
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from shared.frameworks import required
+from shared.paths import EXAMPLES
 
 
 def command(name: str, *options: str | Path) -> list[str]:

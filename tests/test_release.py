@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from shared.paths import ROOT
+
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
 
@@ -70,7 +71,7 @@ def test_it_runs_as_a_module(tmp_path: Path) -> None:
 
 
 def test_tab_completes_commands_and_networks() -> None:
-    code = 'import sys; sys.argv = ["resnet-spec"]; from resnet_spec.cli import main; main()'
+    code = 'import sys; sys.argv = ["resnet-spec"]; from resnet_spec.commands.main import main; main()'
     for words, position, wanted in [
         ("resnet-spec sho", "1", "plain,show"),
         ("resnet-spec show resnet18_b", "2", "plain,resnet18_biased_shortcut"),

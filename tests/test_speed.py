@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from conftest import required
 from resnet_spec import build, dump, load, loads
+from shared.frameworks import required
+from shared.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 SMALL: dict[str, Any] = {"input": (3, 32, 32), "classes": 5}
 
 

@@ -9,10 +9,10 @@ import jax
 from flax import nnx
 
 from resnet_spec.backend import BackendError
-from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.language.spec import Role
+from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
 from resnet_spec.ops import Chance
-from resnet_spec.spec import Role
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 from resnet_spec_flax import modules
 from resnet_spec_flax.layers import layer
 from resnet_spec_flax.weights import fill

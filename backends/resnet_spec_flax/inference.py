@@ -11,8 +11,8 @@ import jax.core
 import jax.numpy as jnp
 from flax import nnx
 
-from resnet_spec.network import Network
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Network
+from resnet_spec.weights.canonical import Array
 from resnet_spec_flax import quick
 from resnet_spec_flax.build import filled
 from resnet_spec_flax.modules import ResNet, Tap

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from resnet_spec import network
-from resnet_spec.network import Network, Part
-from resnet_spec.spec import Join, Role
+from resnet_spec.language.spec import Join, Role
+from resnet_spec.network import network
+from resnet_spec.network.network import Network, Part
 
 Tap: TypeAlias = Callable[[str, Array], Array]
 """Takes a part's path and its output, and gives what goes on in its place."""

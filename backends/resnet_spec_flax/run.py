@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from resnet_spec.backend import OUTPUT, Sgd, Step
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 from resnet_spec_flax.modules import ResNet, alone
 from resnet_spec_flax.own import FlattenChannelsFirst
 from resnet_spec_flax.weights import canonical, plain, variables

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from resnet_spec.weights import Array, fitted
+from resnet_spec.weights.canonical import Array, fitted
 from resnet_spec_flax.modules import ResNet, below
 
 

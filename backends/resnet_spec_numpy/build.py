@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from resnet_spec.network import Network
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Network
+from resnet_spec.weights.canonical import Array
 from resnet_spec_numpy.modules import ResNet
 
 

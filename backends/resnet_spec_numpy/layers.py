@@ -9,7 +9,7 @@ from typing import assert_never
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from resnet_spec.network import Leaf
+from resnet_spec.network.network import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
@@ -46,7 +46,7 @@ from resnet_spec.ops import (
     ZeroPad,
     seeds,
 )
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 
 Statistics = dict[str, Array]
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, assert_never
 
 import numpy as np
 
-from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.weights.canonical import Array
 from resnet_spec_numpy.layers import layer
 
 

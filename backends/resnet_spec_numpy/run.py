@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from resnet_spec.backend import OUTPUT
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 from resnet_spec_numpy.modules import ResNet
 
 

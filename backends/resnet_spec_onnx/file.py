@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, helper
 
-from resnet_spec.network import Network
+from resnet_spec.network.network import Network
 from resnet_spec_onnx.modules import OPSET, ResNet
 
 OPSETS = range(13, onnx.defs.onnx_opset_version() + 1)

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import NodeProto, ValueInfoProto, helper
 
 from resnet_spec.ops import Shape
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 
 INPUT = "input"
 """The name of the images."""

@@ -11,7 +11,7 @@ from typing import assert_never
 
 import numpy as np
 
-from resnet_spec.network import Leaf
+from resnet_spec.network.network import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
@@ -47,7 +47,7 @@ from resnet_spec.ops import (
     Tanh,
     ZeroPad,
 )
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import Graph
 from resnet_spec_onnx.own import (
     blur_pool,

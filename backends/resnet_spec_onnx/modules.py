@@ -7,8 +7,8 @@ from typing import Any, ClassVar, assert_never
 
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT, Graph
 from resnet_spec_onnx.layers import layer
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from resnet_spec.network import Leaf
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Leaf
+from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import Graph
 
 

@@ -12,9 +12,9 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from resnet_spec.backend import OUTPUT, BackendError
-from resnet_spec.network import Part
-from resnet_spec.retrace import retraced
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Part
+from resnet_spec.network.shape_inference import retraced
+from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT
 from resnet_spec_onnx.modules import ResNet
 

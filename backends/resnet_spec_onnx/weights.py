@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from resnet_spec.weights import Array, fitted
+from resnet_spec.weights.canonical import Array, fitted
 from resnet_spec_onnx.modules import ResNet
 
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 import paddle
 from paddle import nn
 
-from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
-from resnet_spec.spec import Role
-from resnet_spec.weights import Array
+from resnet_spec.language.spec import Role
+from resnet_spec.network.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle import modules
 from resnet_spec_paddle.layers import layer
 from resnet_spec_paddle.weights import fill

@@ -12,8 +12,8 @@ import paddle
 from paddle import Tensor, inference, nn
 from paddle.static import InputSpec
 
-from resnet_spec.network import Network
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Network
+from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle import own
 from resnet_spec_paddle.build import filled
 from resnet_spec_paddle.modules import ResNet

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 import paddle
 from paddle import Tensor, nn
 
-from resnet_spec import network
-from resnet_spec.network import Network, Part
-from resnet_spec.spec import Join, Role
+from resnet_spec.language.spec import Join, Role
+from resnet_spec.network import network
+from resnet_spec.network.network import Network, Part
 
 Step: TypeAlias = "tuple[tuple[str, ...], tuple[Steps, ...]]"
 """A layer to run, by the names that lead to it from its holder: ``("downsample",)`` or ``("stages", "0")``. Then the branches that a

@@ -11,7 +11,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from resnet_spec.backend import OUTPUT, Sgd, Step
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.modules import ResNet, alone
 from resnet_spec_paddle.weights import canonical, sublayer, tensors
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import paddle
 from paddle import Tensor, nn
 
-from resnet_spec.weights import Array, fitted
+from resnet_spec.weights.canonical import Array, fitted
 from resnet_spec_paddle.modules import ResNet
 
 _NAMES = {"running_mean": "_mean", "running_var": "_variance"}

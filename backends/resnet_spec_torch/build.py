@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from resnet_spec.network import Network, Parallel, Part, Residual, Sequence
-from resnet_spec.spec import Role
-from resnet_spec.weights import Array
+from resnet_spec.language.spec import Role
+from resnet_spec.network.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.weights.canonical import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import layer
 from resnet_spec_torch.weights import fill

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.network import Network, Part
-from resnet_spec.weights import Array
+from resnet_spec.network.network import Network, Part
+from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.build import filled
 from resnet_spec_torch.fused import Steps, fused
 from resnet_spec_torch.modules import ResNet

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 import torch
 from torch import Tensor, nn
 
-from resnet_spec import network
-from resnet_spec.network import Network, Part
-from resnet_spec.spec import Join, Role
+from resnet_spec.language.spec import Join, Role
+from resnet_spec.network import network
+from resnet_spec.network.network import Network, Part
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from resnet_spec.backend import OUTPUT, Sgd, Step
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.modules import ResNet, alone
 from resnet_spec_torch.weights import array, tensors
 

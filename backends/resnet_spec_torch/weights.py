@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.weights import Array, fitted
+from resnet_spec.weights.canonical import Array, fitted
 from resnet_spec_torch.modules import ResNet
 
 

@@ -1,1 +1,1 @@
-"""The commands of ``resnet-spec``, a file for each group of them; ``resnet_spec/cli.py`` names them all."""
+"""The commands of ``resnet-spec``, a file for each group of them; ``resnet_spec/commands/main.py`` names them all."""

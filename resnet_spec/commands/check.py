@@ -1,4 +1,4 @@
-"""``check`` and ``explain``: every problem of a spec, or none; and what a problem's code means."""
+"""``check``: every problem of a spec, or none."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import sys
 import click
 
 from resnet_spec.commands.options import WRONG, input_option, loaded, said, set_option, show_problem
-from resnet_spec.load import loads
-from resnet_spec.nearest import suggestion
-from resnet_spec.notices import notices
-from resnet_spec.source import Problem, Source, Span, SpecError
+from resnet_spec.diagnostics.problems import Problem, Source, Span, SpecError
+from resnet_spec.network.warnings import notices
 
 FORMATS = ("text", "json", "github", "sarif")
 
@@ -57,48 +55,14 @@ def _tell(spec: str, problems: list[Problem]) -> None:
 
 
 def _reported(problems: list[Problem], form: str) -> str:
-    from resnet_spec import report  # what it needs of codes takes longer to read than most specs
+    from resnet_spec.diagnostics import formats  # what it needs of codes takes longer to read than most specs
 
     match form:
         case "github":
-            return report.as_github(problems)
+            return formats.as_github(problems)
         case "sarif":
             from importlib.metadata import version
 
-            return json.dumps(report.as_sarif(problems, version("resnet-spec")), indent=2)
+            return json.dumps(formats.as_sarif(problems, version("resnet-spec")), indent=2)
         case _:
-            return json.dumps(report.as_json(problems), indent=2)
-
-
-@click.command()
-@click.argument("names", metavar="[CODE]...", nargs=-1)
-def explain(names: tuple[str, ...]) -> None:
-    """Explain the code of a problem, as in RS101, or list all codes."""
-    from resnet_spec.codes import codes
-
-    known = codes()
-    unknown = [name for name in names if name.upper() not in known]
-    if unknown:
-        raise click.UsageError(f"no problem has the code {unknown[0]!r}; {suggestion(unknown[0].upper(), known)}")
-    if names:
-        click.echo("\n\n".join(_explained(name.upper()) for name in names))
-    else:
-        click.echo("\n".join(f"{code}  {meaning.title}" for code, meaning in known.items()))
-
-
-def _explained(name: str) -> str:
-    from textwrap import fill, indent
-
-    from resnet_spec.codes import codes
-
-    code = codes()[name]
-    parts = [f"{name}: {code.title}", fill(code.says, 100), "This gives it:", indent(code.wrong.rstrip(), "    ")]
-    parts += [indent(str(problem), "    ") for problem in _problems(code.wrong)]
-    return "\n\n".join([*parts, "This does not:", indent(code.right.rstrip(), "    ")])
-
-
-def _problems(text: str) -> list[Problem]:
-    try:
-        return notices(loads(text, name="my.yaml"))
-    except SpecError as error:
-        return list(error.problems)
+            return json.dumps(formats.as_json(problems), indent=2)

@@ -8,10 +8,10 @@ from typing import get_args
 import click
 
 from resnet_spec.commands.options import extent_option, json_option, loaded, set_option
-from resnet_spec.commands.tables import Format, batch_option, format_option, put
-from resnet_spec.drawing.draw import needed
-from resnet_spec.drawing.theme import Theme
-from resnet_spec.table import WHOLES, compared
+from resnet_spec.commands.output import Format, batch_option, format_option, put
+from resnet_spec.views.drawing.render import needed
+from resnet_spec.views.drawing.theme import Theme
+from resnet_spec.views.table import WHOLES, compared
 
 ENDINGS = (".svg", ".png", ".pdf")
 
@@ -41,8 +41,10 @@ def compare(
     found = compared([(spec, loaded(spec, settings, None, extent)) for spec in specs], batch)
     if output:
         needed("matplotlib", "a scatter plot", "draw")
-        from resnet_spec import scatter  # here, since matplotlib takes half a second to import
+        from resnet_spec.views import scatter_plot  # here, since matplotlib takes half a second to import
 
-        plot: scatter.Format = next(known for known in scatter.FORMATS if f".{known}" == Path(output).suffix.lower())
-        Path(output).write_bytes(scatter.scatter(found.rows, plot, theme))
+        plot: scatter_plot.Format = next(
+            known for known in scatter_plot.FORMATS if f".{known}" == Path(output).suffix.lower()
+        )
+        Path(output).write_bytes(scatter_plot.scatter(found.rows, plot, theme))
     put(found, "json" if as_json else form, list(WHOLES), [row.values for row in found.rows])

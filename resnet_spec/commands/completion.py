@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from resnet_spec import bundled
+from resnet_spec.library import bundled
 
 PROGRAM = "resnet-spec"
 

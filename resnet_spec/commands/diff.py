@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from resnet_spec import bundled
 from resnet_spec.commands.options import DIFFERS, json_option, loaded, set_option, show, show_json
-from resnet_spec.diff import Change, Stage
-from resnet_spec.network import Network
+from resnet_spec.library import bundled
+from resnet_spec.network.network import Network
+from resnet_spec.views.network_diff import Change, Stage
 
 
 @click.command()
@@ -23,7 +23,7 @@ def diff(one: str, other: str, settings: tuple[str, ...], as_json: bool) -> None
 
     OTHER may also be a checkpoint: then it is names and shapes that are compared. The exit status is 1 if anything differs.
     """
-    from resnet_spec.diff_text import as_data, costs, what
+    from resnet_spec.views.diff_tables import as_data, costs, what
 
     first = loaded(one, settings)
     found, costed = _of_weights(first, other) if _holds_weights(other) else _of_networks(first, loaded(other, settings))
@@ -41,17 +41,17 @@ def diff(one: str, other: str, settings: tuple[str, ...], as_json: bool) -> None
 
 
 def _of_networks(one: Network, other: Network) -> tuple[list[Change], list[Stage]]:
-    from resnet_spec.diff import changes, stages
+    from resnet_spec.views.network_diff import changes, stages
 
     return changes(one, other), stages(one, other)
 
 
 def _of_weights(network: Network, path: str) -> tuple[list[Change], list[Stage]]:
-    from resnet_spec.diff_weights import weight_changes, weight_stages
-    from resnet_spec.formats import kinds  # here, since it imports NumPy
-    from resnet_spec.transfer.fit import fit
+    from resnet_spec.checkpoints.formats import registry  # here, since it imports NumPy
+    from resnet_spec.checkpoints.transfer.matching import fit
+    from resnet_spec.views.checkpoint_diff import weight_changes, weight_stages
 
-    held = fit(network, kinds.read(path)).held()
+    held = fit(network, registry.read(path)).held()
     return weight_changes(network, held), weight_stages(network, held)
 
 

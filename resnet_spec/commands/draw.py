@@ -8,8 +8,8 @@ from typing import get_args
 import click
 
 from resnet_spec.commands.options import depth_option, extent_option, levels, loaded, set_option
-from resnet_spec.drawing.draw import FORMATS, Format, draw
-from resnet_spec.drawing.theme import Direction, Theme
+from resnet_spec.views.drawing.render import FORMATS, Format, draw
+from resnet_spec.views.drawing.theme import Direction, Theme
 
 
 @click.command("draw")

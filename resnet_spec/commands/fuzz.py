@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from resnet_spec.commands.options import DIFFERS, json_option, show, show_json
-from resnet_spec.commands.sweeping import (
+from resnet_spec.commands.comparison import (
     examined,
     failures_option,
     jobs_option,
@@ -18,6 +17,7 @@ from resnet_spec.commands.sweeping import (
     seconds_option,
     tries_option,
 )
+from resnet_spec.commands.options import DIFFERS, json_option, show, show_json
 
 
 @click.command()
@@ -44,23 +44,21 @@ def fuzz(
     as_json: bool,
 ) -> None:
     """Compare backends on random networks, and print totals and the worst figure of each level."""
-    from resnet_spec.parity import generate, present
+    from resnet_spec.parity import random_networks, tables
     from resnet_spec.parity.case import Case
-    from resnet_spec.parity.pool import HASTY
+    from resnet_spec.parity.processes import HASTY
     from resnet_spec.parity.sweep import Sweep
 
     wanted = ready(names, against=False)
-    cases = (Case(generate.network(number), level=level) for number in range(seed, seed + count))  # type: ignore[arg-type]
+    cases = (Case(random_networks.network(number), level=level) for number in range(seed, seed + count))  # type: ignore[arg-type]
     done = examined(cases, count, Sweep(wanted, (), jobs, timeout, None, shrink, HASTY), failures)
     findings = [finding for one in done for finding in one.findings]
     off = [finding for finding in findings if finding.verdict in ("differs", "failed")]
     if as_json:
-        show_json(
-            present.totals(len(done), wanted, findings) | {"findings": [present.data(finding) for finding in off]}
-        )
+        show_json(tables.totals(len(done), wanted, findings) | {"findings": [tables.data(finding) for finding in off]})
     else:
         if off:
-            show(present.table(off))
-        click.echo(present.line(present.totals(len(done), wanted, findings)))
+            show(tables.table(off))
+        click.echo(tables.line(tables.totals(len(done), wanted, findings)))
     if off:
         sys.exit(DIFFERS)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_spec.load import Setting, load
-from resnet_spec.network import Network
-from resnet_spec.source import Problem, drawn
+from resnet_spec.diagnostics.problems import Problem, drawn
+from resnet_spec.library.load import Setting, load
+from resnet_spec.network.network import Network
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,6 +33,7 @@ extent_option = click.option(
     "--size", "extent", metavar="HxW", help="Show shapes for an image of this height and width."
 )
 depth_option = click.option("--depth", default="all", metavar="1|2|...|all", help="Levels to show. [default: all]")
+spec_option = click.option("--spec", metavar="SPEC", help="The network. [default: what the file itself names]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -114,6 +116,19 @@ def progress(message: str) -> AbstractContextManager[object]:
 
     console = Console(stderr=True)
     return console.status(message) if console.is_terminal else nullcontext()
+
+
+@contextmanager
+def status_line() -> Iterator[Callable[[str], None] | None]:
+    """A line that says what is looked at, where someone looks."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with console.status("") as status:
+        yield status.update
 
 
 def said(error: Exception) -> str:

@@ -11,9 +11,7 @@ from typing import Any
 
 import click
 
-from resnet_spec import bundled
-from resnet_spec.commands.options import DIFFERS, loaded, set_option, settings_of, show
-from resnet_spec.commands.sweeping import (
+from resnet_spec.commands.comparison import (
     examined,
     failures_option,
     jobs_option,
@@ -23,7 +21,9 @@ from resnet_spec.commands.sweeping import (
     seconds_option,
     tries_option,
 )
-from resnet_spec.network import Network
+from resnet_spec.commands.options import DIFFERS, loaded, set_option, settings_of, show
+from resnet_spec.library import bundled
+from resnet_spec.network.network import Network
 
 
 @click.command()
@@ -79,10 +79,10 @@ def parity(
 
     A SPEC with * in it stands for the bundled networks that it fits, as in 'timm/resnet*'.
     """
-    from resnet_spec.parity import stored
+    from resnet_spec.parity import saved_records
     from resnet_spec.parity.case import Case
-    from resnet_spec.parity.narrow import narrowed
     from resnet_spec.parity.sweep import Sweep
+    from resnet_spec.transforms.width_reduction import narrowed
 
     networks = [_sized(spec, settings, size) for given in specs for spec in _meant(given)]
     if narrow:
@@ -93,9 +93,9 @@ def parity(
         for dtype in dtypes or ("float64", "float32")
         for number in range(seeds)
     ]
-    others = [stored.Stored(name, folder) for folder in against for name in stored.backends(folder)]
+    others = [saved_records.Stored(name, folder) for folder in against for name in saved_records.backends(folder)]
     wanted = ready(names, against=bool(against))
-    keep = (lambda name, case, record: stored.save(save, name, case, record)) if save else None
+    keep = (lambda name, case, record: saved_records.save(save, name, case, record)) if save else None
     done = examined(cases, len(cases), Sweep(wanted, others, jobs, timeout, keep, shrink), failures)
     findings = [finding for one in done for finding in one.findings]
     _present(findings, **outputs)
@@ -108,14 +108,14 @@ def parity(
 
 def _present(findings: Sequence[Any], as_json: str | None, report: Path | None, junit: Path | None) -> None:
     from resnet_spec.parity import junit as as_junit
-    from resnet_spec.parity import present
     from resnet_spec.parity import report as as_report
+    from resnet_spec.parity import tables
 
-    data = json.dumps([present.data(finding) for finding in findings], indent=2)
+    data = json.dumps([tables.data(finding) for finding in findings], indent=2)
     if as_json == "-":
         click.echo(data)
     else:
-        show(present.table(findings))
+        show(tables.table(findings))
         if as_json is not None:
             Path(as_json).write_text(data + "\n", encoding="utf-8")
     if report is not None:
@@ -136,7 +136,7 @@ def _meant(spec: str) -> list[str]:
 
 def _sized(spec: str, settings: tuple[str, ...], size: str | None) -> Network:
     """A network at the size asked for, or else at a small one."""
-    from resnet_spec.parity.size import small
+    from resnet_spec.parity.comparison_size import small
 
     if size is None:
         return small(spec, **settings_of(settings))

@@ -31,15 +31,15 @@ def run_(
     as_json: bool,
 ) -> None:
     """Run a network on a photograph, and print the likeliest classes by backend, side by side."""
-    from resnet_spec import images
+    from resnet_spec import preprocessing
 
     network = loaded(spec, settings, None)
-    photo = images.prepare(image, network)
+    photo = preprocessing.prepare(image, network)
     found = {}
     for name in names.split(",") if names else installed():
         model = build(network, backend=name, weights=weights, seed=seed, dtype="float32")
-        found[name] = images.likeliest(run(model, photo)[0], top)
+        found[name] = preprocessing.likeliest(run(model, photo)[0], top)
     if as_json:
         show_json({name: [{"class": index, "probability": p} for index, p in best] for name, best in found.items()})
     else:
-        show(images.side_by_side(found))
+        show(preprocessing.side_by_side(found))

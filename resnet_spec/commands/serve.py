@@ -16,7 +16,7 @@ def serve(spec: str, port: int, host: str) -> None:
 
     It shows what `show --html` writes. What is wrong with an edit stands beside the last good drawing.
     """
-    from resnet_spec.serve import server
+    from resnet_spec.views.page.server import server
 
     try:
         made = server(spec, host, port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resnet_spec.ops.arguments import Fraction, nearest_float32
+from resnet_spec.ops.argument_types import Fraction, nearest_float32
 from resnet_spec.ops.shapes import free, same
 from resnet_spec.ops.weights import no_weights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.arguments import Count, Extent, Positive, Start, nearest_float32
+from resnet_spec.ops.argument_types import Count, Extent, Positive, Start, nearest_float32
 from resnet_spec.ops.shapes import Misfit, Shape, divided, image, windows
 from resnet_spec.ops.weights import Weight, kernel
 

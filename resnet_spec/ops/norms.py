@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_spec.ops.arguments import Count, Extent, Fraction, Positive, nearest_float32
+from resnet_spec.ops.argument_types import Count, Extent, Fraction, Positive, nearest_float32
 from resnet_spec.ops.shapes import Shape, divided, free, image, same
 from resnet_spec.ops.weights import Constant, Weight, affine
 

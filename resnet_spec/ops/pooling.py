@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.arguments import Count, Extent
+from resnet_spec.ops.argument_types import Count, Extent
 from resnet_spec.ops.shapes import Misfit, Shape, free, image, less_than_half, windows
 from resnet_spec.ops.weights import no_weights
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from resnet_spec.ops.arguments import Start
+from resnet_spec.ops.argument_types import Start
 from resnet_spec.ops.shapes import Shape
 
 

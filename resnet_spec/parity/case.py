@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from resnet_spec.costs import BYTES, costs
-from resnet_spec.network import Leaf, Network, Part, Residual, Sequence
+from resnet_spec.network.costs import BYTES, costs
+from resnet_spec.network.network import Leaf, Network, Part, Residual, Sequence
+from resnet_spec.network.shape_inference import replaced
 from resnet_spec.ops import BatchNorm, Chance, StandardizedConv
-from resnet_spec.retrace import replaced
-from resnet_spec.weights import Array, recipe
+from resnet_spec.weights.canonical import Array, recipe
 
 Level: TypeAlias = Literal["forward", "gradient", "training"]
 Group: TypeAlias = Literal["evaluation", "training forward", "loss", "gradient", "statistics", "weights"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from resnet_spec.backend import REFERENCE
 from resnet_spec.parity.case import Case, Group
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 
 Verdict: TypeAlias = Literal["same", "differs", "reported", "failed", "alone"]
 

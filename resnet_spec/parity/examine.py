@@ -11,14 +11,14 @@ from typing import Protocol, TypeAlias, assert_never
 import numpy as np
 
 from resnet_spec.backend import REFERENCE
-from resnet_spec.network import Leaf
+from resnet_spec.network.network import Leaf
 from resnet_spec.parity.case import ROUNDED, Case, Group
 from resnet_spec.parity.compare import Finding, compared, error, failed, rounds, within
+from resnet_spec.parity.gradient_check import settled
 from resnet_spec.parity.locate import blamed, inputs
-from resnet_spec.parity.pool import Failure
-from resnet_spec.parity.record import Record
-from resnet_spec.parity.settle import settled
-from resnet_spec.weights import Array
+from resnet_spec.parity.processes import Failure
+from resnet_spec.parity.recorder import Record
+from resnet_spec.weights.canonical import Array
 
 Keep: TypeAlias = Callable[[str, Case, Record], None]
 """Called with a backend's name, the case and what the backend made of it."""

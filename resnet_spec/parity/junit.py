@@ -7,7 +7,7 @@ from itertools import groupby
 from xml.etree import ElementTree
 
 from resnet_spec.parity.compare import Finding
-from resnet_spec.parity.present import sentence
+from resnet_spec.parity.tables import sentence
 
 
 def xml(findings: Sequence[Finding]) -> str:

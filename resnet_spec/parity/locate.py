@@ -8,9 +8,9 @@ from typing import TypeAlias
 import numpy as np
 
 from resnet_spec.backend import OUTPUT
-from resnet_spec.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
 from resnet_spec.parity.compare import error
-from resnet_spec.weights import Array
+from resnet_spec.weights.canonical import Array
 
 Alone: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Runs parts, each on an input of its own: outputs by path from inputs by path."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnet_spec.backend import REFERENCE
-from resnet_spec.network import Network
+from resnet_spec.network.network import Network
+from resnet_spec.network.to_yaml import written
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import Finding
 from resnet_spec.parity.examine import Subject, examine
-from resnet_spec.parity.pool import SECONDS, Elsewhere, machine
-from resnet_spec.parity.record import Record
-from resnet_spec.parity.shrink import shrunk
-from resnet_spec.write import written
+from resnet_spec.parity.minimize import shrunk
+from resnet_spec.parity.processes import SECONDS, Elsewhere, machine
+from resnet_spec.parity.recorder import Record
 
 Team = dict[str, Subject]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.backend import BackendError, load_backend
-from resnet_spec.parity import record
-from resnet_spec.parity.arrays import put
-from resnet_spec.weights import Array
+from resnet_spec.parity import recorder
+from resnet_spec.parity.array_files import put
+from resnet_spec.weights.canonical import Array
 
 
 def main(name: str) -> None:
@@ -43,13 +43,13 @@ def main(name: str) -> None:
 def _answered(backend: Any, what: str, arguments: tuple[Any, ...]) -> Iterator[tuple[str, Mapping[str, Array]]]:
     match what:
         case "record":
-            yield from record.record(backend, *arguments)
+            yield from recorder.record(backend, *arguments)
         case "alone":
-            yield what, record.alone(backend, *arguments)
+            yield what, recorder.alone(backend, *arguments)
         case "slopes":
-            yield what, record.slopes(backend, *arguments)
+            yield what, recorder.slopes(backend, *arguments)
         case "pulls":
-            yield what, record.pulls(backend, *arguments)
+            yield what, recorder.pulls(backend, *arguments)
         case _:
             raise ValueError(f"no question is called {what!r}")
 

@@ -17,7 +17,7 @@ import numpy as np
 import paddle
 
 from resnet_spec import load
-from resnet_spec.weights import recipe
+from resnet_spec.weights.canonical import recipe
 
 SIZE = (1, 3, 64, 96)  # even maps to the last but one: its ResNeSts take no others
 

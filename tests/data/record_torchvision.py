@@ -18,7 +18,7 @@ library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 from torchvision import models  # noqa: E402
 
 from resnet_spec import load  # noqa: E402
-from resnet_spec.weights import recipe  # noqa: E402
+from resnet_spec.weights.canonical import recipe  # noqa: E402
 
 SIZE = (1, 3, 72, 56)
 

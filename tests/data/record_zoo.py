@@ -19,7 +19,7 @@ import timm  # noqa: E402
 from torchvision import models  # noqa: E402
 
 from resnet_spec import load  # noqa: E402
-from resnet_spec.weights import recipe  # noqa: E402
+from resnet_spec.weights.canonical import recipe  # noqa: E402
 
 # timm computes two norms in float32 whatever the model's type; recorded is what they compute in the model's own.
 torch.Tensor.float = lambda self: self  # type: ignore[method-assign]

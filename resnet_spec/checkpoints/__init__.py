@@ -1,0 +1,1 @@
+"""Checkpoint files: formats, naming conventions of other libraries, conversion and identification."""

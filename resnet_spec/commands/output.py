@@ -1,0 +1,41 @@
+"""How commands print a table, in the format asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_args
+
+import click
+
+from resnet_spec.commands.options import show, show_json
+
+if TYPE_CHECKING:
+    from resnet_spec.views.table import Table
+
+Format: TypeAlias = Literal["terminal", "markdown", "csv", "json", "latex"]
+
+format_option = click.option(
+    "--format", "form", default="terminal", type=click.Choice(get_args(Format)), help="[default: terminal]"
+)
+batch_option = click.option(
+    "--batch", default=1, show_default=True, type=click.IntRange(1), help="Images to count costs for."
+)
+
+
+def put(table: Table, form: Format, columns: Sequence[str], data: Any, narrower: Sequence[Sequence[str]] = ()) -> None:
+    """Print a table's columns: in a terminal those of ``narrower`` that fit, where all do not. ``data`` is what JSON holds."""
+    from resnet_spec.views import table_formats
+
+    match form:
+        case "terminal":
+            show(*(table_formats.terminal(table, chosen) for chosen in (columns, *narrower)))
+        case "markdown":
+            click.echo(table_formats.markdown(table, columns), nl=False)
+        case "csv":
+            click.echo(table_formats.comma_separated(table, columns), nl=False)
+        case "json":
+            show_json(data)
+        case "latex":
+            click.echo(table_formats.latex(table, columns), nl=False)
+        case _:
+            assert_never(form)

@@ -1,0 +1,63 @@
+"""``show``: every layer of a network, as a table or as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from resnet_spec.commands.options import (
+    depth_option,
+    extent_option,
+    input_option,
+    json_option,
+    levels,
+    loaded,
+    set_option,
+)
+from resnet_spec.commands.output import Format, batch_option, format_option, put
+from resnet_spec.library.load import source, sources
+
+
+@click.command("show")
+@click.argument("spec")
+@depth_option
+@click.option("--columns", "names", metavar="NAME,...", help="Columns, of those that --help lists below.")
+@batch_option
+@format_option
+@click.option("--html", metavar="FILE", help="Write a page: drawing, table and YAML, to look at in a browser.")
+@extent_option
+@set_option
+@input_option
+@json_option
+def show_(
+    spec: str,
+    depth: str,
+    names: str | None,
+    batch: int,
+    form: Format,
+    html: str | None,
+    extent: str | None,
+    settings: tuple[str, ...],
+    size: str | None,
+    as_json: bool,
+) -> None:
+    """Show every layer of a network: its shapes, its parameters, its costs.
+
+    Columns: path, operation, in, out, kernel, stride, parameters, share, statistics, macs, flops, memory, field (the receptive
+    field), step (the cumulative stride).
+    """
+    from resnet_spec.views import table
+
+    level = levels(depth)
+    chosen = table.columns(names) if names else None
+    network = loaded(spec, settings, size, extent)
+    if html:
+        from resnet_spec.views.page.page import page
+
+        Path(html).write_text(page(network, sources(source(spec))), encoding="utf-8")
+        return
+    form = "json" if as_json else form
+    found = table.table(network, level, batch, grouped=form not in ("csv", "json"))
+    data = {**table.summary(network, batch), "layers": [row.values for row in found.rows]}
+    put(found, form, chosen or table.DEFAULT, data, () if chosen else table.NARROWER)

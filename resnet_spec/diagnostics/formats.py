@@ -1,0 +1,97 @@
+"""Problems as programs read them: JSON, GitHub's annotations, SARIF 2.1.0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from resnet_spec.diagnostics.codes import codes
+from resnet_spec.diagnostics.problems import Problem, Span
+
+SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+def as_json(problems: Iterable[Problem]) -> list[dict[str, object]]:
+    """Problems as data. Lines and columns count from 1, in characters; ``end`` is one past the last column."""
+    return [
+        {
+            "code": problem.code,
+            "level": problem.level,
+            "message": problem.message,
+            **_place(problem.at),
+            "help": problem.help,
+            "notes": [{"message": note.message, **_place(note.at)} for note in problem.notes],
+        }
+        for problem in problems
+    ]
+
+
+def as_github(problems: Iterable[Problem]) -> str:
+    """Problems as commands that a workflow of GitHub prints, to be shown beside the lines they concern."""
+    return "\n".join(map(_annotation, problems))
+
+
+def as_sarif(problems: Iterable[Problem], version: str) -> dict[str, Any]:
+    """Problems as a SARIF log, which code hosts and editors read."""
+    found = list(problems)
+    used = sorted({problem.code for problem in found})
+    driver = {"name": "resnet-spec", "version": version, "rules": [_rule(code) for code in used]}
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(problem, used.index(problem.code)) for problem in found],
+    }
+    return {"$schema": SARIF, "version": "2.1.0", "runs": [run]}
+
+
+def _place(at: Span) -> dict[str, object]:
+    return {"file": at.file, "line": at.line, "column": at.column, "end": at.end}
+
+
+def _annotation(problem: Problem) -> str:
+    at = problem.at
+    title = f"{problem.code}: {codes()[problem.code].title}"
+    place = {"line": at.line, "col": at.column, "endColumn": at.end - 1} if at.end > at.column else {}
+    fields = {"file": at.file, **place, "title": title}
+    text = "\n".join([problem.message, *([f"help: {problem.help}"] if problem.help else [])])
+    escaped = ",".join(f"{key}={_escaped(str(value), also=':,')}" for key, value in fields.items())
+    return f"::{problem.level} {escaped}::{_escaped(text)}"
+
+
+def _escaped(text: str, also: str = "") -> str:
+    for character in f"%\r\n{also}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def _rule(code: str) -> dict[str, Any]:
+    meaning = codes()[code]
+    help = f"{meaning.says}\n\nWrong:\n\n{meaning.wrong}\nRight:\n\n{meaning.right}"
+    return {
+        "id": code,
+        "shortDescription": {"text": meaning.title},
+        "fullDescription": {"text": meaning.says},
+        "help": {"text": help},
+    }
+
+
+def _result(problem: Problem, index: int) -> dict[str, Any]:
+    text = f"{problem.message}; {problem.help}" if problem.help else problem.message
+    notes = [{**_location(note.at), "message": {"text": note.message}} for note in problem.notes]
+    return {
+        "ruleId": problem.code,
+        "ruleIndex": index,
+        "level": problem.level,
+        "message": {"text": text},
+        "locations": [_location(problem.at)],
+        **({"relatedLocations": notes} if notes else {}),
+    }
+
+
+def _location(at: Span) -> dict[str, Any]:
+    path = Path(at.file)
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    region = {"region": {"startLine": at.line, "startColumn": at.column, "endColumn": at.end}}
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, **(region if at.end > at.column else {})}}

@@ -1,0 +1,1 @@
+"""Spec to Network: resolve names, repeat blocks, infer shapes, collect every problem."""

@@ -1,0 +1,54 @@
+"""A stage's blocks: how many, and what each of them is told."""
+
+from __future__ import annotations
+
+from resnet_spec.diagnostics.problems import Note
+from resnet_spec.expansion.context import MOST_LAYERS, Walk
+from resnet_spec.expansion.scopes import Bound, Use, arriving
+from resnet_spec.language.spec import Argument, Several, Stage, Wrong
+from resnet_spec.language.values import integer
+from resnet_spec.ops import Shape
+
+
+def depth_of(walk: Walk, stage: Stage) -> int | None:
+    """How many blocks a stage has; None if that is wrong."""
+    scope = walk.names.scope
+    depth = walk.attempt(lambda: integer(walk.names.word(Bound(stage.depth, scope)), scope, least=1))
+    if depth and walk.layers + depth > MOST_LAYERS:
+        walk.count(stage.depth.at, layers=depth)
+    return depth
+
+
+def fitting(walk: Walk, stage: Stage, depth: int) -> bool:
+    """Whether each list that a stage gives has a value for each of its blocks."""
+    fits = True
+    for name, argument in {"block": stage.block, **stage.arguments}.items():
+        if isinstance(argument, Several) and len(argument.items) != depth:
+            message = f"{name} is a list of {len(argument.items)} values, but the stage has {depth} blocks"
+            walk.faults.note("RS303", message, argument.at, notes=[Note("the depth is given here", stage.depth.at)])
+            fits = False
+    return fits
+
+
+def block_of(walk: Walk, stage: Stage, index: int, depth: int, given: Shape | None) -> Use:
+    """What a stage says of one of its blocks: an item of each list, and the plain stride only of the first."""
+    walk.step(stage.at, 1 + len(walk.names.scope) + len(stage.arguments))
+    scope = arriving(walk.names.scope, given, stage.at)
+    found = {
+        name: Bound(_item(argument, index), scope)
+        for name, argument in stage.arguments.items()
+        if isinstance(argument, Several) or name != "stride" or index == 0
+    }
+    names = dict(stage.names)
+    for told in [stage.first] * (index == 0) + [stage.last] * (index == depth - 1):
+        found |= {name: Bound(argument, scope) for name, argument in told.arguments.items()}
+        names |= told.names
+    block = found.pop("block", Bound(_item(stage.block, index), scope))
+    return Use("block", block, found, names, stage.at, stage.project, index)
+
+
+def _item(argument: Argument, index: int) -> Argument:
+    """A block's own of what a stage gives; nothing to read where its list is too short, which is said."""
+    if not isinstance(argument, Several):
+        return argument
+    return argument.items[index] if index < len(argument.items) else Wrong(argument.at)

@@ -1,0 +1,72 @@
+"""The names that no layer may have, because a framework's own modules, or ours, have an attribute called so.
+
+A layer is an attribute of the module that holds it: ``model.layer1.conv1``. torch.nn.Module refuses one called ``train`` with a
+KeyError; paddle.nn.Layer and nnx.Module let it take the method's place. So that a spec builds in every framework or in none, all
+refuse all of them, here, before anything is built. ``tests/language/test_reserved_names.py`` compares the lists with what the frameworks have.
+"""
+
+from __future__ import annotations
+
+_ATTRIBUTES = {
+    "torch.nn.Module": """
+        T_destination _apply _backward_hooks _backward_pre_hooks _buffers _call_impl _compiled_call_impl
+        _forward_hooks _forward_hooks_always_called _forward_hooks_with_kwargs _forward_pre_hooks
+        _forward_pre_hooks_with_kwargs _get_backward_hooks _get_backward_pre_hooks _get_item_by_idx _get_name
+        _is_full_backward_hook _load_from_state_dict _load_state_dict_post_hooks _load_state_dict_pre_hooks
+        _maybe_warn_non_full_backward_hook _modules _named_members _non_persistent_buffers_set _parameters
+        _register_load_state_dict_pre_hook _register_state_dict_hook _replicate_for_data_parallel
+        _save_to_state_dict _slow_forward _state_dict_hooks _state_dict_pre_hooks _version _wrapped_call_impl
+        add_module append apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches
+        eval extend extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half insert
+        ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
+        pop register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+        register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+        register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+        register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
+        to_empty train training type xpu zero_grad
+    """,
+    "paddle.nn.Layer": """
+        _apply _buffers _build_once _built _cast_to_low_precision _customized_attrs _dtype _dygraph_call_func
+        _forward_post_hooks _forward_post_hooks_always_called _forward_post_hooks_with_kwargs_flag
+        _forward_pre_hooks _forward_pre_hooks_with_kwargs_flag _full_name _get_name _helper
+        _init_in_dynamic_mode _loaddict_holder _modules _non_persistable_buffer_names_set
+        _non_persistent_buffers_set _obtain_parameters_buffers _op_recorder _original_funcs _parameters
+        _set_op_attrs _startup_program _state_dict_hooks _state_dict_impl _sub_layers _to_impl _transform
+        add_module add_parameter add_sublayer append apply astype backward bfloat16 buffers children
+        clear_gradients cpu create_parameter create_tensor create_variable cuda double eval extend extra_repr
+        float float16 forward full full_name get_buffer get_extra_state get_parameter get_sublayer get_submodule
+        half insert load_dict load_state_dict modules named_buffers named_children named_modules
+        named_parameters named_sublayers parameters register_buffer register_forward_hook
+        register_forward_post_hook register_forward_pre_hook register_module register_parameter
+        register_state_dict_hook requires_grad_ set_dict set_state_dict set_sublayer set_submodule
+        sharded_state_dict state_dict sublayers to to_static_state_dict train training type xpu zero_grad
+    """,
+    "flax.nnx.Module": """
+        _MutableMapping__marker _abc_impl _check_valid_context _check_value _graph_node_clear
+        _graph_node_create_empty _graph_node_flatten _graph_node_init _graph_node_pop_key _graph_node_set_key
+        _is_protocol _object__nodes _object__state _pytree__flatten _pytree__flatten_with_paths
+        _pytree__has_int_keys _pytree__is_pytree _pytree__nodes _pytree__state _pytree__unflatten _setattr clear
+        eval get items iter_children iter_modules keys perturb pop popitem set_attributes setdefault sow train
+        update values
+    """,
+    "this project's own modules": """
+        _after _before _branch _cascade _combine _network _parts _path _reads _shortcut _split _steps changed network
+        resnet_spec_backend
+    """,
+    "the operations, as the name of a weight": """
+        bias num_batches_tracked running_mean running_var weight
+    """,
+}
+
+RESERVED: dict[str, str] = {name: owner for owner in reversed(_ATTRIBUTES) for name in _ATTRIBUTES[owner].split()}
+"""Each name that is refused, and whose attribute it is."""
+
+
+def reserved(path: str) -> str:
+    """Why a name, or a part of one with dots, can't be a layer's; empty if it can."""
+    for name in path.split("."):
+        if name in RESERVED:
+            return f"{name!r} is taken by {RESERVED[name]}"
+        if name.startswith("__"):
+            return f"{name!r} starts with two underscores, as what is Python's own does"
+    return ""

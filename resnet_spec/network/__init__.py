@@ -1,0 +1,1 @@
+"""The expanded network: a tree of operations with every shape known, and what follows from it."""

@@ -1,0 +1,40 @@
+"""How branches that run side by side meet: the shape that they give together, or why they can't."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from resnet_spec.language.spec import Join
+from resnet_spec.ops import Misfit, Shape
+
+
+def pieces(given: Shape, count: int) -> Shape:
+    """The shape of each of so many equal pieces of the channels. Raises Misfit."""
+    if given[0] % count:
+        raise Misfit(f"{given[0]} channels can't be split evenly between {count} branches")
+    return (given[0] // count, *given[1:])
+
+
+def added(piece: Shape, before: Shape) -> None:
+    """Refuse a cascade whose branch gives another shape than the next one reads. Raises Misfit."""
+    if piece != before:
+        raise Misfit(f"a branch gives {before}, but the next one reads {piece}, to which a cascade adds it")
+
+
+def joined(combine: Join, gives: Sequence[Shape]) -> Shape:
+    """The shape that branches give together. Raises Misfit."""
+    first, *rest = gives
+    match combine:
+        case "concat":
+            odd = next((shape for shape in rest if shape[1:] != first[1:]), None)
+            together = (sum(shape[0] for shape in gives), *first[1:])
+        case "add" | "mean":
+            odd = next((shape for shape in rest if shape != first), None)
+            together = first
+        case _:
+            assert_never(combine)
+    if odd is not None:
+        verb = {"concat": "be joined", "add": "be added", "mean": "have a mean"}[combine]
+        raise Misfit(f"branches that give {first} and {odd} can't {verb}")
+    return together

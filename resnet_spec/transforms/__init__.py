@@ -1,0 +1,1 @@
+"""Network to Network: options, dilation, feature outputs, norm folding, narrower copies."""

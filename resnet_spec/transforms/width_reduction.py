@@ -1,0 +1,61 @@
+"""A network with fewer channels and the same topology: what a large one does in training, at a cost that can be paid."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from math import gcd
+from typing import Any
+
+from resnet_spec.network.network import Leaf, Network
+from resnet_spec.network.shape_inference import replaced
+from resnet_spec.ops import Misfit, Op
+
+FACTORS = (16, 8, 4, 2)
+FEWEST = 4
+"""Channels that are left at the least, of a gate's vectors too: of one or two a ReLU may leave nothing, or nothing but rounding."""
+
+
+def narrowed(network: Network) -> Network:
+    """The network with its channels divided by the largest of ``FACTORS`` that they allow; itself where none does.
+
+    Its classes remain. A depthwise convolution stays one, and so does every shortcut with or without weights; group counts that no longer divide become
+    the largest that do.
+
+    >>> from resnet_spec import load
+    >>> narrow = narrowed(load("resnet50"))
+    >>> narrow.parameters, list(narrow.weights())[:2]
+    (224492, ['conv1.weight', 'bn1.weight'])
+    """
+    head = next((leaf for leaf in reversed([*network.leaves()]) if hasattr(leaf.op, "out")), None)
+    if head is None:
+        return network
+    maps = [leaf.gives for leaf in network.leaves() if len(leaf.gives) == 3 and leaf.gives[1:] != (1, 1)]
+    fewest = min((channels for channels, *_ in maps), default=0)
+    for factor in FACTORS:
+        if fewest < factor * FEWEST and factor > 2:
+            continue
+        try:
+            return replaced(network, lambda leaf, factor=factor: _divided(leaf, factor, leaf == head))  # type: ignore[misc]
+        except Misfit:
+            continue
+    return network
+
+
+def _divided(leaf: Leaf, factor: int, head: bool) -> Op:
+    told: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
+    changed: dict[str, Any] = {name: round(told[name] / factor) for name in ("before", "after") if name in told}
+    if "out" in told and not head:
+        changed["out"] = _count(told["out"], factor)
+    if len(leaf.given) == 3:
+        given = _count(leaf.given[0], factor)
+        if "groups" in told:
+            groups = given if told["groups"] == leaf.given[0] else told["groups"]
+            changed["groups"] = gcd(groups, given, changed.get("out", told.get("out", given)))
+        if told.get("size"):
+            changed["size"] = gcd(told["size"], given)
+    return replace(leaf.op, **changed)
+
+
+def _count(channels: int, factor: int) -> int:
+    """So many channels divided; those that are few already stay."""
+    return max(round(channels / factor), min(channels, FEWEST))

@@ -1,0 +1,1 @@
+"""Networks for people: tables, differences, drawings, web pages, notebooks."""

@@ -1,0 +1,211 @@
+"""What is drawn of a network: cells for operations, splits for residual blocks, repeated blocks folded. Nothing is placed yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, TypeAlias, assert_never
+
+from resnet_spec.language.spec import Join
+from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.structure import Group, Run, groups, runs, spanned
+from resnet_spec.ops import Shape, name
+
+Kind: TypeAlias = Literal["conv", "linear", "pool", "norm", "act"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One box: an operation, and the norms and activations that follow it."""
+
+    leaves: tuple[Leaf, ...]
+    kind: Kind
+    label: str
+    notes: tuple[tuple[str, str], ...]
+    """What stands below the label: each with the path that it belongs to."""
+
+    @property
+    def given(self) -> Shape:
+        return self.leaves[0].given
+
+    @property
+    def gives(self) -> Shape:
+        return self.leaves[-1].gives
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A residual block: where its input parts into branch and shortcut, and where they meet.
+
+    No shortcut is the identity; ``early`` says that it starts above what is before the branch.
+    """
+
+    path: str
+    before: Column
+    branch: Column
+    shortcut: Column
+    combine: Literal["add", "multiply"]
+    after: Column
+    early: bool
+    given: Shape
+    gives: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """Branches side by side, and how they meet: each reads all, or where ``split`` a piece; in a ``cascade`` the last one's output too."""
+
+    path: str
+    branches: tuple[Column, ...]
+    combine: Join
+    split: bool
+    cascade: bool
+    given: Shape
+    gives: Shape
+
+
+Item: TypeAlias = Cell | Split | Fan
+Column: TypeAlias = tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a stage, or several alike in a row of which the first is drawn."""
+
+    parts: Run
+    column: Column
+
+    @property
+    def name(self) -> str:
+        """The path; where blocks repeat, the first's and the last's number: layer3.1-35."""
+        return spanned(self.parts[0].path, self.parts[-1].path)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A stage and its blocks; or the stem or the head, which are one block without a name."""
+
+    group: Group
+    blocks: tuple[Block, ...]
+
+
+def diagram(network: Network, *, unfold: bool = False) -> tuple[Frame, ...]:
+    """What to draw of a network, its repeated blocks folded unless they are to be unfolded.
+
+    >>> from resnet_spec import load
+    >>> [block.name for block in diagram(load("resnet152"))[3].blocks]
+    ['layer3.0', 'layer3.1-35']
+    """
+    return tuple(Frame(group, tuple(_blocks(group, unfold))) for group in groups(network))
+
+
+def _blocks(group: Group, unfold: bool) -> Iterator[Block]:
+    if not group.path:
+        yield Block(group.parts, tuple(column(group.parts)))
+        return
+    for run in [(part,) for part in group.parts] if unfold else runs(group.parts):
+        yield Block(run, tuple(column(run[:1])))
+
+
+def column(parts: tuple[Part, ...]) -> Iterator[Item]:
+    """Parts as items one below the other: sequences opened, norms and activations joined to what they follow."""
+    leaves: list[Leaf] = []
+    for part in _flat(parts):
+        match part:
+            case Leaf():
+                if leaves and kind(part) not in ("norm", "act"):
+                    yield _cell(leaves)
+                    leaves = []
+                leaves.append(part)
+            case Residual() | Parallel():
+                if leaves:
+                    yield _cell(leaves)
+                    leaves = []
+                yield _split(part) if isinstance(part, Residual) else _fan(part)
+            case _:
+                assert_never(part)
+    if leaves:
+        yield _cell(leaves)
+
+
+def kind(leaf: Leaf) -> Kind:
+    """What an operation is to the eye, told from what it does, so that a new one needs no entry here."""
+    if leaf.op.macs(leaf.given):
+        return "conv" if len(leaf.given) == 3 else "linear"
+    if leaf.gives != leaf.given or hasattr(leaf.op, "kernel"):
+        return "pool"
+    return "norm" if leaf.op.weights(leaf.given) else "act"
+
+
+def label(leaf: Leaf) -> str:
+    """An operation as papers write it.
+
+    >>> from resnet_spec import load
+    >>> [label(leaf) for leaf in load("resnet18").leaves()][:4]
+    ['7×7 conv, 64, /2', 'batch norm', 'relu', '3×3 max pool, /2']
+    """
+    words = [name(leaf.op).replace("_", " ")]
+    if kernel := getattr(leaf.op, "kernel", 0):
+        words[0] = f"{kernel}×{kernel} {words[0]}"
+    if out := getattr(leaf.op, "out", 0):
+        words.append(str(out))
+    if (stride := getattr(leaf.op, "stride", 1)) > 1:
+        words.append(f"/{stride}")
+    return ", ".join(words)
+
+
+def summary(items: Column) -> Iterator[str]:
+    """What a block computes, in the few lines that the paper's table has for it."""
+    for item in items:
+        match item:
+            case Cell(kind="norm" | "act"):
+                pass
+            case Cell():
+                yield item.label
+            case Split(combine="multiply"):
+                yield "gate"
+            case Split():
+                yield from summary((*item.before, *item.branch, *item.after))
+            case Fan():
+                lines = [tuple(summary(branch)) for branch in item.branches if branch]
+                alike = len(lines) > 1 and len(set(lines)) == 1
+                yield from (f"{len(lines)} × {line}" for line in lines[0]) if alike else chain.from_iterable(lines)
+
+
+def _cell(leaves: list[Leaf]) -> Cell:
+    main, *rest = leaves
+    light = kind(main) in ("norm", "act")
+    label_ = " · ".join(label(leaf) for leaf in leaves) if light else label(main)
+    notes = [(note, main.path) for note in _details(main)]
+    notes += [] if light else [(label(leaf), leaf.path) for leaf in rest]
+    return Cell(tuple(leaves), kind(main), label_, tuple(notes))
+
+
+def _details(leaf: Leaf) -> Iterator[str]:
+    """What a label leaves out, and a reader would miss."""
+    if leaf.op.macs(leaf.given) and (groups := getattr(leaf.op, "groups", 1)) > 1:
+        yield "depthwise" if groups == leaf.given[0] else f"{groups} groups"
+    if (dilation := getattr(leaf.op, "dilation", 1)) > 1:
+        yield f"dilation {dilation}"
+
+
+def _split(part: Residual) -> Split:
+    before, branch, shortcut, after = (
+        tuple(column(section)) for section in (part.before, part.branch, part.shortcut, part.after)
+    )
+    early = part.reads == "input" and bool(part.before)
+    return Split(part.path, before, branch, shortcut, part.combine, after, early, part.given, part.gives)
+
+
+def _fan(part: Parallel) -> Fan:
+    branches = tuple(tuple(column(branch)) for branch in part.branches)
+    return Fan(part.path, branches, part.combine, part.split, part.cascade, part.given, part.gives)
+
+
+def _flat(parts: tuple[Part, ...]) -> Iterator[Leaf | Residual | Parallel]:
+    for part in parts:
+        if isinstance(part, Sequence):
+            yield from _flat(part.parts)
+        else:
+            yield part

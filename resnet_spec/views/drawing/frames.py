@@ -1,0 +1,175 @@
+"""A stage as a frame about its blocks; blocks as cards with their layers in them, or closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from resnet_spec.network.costs import Cost
+from resnet_spec.ops import Shape as Size
+from resnet_spec.views.drawing.diagram import Block, Frame, Split, summary
+from resnet_spec.views.drawing.figure import Box, Line, Shape, Text, moved
+from resnet_spec.views.drawing.pieces import FORK, GAP, LANE, SMALL, Piece, column, down, reach, shown
+from resnet_spec.views.table import count
+
+TALL = 1100  # pixels down, at which a frame's blocks go on beside
+HEADER = 52
+INSIDE = 12
+CARD = 22  # of a card, for its name
+BEHIND = 4  # how far each card of a folded block shows behind the one before
+TURN = 12  # from the end of a spine to where a line beside it turns
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Shapes from a top left corner. The spine enters at the top, ``enters`` from the left, and leaves at ``leaves``."""
+
+    width: float
+    height: float
+    enters: float
+    leaves: tuple[float, float]
+    gives: Size
+    shapes: tuple[Shape, ...]
+
+
+def frame(frame: Frame, costs: dict[str, Cost], depth: int | None = None) -> Placed:
+    """A frame with its blocks: none of them open at depth 2, a stage's not drawn at depth 1."""
+    group = frame.group
+    blocks = f"{len(group.parts)} block{'s' * (len(group.parts) > 1)}"
+    if not group.path:
+        inside = _placed(column(frame.blocks[0].column), group.gives)
+    elif depth == 1:
+        inside = _placed(_button([blocks], group.path), group.gives)
+    else:
+        inside = _flow(frame.blocks, shut=depth == 2)
+    found = [costs[part.path] for part in group.parts]
+    about = (
+        f"{count(sum(cost.parameters for cost in found))} parameters · {count(sum(cost.macs for cost in found))} MACs"
+    )
+    width = max(inside.width, reach(about, SMALL)) + 2 * INSIDE
+    shift = (width - inside.width) / 2
+    height = HEADER + inside.height + INSIDE
+    leaves = (shift + inside.leaves[0], height)
+    shapes = [
+        Box(0, 0, width, height, "frame", group.path, 10),
+        Text(INSIDE, 15, group.name, "name", 13, "start", group.path),
+        Text(INSIDE, 31, about, "note", SMALL, "start", group.path),
+        down(HEADER - 13, HEADER, shift + inside.enters),
+        *moved(inside.shapes, shift, HEADER),
+        Line(((leaves[0], HEADER + inside.leaves[1]), leaves)),
+    ]
+    return Placed(width, height, shift + inside.enters, leaves, group.gives, tuple(shapes))
+
+
+def card(block: Block, piece: Piece) -> Placed:
+    """A block as a card about a piece; of blocks that repeat, a pile of cards with their count."""
+    part, times = block.parts[0], len(block.parts)
+    width = piece.left + piece.right + 2 * INSIDE
+    height = CARD + piece.height + INSIDE
+    spine = INSIDE + piece.left
+    behind = range(min(times - 1, 2), 0, -1)
+    shapes: list[Shape] = [Box(BEHIND * n, BEHIND * n, width, height, "behind", "", 8) for n in behind]
+    shapes += [
+        Box(0, 0, width, height, "block", part.path, 8),
+        Text(8, 11, block.name, "path", SMALL, "start", part.path),
+        Line(((spine, 0), (spine, CARD))),
+        *moved(piece.shapes, spine, CARD),
+        Line(((spine, CARD + piece.height), (spine, height))),
+    ]
+    if times > 1:
+        shapes.append(Text(width - 8, 11, f"× {times}", "count", 12, "end", part.path))
+    deep = BEHIND * len(behind)
+    return Placed(width + deep, height + deep, spine, (spine, height), part.gives, tuple(shapes))
+
+
+def beside(row: Sequence[Placed], between: float, *, sizes: bool = True) -> Placed:
+    """Side by side: each joined to the next by a line from its end, up between them, to the other's start."""
+    lefts = list(accumulate((one.width + between for one in row), initial=0.0))
+    shapes: list[Shape] = []
+    for one, left in zip(row, lefts, strict=False):
+        shapes += moved(one.shapes, left, 0)
+    for (one, two), (left, right) in zip(pairwise(row), pairwise(lefts), strict=False):
+        x, y = left + one.leaves[0], one.leaves[1]
+        turn, over, to = right - between / 2, -between / 2, right + two.enters
+        points = ((x, y), (x, one.height + TURN), (turn, one.height + TURN), (turn, over), (to, over), (to, 0))
+        shapes += [Line(points, arrow=True), *([size(to, 0, one.gives)] if sizes else [])]
+    last, left = row[-1], lefts[-2]
+    leaves = (left + last.leaves[0], last.leaves[1])
+    height = max(one.height for one in row)
+    return Placed(left + last.width, height, row[0].enters, leaves, last.gives, tuple(shapes))
+
+
+def below(stack: Sequence[Placed], gap: float) -> Placed:
+    """One below the other, on one spine."""
+    spine = max(one.enters for one in stack)
+    tops = list(accumulate((one.height + gap for one in stack), initial=0.0))
+    shapes: list[Shape] = []
+    for one, top in zip(stack, tops, strict=False):
+        shapes += moved(one.shapes, spine - one.enters, top)
+    for (one, _), (top, next_) in zip(pairwise(stack), pairwise(tops), strict=False):
+        shapes.append(Line(((spine, top + one.leaves[1]), (spine, next_)), arrow=True))
+    width = max(spine - one.enters + one.width for one in stack)
+    end = tops[-2] + stack[-1].leaves[1]
+    height = tops[-2] + stack[-1].height
+    return Placed(width, height, spine, (spine, end), stack[-1].gives, tuple(shapes))
+
+
+def size(x: float, y: float, shape: Size) -> Text:
+    """A shape beside an arrow that ends at a place."""
+    return Text(x + 7, y - 10, shown(shape), "shape", SMALL, "start")
+
+
+def _flow(blocks: Sequence[Block], *, shut: bool) -> Placed:
+    """Blocks one below the other, in as many columns as keep the frame from growing too tall."""
+    pieces = [closed(block) if shut else column(block.column) for block in blocks]
+    tall = sum(piece.height + CARD + INSIDE + GAP for piece in pieces)
+    most = -(-len(blocks) // int(-(-tall // TALL)))
+    stacks = [_stack(blocks[at : at + most], pieces[at : at + most]) for at in range(0, len(blocks), most)]
+    if len(stacks) == 1:
+        return stacks[0]
+    row = beside(stacks, 2 * GAP, sizes=False)
+    leaves = (row.leaves[0], row.leaves[1] + GAP)
+    shapes = (Line(((row.enters, 0), (row.enters, GAP))), *moved(row.shapes, 0, GAP))
+    return Placed(row.width, row.height + GAP + TURN, row.enters, leaves, row.gives, shapes)
+
+
+def _stack(blocks: Sequence[Block], pieces: Sequence[Piece]) -> Placed:
+    """Blocks on one spine, their cards of one width."""
+    left, right = (
+        max(least_left(blocks), *(piece.left for piece in pieces)),
+        max(36, *(piece.right for piece in pieces)),
+    )
+    alike = [Piece(left, right, piece.height, piece.shapes) for piece in pieces]
+    return below([card(block, piece) for block, piece in zip(blocks, alike, strict=True)], GAP)
+
+
+def least_left(blocks: Sequence[Block]) -> float:
+    """How far cards reach to the left at least: a block's name stands there, beside the spine."""
+    return max(reach(block.name, SMALL) for block in blocks) - INSIDE + 14
+
+
+def _placed(piece: Piece, gives: Size) -> Placed:
+    shapes = tuple(moved(piece.shapes, piece.left, 0))
+    return Placed(piece.left + piece.right, piece.height, piece.left, (piece.left, piece.height), gives, shapes)
+
+
+def closed(block: Block) -> Piece:
+    """What a block holds, as the paper's table has it, and its shortcut beside."""
+    card = _button(list(summary(block.column)), block.parts[0].path)
+    splits = [item for item in block.column if isinstance(item, Split)]
+    if not splits:
+        return card
+    x, ends = card.right + LANE - 2, card.height + 2 * FORK
+    way = Line(
+        ((0, FORK / 2), (x, FORK / 2), (x, ends - FORK / 2), (0, ends - FORK / 2)), bool(splits[0].shortcut), True
+    )
+    shapes = (Line(((0, 0), (0, FORK))), *moved(card.shapes, 0, FORK), Line(((0, ends - FORK), (0, ends))), way)
+    return Piece(card.left, x + 2, ends, shapes)
+
+
+def _button(lines: Sequence[str], path: str) -> Piece:
+    half = max(reach(line, SMALL) for line in lines) / 2 + 10
+    height = 14.0 * len(lines) + 8
+    texts = [Text(0, 11 + 14 * n, line, "label", SMALL, path=path) for n, line in enumerate(lines)]
+    return Piece(half, half, height, (Box(-half, 0, 2 * half, height, "closed", path), *texts))

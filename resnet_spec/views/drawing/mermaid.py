@@ -1,0 +1,67 @@
+"""A diagram in Mermaid, which GitHub, GitLab and many notebooks draw from text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resnet_spec.views.drawing.graph import Cluster, Edge, Graph, Node, walk
+from resnet_spec.views.drawing.theme import DARK, LIGHT, Colours, Direction, Theme
+
+_LOOK = '%%{init: {"flowchart": {"curve": "basis", "padding": 10}}}%%'
+
+
+def mermaid(graph: Graph, name: str, theme: Theme = "auto", direction: Direction = "down") -> str:
+    """The text of a flowchart."""
+    way = "LR" if direction == "across" else "TB"
+    lines = [_LOOK, f"flowchart {way}", f"  %% {name}"]
+    for cluster in graph.clusters:
+        lines += _cluster(cluster, way, "  ")
+    lines += [f"  {_edge(edge)}" for edge in graph.edges]
+    colours = DARK if theme == "dark" else LIGHT
+    used = {node.kind for node in walk(graph.clusters)}
+    lines += [f"  classDef {kind} {_look(kind, colours)}" for kind in sorted(used & colours.boxes.keys())]
+    for cluster in graph.clusters:
+        if cluster.title:
+            lines.append(f"  style {cluster.id} {_look('frame', colours)}")
+            lines += [f"  style {inner.id} {_look('block', colours)}" for inner in cluster.inner]
+    return "\n".join(lines) + "\n"
+
+
+def _cluster(cluster: Cluster, way: str, indent: str) -> Iterator[str]:
+    inside = indent + "  " if cluster.title else indent
+    if cluster.title:
+        yield f'{indent}subgraph {cluster.id}["{_quoted(cluster.title)}"]'
+        yield f"{inside}direction {way}"
+    for node in cluster.nodes:
+        yield inside + _node(node)
+    for inner in cluster.inner:
+        yield from _cluster(inner, way, inside)
+    if cluster.title:
+        yield f"{indent}end"
+
+
+def _node(node: Node) -> str:
+    text = "<br>".join([_quoted(node.lines[0]), *(f"<small>{_quoted(line)}</small>" for line in node.lines[1:])])
+    match node.kind:
+        case "mark":
+            return f'{node.id}(("{text}"))'
+        case "end":
+            return f'{node.id}(["{text}"])'
+        case kind:
+            return f'{node.id}("{text}"):::{kind}'
+
+
+def _edge(edge: Edge) -> str:
+    arrow = "-.->" if edge.dashed else "-->"
+    label = f'|"{_quoted(edge.label)}"|' if edge.label else ""
+    return f"{edge.start} {arrow}{label} {edge.end}"
+
+
+def _look(kind: str, colours: Colours) -> str:
+    fill, line = colours.boxes[kind]
+    return f"fill:{fill},stroke:{line},color:{colours.strong}"
+
+
+def _quoted(text: str) -> str:
+    """Text between quotes, its signs as Mermaid's own entities."""
+    return text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace("+", "#43;")

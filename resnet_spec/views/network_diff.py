@@ -1,0 +1,215 @@
+"""How two networks differ: their trees aligned by structure, part by part, and what that costs, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from difflib import SequenceMatcher
+from itertools import groupby
+from typing import Literal, TypeAlias
+
+from resnet_spec.network.costs import Cost, costs
+from resnet_spec.network.network import Leaf, Network, Parallel, Part
+from resnet_spec.network.network import Residual as Block
+from resnet_spec.network.network import Sequence as Row
+from resnet_spec.network.structure import Group, below, children, groups, spanned, told
+from resnet_spec.ops import Shape, name
+from resnet_spec.views.table import shape
+
+Kind: TypeAlias = Literal["added", "removed", "changed", "renamed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that differs. What merely follows from it, as a norm's channels from its convolution's, is not one.
+
+    Attributes:
+        path: The part in the second network, or in the first if the second lacks it; of blocks that change alike, all: layer1.0-2.se.
+        times: How many blocks change alike.
+        before: What it was, where it was.
+        after: What it is, where it is.
+    """
+
+    kind: Kind
+    path: str
+    before: str
+    after: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stem, stage or head, as it is in each network; None where one lacks it. ``gives`` are its shapes."""
+
+    name: str
+    parameters: tuple[int | None, int | None]
+    macs: tuple[int | None, int | None]
+    gives: tuple[Shape | None, Shape | None]
+
+
+def changes(one: Network, other: Network) -> list[Change]:
+    """What differs from one network to another, in the order that it is run.
+
+    >>> from resnet_spec import load
+    >>> [(change.path, change.before, change.after) for change in changes(load("resnet50"), load("resnext50_32x4d"))][:2]
+    [('layer1.0-2.conv1', 'out: 64', 'out: 128'), ('layer1.0-2.conv2', 'out: 64, groups: 1', 'out: 128, groups: 32')]
+    """
+    found = [] if one.input == other.input else [Change("changed", "input", shape(one.input), shape(other.input))]
+    return [*found, *_aligned("", one.parts, "", other.parts)]
+
+
+def stages(one: Network, other: Network) -> list[Stage]:
+    """What stem, stages and head cost in one network and in another."""
+    pair = [[_cost(network, group) for group in groups(network)] for network in (one, other)]
+    names = [[stage.name for stage in side] for side in pair]
+    found: list[Stage] = []
+    for tag, a, b, c, d in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
+        if tag == "equal":
+            found += [_both(first, second) for first, second in zip(pair[0][a:b], pair[1][c:d], strict=True)]
+        else:
+            found += [_alone(stage, 0) for stage in pair[0][a:b]] + [_alone(stage, 1) for stage in pair[1][c:d]]
+    return found
+
+
+# -- trees -------------------------------------------------------------------------------------------------------------
+
+
+def _aligned(above: str, one: Sequence[Part], beneath: str, other: Sequence[Part]) -> list[Change]:
+    """The changes of parts in a row: those alike by name, or where they are numbered by kind, are compared."""
+    labels = [_label(above, part) for part in one], [_label(beneath, part) for part in other]
+    found: list[list[Change]] = []
+    for tag, a, b, c, d in SequenceMatcher(None, *labels, autojunk=False).get_opcodes():
+        if tag == "equal":
+            found += [_compared(above, *pair, beneath) for pair in zip(one[a:b], other[c:d], strict=True)]
+        else:
+            found += _replaced(above, one[a:b], beneath, other[c:d])
+    return folded(found)
+
+
+def _replaced(above: str, one: Sequence[Part], beneath: str, other: Sequence[Part]) -> Iterator[list[Change]]:
+    """Parts in the place of others: renamed where they are of a kind, else taken away and put in."""
+    kinds = [[_kind(part) for part in side] for side in (one, other)]
+    for tag, a, b, c, d in SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).get_opcodes():
+        if tag == "equal":
+            for first, second in zip(one[a:b], other[c:d], strict=True):
+                named = Change("renamed", second.path, below(above, first.path), below(beneath, second.path))
+                yield [named, *_compared(above, first, second, beneath)]
+        else:
+            yield from ([Change("removed", part.path, describe(part), "")] for part in one[a:b])
+            yield from ([Change("added", part.path, "", describe(part))] for part in other[c:d])
+
+
+def _compared(above: str, one: Part, other: Part, beneath: str) -> list[Change]:
+    match one, other:
+        case Leaf(), Leaf():
+            return _leaves(one, other)
+        case Row(), Row():
+            return _aligned(one.path, one.parts, other.path, other.parts)
+        case Block(), Block():
+            return _blocks(one, other)
+        case Parallel(), Parallel() if len(one.branches) == len(other.branches):
+            pairs = zip(one.branches, other.branches, strict=True)
+            inside = [change for pair in pairs for change in _aligned(above, pair[0], beneath, pair[1])]
+            return [*_arguments(one, other, ("split", "cascade", "combine"), other.path), *inside]
+        case _:
+            return [Change("changed", other.path, describe(one), describe(other))]
+
+
+def _leaves(one: Leaf, other: Leaf) -> list[Change]:
+    if one.op == other.op:
+        return []
+    if type(one.op) is not type(other.op):
+        return [Change("changed", other.path, describe(one), describe(other))]
+    names = [field.name for field in fields(one.op)]
+    return _arguments(one.op, other.op, names, other.path)
+
+
+def _arguments(one: object, other: object, names: Sequence[str], path: str) -> list[Change]:
+    """The one change of those arguments that differ."""
+    differing = [name for name in names if getattr(one, name) != getattr(other, name)]
+    before, after = (", ".join(f"{name}: {getattr(of, name)}" for name in differing).lower() for of in (one, other))
+    return [Change("changed", path, before, after)] if differing else []
+
+
+def _blocks(one: Block, other: Block) -> list[Change]:
+    found = _arguments(one, other, ("combine", "reads"), other.path)
+    for role in ("before", "branch", "shortcut", "after"):
+        found += _aligned(one.path, one.section(role), other.path, other.section(role))
+    return found
+
+
+def _label(above: str, part: Part) -> str:
+    name = below(above, part.path)
+    return _kind(part) if name.isdigit() else name
+
+
+def _kind(part: Part) -> str:
+    return name(part.op) if isinstance(part, Leaf) else type(part).__name__
+
+
+def describe(part: Part) -> str:
+    """A part in a line: an operation with its arguments, or the operations in it."""
+    match part:
+        case Leaf():
+            words = ", ".join(f"{name}: {value}" for name, value in told(part.op).items()).lower()
+            return f"{name(part.op)} {{{words}}}" if words else name(part.op)
+        case _:
+            return ", ".join(_operations(part))
+
+
+def _operations(part: Part) -> Iterator[str]:
+    if isinstance(part, Leaf):
+        yield name(part.op)
+    for inner in children(part):
+        yield from _operations(inner)
+
+
+# -- blocks that change alike ------------------------------------------------------------------------------------------
+
+
+def folded(found: list[list[Change]]) -> list[Change]:
+    """Changes of parts in a row, those that are the same in one after another put together."""
+    result: list[Change] = []
+    for _, alike in groupby(found, lambda changes: [_bare(change) for change in changes]):
+        several = list(alike)
+        for first, last in zip(several[0], several[-1], strict=True):
+            path = spanned(first.path, last.path)
+            before, after = first.before, first.after
+            if first.kind == "renamed":
+                before, after = spanned(first.before, last.before), spanned(first.after, last.after)
+            result.append(Change(first.kind, path, before, after, first.times * len(several)))
+    return result
+
+
+def _bare(change: Change) -> Hashable:
+    """A change without the numbers in its names."""
+    names = (change.path, change.before, change.after) if change.kind == "renamed" else (change.path,)
+    bare = [".".join(word for word in name.split(".") if not word.isdigit()) for name in names]
+    return change.kind, *bare, () if change.kind == "renamed" else (change.before, change.after)
+
+
+# -- stages ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    name: str
+    parameters: int
+    macs: int
+    gives: Shape
+
+
+def _cost(network: Network, group: Group) -> _Cost:
+    found: dict[str, Cost] = costs(network)
+    parts = [found[part.path] for part in group.parts]
+    return _Cost(group.name, sum(one.parameters for one in parts), sum(one.macs for one in parts), group.gives)
+
+
+def _both(one: _Cost, other: _Cost) -> Stage:
+    return Stage(one.name, (one.parameters, other.parameters), (one.macs, other.macs), (one.gives, other.gives))
+
+
+def _alone(stage: _Cost, side: int) -> Stage:
+    if side == 0:
+        return Stage(stage.name, (stage.parameters, None), (stage.macs, None), (stage.gives, None))
+    return Stage(stage.name, (None, stage.parameters), (None, stage.macs), (None, stage.gives))

@@ -1,0 +1,82 @@
+"""The drawing of a page, as HTML: a frame for each stage, in it a card for each block, closed and open, for the reader to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+
+from resnet_spec.network.costs import Cost, costs
+from resnet_spec.network.network import Network
+from resnet_spec.views.drawing.diagram import Block, Frame, diagram
+from resnet_spec.views.drawing.figure import Line, Shape, Text, moved
+from resnet_spec.views.drawing.frames import card, closed, least_left
+from resnet_spec.views.drawing.pieces import Piece, column, shown
+from resnet_spec.views.drawing.svg import painted
+from resnet_spec.views.table import count
+
+TOGGLE = 14  # pixels, before a block's name
+
+
+def stages(network: Network) -> str:
+    """The elements of a drawing: each that shows a part carries its path in ``data-path``."""
+    found = costs(network)
+    given = network.input
+    lines: list[str] = []
+    for frame in diagram(network):
+        lines += _frame(frame, found, shown(given))
+        given = frame.group.gives  # type: ignore[assignment]
+    return "\n".join([*lines, f'<div class="output">{shown(given)}</div>'])
+
+
+def _frame(frame: Frame, found: dict[str, Cost], given: str) -> Iterator[str]:
+    group = frame.group
+    parts = [found[part.path] for part in group.parts]
+    about = (
+        f"{count(sum(cost.parameters for cost in parts))} parameters · {count(sum(cost.macs for cost in parts))} MACs"
+    )
+    path = f' data-path="{escape(group.path)}"' if group.path else ""
+    yield f'<section class="stage"{path}><div class="into">{given}</div><div class="frame"{path}>'
+    times = f'<span class="times">{len(group.parts)} ×</span>' if group.path else ""
+    toggle = _toggle(group.path) if group.path else ""
+    yield f"<header{path}>{toggle}<b>{escape(group.name)}</b>{times}<small>{about}</small></header>"
+    yield '<div class="blocks">'
+    if group.path:
+        yield from _blocks(frame)
+    else:
+        piece = column(frame.blocks[0].column)
+        tail = (Line(((0, -10), (0, 0)), arrow=True), *piece.shapes, Line(((0, piece.height), (0, piece.height + 10))))
+        yield _svg(piece.left + piece.right, piece.height + 20, moved(tail, piece.left, 10))
+    yield "</div></div></section>"
+
+
+def _blocks(frame: Frame) -> Iterator[str]:
+    """A card for each block, or for several alike; all of a stage on one spine, closed or open."""
+    pieces = [(closed(block), column(block.column)) for block in frame.blocks]
+    left = max(least_left(frame.blocks) + TOGGLE, *(piece.left for both in pieces for piece in both))
+    widths = [max(54.0, *(both[state].right for both in pieces)) for state in (0, 1)]
+    for block, both in zip(frame.blocks, pieces, strict=True):
+        first, times = block.parts[0].path, len(block.parts)
+        fold = f'<button class="fold" type="button" aria-expanded="false">× {times}</button>' if times > 1 else ""
+        name = f"<b>{escape(block.name)}</b>"
+        states = [replace(piece, left=left, right=right) for piece, right in zip(both, widths, strict=True)]
+        drawn = [_card(block, piece, state) for piece, state in zip(states, ("closed", "open"), strict=True)]
+        yield (
+            f'<div class="block" data-path="{escape(first)}" style="--spine: {left + 12:.1f}px">'
+            f"<header>{_toggle(first)}{name}{fold}</header>{''.join(drawn)}</div>"
+        )
+
+
+def _card(block: Block, piece: Piece, state: str) -> str:
+    placed = card(block, piece)
+    shapes = [shape for shape in placed.shapes if not (isinstance(shape, Text) and shape.kind in ("path", "count"))]
+    return _svg(placed.width, placed.height, shapes, state)
+
+
+def _svg(width: float, height: float, shapes: list[Shape], state: str = "") -> str:
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="-1 -1 {width + 2:.0f} {height + 2:.0f}"'
+    return f'<svg {size} class="{state}" role="presentation">{"".join(painted(shapes))}</svg>'
+
+
+def _toggle(path: str) -> str:
+    return f'<button class="toggle" type="button" data-toggle="{escape(path)}" aria-label="open or close {escape(path)}"></button>'

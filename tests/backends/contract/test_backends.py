@@ -1,0 +1,155 @@
+"""What every backend promises, in every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from resnet_spec import build, dump, load, load_weights, loads, run, watch
+from resnet_spec.backend import load_backend
+from resnet_spec.weights.canonical import WeightsError, draw, recipe
+from shared.peer_recordings import TORCHVISION, difference, goldens, images
+
+NEW_BLOCK = """
+name: fresh
+input: [3, 20, 17]
+blocks:
+  squeezed:                           # two paths of pooling and convolution, gated: no backend has heard of it
+    takes: {out: required, stride: 1}
+    before:
+      norm1: norm
+    branch:
+      pool: {op: avg_pool, kernel: 3, stride: stride, padding: 1, count_padding: true, ceil: true}
+      conv: {op: conv, out: out, kernel: 3, padding: 2, dilation: 2, groups: 2, bias: true}
+      act1: silu
+      gate: {block: squeeze_excite, reduced: 3}
+    shortcut:
+      pool2: {op: max_pool, kernel: 3, stride: stride, padding: 1, ceil: true}
+      conv2: {op: conv, out: out, kernel: 1}
+    after:
+      norm2: {op: group_norm, groups: 2}
+      act2: gelu
+stem:
+  conv: {op: conv, out: 8, kernel: 3}
+stages:
+  a: {block: squeezed, depth: 2, out: 8, stride: 2}
+  b: {block: squeezed, depth: 1, out: 12, stride: 2}
+head:
+  pool: global_avg_pool
+  fc: {op: linear, out: 5}
+"""
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-10), ("float32", 1e-5)])
+def test_logits_are_torchvisions(backend_name: str, name: str, dtype: str, gate: float) -> None:
+    row = goldens()["torchvision", name]
+    model = build(name, backend=backend_name, weights=recipe(load(name)), dtype=dtype)
+    logits = run(model, images(row))
+    assert logits.dtype == dtype
+    assert difference(logits, row) < gate
+
+
+def test_a_seed_gives_the_same_bits(backend_name: str) -> None:
+    network = load("resnet18", classes=7)
+    drawn, dumped = draw(network, seed=3), dump(build(network, backend=backend_name, seed=3, dtype="float32"))
+    assert list(dumped) == list(drawn)
+    assert all(dumped[name].tobytes() == drawn[name].tobytes() for name in drawn)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_dumped_is_what_was_given(backend_name: str, dtype: str) -> None:
+    weights = {name: array.astype(dtype) for name, array in recipe(load("seresnet50")).items()}
+    dumped = dump(build("seresnet50", backend=backend_name, weights=weights, dtype=dtype))
+    assert [(name, array.dtype, array.shape) for name, array in dumped.items()] == [
+        (name, array.dtype, array.shape) for name, array in weights.items()
+    ]
+    assert all(dumped[name].tobytes() == weights[name].tobytes() for name in weights)
+
+
+def test_the_weights_given_are_not_the_models_own_memory(backend_name: str) -> None:
+    network = load("resnet18", classes=7)
+    weights = recipe(network)
+    model = build(network, backend=backend_name, weights=weights, dtype="float64")
+    weights["fc.bias"] += 1
+    dump(model)["fc.bias"][:] += 1
+    assert np.array_equal(dump(model)["fc.bias"], recipe(network)["fc.bias"])
+
+
+def test_weights_can_be_set_later(backend_name: str) -> None:
+    network = load("resnet18", classes=7)
+    model = build(network, backend=backend_name, dtype="float64")
+    load_weights(model, recipe(network))
+    assert all(np.array_equal(dump(model)[name], array) for name, array in recipe(network).items())
+
+
+def test_weights_that_do_not_fit_change_nothing(backend_name: str) -> None:
+    network = load("resnet18", classes=7)
+    model = build(network, backend=backend_name, dtype="float64")
+    before = dump(model)
+    weights = recipe(network)
+    weights["fc.wieght"] = weights.pop("fc.weight")
+    weights["conv1.weight"] = weights["conv1.weight"][:, :1]
+    with pytest.raises(WeightsError) as error:
+        load_weights(model, weights)
+    assert error.value.problems == (
+        "missing fc.weight (7, 512)",
+        "conv1.weight is (64, 1, 7, 7), but the network's is (64, 3, 7, 7)",
+        "unexpected fc.wieght (7, 512); did you mean 'fc.weight'?",
+    )
+    assert all(np.array_equal(dump(model)[name], array) for name, array in before.items())
+
+
+def test_a_block_written_in_yaml_alone_runs(backend_name: str) -> None:
+    _compare_new_block(backend_name, train=False)
+
+
+def test_a_block_written_in_yaml_alone_runs_in_training(training_name: str) -> None:
+    _compare_new_block(training_name, train=True)
+
+
+def _compare_new_block(backend_name: str, train: bool) -> None:
+    network = loads(NEW_BLOCK)
+    paths = [part.path for part in network.nodes()]
+    x = np.random.default_rng(1).standard_normal((3, *network.input))
+    found = {}
+    for name in ("numpy", backend_name):
+        model = build(network, backend=name, weights=recipe(network), dtype="float64")
+        found[name] = load_backend(name).run(model, x, paths, train=train)
+    assert set(found[backend_name]) == {*paths, ""}
+    for path, wanted in found["numpy"].items():
+        assert found[backend_name][path].shape == wanted.shape
+        assert np.abs(found[backend_name][path] - wanted).max() <= 1e-12 * np.abs(wanted).max(), path
+
+
+def test_looking_in_training_mode_leaves_the_model_as_it_was(training_name: str) -> None:
+    network = loads(NEW_BLOCK)
+    model = build(network, backend=training_name, weights=recipe(network), dtype="float64")
+    x = np.random.default_rng(1).standard_normal((3, *network.input))
+    before = run(model, x)
+    load_backend(training_name).run(model, x, train=True)
+    assert np.array_equal(run(model, x), before)
+
+
+def test_any_image_size_that_the_layers_allow_will_do(backend_name: str) -> None:
+    model = build("resnet18", backend=backend_name, classes=7)
+    assert run(model, np.zeros((1, 3, 40, 56), np.float32)).shape == (1, 7)
+
+
+def test_watched_parts_have_the_shapes_that_the_core_says(backend_name: str) -> None:
+    network = load("seresnet50", input=(3, 72, 56))
+    wanted = {part.path: (2, *part.gives) for part in network.nodes()}
+    model = build(network, backend=backend_name)
+    found = watch(model, np.zeros((2, *network.input), np.float32), list(wanted))
+    assert {path: array.shape for path, array in found.items() if path} == wanted
+
+
+def test_one_value_a_channel_in_training_is_an_error_that_says_where(training_name: str) -> None:
+    network = loads(
+        "{name: s, input: [3, 2, 2], stem: {a: {op: conv, out: 4, kernel: 2}, bn: norm, p: global_avg_pool}}"
+    )
+    model = build(network, backend=training_name)
+    with pytest.raises(
+        ValueError, match=r"^bn is given one value a channel, .* it needs a larger batch or larger images$"
+    ):
+        load_backend(training_name).run(model, np.ones((1, 3, 2, 2), np.float32), train=True)

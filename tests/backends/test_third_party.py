@@ -1,0 +1,34 @@
+"""A backend that another distribution registers is found and used with no change here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resnet_spec import build, dump, run
+from resnet_spec.backend import backends
+from shared.third_party_package import install
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "resnet_spec_shouting", raising=False)
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_is_listed() -> None:
+    assert "shouting" in backends()
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_is_used() -> None:
+    x = np.random.default_rng(0).standard_normal((1, 3, 40, 40))
+    theirs = build("resnet18", backend="shouting", classes=3)
+    ours = build("resnet18", backend="numpy", classes=3)
+    assert np.array_equal(run(theirs, x), -run(ours, x))
+    assert list(dump(theirs)) == list(dump(ours))

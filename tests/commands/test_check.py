@@ -1,0 +1,227 @@
+"""``check``, ``explain``, ``new`` and ``schema``: what a shell, an editor, a code host and a script get to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from resnet_spec import load
+from resnet_spec.language.json_schema import schema
+from resnet_spec.library import bundled
+from shared.command_line import run_cli
+from shared.paths import ROOT
+
+WRONG = "name: my\ninput: [3, 8, 8]\nstem: {a: reul}\n"
+ODD = "stem: {c: {op: conv, out: 8, kernel: 3, groups: 5}, 中: act}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my.yaml").write_text(WRONG)
+    (tmp_path / "odd, 50%.yaml").write_text(f"name: odd\ninput: [3, 8, 8]\n{ODD}", encoding="utf-8")
+    return tmp_path
+
+
+# -- formats ------------------------------------------------------------------------------------------------------
+
+
+def test_text_goes_to_standard_error_and_what_is_right_to_standard_output(folder: Path) -> None:
+    done = run_cli("check", "resnet18", "my.yaml", folder=folder)
+    assert (done.returncode, done.stdout) == (2, "resnet18: no problems\n")
+    assert done.stderr.startswith("error[RS204]: ")
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--format", "json"]])
+def test_json_has_each_problem_and_its_notes(option: list[str], folder: Path) -> None:
+    found = json.loads(run_cli("check", "my.yaml", "odd, 50%.yaml", "no.yaml", *option, folder=folder).stdout)
+    places = [(each["code"], each["level"], each["file"], each["line"], each["column"], each["end"]) for each in found]
+    assert places == [
+        ("RS204", "error", "my.yaml", 3, 11, 15),
+        ("RS401", "error", "odd, 50%.yaml", 3, 49, 50),
+        ("RS212", "error", "odd, 50%.yaml", 3, 53, 54),
+        ("RS209", "error", "no.yaml", 1, 1, 1),
+    ]
+    assert found[0]["help"] == "did you mean 'relu'?"
+
+
+def test_github_gets_a_command_for_each(folder: Path) -> None:
+    done = run_cli("check", "my.yaml", "odd, 50%.yaml", "--format", "github", folder=folder)
+    first, second, _ = done.stdout.splitlines()
+    assert first == (
+        "::error file=my.yaml,line=3,col=11,endColumn=14,title=RS204%3A no operation or block of that name"
+        "::no operation, block or taken name named 'reul'%0Ahelp: did you mean 'relu'?"
+    )
+    assert second.startswith("::error file=odd%2C 50%25.yaml,line=3,col=")
+
+
+def test_sarif_has_rules_places_and_escaped_names(folder: Path) -> None:
+    done = run_cli("check", "my.yaml", "odd, 50%.yaml", "--format", "sarif", folder=folder)
+    log = json.loads(done.stdout)
+    (run,) = log["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert (log["version"], run["columnKind"], rules) == ("2.1.0", "unicodeCodePoints", ["RS204", "RS212", "RS401"])
+    assert [rules[result["ruleIndex"]] for result in run["results"]] == ["RS204", "RS401", "RS212"]
+    place = run["results"][2]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"] == {"uri": "odd%2C%2050%25.yaml"}
+    assert place["region"] == {"startLine": 3, "startColumn": 53, "endColumn": 54}
+
+
+def test_sarif_of_nothing_wrong_is_a_log_all_the_same() -> None:
+    done = run_cli("check", "resnet18", "--format", "sarif")
+    assert (done.returncode, json.loads(done.stdout)["runs"][0]["results"]) == (0, [])
+
+
+def terminal(*arguments: str, folder: Path, **environment: str) -> str:
+    """What a command prints to a terminal."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "resnet_spec", *arguments]
+    subprocess.run(command, stdout=follower, stderr=follower, cwd=folder, env=os.environ | environment, check=False)
+    os.close(follower)
+    text = os.read(leader, 2**16).decode()
+    os.close(leader)
+    return text
+
+
+def test_a_terminal_gets_colours_and_no_color_takes_them(folder: Path) -> None:
+    coloured = terminal("check", "my.yaml", folder=folder, TERM="xterm", NO_COLOR="")
+    plain = terminal("check", "my.yaml", folder=folder, TERM="xterm", NO_COLOR="1")
+    assert "\x1b[31m" in coloured
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+
+
+# -- levels, places, speed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--strict"], 2)])
+def test_one_value_a_channel_is_a_warning_that_strict_counts(options: list[str], status: int) -> None:
+    done = run_cli("check", "resnet18", "--input", "3x32x32", *options)
+    assert (done.returncode, done.stdout) == (status, "resnet18: no problems, 1 warning\n")
+    assert "warning[RS404]: layer4.0.bn1 is given (512, 1, 1): one value a channel" in done.stderr
+    assert "training takes two images or more at a time, or images of 3 x 33 x 33 or more" in done.stderr
+
+
+def test_a_norm_after_a_global_pool_is_no_reason_to_warn(tmp_path: Path) -> None:
+    gate = "{p: {op: global_avg_pool, keepdims: true}, n: norm, q: {op: group_norm, groups: 3}}"
+    (tmp_path / "my.yaml").write_text(f"name: my\ninput: [3, 8, 8]\nstem: {gate}\n")
+    done = run_cli("check", "my.yaml", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "my.yaml: no problems\n", "")
+
+
+def test_a_group_norm_of_one_value_is_told_apart(tmp_path: Path) -> None:
+    layers = "{c: {op: conv, out: 4, kernel: 8}, n: {op: group_norm, groups: 4}}"
+    (tmp_path / "my.yaml").write_text(f"name: my\ninput: [3, 8, 8]\nstem: {layers}\n")
+    done = run_cli("check", "my.yaml", folder=tmp_path)
+    assert "n is given (4, 1, 1): one value a group, so that only its shift is left" in done.stderr
+
+
+def test_a_path_is_shown_from_here_where_that_is_shorter(folder: Path) -> None:
+    done = run_cli("check", folder / "my.yaml", folder=folder)
+    assert " --> my.yaml:3:11" in done.stderr
+
+
+def test_every_bundled_network_passes() -> None:
+    done = run_cli("check", "--strict", *bundled.names())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_correct_spec_takes_less_than_a_fifth_of_a_second() -> None:
+    """Of a processor's time, so that what else a machine is doing does not count."""
+    took = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "resnet_spec", "check", "resnet50"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(took) < 0.2
+
+
+# -- explain, new, schema, hooks ----------------------------------------------------------------------------------
+
+
+def test_explain_shows_a_problem_and_its_mending() -> None:
+    done = run_cli("explain", "rs401")
+    assert done.returncode == 0
+    for part in ("RS401: an operation that can't", "groups: 48", "error[RS401]", "This does not:", "groups: 32"):
+        assert part in done.stdout
+
+
+def test_explain_alone_lists_all() -> None:
+    lines = run_cli("explain").stdout.splitlines()
+    assert lines[0] == "RS101  the text is not YAML"
+    assert len(lines) > 20
+
+
+def test_explain_knows_no_other() -> None:
+    done = run_cli("explain", "RS999")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no problem has the code 'RS999'" in done.stderr
+
+
+@pytest.mark.parametrize("like", ["resnet18", "resnet50d", "seresnet50", "preact_resnet18_cifar"])
+def test_new_writes_the_same_network_as_comments_and_as_lines(like: str, tmp_path: Path) -> None:
+    done = run_cli("new", "my net.yaml", "--like", like, folder=tmp_path)
+    assert done.returncode == 0
+    assert run_cli("check", "my net.yaml", folder=tmp_path).stdout == "my net.yaml: no problems\n"
+    path = tmp_path / "my net.yaml"
+    assert load(path).weights() == load(like).weights()
+    head, comments = path.read_text().split("# input:")
+    path.write_text(head + re.sub("^# ", "", f"# input:{comments}", flags=re.MULTILINE))
+    assert "\nstages:\n" in path.read_text()
+    assert load(path).weights() == load(like).weights()
+
+
+def test_new_leaves_what_is_there(folder: Path) -> None:
+    done = run_cli("new", "my.yaml", "--like", "resnet50", folder=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "my.yaml is there already; it is left as it is" in done.stderr
+    assert (folder / "my.yaml").read_text() == WRONG
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["new", "new.yaml", "--like", "resnt50"],
+            "no file or bundled network named 'resnt50'; did you mean 'resnet50'?",
+        ),
+        (["new", "new.yaml", "--like", "my.yaml"], "error[RS204]"),
+        (["new", "no/new.yaml"], "error: no such file or directory: no/new.yaml"),
+    ],
+)
+def test_new_writes_nothing_that_would_not_do(arguments: list[str], said: str, folder: Path) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    done = run_cli(*arguments, folder=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_new_like_a_file_in_another_folder_extends_it(tmp_path: Path) -> None:
+    (tmp_path / "bases").mkdir()
+    run_cli("new", "bases/mine.yaml", folder=tmp_path)
+    assert run_cli("new", "bases/other.yaml", "--like", "bases/mine.yaml", folder=tmp_path).returncode == 0
+    assert "extends: mine.yaml\n" in (tmp_path / "bases" / "other.yaml").read_text()
+
+
+def test_schema_prints_the_schema() -> None:
+    assert json.loads(run_cli("schema").stdout) == schema()
+
+
+def test_the_pre_commit_hook_runs_check(folder: Path) -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    command, *arguments = hook["entry"].split()
+    assert (command, hook["language"]) == ("resnet-spec", "python")
+    assert run_cli(*arguments, "my.yaml", folder=folder).returncode == 2
+    assert re.search(hook["files"], "specs/my.yaml")
+    assert not re.search(hook["files"], ".github/workflows/ci.yaml")
+    assert re.search(hook["exclude"], "specs/blocks/mine.yaml")

@@ -1,0 +1,174 @@
+"""The command line, as a shell sees it: what it prints, its exit status, and never a traceback."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from sklearn.datasets import load_sample_image
+
+from resnet_spec.library import index
+from shared.command_line import run_cli
+from shared.third_party_package import install
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(load_sample_image("china.jpg")).save(path)
+    return path
+
+
+def test_list_names_networks_with_their_costs() -> None:
+    done = run_cli("list")
+    line = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["resnet50"])
+    assert line.split()[1:3] == ["25,557,032", "4,089,184,256"]
+
+
+def test_show_prints_every_layer_and_the_totals() -> None:
+    lines = [line.split() for line in run_cli("show", "resnet18").stdout.splitlines()]
+    assert [
+        "layer1.0.conv1",
+        "conv",
+        *["64x56x56", "64x56x56"],
+        *["36,864", "115,605,504", "231,211,008"],
+    ] in lines
+    assert ["total", "1000", "11,689,512", "1,814,073,344", "3,628,146,688"] in lines
+    assert ["running", "statistics", "9,600"] in lines
+
+
+def test_show_as_json_holds_the_same() -> None:
+    data = json.loads(run_cli("show", "resnet18", "--set", "classes=10", "--json").stdout)
+    assert (data["parameters"], data["statistics"], data["output"]) == (11_181_642, 9_600, [10])
+    assert data["layers"][0]["parameters"] == 9_408
+
+
+def test_check_passes_what_is_right() -> None:
+    done = run_cli("check", "resnet18", "resnet50d")
+    assert (done.returncode, done.stdout) == (0, "resnet18: no problems\nresnet50d: no problems\n")
+
+
+def test_check_prints_every_problem(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("name: my\ninput: [3, 8, 8]\nstem: {a: {op: conv, out: 8}, b: reul}\n")
+    done = run_cli("check", "my.yaml", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("error[")) == (2, "", 2)
+    assert "did you mean 'relu'?" in done.stderr
+
+
+def test_check_as_json(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("name: my\ninput: [3, 8, 8]\nstem: {a: reul}\n")
+    (problem,) = json.loads(run_cli("check", "my.yaml", "--json", folder=tmp_path).stdout)
+    assert (problem["code"], problem["file"], problem["line"], problem["column"]) == ("RS204", "my.yaml", 3, 11)
+
+
+def test_run_prints_the_classes_of_a_photograph(photo: Path) -> None:
+    data = json.loads(run_cli("run", "resnet18", "--backend", "numpy", "--image", photo, "--json", "--top", "3").stdout)
+    assert len(data["numpy"]) == 3
+    assert data["numpy"][0]["probability"] >= data["numpy"][1]["probability"]
+
+
+def test_parity_of_a_backend_with_the_reference() -> None:
+    command = [
+        "parity",
+        "resnet18",
+        "--backend",
+        "torch",
+        "--dtype",
+        "float64",
+        "--size",
+        "40x40",
+        "--level",
+        "forward",
+        "--json",
+    ]
+    first, second = json.loads(run_cli(*command).stdout)
+    assert (first["group"], first["verdict"], first["count"]) == ("evaluation", "same", 76)
+    assert (second["group"], second["verdict"], second["count"]) == ("training forward", "same", 76)
+
+
+def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
+    """The backend of tests/backends/third_party negates its outputs: it must be caught at the first node, and nothing written."""
+    install(tmp_path)
+    options = ("--dtype", "float64", "--size", "40x40", "--level", "forward", "--shrink", "0", "--json")
+    done = run_cli("parity", "resnet18", "--backend", "shouting", *options, folder=tmp_path)
+    result, _ = json.loads(done.stdout)
+    assert (done.returncode, result["verdict"], result["where"]) == (1, "differs", "conv1")
+    assert not (tmp_path / "parity-failures").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "resnt18"], "error: no file or bundled network named 'resnt18'; did you mean 'resnet18'?"),
+        (["show", "resnet18", "--set", "clases=3"], "= help: did you mean 'classes'?"),
+        (["show", "resnet18", "--set", "classes=many"], "error[RS301]: expected a whole number, got 'many'"),
+        (["show", "resnet18", "--set", "classes"], "--set takes NAME=VALUE, as in classes=10, not 'classes'"),
+        (["show", "resnet18", "--size", "3x224x224"], "expected HxW, as in 224x224, not '3x224x224'"),
+        (["show", "resnet18", "--size", "9x9", "--input", "3x9x9"], "--input says height and width already"),
+        (["show", "resnet18", "--columns", "path,mac"], "error: no column named 'mac'; did you mean 'macs'?"),
+        (["show", "resnet18", "--depth", "0"], "--depth takes a number from 1, or all, not '0'"),
+        (["draw", "resnet18", "-o", "a.gif"], "--output ends in one of .svg, .png, .pdf, .mmd, .dot, not 'a.gif'"),
+        (["draw", "resnt18", "-o", "a.svg"], "error: no file or bundled network named 'resnt18'"),
+        (["draw", "resnet18", "-o", "no/a.svg"], "error: no such file or directory: no/a.svg"),
+        (["show", "resnet18", "--input", "3x224"], "expected CxHxW, as in 3x224x224, not '3x224'"),
+        (["parity", "resnet18", "--backend", "torhc"], "error: no backend named 'torhc'; did you mean 'torch'?"),
+        (["run", "resnet18", "--image", "no.jpg"], "error: no image file named 'no.jpg'"),
+        (["run", "resnet18", "--image", "junk.jpg"], "error: junk.jpg is not an image that Pillow knows"),
+        (["run", "resnet18", "--image", "junk.jpg", "--weights", "no"], "error: junk.jpg is not an image"),
+        (["list", "--registry", "tim"], "no registry named 'tim'; there are cifar, flax, keras"),
+        (["list", "--max-parameters", "many"], "expected a number, as in 30M or 4.1G, not 'many'"),
+        (["show", "ResNet50"], "there are cifar/kuangliu/ResNet50, flax/ResNet50, keras/ResNet50, paddleclas/ResNet50"),
+        (["show", "resnet18", "--set", "outputs=a"], "outputs is neither"),
+        (["shwo"], "No such command 'shwo'"),
+        (["check", "junk.jpg"], "error[RS"),
+        (["check", "no.yaml"], "error[RS209]: no file or bundled network named 'no.yaml'"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "junk.jpg").write_text("junk: [")
+    done = run_cli(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["junk.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found", "left_out"),
+    [
+        ([], "timm/resnet50d", "nothing of this name"),
+        (["--registry", "timm", "--max-parameters", "30M"], "timm/resnet50d", "timm/resnet101d"),
+        (["--registry", "timm"], "timm/resnet101d", "cifar/resnet20"),
+        (["--registry", "cifar/kuangliu"], "cifar/kuangliu/ResNet18", "cifar/resnet20"),
+        (["--min-parameters", "0.5G"], "timm/regnety_1280", "timm/regnety_640"),
+        (["--max-macs", "50M"], "cifar/resnet20", "resnet18 "),
+        (["seresnext"], "timm/seresnext50_32x4d", "timm/seresnet50"),
+    ],
+)
+def test_list_finds_what_one_looks_for(arguments: list[str], found: str, left_out: str) -> None:
+    out = run_cli("list", *arguments).stdout
+    assert found in out
+    assert left_out not in out
+
+
+def test_list_keeps_registries_together() -> None:
+    names = [line.split()[0] for line in run_cli("list").stdout.splitlines() if "," in line]
+    folders = [name.rpartition("/")[0] for name in names if not name.isdecimal()]
+    assert [folder for folder, _ in itertools.groupby(folders)] == list(dict.fromkeys(folders))
+
+
+def test_list_as_json_can_be_filtered() -> None:
+    rows = json.loads(run_cli("list", "--registry", "keras", "--max-parameters", "26M", "--json").stdout)
+    assert [(row["name"], row["parameters"]) for row in rows] == [
+        ("keras/ResNet50", 25_583_592),
+        ("keras/ResNet50V2", 25_568_360),
+    ]
+
+
+def test_the_index_is_current() -> None:
+    """``python -m resnet_spec.library.index`` writes it anew."""
+    assert index.entries() == index.fresh()

@@ -1,0 +1,224 @@
+"""What parity is used through: the command line's files, records of other machines, the pytest plug-in, and who is wrong about a gradient."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from resnet_spec import loads
+from resnet_spec.parity.case import Case
+from resnet_spec.parity.compare import compared
+from resnet_spec.parity.gradient_check import settled
+from resnet_spec.parity.recorder import record
+from shared.frameworks import required
+from shared.third_party_package import install
+
+SPEC = """
+name: small
+input: [3, 9, 8]
+stem: {c: {op: conv, out: 4, kernel: 3}, n: norm, a: act}
+head: {p: global_avg_pool, fc: {op: linear, out: 3}}
+"""
+PLUGIN = () if metadata.entry_points(group="pytest11", name="resnet-spec") else ("-p", "resnet_spec.pytest_plugin")
+FORWARD = ("--dtype", "float64", "--level", "forward")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "small.yaml").write_text(SPEC, encoding="utf-8")
+    return tmp_path
+
+
+BROKEN = """
+import os, time
+import numpy as np, resnet_spec_numpy
+from resnet_spec_numpy import *
+from resnet_spec_numpy import build as _build, dump, load
+DTYPE = "float64"
+
+def build(network, weights, dtype):
+    model = _build(network, weights, dtype)
+    model.resnet_spec_backend = {name!r}
+    return model
+
+def run(model, images, watch=(), *, train=False):
+    found = resnet_spec_numpy.run(model, images, watch, train=train)
+    {does}
+    return found
+"""
+FAULTS = {
+    "whole": ("pass", "same"),
+    "killed": (
+        "os.kill(os.getpid(), 9)",
+        "failed: its process was ended by SIGKILL, as by a system that is out of memory",
+    ),
+    "crashed": ("raise ArithmeticError('the\\nend')", "failed: ArithmeticError: the end"),
+    "hanging": ("time.sleep(1000)", "failed: no answer in 20 s"),
+    "nan": ("found['n'][0] = np.nan", "differs first at n, which holds NaN"),
+    "clipped": ("found['a'] = found['a'][1:]", "differs first at a, which has shape "),
+    "single": ("found['n'] = found['n'].astype(np.float32)", "differs first at n, which is float32, not float64"),
+}
+
+
+def broken(folder: Path) -> None:
+    """Install a distribution of backends that break, and a whole one."""
+    for name, (does, _) in FAULTS.items():
+        (folder / f"broken_{name}.py").write_text(BROKEN.format(name=name, does=does), encoding="utf-8")
+    info = folder / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    points = [f"{name} = broken_{name}" for name in FAULTS]
+    (info / "entry_points.txt").write_text("\n".join(["[resnet_spec.backends]", *points]) + "\n")
+
+
+def ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def parity(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return ran(folder, "resnet_spec", "parity", "small.yaml", *arguments)
+
+
+def test_each_report_holds_every_finding(folder: Path) -> None:
+    broken(folder)
+    files = ("--json", "out.json", "--junit", "out.xml", "--report", "out.html", "--seeds", "2")
+    assert parity(folder, "--backend", "numpy,whole", *FORWARD, *files).returncode == 0
+    findings = json.loads((folder / "out.json").read_text())
+    suites = ElementTree.parse(folder / "out.xml").getroot()
+    page = (folder / "out.html").read_text()
+    embedded = json.loads(re.findall(r"const data = (.*);\n", page)[0].replace("<\\/", "</"))
+    assert len(findings) == len(suites.findall("testsuite/testcase")) == len(embedded["findings"]) == 8
+    assert not re.search(r"(src|href)=", page)
+
+
+def test_records_of_two_machines_are_compared_on_a_third(folder: Path) -> None:
+    required("torch")
+    assert parity(folder, "--backend", "torch", "--save", "records", *FORWARD).returncode == 0
+    done = parity(folder, "--against", "records", *FORWARD, "--json")
+    assert {(row["backend"], row["verdict"]) for row in json.loads(done.stdout)} == {
+        ("torch (kept)", "same"),
+        ("numpy (kept)", "same"),
+    }
+
+
+def test_one_backend_has_nothing_to_be_compared_with(folder: Path) -> None:
+    done = parity(folder, "--backend", "numpy", *FORWARD)
+    assert (done.returncode, done.stderr) == (1, "nothing was compared\n")
+
+
+def test_a_record_of_another_network_is_refused(folder: Path) -> None:
+    parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
+    (folder / "small.yaml").write_text(SPEC.replace("kernel: 3", "kernel: 1"), encoding="utf-8")
+    done = parity(folder, "--against", "records", *FORWARD)
+    assert done.returncode == 1
+    assert "the record in records is of another network of this name" in done.stdout
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def turned(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+
+
+def emptied(path: Path) -> None:
+    path.with_suffix(".json").write_text("{}", encoding="utf-8")
+
+
+def torn(path: Path) -> None:
+    path.with_suffix(".json").write_text('{"netw', encoding="utf-8")
+
+
+@pytest.mark.parametrize("damaged", [cut, turned, emptied, torn])
+def test_a_record_that_is_damaged_is_that_backends_failure(damaged: Callable[[Path], None], folder: Path) -> None:
+    parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
+    (path,) = (folder / "records").rglob("*.safetensors")
+    damaged(path)
+    done = parity(folder, "--against", "records", *FORWARD)
+    assert done.returncode == 1
+    assert "the record in records is damaged" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_records_that_are_not_there_are_an_error(folder: Path) -> None:
+    done = parity(folder, "--against", "nothing")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: no records of parity in 'nothing'; parity --save writes them\n",
+    )
+
+
+def test_what_differs_is_shrunk_and_can_be_seen_again(folder: Path) -> None:
+    install(folder)
+    done = parity(folder, "--backend", "shouting", *FORWARD)
+    assert done.returncode == 1
+    (path,) = (folder / "parity-failures").iterdir()
+    assert path.name == "small-shouting-evaluation.yaml"
+    first, command, *_ = path.read_text().splitlines()
+    assert first.startswith("# shouting differs from numpy in evaluation: ")
+    again = ran(folder, "resnet_spec", *command.removeprefix("# resnet-spec ").split(), "--shrink", "0")
+    assert again.returncode == 1
+    assert "differs first at" in again.stdout
+
+
+@pytest.mark.parametrize("prefix", ["--", "--resnet-spec-"])
+def test_the_plugin_collects_a_test_for_each_spec_backend_and_level(folder: Path, prefix: str) -> None:
+    (folder / "other.yaml").write_text(SPEC.replace("small", "other"), encoding="utf-8")
+    broken(folder)
+    options = ("--resnet-spec", "small.yaml", "other.yaml", f"{prefix}backend", "whole", f"{prefix}level=forward")
+    done = ran(folder, "pytest", "-v", "-p", "no:cacheprovider", *PLUGIN, *options)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("whole forward PASSED") == 2
+    assert "2 passed" in done.stdout
+
+
+def test_the_plugin_shows_where_it_differs(folder: Path) -> None:
+    install(folder)
+    options = ("--resnet-spec", "small.yaml", "--backend", "shouting", "--level", "forward")
+    done = ran(folder, "pytest", "-p", "no:cacheprovider", *PLUGIN, *options)
+    assert done.returncode == 1
+    assert "evaluation: differs first at c; at fault: c" in done.stdout
+    assert "to see it again: resnet-spec parity small.yaml --backend shouting" in done.stdout
+
+
+def test_a_backend_that_breaks_is_reported_and_the_rest_complete(folder: Path) -> None:
+    broken(folder)
+    names = ",".join(["numpy", *FAULTS])
+    done = parity(folder, "--backend", names, *FORWARD, "--timeout", "20", "--shrink", "0", "--junit", "out.xml")
+    assert done.returncode == 1
+    for name, (_, said) in FAULTS.items():
+        assert re.search(rf"{name} +float64 +evaluation .*{re.escape(said)}", done.stdout), done.stdout
+    assert len(re.findall("(?:numpy|whole) +float64 .* same *\n", done.stdout)) == 4
+    suite = ElementTree.parse(folder / "out.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("16", "6", "6")
+
+
+def test_differences_of_the_reference_settle_who_is_wrong_about_a_gradient() -> None:
+    torch = required("torch")
+    case = Case(loads(SPEC), level="gradient")
+    right = dict(record(torch, case))["gradient"]
+    wrong = {name: array.copy() for name, array in right.items()}
+    wrong["c.weight"] *= 1.001
+    assert compared(case, "gradient", "a", wrong, "b", right).verdict == "differs"
+    settlement = settled(case, "c.weight", {"a": wrong["c.weight"], "b": right["c.weight"]})
+    assert settlement.wrong == "a"
+    assert settlement.difference == pytest.approx(right["c.weight"][settlement.index], rel=1e-6)
+
+
+def test_what_differences_can_not_tell_is_left_open() -> None:
+    torch = required("torch")
+    case = Case(loads(SPEC), level="gradient")
+    right = dict(record(torch, case))["gradient"]["c.weight"]
+    assert settled(case, "c.weight", {"a": right + 1e-12 * np.abs(right).max(), "b": right}).wrong == ""

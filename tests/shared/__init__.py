@@ -1,0 +1,1 @@
+"""What several tests use, in modules named by what they hold."""

@@ -1,0 +1,142 @@
+"""Specs made to keep a reader busy, each under what it is made of; ``tests/syntax/test_hostile_texts.py`` has them read in a process of their own.
+
+``python tests/shared/hostile_texts.py`` prints for each, as JSON: the seconds of a processor's time that it took, the most MiB of memory that the
+process has taken by then, and the codes of what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
+
+HEAD = "name: my\ninput: [3, 32, 32]\n"
+MIB = 2**20
+
+
+def stem(layers: str) -> str:
+    return f"{HEAD}stem: {{{layers}}}\n"
+
+
+def doubling(levels: int) -> str:
+    """Anchors each of which holds the one before twice."""
+    return "".join(f"a{at}: &a{at} [*a{at - 1}, *a{at - 1}]\n" for at in range(1, levels))
+
+
+def nested(levels: int, twice: str) -> str:
+    """Blocks each of which uses the next twice."""
+    blocks = "".join(f"  b{at}: {{branch: {twice.replace('NEXT', f'{{block: b{at + 1}}}')}}}\n" for at in range(levels))
+    return f"{HEAD}blocks:\n{blocks}  b{levels}: {{branch: {{x: act}}}}\nstem: {{x: {{block: b0}}}}\n"
+
+
+TEXTS = {
+    "a megabyte of one text": f"{HEAD}source: {'x' * (MIB - 100)}\nstem: {{a: act}}\n",
+    "a megabyte of one name": stem(f"{'x' * (MIB - 100)}: act"),
+    "a megabyte of one word": stem(f"a: {'x' * (MIB - 100)}"),
+    "a megabyte of a number": stem(f"a: {{op: batch_norm, gamma: {'9' * (MIB - 100)}}}"),
+    "a megabyte of a whole number": stem(f"a: {{op: conv, kernel: 1, out: {'9' * (MIB - 100)}}}"),
+    "a megabyte of underscores": stem(f"a: {{op: conv, kernel: 1, out: 1{'_' * (MIB - 100)}}}"),
+    "a megabyte of a numbering": f"{HEAD}stages: {{a: {{block: basic, depth: 1, out: 3, as: {'a.' * (MIB // 2 - 100)}}}}}\n",
+    "a megabyte of comments": "# x\n" * (MIB // 4 - 10),
+    "a megabyte of quotes": f"{HEAD}source: '{'a ' * (MIB // 2 - 100)}\n",
+    "a megabyte of lines": "\n" * (MIB - 10),
+    "a megabyte of brackets": "[" * (MIB - 10),
+    "a megabyte of braces": "{a: " * (MIB // 4 - 10),
+    "a megabyte of dashes": "- " * (MIB // 2 - 10),
+    "a megabyte of questions": "? " * (MIB // 2 - 10),
+    "a quarter of questions": "? " * (MIB // 8 - 10),
+    "a quarter of tabs and lines": f"{HEAD}source: 'a\t" + "b\n " * (MIB // 12 - 100) + "'\n",
+    "a quarter of brackets, and a tab": "\t" + "[" * (MIB // 4 - 10),
+    "a megabyte of documents": "---\n" * (MIB // 4 - 10),
+    "a megabyte of anchors": "[" + "&a x, " * (MIB // 6 - 10) + "]",
+    "a megabyte and more": f"{HEAD}source: {'x' * MIB}\nstem: {{a: act}}\n",
+    "aliases that double": f"a0: &a0 [x, x]\n{doubling(60)}",
+    "aliases that double mappings": "a0: &a0 {x: y}\n"
+    + "".join(f"a{at}: &a{at} {{p: *a{at - 1}, q: *a{at - 1}}}\n" for at in range(1, 60)),
+    "aliases that deepen": "a0: &a0 [x]\n" + "".join(f"a{at}: &a{at} [[[*a{at - 1}]]]\n" for at in range(1, 60)),
+    "keys that repeat": HEAD + "stem:\n" + "  a: act\n" * 9_000,
+    "keys that are unknown": HEAD + "".join(f"kez{at}: 1\n" for at in range(9_000)),
+    "layers that are unknown": HEAD + "stem:\n" + "".join(f"  a{at}: nrom{at}\n" for at in range(9_000)),
+    "names to take for an unknown one": HEAD
+    + "takes:\n"
+    + "".join(f"  abcdefgh{at}: 1\n" for at in range(4_500))
+    + "stem:\n"
+    + "".join(f"  a{at}: abcdefghi{at}\n" for at in range(4_500)),
+    "problems on a long line": HEAD + "stem: {" + ", ".join(f"a{at}: rleu" for at in range(9_000)) + "}\n",
+    "a stage of many blocks": f"{HEAD}stages: {{a: {{block: basic, depth: 9007199254740991, out: 3}}}}\n",
+    "a stage of blocks that come to nothing": HEAD
+    + "blocks: {b: {combine: none, branch: ["
+    + ", ".join(["none"] * 9_000)
+    + "]}}\nstages: {a: {block: b, depth: 9999}}\n",
+    "a stage of blocks that take much": HEAD
+    + "blocks: {b: {takes: {"
+    + ", ".join(f"t{at}: 1" for at in range(9_000))
+    + "}, branch: {x: act}}}\nstages: {a: {block: b, depth: 9999}}\n",
+    "a network that takes much": HEAD
+    + "takes: {"
+    + ", ".join(f"t{at}: 1" for at in range(9_000))
+    + "}\nstages: {a: {block: basic, depth: 4000, out: 3}}\n",
+    "blocks that double": nested(31, "[NEXT, NEXT]"),
+    "blocks that double and are none": nested(31, "{x: none, y: NEXT, z: NEXT}"),
+    "names that double": HEAD
+    + "layers:\n"
+    + "".join(f"  l{at}: [l{at + 1}, l{at + 1}]\n" for at in range(60))
+    + "  l60: act\nstem: {a: l0}\n",
+    "names in a circle": f"{HEAD}layers: {{p: [q, q], q: [p, p]}}\nstem: {{a: p}}\n",
+    "channels beyond counting": stem("a: {op: conv, out: 9007199254740881, kernel: 1, groups: 9007199254740880}"),
+    "a kernel beyond counting": stem("a: {op: conv, out: 8, kernel: 9007199254740881, padding: 4503599627370440}"),
+    "an image beyond counting": "name: my\ninput: [3, 9007199254740881, 9007199254740881]\nstem: {a: {op: conv, out: 3, kernel: 3, dilation: 9007199254740881}}\n",
+    "layers that fit no image": "name: my\ninput: [3, 8, 8]\nstem:\n"
+    + "".join(f"  c{at}: {{op: conv, out: 8, kernel: 3, stride: 2}}\n" for at in range(1_500)),
+    "nine thousand windows too wide": "name: my\ninput: [3, 8, 8]\nblocks: {b: {branch: {c: {op: conv, out: 3, kernel: 9}}, after: {x: act}, combine: none}}\n"
+    "stages: {a: {block: b, depth: 3000}}\n",
+    "paths of much text": f"{HEAD}blocks: {{b: {{combine: none, branch: {{{'x' * 100}: {{{'y' * 100}: act}}}}}}}}\nstages: {{{'s' * 100}: {{block: b, depth: 4999}}}}\n",
+    "layers as many as may be": f"{HEAD}stem:\n" + "".join(f"  a{at}: act\n" for at in range(9_000)),
+}
+"""A text for each way."""
+
+CHAINS = {
+    "a chain of large files": [f"name: f\nsource: {'x' * 60_000}\nextends: f{at + 1}\n" for at in range(20)],
+    "a chain of many keys": [
+        f"name: f\nextends: f{at + 1}\nstem:\n" + "".join(f"  a{at}_{key}: act\n" for key in range(1_000))
+        for at in range(15)
+    ],
+}
+"""A file for each link."""
+
+
+def read(name: str, folder: Path) -> dict[str, object]:
+    """What it takes to read a hostile spec, and what comes of it."""
+    from resnet_spec import SpecError, load
+
+    for at, text in enumerate(CHAINS.get(name) or [TEXTS[name]]):
+        (folder / f"f{at}.yaml").write_text(text, encoding="utf-8")
+    before = process_time()
+    try:
+        load(folder / "f0.yaml")
+        codes: set[str] = set()
+    except SpecError as error:
+        codes = {problem.code for problem in error.problems}
+        str(error)
+    seconds = process_time() - before
+    return {
+        "seconds": seconds,
+        "mebibytes": peak(),
+        "codes": sorted(codes),
+    }
+
+
+def peak() -> float:
+    """The most memory that this program has held. What getrusage says counts the program that started it too, on Linux."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+    (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as place:
+        print(json.dumps({name: read(name, Path(place)) for name in [*TEXTS, *CHAINS]}))

@@ -1,0 +1,46 @@
+"""A small network and its weights, for tests of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from resnet_spec import load, loads
+from resnet_spec.weights.canonical import Array, recipe
+
+SMALL = """
+name: small
+takes: {classes: 10}
+input: [3, 32, 32]
+stem: {conv1: {op: conv, out: 8, kernel: 3}, bn1: norm}
+stages:
+  layer1: {block: basic, depth: 1, out: 8}
+  layer2: {block: basic, depth: 2, out: 16, stride: 2}
+head: {pool: global_avg_pool, fc: {op: linear, out: classes}}
+"""
+
+
+def weights() -> dict[str, Array]:
+    """Weights of the small network, every one random."""
+    return {name: array.astype(np.float32) for name, array in recipe(loads(SMALL)).items()}
+
+
+def state(weights: Mapping[str, Array]) -> dict[str, Any]:
+    """Arrays as PyTorch's tensors."""
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in weights.items()}
+
+
+def zeros(path: Path, spec: str, change: Any = None, **settings: int) -> Path:
+    """A file of weights for a network, all zero; ``change`` is made to them before."""
+    shapes = load(spec, input=None, outputs=None, **settings).weights()
+    held: dict[str, Array] = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    if change is not None:
+        change(held)
+    save_file(held, path)
+    return path

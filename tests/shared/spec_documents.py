@@ -1,0 +1,224 @@
+"""Documents for tests of the language: YAML nodes as JSON has them, and generated ones that are nearly right."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping as Mapping_
+from typing import Any
+
+from hypothesis import strategies as st
+
+from resnet_spec.language.grammar import Form, Items, Key, Names, PerBlock, Record, Simple, Value
+from resnet_spec.language.values import Argument, arguments
+from resnet_spec.ops import OPS
+from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar
+
+Json = Any
+
+
+def as_json(node: Node) -> Json:
+    """A document as an editor's YAML 1.2 reader would hand it to a schema."""
+    match node:
+        case Scalar(text=text, plain=True):
+            return _plain(text)
+        case Scalar(text=text):
+            return text
+        case List(items=items):
+            return [as_json(item) for item in items]
+        case Mapping(items=items):
+            return {key.text: as_json(value) for key, value in items}
+
+
+def _plain(text: str) -> Json:
+    constants: dict[str, Json] = {"": None, "~": None, "null": None, "true": True, "false": False}
+    if text in constants:
+        return constants[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+WORDS = [
+    "norm",
+    "act",
+    "none",
+    "conv",
+    "relu",
+    "basic",
+    "out",
+    "in",
+    "required",
+    "x",
+    "a b",
+    "64",
+    "",
+    "é",
+    "true",
+    "1x",
+    "a.b",
+]
+KEYS = [
+    "op",
+    "block",
+    "out",
+    "kernel",
+    "stride",
+    "bias",
+    "depth",
+    "as",
+    "project",
+    "takes",
+    "branch",
+    "combine",
+    "shortcut",
+    "name",
+]
+VALUES: list[Json] = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    3,
+    -1,
+    2**53,
+    0.5,
+    2.0,
+    1e-5,
+    1e300,
+    *WORDS,
+    [],
+    {},
+    [1],
+    ["relu"],
+    {"a": "relu"},
+]
+
+
+def mutated(document: Json, chance: random.Random) -> Json:
+    """A document with one to three of its values, keys or items exchanged, added, moved or taken away."""
+    for _ in range(chance.choice([1, 1, 1, 2, 3])):
+        document = _mutated(document, chance)
+    return document
+
+
+def _mutated(document: Json, chance: random.Random) -> Json:
+    if isinstance(document, dict) and document and chance.random() < 0.85:
+        key = chance.choice(list(document))
+        return {name: _mutated(value, chance) if name == key else value for name, value in document.items()}
+    if isinstance(document, list) and document and chance.random() < 0.7:
+        index = chance.randrange(len(document))
+        return [_mutated(item, chance) if at == index else item for at, item in enumerate(document)]
+    match document:
+        case dict():
+            return _mapping(dict(document), chance)
+        case list():
+            return [*document, chance.choice(VALUES)] if chance.random() < 0.5 else document[1:]
+        case _:
+            return chance.choice(VALUES)
+
+
+def _mapping(document: dict[str, Json], chance: random.Random) -> Json:
+    choice = chance.randrange(4)
+    if choice == 0 or not document:
+        document[chance.choice([*KEYS, *WORDS])] = chance.choice(VALUES)
+    elif choice == 1:
+        del document[chance.choice(list(document))]
+    elif choice == 2:
+        old = chance.choice(list(document))
+        return {chance.choice([*KEYS, *WORDS]) if key == old else key: value for key, value in document.items()}
+    else:
+        return chance.choice(VALUES)
+    return document
+
+
+# -- documents from the language itself ---------------------------------------------------------------------------
+
+
+@st.composite
+def documents(draw: st.DrawFn, form: Form, depth: int = 0) -> Json:
+    """A document of a form, with what is of another form strewn in."""
+    if draw(st.integers(0, 39)) == 0:
+        return draw(st.sampled_from(VALUES))
+    match form:
+        case Simple.TEXT | Simple.REFERENCE:
+            return draw(st.sampled_from(WORDS[:10]))
+        case Simple.NUMBERING:
+            return draw(
+                st.sampled_from(
+                    ["{index}", "b{number}", "a.b{index}.c", "train.{index}", "b", "{index}{index}", "a..{index}"]
+                )
+            )
+        case Value(argument, is_named):
+            return draw(literals(argument) | st.sampled_from(WORDS[:10])) if is_named else draw(literals(argument))
+        case Simple.LAYER | Simple.GIVEN | Simple.GROUP:
+            return draw(layers(form, depth))
+        case Simple.DEFAULTS:
+            return {
+                name: draw(operation(name, depth)) for name in draw(st.lists(st.sampled_from(list(OPS)), max_size=2))
+            }
+        case PerBlock(each):
+            several = st.lists(documents(each, depth + 1), max_size=3)
+            return draw(documents(each, depth + 1) | several)
+        case Items(each, count):
+            return draw(st.lists(documents(each, depth + 1), min_size=count or 0, max_size=count or 3))
+        case Names(_, each):
+            return draw(named(each, depth))
+        case Record(keys=known, rest=rest):
+            return draw(record(known, rest, depth))
+
+
+@st.composite
+def record(draw: st.DrawFn, known: Mapping_[str, Key], rest: Form | None, depth: int) -> Json:
+    wanted = [
+        name
+        for name, key in known.items()
+        if (key.required and draw(st.integers(0, 19))) or not draw(st.integers(0, 2))
+    ]
+    found = {name: draw(documents(known[name].form, depth + 1)) for name in wanted}
+    if rest is not None or not draw(st.integers(0, 19)):
+        found |= {draw(st.sampled_from(KEYS)): draw(documents(rest or Simple.GIVEN, depth + 1))}
+    return found
+
+
+def named(each: Form, depth: int) -> st.SearchStrategy[Json]:
+    names = st.sampled_from(["conv1", "bn1", "a.b", "0", "x-y", *WORDS, "train", "op"])
+    return st.dictionaries(names, documents(each, depth + 1), max_size=2)
+
+
+def literals(argument: Argument) -> st.SearchStrategy[Json]:
+    if argument.choices:
+        return st.sampled_from(argument.choices)
+    if argument.kind is bool:
+        return st.booleans()
+    numbers: st.SearchStrategy[Json] = st.integers(-2, 5)
+    return numbers if argument.kind is int else numbers | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def operation(draw: st.DrawFn, name: str, depth: int) -> Json:
+    known = arguments(name)
+    wanted = draw(st.lists(st.sampled_from([*known, "out"]), max_size=3)) if known else []
+    return {key: draw(documents(Value(known[key]) if key in known else Simple.GIVEN, depth + 1)) for key in wanted}
+
+
+@st.composite
+def layers(draw: st.DrawFn, form: Simple, depth: int) -> Json:
+    choices = ["named", "list"] if form is Simple.GROUP else ["word", "op", "block", "named", "list", "value"]
+    match draw(st.sampled_from(choices)) if depth < 5 else "word":
+        case "op":
+            name = draw(st.sampled_from([*OPS, "gate"]))
+            return {"op": name} | (draw(operation(name, depth)) if name in OPS else draw(named(Simple.GIVEN, depth)))
+        case "block":
+            return {"block": draw(st.sampled_from(WORDS[:8]))} | draw(named(Simple.GIVEN, depth))
+        case "named":
+            return draw(named(Simple.LAYER, depth))
+        case "list":
+            return draw(st.lists(documents(Simple.LAYER, depth + 1), max_size=2))
+        case "value" if form is Simple.GIVEN:
+            return draw(st.sampled_from([1, 0.5, True, "x"]))
+        case _:
+            return draw(st.sampled_from(WORDS[:10]))

@@ -1,0 +1,88 @@
+"""Maps on the way as outputs, in every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from resnet_spec import build, dump, load, run, watch
+from resnet_spec.backend import load_backend
+from resnet_spec.network.network import Feature
+from resnet_spec.weights.canonical import recipe
+from shared.frameworks import required
+
+X = np.random.default_rng(0).standard_normal((2, 3, 40, 56))
+
+
+@pytest.mark.parametrize("outputs", [["layer2", "layer4"], ["layer4", "relu"], ["layer3.1", "layer3"], ["layer1.0"]])
+def test_outputs_are_what_watching_sees(backend_name: str, outputs: list[str]) -> None:
+    network = load("resnet18", classes=5)
+    weights = recipe(network)
+    whole = build(network, backend=backend_name, weights=weights, dtype="float64")
+    seen = watch(whole, X, outputs)
+    cut = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights=None)
+    names = list(dump(cut))
+    cut = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights={n: weights[n] for n in names})
+    maps = run(cut, X)
+    assert isinstance(maps, tuple)
+    assert [
+        np.array_equal(given, seen[path]) or np.abs(given - seen[path]).max() < 1e-12
+        for given, path in zip(maps, outputs, strict=True)
+    ] == [True] * len(outputs)
+
+
+def test_what_comes_behind_the_last_is_not_built() -> None:
+    names = dump(build("resnet50", backend="numpy", outputs=["layer2"])).keys()
+    assert not [name for name in names if name.startswith(("layer3", "layer4", "fc"))]
+
+
+@pytest.mark.parametrize(("backend", "framework"), [("torch", "torch"), ("paddle", "paddle"), ("flax", "jax")])
+def test_a_native_model_gives_a_native_tuple(backend: str, framework: str) -> None:
+    required(backend)
+    model = build("resnet18", backend=backend, outputs=["layer2", "layer4"])
+    x = X.astype(np.float32)
+    if framework == "torch":
+        import torch
+
+        maps = model(torch.from_numpy(x))
+    elif framework == "paddle":
+        import paddle
+
+        maps = model(paddle.to_tensor(x))
+    else:
+        maps = model(x.transpose(0, 2, 3, 1))
+    assert isinstance(maps, tuple)
+    assert [map_.shape[0] for map_ in maps] == [2, 2]
+
+
+def test_features_lists_what_can_be_asked_for() -> None:
+    network = load("resnet50d")
+    assert [feature for feature in network.features() if feature.path in ("act1", "relu", *network.stages)] == [
+        Feature("relu", 64, 2),
+        Feature("layer1", 256, 4),
+        Feature("layer2", 512, 8),
+        Feature("layer3", 1024, 16),
+        Feature("layer4", 2048, 32),
+    ]
+    for feature in network.features():
+        load("resnet50d", outputs=[feature.path])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (["layer5"], "resnet18 can't give 'layer5': did you mean 'layer4'?"),
+        (["layer1.0.conv1"], "resnet18 can't give 'layer1.0.conv1'"),
+        ([], "outputs is empty; leave it out for what the head gives"),
+    ],
+)
+def test_what_can_t_be_given_is_said(outputs: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said.replace("?", r"\?")):
+        build("resnet18", backend="numpy", outputs=outputs)
+
+
+def test_outputs_of_a_network_with_branches_side_by_side(backend_name: str) -> None:
+    network = load("res2net50_48w_2s", input=(3, 64, 64), outputs=["layer1.0", "layer2"])
+    model = build(network, backend=backend_name, dtype="float64")
+    found = load_backend(backend_name).run(model, X)
+    assert {path: array.shape[1] for path, array in found.items()} == {"layer1.0": 256, "layer2": 512}

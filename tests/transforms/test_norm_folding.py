@@ -1,0 +1,222 @@
+"""A folded network computes the same, from fewer operations, and is a network like others."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resnet_spec import build, load, loads, run
+from resnet_spec.library import bundled
+from resnet_spec.network.network import Network
+from resnet_spec.network.to_yaml import written
+from resnet_spec.ops import BatchNorm, Conv, name
+from resnet_spec.transforms.feature_outputs import tapped
+from resnet_spec.transforms.norm_folding import folded
+from resnet_spec.weights.canonical import Array, recipe
+
+
+def outputs(network: Network, weights: dict[str, Array], shape: tuple[int, ...]) -> Any:
+    images = np.random.default_rng(0).standard_normal((2, *shape))
+    return run(build(network, backend="numpy", weights=weights), images)
+
+
+def difference(network: Network) -> float:
+    """How far the folded network's outputs are from the network's own, relative to the largest."""
+    weights = recipe(network)
+    own = outputs(network, weights, network.input)
+    small = outputs(*folded(network, weights), network.input)
+    return float(abs(small - own).max() / abs(own).max())
+
+
+SHARE = [
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "preact_resnet18_cifar",
+    "resnet18_biased_shortcut",
+    "timm/resnet50d",
+    "timm/seresnet50",
+    "timm/resnetaa50",
+    "timm/resnetblur50",
+    "timm/resnet50_gn",
+    "timm/resnetv2_50x1_bit",
+    "timm/res2net50_26w_4s",
+    "timm/resnest50d",
+    "timm/skresnet18",
+    "timm/regnetz_005",
+]
+MOST = (
+    250_000_000  # parameters: larger ones need more memory than there may be, and have smaller ones of the same blocks
+)
+EVERY = os.environ.get("RESNET_SPEC_EVERY")  # takes a quarter of an hour
+BUNDLED = [name for name in bundled.names() if load(name).parameters < MOST] if EVERY else SHARE
+
+
+@pytest.mark.parametrize("bundled_name", BUNDLED)
+def test_a_folded_network_computes_the_same(bundled_name: str) -> None:
+    assert difference(load(bundled_name, input=(3, 64, 64))) < 1e-12
+
+
+@pytest.mark.parametrize("bundled_name", ["resnet50", "resnext50_32x4d", "timm/resnet50d", "timm/seresnet50"])
+def test_no_batch_norm_that_follows_a_convolution_is_left(bundled_name: str) -> None:
+    network = load(bundled_name)
+    small, _ = folded(network, recipe(network))
+    assert not any(isinstance(leaf.op, BatchNorm) for leaf in small.leaves())
+
+
+def test_a_folded_network_can_be_written_and_read() -> None:
+    network = load("preact_resnet18_cifar")
+    small, weights = folded(network, recipe(network))
+    assert loads(written(small)) == small
+    assert {name: array.shape for name, array in weights.items()} == small.weights()
+
+
+def spec(layers: str, blocks: str = "") -> Network:
+    return loads(f"{{name: s, input: [4, 9, 8], blocks: {{{blocks}}}, stem: {{{layers}}}}}")
+
+
+CONV1 = "{op: conv, out: 6, kernel: 1}"
+CONV3 = "{op: conv, out: 4, kernel: 3, padding: 1}"
+POOL = "{op: avg_pool, kernel: 3, stride: 2, padding: 1}"
+COUNTED = "{op: avg_pool, kernel: 3, stride: 2, padding: 1, count_padding: true}"
+GROUPED = "{op: conv, out: 6, kernel: 3, groups: 2, bias: true}"
+SIDES = f"branch: {{a: {CONV3}}}, shortcut: {{c: {CONV3}}}"
+PLAIN = f"branch: {{a: {CONV3}}}"
+
+
+@pytest.mark.parametrize(
+    ("layers", "blocks", "left"),
+    [
+        (f"c: {CONV1}, n: batch_norm", "", "conv"),
+        (f"c: {CONV1}, n: batch_norm, m: {{op: batch_norm, affine: false}}", "", "conv"),
+        ("n: {op: batch_norm, affine: false}, m: batch_norm, r: relu", "", "batch_norm relu"),
+        ("n: {op: group_norm, groups: 2}, m: batch_norm", "", "group_norm"),
+        (f"c: {CONV1}, d: {{op: dropout, rate: 0.5}}, i: identity, n: batch_norm", "", "conv"),
+        (f"c: {CONV1}, r: relu, n: batch_norm", "", "conv relu batch_norm"),
+        (f"c: {CONV1}, a: {{b: {POOL}}}, e: {{n: batch_norm, r: relu}}", "", "conv avg_pool relu"),
+        (f"c: {CONV1}, a: {COUNTED}, n: batch_norm", "", "conv avg_pool batch_norm"),
+        (f"n: batch_norm, c: {CONV1}", "", "conv"),
+        (f"n: batch_norm, c: {GROUPED}", "", "conv"),
+        (f"n: batch_norm, c: {CONV3}", "", "batch_norm conv"),
+        (f"n: batch_norm, m: batch_norm, c: {CONV1}", "", "conv"),
+        ("n: batch_norm, p: global_avg_pool, c: {op: linear, out: 5}", "", "global_avg_pool linear"),
+        ("n: batch_norm, p: flatten, c: {op: linear, out: 5, bias: false}", "", "flatten linear"),
+        ("b: {block: one}", f"one: {{{PLAIN}, after: {{n: batch_norm, r: relu}}}}", "conv batch_norm relu"),
+        ("b: {block: one}", f"one: {{project: always, {SIDES}, after: {{n: batch_norm, r: relu}}}}", "conv conv relu"),
+        ("b: {block: one}, n: batch_norm, r: relu", f"one: {{project: always, {SIDES}}}", "conv conv relu"),
+        ("b: {block: one}, n: batch_norm", f"one: {{{PLAIN}}}", "conv batch_norm"),
+        ("n: batch_norm, b: {block: one}", f"one: {{{PLAIN}}}", "batch_norm conv"),
+        (
+            f"c: {CONV3}, b: {{block: one}}",
+            f"one: {{project: always, before: {{n: batch_norm}}, {SIDES}}}",
+            "conv conv conv",
+        ),
+        (f"c: {CONV3}, b: {{block: one}}", f"one: {{before: {{n: batch_norm}}, {PLAIN}}}", "conv batch_norm conv"),
+        (
+            "b: {block: one}",
+            f"one: {{before: {{n: batch_norm}}, branch: {{a: {{op: conv, out: 4, kernel: 1}}, p: {CONV3}}}}}",
+            "conv conv",
+        ),
+        (
+            f"c: {CONV1}, b: {{block: one}}",
+            f"one: {{project: always, branch: {{n: batch_norm, a: {CONV3}}}, shortcut: {{s: {CONV3}}}}}",
+            "conv batch_norm conv conv",
+        ),
+        (
+            "n: batch_norm, b: {block: one}",
+            f"one: {{project: always, branch: {{a: {CONV1}}}, shortcut: {{s: {CONV1}}}}}",
+            "conv conv",
+        ),
+        (
+            "c: relu, b: {block: one}",
+            "one: {combine: multiply, branch: {p: {op: global_avg_pool, keepdims: true}, i: identity}, after: {n: batch_norm}}",
+            "relu global_avg_pool batch_norm",
+        ),
+        (
+            "b: {block: one}",
+            f"one: {{project: always, branch: {{a: {GROUPED}}}, shortcut: {{s: {GROUPED}}}, after: {{n: batch_norm}}}}",
+            "conv conv",
+        ),
+        (
+            "b: {block: one}",
+            f"one: {{project: always, before: {{r: relu}}, branch: {{a: {CONV3}}}, shortcut: {{i: identity}}}}",
+            "relu conv",
+        ),
+        ("b: {block: one}", "one: {branch: {i: identity}, after: {d: {op: dropout, rate: 0.5}}}", "identity"),
+        ("i: identity", "", "identity"),
+    ],
+)
+def test_what_is_left(layers: str, blocks: str, left: str) -> None:
+    network = spec(layers, blocks)
+    small, _ = folded(network, recipe(network))
+    assert " ".join(name(leaf.op) for leaf in small.leaves()) == left
+    assert difference(network) < 1e-12
+    assert loads(written(small)) == small
+
+
+STANDARD = "{op: standardized_conv, out: 4, kernel: 3}"
+PATHS = "{combine: add, branches: [{p: {op: conv, out: 4, kernel: 1}, n: batch_norm}, {m: batch_norm}, {d: {op: drop_path, rate: 0.5}}]}"
+
+
+@pytest.mark.parametrize(
+    ("layers", "left"),
+    [
+        (f"c: {STANDARD}, n: batch_norm", "conv"),
+        ("b: {op: blur_pool, stride: 2}, r: relu, n: batch_norm", "blur_pool relu batch_norm"),
+        (f"c: {CONV1}, b: {{op: blur_pool, stride: 2}}, n: batch_norm", "conv blur_pool"),
+        (f"w: {PATHS}", "conv batch_norm identity"),
+        (f"w: {PATHS}, e: batch_norm", "conv batch_norm identity batch_norm"),
+        ("d: {op: drop_path, rate: 0.5}, e: {op: drop_block, rate: 0.5}, r: relu", "relu"),
+    ],
+)
+def test_what_is_left_of_rarer_operations(layers: str, left: str) -> None:
+    network = spec(layers)
+    small, _ = folded(network, recipe(network))
+    assert " ".join(name(leaf.op) for leaf in small.leaves()) == left
+    assert difference(network) < 1e-12
+    assert loads(written(small)) == small
+
+
+@pytest.mark.parametrize(
+    ("layers", "wanted", "left"),
+    [
+        (f"c: {CONV1}, n: batch_norm, r: relu", ["c", "r"], "conv batch_norm relu"),
+        (f"c: {CONV1}, n: batch_norm, r: relu", ["n", "r"], "conv identity relu"),
+        (f"n: batch_norm, c: {CONV1}, r: relu", ["n", "r"], "batch_norm conv relu"),
+        (f"n: batch_norm, c: {CONV1}, r: relu", ["c", "r"], "conv relu"),
+        (f"s: {{c: {CONV1}}}, t: {{n: batch_norm}}, r: relu", ["s", "r"], "conv batch_norm relu"),
+        (f"s: {{c: {CONV1}}}, t: {{n: batch_norm}}, r: relu", ["t", "r"], "conv identity relu"),
+        (f"t: {{r: relu, n: batch_norm}}, c: {CONV1}", ["t", "c"], "relu batch_norm conv"),
+    ],
+)
+def test_what_is_asked_for_stays_as_it_was(layers: str, wanted: list[str], left: str) -> None:
+    network = tapped(spec(layers), wanted)
+    weights = recipe(network)
+    small, folded_weights = folded(network, weights)
+    assert " ".join(name(leaf.op) for leaf in small.leaves()) == left
+    own, less = outputs(network, weights, (4, 9, 8)), outputs(small, folded_weights, (4, 9, 8))
+    assert len(own) == len(less) == 2
+    assert all(np.allclose(one, other, rtol=0, atol=1e-12) for one, other in zip(own, less, strict=True))
+
+
+def test_what_is_folded_keeps_its_type_and_is_rounded_once() -> None:
+    network = load("resnet18", input=(3, 32, 32))
+    single = {name: array.astype("float32") for name, array in recipe(network).items()}
+    _, small = folded(network, single)
+    _, exact = folded(network, {name: array.astype("float64") for name, array in single.items()})
+    assert all(np.array_equal(small[name], exact[name].astype("float32")) for name in exact)
+
+
+def test_the_weights_that_are_given_are_left_as_they_are() -> None:
+    network = load("resnet18")
+    weights = recipe(network)
+    folded(network, weights)
+    assert all(np.array_equal(array, weights[name]) for name, array in recipe(network).items())
+
+
+def test_a_bias_is_taken_where_there_is_one() -> None:
+    small, _ = folded(network := load("resnet18"), recipe(network))
+    assert all(leaf.op.bias for leaf in small.leaves() if isinstance(leaf.op, Conv))

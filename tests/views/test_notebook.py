@@ -1,0 +1,63 @@
+"""Networks in notebooks: how they show themselves, and the example, run from its first cell to its last."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from resnet_spec import load, loads
+from shared.frameworks import REQUIRED
+from shared.paths import EXAMPLES
+
+EXAMPLE = EXAMPLES / "look_at_networks.ipynb"
+
+
+def test_a_network_shows_itself_in_every_form() -> None:
+    bundle = load("resnet18")._repr_mimebundle_()
+    assert list(bundle) == ["text/plain", "text/html", "image/svg+xml"]
+    assert bundle["text/plain"] == "resnet18: 11.7 M parameters, 1.81 G MACs, 3x224x224 to 1000"
+    assert bundle["image/svg+xml"].startswith("<svg ")
+    assert load("resnet18")._repr_html_() == bundle["text/html"]
+
+
+def test_the_html_holds_drawing_and_table() -> None:
+    html = load("resnet18")._repr_html_()
+    assert html.count("<svg ") == 1
+    assert html.count("<tr>") == 1 + len(list(load("resnet18").nodes())) + 1  # a heading, every part, the total
+    assert "<td>\u2003\u2003layer1.0.conv1</td><td>conv</td><td>64x56x56</td>" in html
+    assert "FLOPs = 2 x MACs" in html
+
+
+def test_what_a_spec_says_is_text() -> None:
+    name = "<script>alert(1)</script>"
+    html = loads(f"{{name: '{name}', input: [3, 8, 8], stem: {{c: {{op: conv, out: 4, kernel: 3}}}}}}")._repr_html_()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+@pytest.fixture(scope="module")
+def outputs() -> list[list[Any]]:
+    """What each cell of the example shows."""
+    try:
+        import nbclient
+        import nbformat
+    except ModuleNotFoundError as error:
+        if "notebook" in REQUIRED:
+            raise
+        pytest.skip(f"a notebook's test needs {error.name}, which is not installed")
+    notebook = nbformat.read(EXAMPLE, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_example_runs(outputs: list[list[Any]]) -> None:
+    assert all(shown and shown[-1].output_type != "error" for shown in outputs)
+
+
+def test_the_example_shows_networks(outputs: list[list[Any]]) -> None:
+    for number, name in ((0, "resnet18"), (4, "mine")):
+        data = outputs[number][-1].data
+        assert data["text/plain"].startswith(f"{name}: ")
+        assert re.search(rf">{name}</text>", data["text/html"])

@@ -13,7 +13,7 @@ from paddle.nn import functional
 from products import products
 
 from resnet_spec import build, load, run
-from resnet_spec.weights.canonical import draw
+from resnet_spec.weights.canonical import initialize
 
 PEER = "paddle.vision"
 
@@ -108,7 +108,7 @@ def training(name: str, batch: int, rounds: int) -> list[Row]:
 def lost(name: str) -> list[Figure]:
     """The largest difference from the outputs in float64, over the largest output."""
     network, x = load(name), images(8).numpy()
-    weights = draw(network)
+    weights = initialize(network)
     make = partial(build, network, backend="paddle", weights=weights)
     exact = run(make(dtype="float64"), x)
     models = {

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch_peers import timm, torchvision
 
 from resnet_spec import build, load, run
-from resnet_spec.weights.canonical import draw
+from resnet_spec.weights.canonical import initialize
 
 PEERS = ("torchvision", "timm")
 
@@ -138,7 +138,7 @@ def training(name: str, batch: int, rounds: int) -> list[Row]:
 def lost(name: str) -> list[Figure]:
     """The largest difference from the outputs in float64, over the largest output."""
     network, x = load(name), images(8).numpy()
-    weights = draw(network)
+    weights = initialize(network)
     make = partial(build, network, backend="torch", weights=weights)
     exact = run(make(dtype="float64"), x)
     models = {

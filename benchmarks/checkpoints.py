@@ -24,7 +24,7 @@ from resnet_spec import load
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import FLOATS, Tensor
 from resnet_spec.checkpoints.transfer.convert import said
-from resnet_spec.weights.canonical import Array, draw
+from resnet_spec.weights.canonical import Array, initialize
 
 SLOWEST = 1 / 3  # of the speed of copying
 MOST_MEMORY = 1.5  # times the file, the interpreter and its libraries among it
@@ -72,7 +72,7 @@ def main() -> None:
 def _make(name: str, dtype: str, path: Path) -> None:
     """A checkpoint of a network, drawn."""
     network = load(name)
-    drawn = draw(network)
+    drawn = initialize(network)
 
     def read(name: str) -> Array:
         return drawn[name].astype(dtype)

@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from resnet_spec import build, load
-from resnet_spec.weights.canonical import draw
+from resnet_spec.weights.canonical import initialize
 
 SLOWEST = 1.0  # of PyTorch's speed
 
@@ -38,7 +38,7 @@ def main() -> None:
     for name in asked.networks:
         network = load(name)
         model = build(network, backend="torch")
-        torch_s, drawn_s = _in_turns(partial(_initialise, model), partial(draw, network), asked.repeat)
+        torch_s, drawn_s = _in_turns(partial(_initialise, model), partial(initialize, network), asked.repeat)
         ratio = torch_s / drawn_s
         passed &= ratio >= SLOWEST
         figures = (f"{network.parameters + network.statistics:,}", f"{torch_s * 1e3:.0f} ms", f"{drawn_s * 1e3:.0f} ms")

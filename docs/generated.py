@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from resnet_spec.diagnostics.codes import codes
-from resnet_spec.language.docstrings import attributes
-from resnet_spec.language.grammar import BLOCK, FORK, SPEC, STAGE
+from resnet_spec.language.docstrings import attribute_descriptions
+from resnet_spec.language.grammar import BLOCK, BRANCHES, SPEC, STAGE
 from resnet_spec.language.options import Options
 from resnet_spec.library.bundled import block_files
 from resnet_spec.ops import OPS, AtLeast, Below
@@ -30,7 +30,7 @@ COMPARED = {
 }
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
-KEYS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Branches side by side": FORK}
+KEYS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Branches side by side": BRANCHES}
 """The mappings of the language whose keys are known."""
 
 
@@ -50,7 +50,7 @@ def keys() -> str:
 
 def options() -> str:
     """What can be asked of any network."""
-    said = attributes(Options)
+    said = attribute_descriptions(Options)
     return _table(
         ("option", "by default", "does"),
         [(f"`{field.name}`", f"`{field.default}`", said[field.name]) for field in fields(Options)],
@@ -76,7 +76,7 @@ def operations() -> str:
 
 def _operation(name: str, kind: type) -> str:
     text = re.sub(r"\s*\n\s*", " ", cleandoc(kind.__doc__ or "").partition("Attributes:")[0].replace("\n\n", "\0"))
-    said, hints = attributes(kind), get_type_hints(kind, include_extras=True)
+    said, hints = attribute_descriptions(kind), get_type_hints(kind, include_extras=True)
     rows = [
         (
             f"`{field.name}`",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference
 from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
-from resnet_spec.transforms.feature_outputs import tapped
+from resnet_spec.transforms.feature_outputs import with_feature_outputs
 
 if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand, so what needs it is imported where it is used
     from resnet_spec.checkpoints.transfer.convert import Conversion, Progress
@@ -72,7 +72,7 @@ def build(
     if isinstance(spec, Network):
         if input is not None or settings:
             raise TypeError("a loaded network's input and settings are fixed; give them to load()")
-        network = spec if outputs is None else tapped(spec, outputs)
+        network = spec if outputs is None else with_feature_outputs(spec, outputs)
     else:
         network = load(spec, input=input, outputs=outputs, **settings)
     module = load_backend(backend)
@@ -80,10 +80,10 @@ def build(
     _allowed(dtype, mode, compile)
     if mode == "training":
         return module.build(network, _weights(network, weights, seed, dtype), dtype)
-    from resnet_spec.transforms.norm_folding import folded
+    from resnet_spec.transforms.norm_folding import fold_norms
 
     optimized = load_inference(backend, dtype, compile)
-    return optimized(*folded(network, _weights(network, weights, seed, _STORED.get(dtype, dtype))), dtype)
+    return optimized(*fold_norms(network, _weights(network, weights, seed, _STORED.get(dtype, dtype))), dtype)
 
 
 def run(model: Model, images: Array) -> Any:
@@ -111,9 +111,9 @@ def watch(model: Model, images: Array, paths: Collection[str]) -> dict[str, Arra
     known = {part.path for part in model.network.nodes()}
     unknown = [path for path in paths if path and path not in known]
     if unknown:
-        from resnet_spec.language.values import suggestion
+        from resnet_spec.diagnostics.suggestions import suggest
 
-        near = suggestion(unknown[0], known) if len(known) < 5000 else ""
+        near = suggest(unknown[0], known) if len(known) < 5000 else ""
         raise ValueError(f"{model.network.name} has no part at {unknown[0]!r}; {near}")
     return backend_of(model).run(model, _images(model, images), paths)
 
@@ -221,13 +221,13 @@ def _only_inference(dtype: str) -> str:
 
 
 def _weights(network: Network, weights: Weights | None, seed: int, dtype: str) -> dict[str, Array]:
-    from resnet_spec.weights.canonical import draw, fitted
+    from resnet_spec.weights.canonical import initialize, match_weights
 
     if weights is None:
-        drawn = draw(network, seed)
+        drawn = initialize(network, seed)
         return drawn if dtype == "float32" else {name: array.astype(dtype) for name, array in drawn.items()}
     if isinstance(weights, Mapping):
-        return fitted(network.weights(), weights, dtype, network.takes)
+        return match_weights(network.weights(), weights, dtype, network.takes)
     return {name: array.astype(dtype, copy=False) for name, array in _from_file(network, weights).items()}
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from resnet_spec.language.values import suggestion
+from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.network.network import Network
-from resnet_spec.ops import nearest_float32
+from resnet_spec.ops import round_to_float32
 
 if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand
     from importlib.metadata import EntryPoint
@@ -33,7 +33,7 @@ Model: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Sgd:
+class SGD:
     """Stochastic gradient descent: v = momentum * v + (gradient + weight_decay * weight); weight = weight - rate * v.
 
     Each number is the nearest float32, as Paddle keeps them.
@@ -44,11 +44,11 @@ class Sgd:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "rate", "momentum", "weight_decay")
+        round_to_float32(self, "rate", "momentum", "weight_decay")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """One step of training, as it was before the weights moved.
 
     Attributes:
@@ -104,8 +104,8 @@ class Trainer(Backend, Protocol):
     """A backend that can train."""
 
     def step(
-        self, model: Model, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
-    ) -> Step:
+        self, model: Model, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+    ) -> TrainingStep:
         """One training step: weights and statistics are updated. ``labels`` are class numbers (batch,)."""
         ...
 
@@ -137,22 +137,22 @@ def evaluates_only(backend: Backend) -> bool:
     return bool(getattr(backend, "EVALUATES_ONLY", False))
 
 
-def backends() -> list[str]:
+def registered_backends() -> list[str]:
     """The registered backends, whether or not their frameworks are installed."""
     return sorted(_points())
 
 
-def installed() -> list[str]:
+def installed_backends() -> list[str]:
     """The backends whose frameworks are installed, the reference only where there is no other. No framework is imported."""
     found = [name for name, point in sorted(_points().items()) if not _missing(point)]
     return [name for name in found if name != REFERENCE] or found
 
 
-def require(name: str) -> None:
+def require_backend(name: str) -> None:
     """Raises BackendError for a backend that isn't there, or whose framework isn't installed. No framework is imported."""
     points = _points()
     if name not in points:
-        raise BackendError(f"no backend named {name!r}; {suggestion(name, backends()) or 'none is registered'}")
+        raise BackendError(f"no backend named {name!r}; {suggest(name, registered_backends()) or 'none is registered'}")
     missing = _missing(points[name])
     if missing:
         raise BackendError(_needs(name, missing[0]))
@@ -160,7 +160,7 @@ def require(name: str) -> None:
 
 def load_backend(name: str) -> Trainer:
     """Import a backend, and with it its framework. Raises BackendError."""
-    require(name)
+    require_backend(name)
     try:
         return cast("Trainer", _points()[name].load())
     except ModuleNotFoundError as error:

@@ -45,11 +45,11 @@ class _Specs:
     """The specs of a session, and the processes that answer for its backends."""
 
     def __init__(self, config: pytest.Config) -> None:
-        from resnet_spec.backend import installed
+        from resnet_spec.backend import installed_backends
 
         self.specs: list[str] = list(config.getoption("--resnet-spec") or ())
         named = config.getoption("--resnet-spec-backend")
-        self.backends: list[str] = named.split(",") if named else installed()
+        self.backends: list[str] = named.split(",") if named else installed_backends()
         self.pool: dict[str, Elsewhere] = {}
 
     @pytest.hookimpl(trylast=True)

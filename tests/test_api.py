@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from resnet_spec import BackendError, SpecError, build, dump, load, run, watch
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
-from resnet_spec.weights.canonical import draw, recipe
+from resnet_spec.weights.canonical import comparison_weights, initialize
 
 SMALL = {"input": (3, 32, 32), "classes": 5}
 
@@ -27,21 +27,21 @@ def test_a_loaded_networks_settings_are_fixed() -> None:
 
 
 def test_weights_can_come_from_a_file(tmp_path: Path) -> None:
-    weights = {name: array.astype("float32") for name, array in recipe(load("resnet18")).items()}
+    weights = {name: array.astype("float32") for name, array in comparison_weights(load("resnet18")).items()}
     save_file(weights, tmp_path / "w.safetensors")
     dumped = dump(build("resnet18", backend="numpy", weights=tmp_path / "w.safetensors", dtype="float32"))
     assert all(dumped[name].tobytes() == weights[name].tobytes() for name in weights)
 
 
 def test_a_weight_depends_on_the_seed_and_its_name_alone() -> None:
-    small, large = draw(load("resnet18")), draw(load("resnet34"))
+    small, large = initialize(load("resnet18")), initialize(load("resnet34"))
     assert np.array_equal(small["layer4.1.conv2.weight"], large["layer4.1.conv2.weight"])
     assert not np.array_equal(small["layer4.1.conv1.weight"], small["layer4.1.conv2.weight"])
-    assert not np.array_equal(small["conv1.weight"], draw(load("resnet18"), seed=1)["conv1.weight"])
+    assert not np.array_equal(small["conv1.weight"], initialize(load("resnet18"), seed=1)["conv1.weight"])
 
 
 def test_drawn_weights_have_the_spread_that_they_should() -> None:
-    weight = draw(load("resnet18"))["layer4.1.conv2.weight"]
+    weight = initialize(load("resnet18"))["layer4.1.conv2.weight"]
     assert weight.std() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=1e-2)
     assert abs(weight.mean()) < 1e-4
 

@@ -10,8 +10,8 @@ from flax import nnx
 
 from resnet_spec.backend import BackendError
 from resnet_spec.language.spec import Role
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
-from resnet_spec.ops import Chance
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.ops import Stochastic
 from resnet_spec.weights.canonical import Array
 from resnet_spec_flax import modules
 from resnet_spec_flax.layers import layer
@@ -36,7 +36,7 @@ def filled(model: Model, weights: dict[str, Array], dtype: str, make: Make = lay
         )
     _hold(model, "", model.network.parts, dtype, make)
     fill(model, weights)
-    if any(isinstance(leaf.op, Chance) for leaf in model.network.leaves()):
+    if any(isinstance(leaf.op, Stochastic) for leaf in model.network.leaves()):
         nnx.reseed(model, dropout=0)
     return model
 
@@ -52,7 +52,7 @@ def _module(part: Part, dtype: str, make: Make) -> Any:
                 _hold(module, part.path, part.section(role), dtype, make)
         case Parallel():
             return modules.Parallel(part.split, part.cascade, part.combine)
-        case Sequence():
+        case Chain():
             steps = modules.steps(part.path, part.parts)
             chain = modules.Numbered if modules.numbered(steps) else modules.Chain
             module = chain(part.path, steps)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from resnet_spec.ops import DropBlock, MaxPool, StandardizedConv, seeds
+from resnet_spec.ops import DropBlock, MaxPool, StandardizedConv, drop_block_squares
 
 
 class BatchStat(nnx.BatchStat):  # type: ignore[type-arg]
@@ -330,7 +330,7 @@ class DropBlock2d(nnx.Module):
         if self.deterministic or self.op.rate == 0:
             return x
         batch, height, width, _ = x.shape
-        tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)
+        tall, wide, probability = drop_block_squares(self.op.rate, self.op.size, self.op.scale, height, width)
         middles = jax.random.bernoulli(self.rngs(), probability, (batch, height, width, 1)).astype(x.dtype)
         # A square reaches further up and left of its middle than down and right, where its size is even.
         reach = [((tall - 1) // 2, tall // 2), ((wide - 1) // 2, wide // 2)]

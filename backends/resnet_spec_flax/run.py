@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from resnet_spec.backend import OUTPUT, Sgd, Step
+from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
 from resnet_spec_flax.modules import ResNet, alone
 from resnet_spec_flax.own import FlattenChannelsFirst
@@ -44,15 +44,15 @@ def run(
 
 
 def step(
-    model: ResNet, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
-) -> Step:
+    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+) -> TrainingStep:
     """One training step: weights and statistics are updated."""
     optimizer = optimizer or _optimizer(model, sgd)
     twin = _in_mode(model, train=True)
     given = _native(model, images), jnp.asarray(labels)
     with _exactly(model):
         loss, seen, slopes, output_slopes = _step(twin, optimizer, *given, frozenset(watch))
-    return Step(
+    return TrainingStep(
         loss=float(loss),
         outputs=_arrays(seen, [*watch, OUTPUT]),
         gradients=_by_name(model, slopes),
@@ -127,7 +127,7 @@ def _pull(parts: Parts, state: State, x: jax.Array, slope: jax.Array, part: str)
 
 
 @nnx.jit(static_argnames="sgd")  # else XLA compiles the zeros of each shape on their own
-def _optimizer(model: ResNet, sgd: Sgd) -> nnx.Optimizer[ResNet]:
+def _optimizer(model: ResNet, sgd: SGD) -> nnx.Optimizer[ResNet]:
     rule = optax.chain(optax.add_decayed_weights(sgd.weight_decay), optax.sgd(sgd.rate, sgd.momentum))
     return nnx.Optimizer(model, rule, wrt=nnx.Param)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from resnet_spec.weights.canonical import Array, fitted
+from resnet_spec.weights.canonical import Array, match_weights
 from resnet_spec_flax.modules import ResNet, below
 
 
@@ -27,7 +27,7 @@ def dump(model: ResNet) -> dict[str, Array]:
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
-    given = fitted(model.network.weights(), weights)
+    given = match_weights(model.network.weights(), weights)
     for name, variable in variables(model).items():
         old = variable.get_value()
         array = np.asarray(_native(given[name]), old.dtype)

@@ -44,7 +44,7 @@ from resnet_spec.ops import (
     StandardizedConv,
     Tanh,
     ZeroPad,
-    seeds,
+    drop_block_squares,
 )
 from resnet_spec.weights.canonical import Array
 
@@ -243,7 +243,7 @@ def _split_softmax(parts: int, groups: int, x: Array) -> Array:
 
 def _drop_block(op: DropBlock, x: Array, random: np.random.Generator) -> Array:
     batch, _, height, width = x.shape
-    tall, wide, probability = seeds(op.rate, op.size, op.scale, height, width)
+    tall, wide, probability = drop_block_squares(op.rate, op.size, op.scale, height, width)
     middles = random.random((batch, 1, height, width)) < probability
     # A square reaches further up and left of its middle than down and right, where its size is even.
     reach = ((0, 0), (0, 0), ((tall - 1) // 2, tall // 2), ((wide - 1) // 2, wide // 2))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, assert_never
 
 import numpy as np
 
-from resnet_spec.network.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Network, Parallel, Part, Residual
 from resnet_spec.weights.canonical import Array
 from resnet_spec_numpy.layers import layer
 
@@ -46,7 +46,7 @@ class ResNet:
 
     def _part(self, part: Part, x: Array, watch: frozenset[str], seen: dict[str, Array]) -> Array:
         match part:
-            case Sequence():
+            case Chain():
                 return self._through(part.parts, x, watch, seen)
             case Parallel():
                 return self._parallel(part, x, watch, seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from resnet_spec.weights.canonical import Array, fitted
+from resnet_spec.weights.canonical import Array, match_weights
 from resnet_spec_numpy.modules import ResNet
 
 
@@ -16,4 +16,4 @@ def dump(model: ResNet) -> dict[str, Array]:
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Set all weights, in the model's type. Raises WeightsError, before anything is set, if they do not fit."""
     dtype = next((array.dtype for array in model.weights.values()), None)
-    model.weights = fitted(model.network.weights(), weights, None if dtype is None else str(dtype))
+    model.weights = match_weights(model.network.weights(), weights, None if dtype is None else str(dtype))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, assert_never
 
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from resnet_spec.network.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Network, Parallel, Part, Residual
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT, Graph
 from resnet_spec_onnx.layers import layer
@@ -68,7 +68,7 @@ class ResNet:
 
     def _part(self, part: Part, x: str, graph: Graph, values: dict[str, str]) -> str:
         match part:
-            case Sequence():
+            case Chain():
                 return self._through(part.parts, x, graph, values)
             case Parallel():
                 return self._parallel(part, x, graph, values)

@@ -13,7 +13,7 @@ from onnx.reference.op_run import OpRun
 
 from resnet_spec.backend import OUTPUT, BackendError
 from resnet_spec.network.network import Part
-from resnet_spec.network.shape_inference import retraced
+from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT
 from resnet_spec_onnx.modules import ResNet
@@ -40,7 +40,7 @@ def run(
 def _session(model: ResNet, given: tuple[int, ...], watch: Collection[str], part: str) -> tuple[Any, dict[str, str]]:
     """What runs the network, or a part of it, on images of a size; and the values that it gives, by path."""
     network = model.network
-    parts: tuple[Part, ...] = (network.part(part),) if part else retraced(network, given).parts  # type: ignore[arg-type]  # three axes
+    parts: tuple[Part, ...] = (network.part(part),) if part else infer_shapes(network, given).parts  # type: ignore[arg-type]  # three axes
     graph, values = model.graph(parts)
     whole = network.outputs if not part and network.outputs else ()
     wanted = {path: values[path] for path in (*watch, *whole) if path}

@@ -8,7 +8,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv, seeds
+from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv, drop_block_squares
 
 
 class BatchNorm2D(nn.BatchNorm2D):
@@ -304,7 +304,7 @@ class DropBlock2D(nn.Layer):
         if not self.training or self.op.rate == 0:
             return x
         batch, _, height, width = x.shape
-        tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)
+        tall, wide, probability = drop_block_squares(self.op.rate, self.op.size, self.op.scale, height, width)
         middles = paddle.bernoulli(paddle.full([batch, 1, height, width], probability, x.dtype))
         # A square reaches further up and left of its middle than down and right, where its size is even.
         around = functional.pad(middles, [(wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2])

@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from resnet_spec.backend import OUTPUT, Sgd, Step
+from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.modules import ResNet, alone
 from resnet_spec_paddle.weights import canonical, sublayer, tensors
@@ -28,8 +28,8 @@ def run(
 
 
 def step(
-    model: ResNet, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
-) -> Step:
+    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+) -> TrainingStep:
     """One training step: weights and statistics are updated."""
     optimizer = optimizer or _optimizer(model, sgd)
     optimizer.clear_grad(set_to_zero=False)
@@ -41,7 +41,7 @@ def step(
             output.retain_grads()
         loss = functional.cross_entropy(seen[OUTPUT].flatten(1), paddle.to_tensor(labels, place=given.place))
         loss.backward()
-    step = Step(
+    step = TrainingStep(
         loss=float(loss),
         outputs=_arrays(seen),
         gradients=canonical(model, {name: tensor.grad for name, tensor in tensors(model).items()}),
@@ -64,7 +64,7 @@ def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
     return _arrays({"input": found[0]}) | canonical(model, dict(zip(parameters, found[1:], strict=True)))
 
 
-def _optimizer(model: ResNet, sgd: Sgd) -> Any:
+def _optimizer(model: ResNet, sgd: SGD) -> Any:
     parameters = model.parameters()
     if sgd.momentum:
         return paddle.optimizer.Momentum(sgd.rate, sgd.momentum, parameters, weight_decay=sgd.weight_decay)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import paddle
 from paddle import Tensor, nn
 
-from resnet_spec.weights.canonical import Array, fitted
+from resnet_spec.weights.canonical import Array, match_weights
 from resnet_spec_paddle.modules import ResNet
 
 _NAMES = {"running_mean": "_mean", "running_var": "_variance"}
@@ -26,7 +26,7 @@ def dump(model: ResNet) -> dict[str, Array]:
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
-    given = fitted(model.network.weights(), weights)
+    given = match_weights(model.network.weights(), weights)
     for name, tensor in tensors(model).items():
         array = _turned(model, name, given[name])
         tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype, place=tensor.place))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from resnet_spec.language.spec import Role
-from resnet_spec.network.network import Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Network, Parallel, Part, Residual
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import layer
@@ -42,7 +42,7 @@ def _module(part: Part, dtype: torch.dtype) -> nn.Module:
                 _hold(module, part.path, part.section(role), dtype)
         case Parallel():
             module = modules.Parallel(part.split, part.cascade, part.combine)
-        case Sequence():
+        case Chain():
             names = [modules.name(part.path, child) for child in part.parts]
             if not any(
                 "." in name or isinstance(child, Parallel) for name, child in zip(names, part.parts, strict=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.network.network import Leaf, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
@@ -137,7 +137,7 @@ def fused(model: ResNet, parts: Iterable[Part], *, free: bool) -> tuple[Steps, b
             case Parallel():
                 steps.append(_parallel(model, part))
                 free = True
-            case Sequence():
+            case Chain():
                 raise AssertionError("rows are taken apart")
             case _:
                 assert_never(part)
@@ -254,5 +254,5 @@ def _flat(parts: Iterable[Part]) -> list[Part]:
     """Operations and blocks in the order that they run."""
     flat: list[Part] = []
     for part in parts:
-        flat += _flat(part.parts) if isinstance(part, Sequence) else [part]
+        flat += _flat(part.parts) if isinstance(part, Chain) else [part]
     return flat

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.ops import DropBlock, StandardizedConv, seeds
+from resnet_spec.ops import DropBlock, StandardizedConv, drop_block_squares
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -235,7 +235,7 @@ class DropBlock2d(nn.Module):
         if not self.training or self.op.rate == 0:
             return x
         batch, _, height, width = x.shape
-        tall, wide, probability = seeds(self.op.rate, self.op.size, self.op.scale, height, width)
+        tall, wide, probability = drop_block_squares(self.op.rate, self.op.size, self.op.scale, height, width)
         middles = x.new_empty((batch, 1, height, width)).bernoulli_(probability)
         # A square reaches further up and left of its middle than down and right, where its size is even.
         around = functional.pad(middles, ((wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2))

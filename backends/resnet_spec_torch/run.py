@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.backend import OUTPUT, Sgd, Step
+from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.modules import ResNet, alone
 from resnet_spec_torch.weights import array, tensors
@@ -28,8 +28,8 @@ def run(
 
 
 def step(
-    model: ResNet, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
-) -> Step:
+    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+) -> TrainingStep:
     """One training step: weights and statistics are updated."""
     optimizer = optimizer or torch.optim.SGD(
         model.parameters(), lr=sgd.rate, momentum=sgd.momentum, weight_decay=sgd.weight_decay
@@ -43,7 +43,7 @@ def step(
         loss = functional.cross_entropy(seen[OUTPUT].flatten(1), torch.from_numpy(labels).to(given.device))
         loss.backward()
     gradients = {name: tensor.grad for name, tensor in tensors(model).items() if isinstance(tensor, nn.Parameter)}
-    step = Step(
+    step = TrainingStep(
         loss=float(loss.detach()),
         outputs=_arrays(seen),
         gradients=_arrays(gradients),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.weights.canonical import Array, fitted
+from resnet_spec.weights.canonical import Array, match_weights
 from resnet_spec_torch.modules import ResNet
 
 
@@ -38,7 +38,7 @@ def array(tensor: Tensor) -> Array:
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
-    given = fitted(model.network.weights(), weights)
+    given = match_weights(model.network.weights(), weights)
     with torch.no_grad():
         for name, tensor in tensors(model).items():
             tensor.copy_(torch.from_numpy(given[name]))

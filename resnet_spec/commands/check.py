@@ -9,7 +9,7 @@ import click
 
 from resnet_spec.commands.options import WRONG, input_option, loaded, said, set_option, show_problem
 from resnet_spec.diagnostics.problems import Problem, Source, Span, SpecError
-from resnet_spec.network.warnings import notices
+from resnet_spec.network.warnings import find_warnings
 
 FORMATS = ("text", "json", "github", "sarif")
 
@@ -39,7 +39,7 @@ def check(specs: tuple[str, ...], form: str, strict: bool, settings: tuple[str, 
 
 def _found(spec: str, settings: tuple[str, ...], size: str | None) -> list[Problem]:
     try:
-        return notices(loaded(spec, settings, size))
+        return find_warnings(loaded(spec, settings, size))
     except SpecError as error:
         return list(error.problems)
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resnet_spec.backend import installed, require
+from resnet_spec.backend import installed_backends, require_backend
 
 if TYPE_CHECKING:
     from resnet_spec.parity.case import Case
@@ -48,11 +48,11 @@ def ready(names: str | None, against: bool) -> list[str]:
     if names is not None:
         wanted = [name for name in names.split(",") if name]
         for name in wanted:
-            require(name)
+            require_backend(name)
         return wanted
     if against:
         return []
-    return installed()
+    return installed_backends()
 
 
 def examined(cases: Iterable[Case], count: int, sweep: Sweep, failures: Path) -> list[Examined]:

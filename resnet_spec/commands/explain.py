@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from resnet_spec.diagnostics.problems import Problem, SpecError
-from resnet_spec.diagnostics.suggestions import suggestion
+from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.library.load import loads
-from resnet_spec.network.warnings import notices
+from resnet_spec.network.warnings import find_warnings
 
 
 @click.command()
@@ -19,7 +19,7 @@ def explain(names: tuple[str, ...]) -> None:
     known = codes()
     unknown = [name for name in names if name.upper() not in known]
     if unknown:
-        raise click.UsageError(f"no problem has the code {unknown[0]!r}; {suggestion(unknown[0].upper(), known)}")
+        raise click.UsageError(f"no problem has the code {unknown[0]!r}; {suggest(unknown[0].upper(), known)}")
     if names:
         click.echo("\n\n".join(_explained(name.upper()) for name in names))
     else:
@@ -39,6 +39,6 @@ def _explained(name: str) -> str:
 
 def _problems(text: str) -> list[Problem]:
     try:
-        return notices(loads(text, name="my.yaml"))
+        return find_warnings(loads(text, name="my.yaml"))
     except SpecError as error:
         return list(error.problems)

@@ -9,9 +9,9 @@ from math import inf
 
 import click
 
-from resnet_spec.backend import backends
+from resnet_spec.backend import registered_backends
 from resnet_spec.commands.options import json_option, show, show_json
-from resnet_spec.library.index import Entry, entries
+from resnet_spec.library.index import Entry, read_index
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
@@ -32,7 +32,7 @@ def list_(
     as_json: bool,
 ) -> None:
     """List the bundled networks, or those with PATTERN in their names: parameters, MACs, source."""
-    known = entries()
+    known = read_index()
     if registry is not None and not any(_within(entry, registry) for entry in known):
         registries = dict.fromkeys(entry.registry.partition("/")[0] for entry in known if entry.registry)
         raise click.UsageError(f"no registry named {registry!r}; there are {', '.join(registries)}")
@@ -50,7 +50,7 @@ def list_(
         show_json([{name: getattr(entry, name) for name in facts} for entry in found])
         return
     show(_table(found))
-    click.echo(f"{len(found)} of {len(known)} networks; backends: {', '.join(backends())}")
+    click.echo(f"{len(found)} of {len(known)} networks; backends: {', '.join(registered_backends())}")
 
 
 def _amount(text: str | None, without: float) -> float:

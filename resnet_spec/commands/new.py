@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from resnet_spec.language.template import started
+from resnet_spec.language.template import render_template
 from resnet_spec.library import bundled
-from resnet_spec.library.load import document, loads, source
+from resnet_spec.library.load import find_source, load_document, loads
 
 
 @click.command()
@@ -20,9 +20,9 @@ from resnet_spec.library.load import document, loads, source
 def new(file: str, like: str) -> None:
     """Write a commented spec to start from, which extends another."""
     path = Path(file)
-    base = source(like)
+    base = find_source(like)
     extends = like.removesuffix(".yaml") if bundled.find(like) == base else os.path.relpath(like, path.parent)
-    text = started(file, path.name.removesuffix(".yaml"), like, Path(extends).as_posix(), document(base))
+    text = render_template(file, path.name.removesuffix(".yaml"), like, Path(extends).as_posix(), load_document(base))
     loads(text, name=file)  # what is wrong with the base is told, and nothing written
     try:
         with path.open("x", encoding="utf-8") as target:

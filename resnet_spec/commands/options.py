@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_spec.diagnostics.problems import Problem, drawn
+from resnet_spec.diagnostics.problems import Problem, render_problem
 from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
 
@@ -97,7 +97,9 @@ def show(renderable: Any, *narrower: RenderableType) -> None:
 def show_problem(problem: Problem) -> None:
     """Print a problem of a spec to standard error: in colours if that is a terminal, and NO_COLOR is not set."""
     colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    click.echo(f"{drawn(problem, _painted) if colours else drawn(problem)}\n", err=True, color=colours)
+    click.echo(
+        f"{render_problem(problem, _painted) if colours else render_problem(problem)}\n", err=True, color=colours
+    )
 
 
 def _painted(role: str, text: str) -> str:

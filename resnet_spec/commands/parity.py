@@ -82,11 +82,11 @@ def parity(
     from resnet_spec.parity import saved_records
     from resnet_spec.parity.case import Case
     from resnet_spec.parity.sweep import Sweep
-    from resnet_spec.transforms.width_reduction import narrowed
+    from resnet_spec.transforms.width_reduction import reduce_width
 
     networks = [_sized(spec, settings, size) for given in specs for spec in _meant(given)]
     if narrow:
-        networks = list(map(narrowed, networks))
+        networks = list(map(reduce_width, networks))
     cases = [
         Case(network, dtype, level, seed + number)  # type: ignore[arg-type]  # click has checked both
         for network in networks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from resnet_spec.api import build, run
-from resnet_spec.backend import installed
+from resnet_spec.backend import installed_backends
 from resnet_spec.commands.options import json_option, loaded, set_option, show, show_json
 
 
@@ -36,7 +36,7 @@ def run_(
     network = loaded(spec, settings, None)
     photo = preprocessing.prepare(image, network)
     found = {}
-    for name in names.split(",") if names else installed():
+    for name in names.split(",") if names else installed_backends():
         model = build(network, backend=name, weights=weights, seed=seed, dtype="float32")
         found[name] = preprocessing.likeliest(run(model, photo)[0], top)
     if as_json:

@@ -14,6 +14,6 @@ import click
 def schema(at: str | None) -> None:
     """Print the JSON Schema of specs, for editors."""
     from resnet_spec.language.json_schema import block_schema
-    from resnet_spec.language.json_schema import schema as networks
+    from resnet_spec.language.json_schema import spec_schema as networks
 
     click.echo(json.dumps(networks() if at is None else block_schema(at), indent=1))

@@ -16,7 +16,7 @@ from resnet_spec.commands.options import (
     set_option,
 )
 from resnet_spec.commands.output import Format, batch_option, format_option, put
-from resnet_spec.library.load import source, sources
+from resnet_spec.library.load import find_source, find_sources
 
 
 @click.command("show")
@@ -55,7 +55,7 @@ def show_(
     if html:
         from resnet_spec.views.page.page import page
 
-        Path(html).write_text(page(network, sources(source(spec))), encoding="utf-8")
+        Path(html).write_text(page(network, find_sources(find_source(spec))), encoding="utf-8")
         return
     form = "json" if as_json else form
     found = table.table(network, level, batch, grouped=form not in ("csv", "json"))

@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-MOST_PROBLEMS = 100
+MAX_PROBLEMS = 100
 """How many problems are told at once: more than anyone reads, and a bound on the work that a hostile spec makes."""
 
-WIDTH = 112
+MAX_EXCERPT_WIDTH = 112
 """How much of a line is shown."""
 
 Level: TypeAlias = Literal["error", "warning"]
@@ -81,7 +81,7 @@ class Problem:
     level: Level = "error"
 
     def __str__(self) -> str:
-        return drawn(self)
+        return render_problem(self)
 
 
 class SpecError(ValueError):
@@ -109,8 +109,8 @@ class Problems:
         key = (problem.code, *((at.source.name, at.line, at.column) for at in places))
         if key in self.found:  # as a repeated block makes them: the first will do
             return
-        if len(self.found) == MOST_PROBLEMS:
-            self.found[key] = Problem("RS104", f"more than {MOST_PROBLEMS} problems; the rest are not told", problem.at)
+        if len(self.found) == MAX_PROBLEMS:
+            self.found[key] = Problem("RS104", f"more than {MAX_PROBLEMS} problems; the rest are not told", problem.at)
             self.stop()
         self.found[key] = problem
 
@@ -124,7 +124,7 @@ class Problems:
             raise SpecError(self.found.values())
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """A text of the user's as a message quotes it: in one line, and not without end."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
@@ -136,7 +136,7 @@ def _plain(role: str, text: str) -> str:
     return text
 
 
-def drawn(problem: Problem, paint: Paint = _plain) -> str:
+def render_problem(problem: Problem, paint: Paint = _plain) -> str:
     """A problem with the lines that it concerns, and carets beneath what they say wrong."""
     margin = " " * len(str(max(problem.at.line, *(note.at.line for note in problem.notes), 0)))
     title = paint(problem.level, f"{problem.level}[{problem.code}]") + paint("strong", f": {problem.message}")
@@ -153,8 +153,8 @@ def drawn(problem: Problem, paint: Paint = _plain) -> str:
 def _excerpt(at: Span, margin: str, role: str, paint: Paint) -> list[str]:
     line = at.source.line(at.line)
     start, end = at.column - 1, max(at.end - 1, at.column)
-    first = max(0, min(start - WIDTH // 3, len(line) - WIDTH))
-    last = first + WIDTH
+    first = max(0, min(start - MAX_EXCERPT_WIDTH // 3, len(line) - MAX_EXCERPT_WIDTH))
+    last = first + MAX_EXCERPT_WIDTH
     before, marked, after = line[first:start], line[start : min(end, last)], line[min(end, last) : last]
     head, tail = "..." if first else "", "..." if last < len(line) else ""
     text = head + "".join(map(_visible, before + marked + after)) + tail

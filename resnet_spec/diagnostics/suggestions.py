@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-MOST_LISTED = 16
-MOST_KNOWN = 400
-MOST_LETTERS = 40
+MAX_LISTED = 16
+MAX_KNOWN = 400
+MAX_LETTERS = 40
 
-OTHERS_WORDS = {
+FOREIGN_TERMS = {
     "momentum": (
         "decay",
         "decay is the weight of the old statistics: PyTorch's momentum of 0.1 and Paddle's or Flax's of 0.9 are both decay: 0.9",
@@ -48,14 +48,14 @@ OTHERS_WORDS = {
 """What frameworks and papers call things, what they are called here, and where that is not all, what else to know."""
 
 
-def suggestion(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> str:
+def suggest(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> str:
     """What to say of an unknown name: the nearest known one; or all of them if they are few. ``given`` are there already."""
     names = list(known)
     near = nearest(wrong, names, given)
     if near is not None:
-        also = OTHERS_WORDS.get(wrong.lower(), ("", ""))[1]
+        also = FOREIGN_TERMS.get(wrong.lower(), ("", ""))[1]
         return f"did you mean {near!r}?" + (f" {also}" if also else "")
-    return f"known: {', '.join(names[:MOST_LISTED])}{', ...' if names[MOST_LISTED:] else ''}" if names else ""
+    return f"known: {', '.join(names[:MAX_LISTED])}{', ...' if names[MAX_LISTED:] else ''}" if names else ""
 
 
 def nearest(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> str | None:
@@ -64,15 +64,15 @@ def nearest(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> st
     That with the fewest letters wrong, missing, too many or swapped, one not ``given`` before one that is; else one that is not,
     and that begins it, or that it begins.
     """
-    names = list(known)[:MOST_KNOWN]
-    if len(wrong) > MOST_LETTERS:
+    names = list(known)[:MAX_KNOWN]
+    if len(wrong) > MAX_LETTERS:
         return None
-    theirs = OTHERS_WORDS.get(wrong.lower())
+    theirs = FOREIGN_TERMS.get(wrong.lower())
     if theirs and theirs[0] in names:
         return theirs[0]
     most = max(1, len(wrong) // 3)
     close = [name for name in names if abs(len(name) - len(wrong)) <= most]
-    distances = [(edits(wrong, name), name) for name in close]
+    distances = [(edit_distance(wrong, name), name) for name in close]
     least = min((distance for distance, _ in distances), default=most + 1)
     nearer = [name for distance, name in distances if distance == least < len(name)]
     if least <= most and nearer:
@@ -87,20 +87,20 @@ def nearest(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> st
 
 
 @lru_cache(maxsize=2**15)  # as many as a spec may have names, since a block is walked as often as it is used
-def slip(wrong: str, known: tuple[str, ...]) -> str:
+def one_edit_away(wrong: str, known: tuple[str, ...]) -> str:
     """The first of some names that is one letter from another; empty if none is.
 
-    >>> slip("bloc", ("op", "block"))
+    >>> one_edit_away("bloc", ("op", "block"))
     'block'
     """
     near = (name for name in known if abs(len(name) - len(wrong)) <= 1)
-    return next((name for name in near if edits(wrong, name) == 1), "")
+    return next((name for name in near if edit_distance(wrong, name) == 1), "")
 
 
-def edits(left: str, right: str) -> int:
+def edit_distance(left: str, right: str) -> int:
     """How many letters to change, add, take away or swap with the next, to make one word another. Case counts for nothing.
 
-    >>> edits("dpeth", "depth"), edits("ou", "out"), edits("Conv", "conv")
+    >>> edit_distance("dpeth", "depth"), edit_distance("ou", "out"), edit_distance("Conv", "conv")
     (1, 1, 0)
     """
     left, right = left.lower(), right.lower()
@@ -125,7 +125,7 @@ def _apart(left: str, right: str) -> int:
 def _alike(wrong: str, names: list[str]) -> str | None:
     import difflib  # only where something is wrong
 
-    short = [name for name in names if len(name) <= 2 * MOST_LETTERS]
+    short = [name for name in names if len(name) <= 2 * MAX_LETTERS]
     near = difflib.get_close_matches(wrong, short, n=1)
     begins = [name for name in short if len(wrong) > 1 and name.startswith(wrong)]
     return next(iter([*near, *begins]), None)

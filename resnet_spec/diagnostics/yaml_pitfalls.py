@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-LONGEST = 100
+MAX_LENGTH = 100
 A_TEXT = "a text"
 
 Reading = Callable[[str], object]
 
 
-def trap(word: str, fits: str = "") -> str:
+def explain_pitfall(word: str, fits: str = "") -> str:
     """What YAML would have made of a word, and what to write; empty if there is nothing to say. ``fits`` matches what may stand there.
 
-    >>> trap("010", r"-?[0-9]+")
+    >>> explain_pitfall("010", r"-?[0-9]+")
     'YAML 1.1 makes 8 of it, YAML 1.2 makes 10; write 8 or 10'
-    >>> trap("no", "true|false")
+    >>> explain_pitfall("no", "true|false")
     'YAML 1.1 makes false of it, YAML 1.2 makes a text; write false'
     """
-    if len(word) > LONGEST:
+    if len(word) > MAX_LENGTH:
         return ""
     for pattern, old, new in _READINGS:
         if re.fullmatch(pattern, word):

@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn, TypeAlias, TypeVar
 
 from resnet_spec.diagnostics.problems import Note, Problems, Span, SpecError
-from resnet_spec.expansion.error_sites import Faults
-from resnet_spec.expansion.path_conflicts import Paths
-from resnet_spec.expansion.scopes import Names
+from resnet_spec.expansion.error_sites import Reporter
+from resnet_spec.expansion.path_conflicts import PathRegistry
+from resnet_spec.expansion.scopes import NameTable
 from resnet_spec.language.spec import Block, Spec
 from resnet_spec.network.network import Part
 from resnet_spec.ops import Shape
 
 T = TypeVar("T")
 
-MOST_LAYERS = 10_000
-MOST_PARAMETERS = 2**40
-MOST_NAMES = 48  # in a path: frameworks recurse into what holds what
-MOST_STEPS = (
+MAX_LAYERS = 10_000
+MAX_PARAMETERS = 2**40
+MAX_PATH_NAMES = 48  # in a path: frameworks recurse into what holds what
+MAX_STEPS = (
     200_000  # names and layers looked at, those that come to nothing too: what bounds the time that a spec takes
 )
 
-Run: TypeAlias = tuple[list[Part], Shape | None]
+Expansion: TypeAlias = tuple[list[Part], Shape | None]
 """Parts, and the shape that the last gives: None once that is unknown, after a problem."""
 
 
@@ -30,7 +30,7 @@ Library: TypeAlias = Callable[[str], Block | None]
 """A block for everyone's use, by its name, or None."""
 
 
-class Walk:
+class Context:
     """One walk. ``shelf`` names the library's blocks, and ``small`` are the problems that a larger image might not have.
 
     ``vague`` says that heights and widths are not known, after a problem, so that what depends on them is not to be told.
@@ -46,9 +46,9 @@ class Walk:
         self.vague = False
         self.looking = False  # at names alone, in what is not part of the network
         self.small = Problems()
-        self.names = Names(spec)
-        self.faults = Faults(problems, spec.at.source)
-        self.paths = Paths(self.faults)
+        self.names = NameTable(spec)
+        self.faults = Reporter(problems, spec.at.source)
+        self.paths = PathRegistry(self.faults)
         self.layers = self.parameters = self.steps = 0
 
     def unknown(self) -> Shape | None:
@@ -71,23 +71,23 @@ class Walk:
     def step(self, at: Span, count: int = 1) -> None:
         """Count what is looked at."""
         self.steps += count
-        if self.steps > MOST_STEPS:
-            self.stop(f"more than {MOST_STEPS:,} steps to expand the spec", at)
+        if self.steps > MAX_STEPS:
+            self.stop(f"more than {MAX_STEPS:,} steps to expand the spec", at)
 
     def layer(self, at: Span, path: str) -> None:
         """Count a layer at a path."""
         self.step(at)
-        if path.count(".") >= MOST_NAMES:
-            self.stop(f"a path of more than {MOST_NAMES} names", at)
+        if path.count(".") >= MAX_PATH_NAMES:
+            self.stop(f"a path of more than {MAX_PATH_NAMES} names", at)
 
     def count(self, at: Span, layers: int = 0, parameters: int = 0) -> None:
         """Count what a network is made of."""
         self.layers += layers
         self.parameters += parameters
-        if self.layers > MOST_LAYERS:
-            self.stop(f"the network has more than {MOST_LAYERS:,} layers and blocks", at)
-        if self.parameters > MOST_PARAMETERS:
-            self.stop(f"the network has more than {MOST_PARAMETERS:,} weights", at)
+        if self.layers > MAX_LAYERS:
+            self.stop(f"the network has more than {MAX_LAYERS:,} layers and blocks", at)
+        if self.parameters > MAX_PARAMETERS:
+            self.stop(f"the network has more than {MAX_PARAMETERS:,} weights", at)
 
     def stop(self, message: str, at: Span, code: str = "RS104") -> NoReturn:
         """Note what ends the walk. Raises SpecError."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from resnet_spec.diagnostics.problems import Note, Problem, Problems, Source, Span
 
 
-class Faults:
+class Reporter:
     """Problems of a network whose author wrote ``root``."""
 
     def __init__(self, problems: Problems, root: Source) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from resnet_spec.diagnostics.problems import Problems, SpecError
-from resnet_spec.expansion.context import Library, Walk
-from resnet_spec.expansion.expander import Tree
-from resnet_spec.expansion.unused_names import note_unused
+from resnet_spec.expansion.context import Context, Library
+from resnet_spec.expansion.expander import Expander
+from resnet_spec.expansion.unused_names import report_unused
 from resnet_spec.language.spec import Spec, Word
-from resnet_spec.network.input_size import WINDOW, smallest
+from resnet_spec.network.input_size import WINDOW, find_smallest_input
 from resnet_spec.network.network import Network, Part
 
 
@@ -26,7 +26,7 @@ def expand(
     """
     found = Problems() if problems is None else problems
     before = dict(found.found)
-    walk = Walk(spec, bundled, bundled_names, found)
+    walk = Context(spec, bundled, bundled_names, found)
     parts = _walked(walk)
     if walk.small.found:
         found = Problems()
@@ -35,7 +35,7 @@ def expand(
     elif not found.found:
         if not parts:
             found.note("RS203", "the network has no layers", spec.at)
-        note_unused(spec, walk.names, found)
+        report_unused(spec, walk.names, found)
     found.stop()
     assert spec.input is not None  # or there is a problem
     stages = tuple(stage.name.text for stage in spec.stages)
@@ -48,29 +48,29 @@ def _numbers(spec: Spec) -> tuple[tuple[str, int], ...]:
     return tuple((name, int(word.text)) for name, word in words if word.text.isdecimal() and len(word.text) < 20)
 
 
-def _walked(walk: Walk) -> list[Part]:
+def _walked(walk: Context) -> list[Part]:
     """The network's parts: all of them, if no problem was found."""
     try:
-        parts = Tree(walk).network()
+        parts = Expander(walk).network()
         walk.paths.apart()
     except SpecError:  # a limit is passed, which is noted
         return []
     return parts
 
 
-def _note_small(walk: Walk, found: Problems) -> None:
+def _note_small(walk: Context, found: Problems) -> None:
     """Note what an image is too small for, with one that will do; and what is wrong at that one as well."""
 
     def codes(image: tuple[int, int, int]) -> set[str]:
-        other = Walk(replace(walk.spec, input=image), walk.library, walk.shelf, Problems())
+        other = Context(replace(walk.spec, input=image), walk.library, walk.shelf, Problems())
         _walked(other)
         return {problem.code for problem in other.small.found.values()}
 
     small = list(walk.small.found.values())
     assert walk.spec.input is not None  # or no size would be known
-    image = smallest(walk.spec.input, codes, walk.steps)
+    image = find_smallest_input(walk.spec.input, codes, walk.steps)
     if image is not None:
-        _walked(Walk(replace(walk.spec, input=image), walk.library, walk.shelf, found))
+        _walked(Context(replace(walk.spec, input=image), walk.library, walk.shelf, found))
         size = " x ".join(map(str, image))
         also = f"{small[0].help}; or " if small[0].help else ""
         found.add(replace(small[0], help=f"{also}an image of {size} is the smallest that will do"))

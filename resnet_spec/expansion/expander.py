@@ -6,27 +6,36 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, assert_never
 
-from resnet_spec.diagnostics.problems import Span, shown
-from resnet_spec.diagnostics.suggestions import nearest, slip, suggestion
-from resnet_spec.diagnostics.yaml_pitfalls import trap
-from resnet_spec.expansion.context import Run, Walk
-from resnet_spec.expansion.operations import beneath, leaf
-from resnet_spec.expansion.parallel import met, piece_of
-from resnet_spec.expansion.residual import together
-from resnet_spec.expansion.scopes import IN, MOST_NESTED, NONE, Bound, Scope, Use, arriving, defaults
-from resnet_spec.expansion.stages import block_of, depth_of, fitting
+from resnet_spec.diagnostics.problems import Span, quote
+from resnet_spec.diagnostics.suggestions import nearest, one_edit_away, suggest
+from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
+from resnet_spec.expansion.context import Context, Expansion
+from resnet_spec.expansion.operations import expand_operation, note_origin
+from resnet_spec.expansion.parallel import branch_input_shape, join_branches
+from resnet_spec.expansion.residual import combine_sides
+from resnet_spec.expansion.scopes import (
+    IN,
+    MAX_NESTING,
+    NONE,
+    Bound,
+    Invocation,
+    Scope,
+    bind_defaults,
+    with_input_channels,
+)
+from resnet_spec.expansion.stages import block_invocation, lists_match_depth, stage_depth
 from resnet_spec.language.grammar import PREDEFINED, STAGE
-from resnet_spec.language.scalars import CALLS
-from resnet_spec.language.spec import Block, Call, Fork, Group, Role, Several, Stage, Word, Wrong
-from resnet_spec.language.values import boolean, quoted, reference
-from resnet_spec.network.network import Parallel, Part, Residual, Sequence
+from resnet_spec.language.scalars import CALL_KEYS
+from resnet_spec.language.spec import Block, Branches, Call, Group, Invalid, PerBlockValues, Role, Stage, Word
+from resnet_spec.language.values import decode_boolean, is_reference, quote_value
+from resnet_spec.network.network import Chain, Parallel, Part, Residual
 from resnet_spec.ops import OPS, Shape
 
 
-class Tree:
+class Expander:
     """Parts from what is written, each of the shape that the one before gives."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Context) -> None:
         self.walk = walk
         self.spec = walk.spec
         self.names = walk.names
@@ -53,30 +62,30 @@ class Tree:
             parts += more
         return parts
 
-    def section(self, group: Group, given: Shape | None) -> Run:
-        return self.group("", group, arriving(self.names.scope, given, group.at), given)
+    def section(self, group: Group, given: Shape | None) -> Expansion:
+        return self.group("", group, with_input_channels(self.names.scope, given, group.at), given)
 
-    def stage(self, stage: Stage, given: Shape | None) -> Run:
+    def stage(self, stage: Stage, given: Shape | None) -> Expansion:
         name = stage.name.text
         self.walk.paths.named("", name, stage.name.at)
-        depth = depth_of(self.walk, stage)
-        if not depth or not fitting(self.walk, stage, depth):
+        depth = stage_depth(self.walk, stage)
+        if not depth or not lists_match_depth(self.walk, stage, depth):
             given = self.walk.unknown()
-        each = any(isinstance(argument, Several) for argument in (stage.block, *stage.arguments.values()))
+        each = any(isinstance(argument, PerBlockValues) for argument in (stage.block, *stage.arguments.values()))
         parts: list[Part] = []
         shape = given
         for index in range(depth or 1):
             known = len(self.walk.problems.found)
             numbered = stage.numbering.format(index=index, number=index + 1)
             self.walk.paths.named(name, numbered, stage.at)
-            use = block_of(self.walk, stage, index, depth or 1, shape)
+            use = block_invocation(self.walk, stage, index, depth or 1, shape)
             part, shape = self.use(f"{name}.{numbered}", use, shape)
             parts += part
             if index and not each and (shape is None or len(self.walk.problems.found) > known):
                 break  # the blocks after would only say the same
         return self.sequence(name, parts, given, shape, stage.at), shape
 
-    def group(self, path: str, group: Group, scope: Scope, given: Shape | None) -> Run:
+    def group(self, path: str, group: Group, scope: Scope, given: Shape | None) -> Expansion:
         """A group's layers in a row, each named under ``path``."""
         parts: list[Part] = []
         shape = given
@@ -90,58 +99,58 @@ class Tree:
             parts += more
         return parts, shape
 
-    def layer(self, path: str, layer: Bound, given: Shape | None) -> Run:
-        found = self.walk.attempt(partial(self.names.resolved, layer)) or Bound(Wrong(layer.written.at), {})
+    def layer(self, path: str, layer: Bound, given: Shape | None) -> Expansion:
+        found = self.walk.attempt(partial(self.names.resolved, layer)) or Bound(Invalid(layer.written.at), {})
         match found.written:
             case Word(text=text) if text == NONE:
                 return [], given
-            case Word() as word if not reference(word):
-                notes = beneath(f"as the layer {path}", layer.written.at, word.at)
-                self.note("RS301", f"expected a layer, got {quoted(word)}", word.at, notes=notes)
+            case Word() as word if not is_reference(word):
+                notes = note_origin(f"as the layer {path}", layer.written.at, word.at)
+                self.note("RS301", f"expected a layer, got {quote_value(word)}", word.at, notes=notes)
                 return [], self.walk.unknown()
             case Word():
-                return self.use(path, Use("any", layer, {}, {}, found.written.at), given)
+                return self.use(path, Invocation("any", layer, {}, {}, found.written.at), given)
             case Call() as call:
                 bound = {name: Bound(argument, found.scope) for name, argument in call.arguments.items()}
                 return self.use(
-                    path, Use(call.what, Bound(call.target, found.scope), bound, call.names, call.at), given
+                    path, Invocation(call.what, Bound(call.target, found.scope), bound, call.names, call.at), given
                 )
             case Group() as group:
                 parts, shape = self.group(path, group, found.scope, given)
                 return self.sequence(path, parts, given, shape, group.at), shape
-            case Fork() as fork:
+            case Branches() as fork:
                 return self.fork(path, fork, found.scope, given)
-            case Several(at=at):
+            case PerBlockValues(at=at):
                 self.note("RS201", "a list with a value for each block belongs to a stage", at)
                 return [], self.walk.unknown()
-            case Wrong():
+            case Invalid():
                 return [], self.walk.unknown()
             case never:
                 assert_never(never)
 
     def misread(self, group: Group, scope: Scope) -> bool:
         """Whether a group is a layer whose op or block is misspelt: beside that, a layer is none, but a value."""
-        slips = [(name, meant) for name, _ in group.layers if (meant := slip(name.text, CALLS))]
+        slips = [(name, meant) for name, _ in group.layers if (meant := one_edit_away(name.text, CALL_KEYS))]
         if not slips:
             return False
         found = [self.walk.attempt(partial(self.names.resolved, Bound(layer, scope))) for _, layer in group.layers]
-        if not any(bound and isinstance(bound.written, Word) and not reference(bound.written) for bound in found):
+        if not any(bound and isinstance(bound.written, Word) and not is_reference(bound.written) for bound in found):
             return False
         name, meant = slips[0]
-        self.note("RS202", f"unknown key {shown(name.text)}", name.at, f"did you mean {meant!r}?")
+        self.note("RS202", f"unknown key {quote(name.text)}", name.at, f"did you mean {meant!r}?")
         return True
 
     def sequence(self, path: str, parts: list[Part], given: Shape | None, gives: Shape | None, at: Span) -> list[Part]:
         if not parts or given is None or gives is None:
             return []
         self.walk.paths.taken(path, at)
-        return [Sequence(path, tuple(parts), given, gives, at)]
+        return [Chain(path, tuple(parts), given, gives, at)]
 
     # -- operations and blocks ----------------------------------------------------------------------------------
 
-    def use(self, path: str, use: Use, given: Shape | None) -> Run:
-        for _ in range(MOST_NESTED):
-            target = self.walk.attempt(partial(self.names.resolved, use.target)) or Bound(Wrong(use.at), {})
+    def use(self, path: str, use: Invocation, given: Shape | None) -> Expansion:
+        for _ in range(MAX_NESTING):
+            target = self.walk.attempt(partial(self.names.resolved, use.target)) or Bound(Invalid(use.at), {})
             match target.written:
                 case Word() as word:
                     return self.named(path, word, use, given)
@@ -152,28 +161,28 @@ class Tree:
                     use = replace(
                         use, what=call.what, target=inner, arguments={**brought, **use.arguments}, names=names
                     )
-                case Wrong():
+                case Invalid():
                     return [], self.walk.unknown()
-                case Group() | Fork() | Several() as written:
-                    what = "a list" if isinstance(written, Several) else "layers"
+                case Group() | Branches() | PerBlockValues() as written:
+                    what = "a list" if isinstance(written, PerBlockValues) else "layers"
                     self.note("RS201", f"expected a name, got {what}", written.at)
                     return [], self.walk.unknown()
         self.note("RS208", "this is defined by itself", use.at)
         return [], self.walk.unknown()
 
-    def named(self, path: str, word: Word, use: Use, given: Shape | None) -> Run:
+    def named(self, path: str, word: Word, use: Invocation, given: Shape | None) -> Expansion:
         self.walk.count(use.at, layers=1)
         if self.walk.looking and word.text == NONE:
             return [], None
         if word.text in OPS and use.what != "block":
-            return leaf(self.walk, path, word.text, use, given)
+            return expand_operation(self.walk, path, word.text, use, given)
         block = None if use.what == "op" else self.spec.blocks.get(word.text) or self.shared(word.text)
         if isinstance(block, Block):
             return self.block(path, block, use, given)
         if block is None:
             kind = {"op": "operation", "block": "block", "any": "operation, block or taken name"}[use.what]
-            notes = beneath(f"for {path}", use.target.written.at, word.at)
-            self.note("RS204", f"no {kind} named {shown(word.text)}", word.at, self.nearest(word.text, use), notes)
+            notes = note_origin(f"for {path}", use.target.written.at, word.at)
+            self.note("RS204", f"no {kind} named {quote(word.text)}", word.at, self.nearest(word.text, use), notes)
         return [], self.walk.unknown()
 
     def shared(self, name: str) -> Block | None:
@@ -182,19 +191,19 @@ class Tree:
             self.walk.faults.shared.add(block.at.source.name)
         return block
 
-    def nearest(self, text: str, use: Use) -> str:
+    def nearest(self, text: str, use: Invocation) -> str:
         blocks = [*self.spec.blocks, *self.walk.shelf]
         if use.what == "op":
-            return "it is a block: write block, not op" if text in blocks else suggestion(text, OPS)
+            return "it is a block: write block, not op" if text in blocks else suggest(text, OPS)
         if use.what == "block":
-            return "it is an operation: write op, not block" if text in OPS else suggestion(text, blocks)
+            return "it is an operation: write op, not block" if text in OPS else suggest(text, blocks)
         scope = [name for name in use.target.scope if name != IN]
-        return trap(text) or suggestion(text, [*OPS, *blocks, *self.spec.layers, *PREDEFINED, *scope])
+        return explain_pitfall(text) or suggest(text, [*OPS, *blocks, *self.spec.layers, *PREDEFINED, *scope])
 
-    def block(self, path: str, block: Block, use: Use, given: Shape | None) -> Run:
+    def block(self, path: str, block: Block, use: Invocation, given: Shape | None) -> Expansion:
         sites = self.walk.faults.sites
-        if len(sites) >= MOST_NESTED:
-            message = f"block {block.name} holds itself, or blocks are nested more than {MOST_NESTED} deep"
+        if len(sites) >= MAX_NESTING:
+            message = f"block {block.name} holds itself, or blocks are nested more than {MAX_NESTING} deep"
             self.walk.stop(message, use.at, "RS208")
         scope = self.bind(block, use, given)
         sites.append((block.name, use.at))
@@ -205,19 +214,19 @@ class Tree:
         finally:
             sites.pop()
 
-    def bind(self, block: Block, use: Use, given: Shape | None) -> Scope:
+    def bind(self, block: Block, use: Invocation, given: Shape | None) -> Scope:
         """What a block's names stand for, where it is used."""
         self.walk.step(use.at, 1 + len(block.takes) + len(use.arguments))
         scope: dict[str, Bound] = {}
-        scope |= defaults(block.takes, scope)
+        scope |= bind_defaults(block.takes, scope)
         missing = [name for name in block.takes if name not in scope and name not in use.arguments]
         for name, bound in use.arguments.items():
             meant = name
             if name not in block.takes:
                 at = use.names[name].at if name in use.names else bound.written.at
-                known = [*block.takes, *(CALLS if use.index is None else STAGE.keys)]
-                help = suggestion(name, known, {*use.arguments, "block", "depth"})
-                self.note("RS205", f"block {block.name} does not take {shown(name)}", at, help)
+                known = [*block.takes, *(CALL_KEYS if use.index is None else STAGE.keys)]
+                help = suggest(name, known, {*use.arguments, "block", "depth"})
+                self.note("RS205", f"block {block.name} does not take {quote(name)}", at, help)
                 near = nearest(name, known, use.arguments)
                 meant = near if near in missing else name
             scope[meant] = bound
@@ -225,10 +234,10 @@ class Tree:
         if missing:
             help = f"block {block.name} takes {', '.join(block.takes)}"
             self.note("RS206", f"block {block.name} needs {' and '.join(missing)}", use.at, help)
-            scope |= {name: Bound(Wrong(use.at), {}) for name in missing}
-        return arriving(scope, given, use.at)
+            scope |= {name: Bound(Invalid(use.at), {}) for name in missing}
+        return with_input_channels(scope, given, use.at)
 
-    def chain(self, path: str, block: Block, scope: Scope, given: Shape | None, at: Span) -> Run:
+    def chain(self, path: str, block: Block, scope: Scope, given: Shape | None, at: Span) -> Expansion:
         parts: list[Part] = []
         shape = given
         for role in ("before", "branch", "after"):
@@ -236,7 +245,7 @@ class Tree:
             parts += more
         return self.sequence(path, parts, given, shape, at), shape
 
-    def part(self, path: str, block: Block, role: Role, scope: Scope, given: Shape | None) -> Run:
+    def part(self, path: str, block: Block, role: Role, scope: Scope, given: Shape | None) -> Expansion:
         group = block.sections.get(role)
         return self.group(path, group, scope, given) if group else ([], given)
 
@@ -249,7 +258,7 @@ class Tree:
         self.part(path, block, "shortcut", scope, None)
         walk.layers, walk.looking, walk.vague = layers, False, False
 
-    def residual(self, path: str, block: Block, scope: Scope, given: Shape | None, use: Use) -> Run:
+    def residual(self, path: str, block: Block, scope: Scope, given: Shape | None, use: Invocation) -> Expansion:
         before, read = self.part(path, block, "before", scope, given)
         branch, shape = self.part(path, block, "branch", scope, read)
         shortcut: list[Part] = []
@@ -263,7 +272,7 @@ class Tree:
             shortcut, other = self.part(path, block, "shortcut", scope, read if reads == "before" else given)
         elif not use.index:
             self.look(path, block, scope)
-        both = together(self.walk, path, block, (branch, shape), (shortcut, other), use)
+        both = combine_sides(self.walk, path, block, (branch, shape), (shortcut, other), use)
         after, gives = self.part(path, block, "after", scope, both)
         if given is None or gives is None:
             return [], gives
@@ -276,18 +285,18 @@ class Tree:
         reads = reads if before else "input"
         return [Residual(path, *sections, combine, tuple(after), roles, given, gives, reads, use.at)], gives
 
-    def fork(self, path: str, fork: Fork, scope: Scope, given: Shape | None) -> Run:
+    def fork(self, path: str, fork: Branches, scope: Scope, given: Shape | None) -> Expansion:
         split, cascade = self.flag(fork.split, scope), self.flag(fork.cascade, scope)
-        piece = piece_of(self.walk, path, fork, given, bool(split))
+        piece = branch_input_shape(self.walk, path, fork, given, bool(split))
         rows = [self.group(path.rpartition(".")[0], group, scope, piece) for group in fork.branches]
-        gives = met(self.walk, path, fork, piece, rows, bool(cascade)) if piece else self.walk.unknown()
+        gives = join_branches(self.walk, path, fork, piece, rows, bool(cascade)) if piece else self.walk.unknown()
         if given is None or gives is None or split is None or cascade is None:
             return [], self.walk.unknown()
         self.walk.paths.taken(path, fork.at)
         branches = tuple(tuple(row) for row, _ in rows)
         return [Parallel(path, branches, split, cascade, fork.combine, given, gives, fork.at)], gives
 
-    def flag(self, written: Word | Wrong | None, scope: Scope) -> bool | None:
+    def flag(self, written: Word | Invalid | None, scope: Scope) -> bool | None:
         if written is None:
             return False
-        return self.walk.attempt(lambda: boolean(self.names.word(Bound(written, scope))))
+        return self.walk.attempt(lambda: decode_boolean(self.names.word(Bound(written, scope))))

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from resnet_spec.diagnostics.problems import Note, Span, shown
-from resnet_spec.diagnostics.suggestions import suggestion
-from resnet_spec.expansion.context import Run, Walk
-from resnet_spec.expansion.scopes import Bound, Use
-from resnet_spec.language.scalars import CALLS
-from resnet_spec.language.values import arguments
+from resnet_spec.diagnostics.problems import Note, Span, quote
+from resnet_spec.diagnostics.suggestions import suggest
+from resnet_spec.expansion.context import Context, Expansion
+from resnet_spec.expansion.scopes import Bound, Invocation
+from resnet_spec.language.scalars import CALL_KEYS
+from resnet_spec.language.values import operation_arguments
 from resnet_spec.network.input_size import WINDOW
 from resnet_spec.network.network import Leaf
-from resnet_spec.ops import OPS, Misfit, Shape
+from resnet_spec.ops import OPS, Shape, ShapeError
 
-FAR = 2**20
+UNKNOWN_SIDE = 2**20
 """A height and width that no window is too wide for, where a problem before keeps them from being known."""
 
 
-def leaf(walk: Walk, path: str, name: str, use: Use, given: Shape | None) -> Run:
+def expand_operation(walk: Context, path: str, name: str, use: Invocation, given: Shape | None) -> Expansion:
     """The operation of a name, used at a path."""
     values, whole = _values(walk, path, name, use)
     if not whole or given is None:
@@ -30,7 +30,7 @@ def leaf(walk: Walk, path: str, name: str, use: Use, given: Shape | None) -> Run
     op = OPS[name](**values)
     try:
         gives = op.gives(given)
-    except Misfit as error:
+    except ShapeError as error:
         _misfit(walk, path, use, error)
         known = error.gives is not None and len(error.gives) == len(given)
         return [], error.gives if known else walk.unknown()
@@ -40,9 +40,9 @@ def leaf(walk: Walk, path: str, name: str, use: Use, given: Shape | None) -> Run
     return [Leaf(path, op, given, gives, use.at)], gives
 
 
-def _values(walk: Walk, path: str, name: str, use: Use) -> tuple[dict[str, Any], bool]:
+def _values(walk: Context, path: str, name: str, use: Invocation) -> tuple[dict[str, Any], bool]:
     """An operation's arguments, of the types that its declaration says, and whether that is all of them."""
-    known = arguments(name)
+    known = operation_arguments(name)
     written = use.arguments
     if name in walk.spec.defaults:
         usual = walk.spec.defaults[name]
@@ -52,10 +52,10 @@ def _values(walk: Walk, path: str, name: str, use: Use) -> tuple[dict[str, Any],
         if key not in known:
             at = use.names[key].at if key in use.names else bound.written.at
             walk.faults.note(
-                "RS205", f"{name} does not take {shown(key)}", at, suggestion(key, [*known, *CALLS], written)
+                "RS205", f"{name} does not take {quote(key)}", at, suggest(key, [*known, *CALL_KEYS], written)
             )
             continue
-        note = partial(beneath, f"{path} takes its {key} from there", bound.written.at)
+        note = partial(note_origin, f"{path} takes its {key} from there", bound.written.at)
         value = walk.attempt(partial(walk.names.typed, bound, known[key]), note)
         if value is not None:
             values[key] = value
@@ -69,14 +69,14 @@ def _guess(name: str, values: Mapping[str, Any]) -> Shape | None:
     """What an operation gives for all that is known, so that what follows from it can be looked at too."""
     match name:
         case "conv" if "out" in values:
-            return values["out"], FAR, FAR
+            return values["out"], UNKNOWN_SIDE, UNKNOWN_SIDE
         case "linear" if "out" in values:
             return (values["out"],)
         case _:
             return None
 
 
-def _misfit(walk: Walk, path: str, use: Use, error: Misfit) -> None:
+def _misfit(walk: Context, path: str, use: Invocation, error: ShapeError) -> None:
     if error.small and walk.vague:
         return
     at: Span = use.at
@@ -84,13 +84,13 @@ def _misfit(walk: Walk, path: str, use: Use, error: Misfit) -> None:
     if error.argument in use.arguments:
         culprit = use.arguments[error.argument]
         at = walk.names.word(culprit).at
-        notes = beneath(f"{path} takes its {error.argument} from there", culprit.written.at, at)
+        notes = note_origin(f"{path} takes its {error.argument} from there", culprit.written.at, at)
     others = [walk.names.word(use.arguments[error.other]).at] if error.other in use.arguments else []
     message = f"{error} of {path}" if str(error).endswith("channels") else f"{error}, in {path}"
     code, to = (WINDOW, walk.small) if error.small else ("RS401", None)
     walk.faults.note(code, message, at, error.help, notes, others, to)
 
 
-def beneath(message: str, written: Span, at: Span) -> list[Note]:
+def note_origin(message: str, written: Span, at: Span) -> list[Note]:
     """A note on where something is written, if that is not the place of its problem."""
     return [] if at == written else [Note(message, written)]

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resnet_spec.diagnostics.problems import Note, Problems
-from resnet_spec.expansion.context import Run, Walk
-from resnet_spec.language.spec import Fork
-from resnet_spec.network.combine import added, joined, pieces
-from resnet_spec.ops import Misfit, Shape
+from resnet_spec.expansion.context import Context, Expansion
+from resnet_spec.language.spec import Branches
+from resnet_spec.network.combine import check_cascade, joined_shape, split_shape
+from resnet_spec.ops import Shape, ShapeError
 
 
-def piece_of(walk: Walk, path: str, fork: Fork, given: Shape | None, split: bool) -> Shape | None:
+def branch_input_shape(walk: Context, path: str, fork: Branches, given: Shape | None, split: bool) -> Shape | None:
     """What each branch is given; None after a problem."""
     if given is None or not split:
         return given
     try:
-        return pieces(given, len(fork.branches))
-    except Misfit as error:
+        return split_shape(given, len(fork.branches))
+    except ShapeError as error:
         walk.faults.note("RS401", f"{error}, in {path}", fork.at, error.help, others=[])
         return walk.unknown()
 
 
-def met(walk: Walk, path: str, fork: Fork, piece: Shape, rows: Sequence[Run], cascade: bool) -> Shape | None:
+def join_branches(
+    walk: Context, path: str, fork: Branches, piece: Shape, rows: Sequence[Expansion], cascade: bool
+) -> Shape | None:
     """What the branches give together; None after a problem."""
     gives = [shape for _, shape in rows if shape is not None]
     if len(gives) < len(rows):
@@ -31,9 +33,9 @@ def met(walk: Walk, path: str, fork: Fork, piece: Shape, rows: Sequence[Run], ca
         if cascade:
             for (parts, _), before in zip(rows[1:], gives, strict=False):
                 if parts:
-                    added(piece, before)
-        return joined(fork.combine, gives)
-    except Misfit as error:
+                    check_cascade(piece, before)
+        return joined_shape(fork.combine, gives)
+    except ShapeError as error:
         to = _small(walk, fork, gives)
         notes = [
             Note(f"this branch gives {shape}", group.at) for group, shape in zip(fork.branches, gives, strict=True)
@@ -43,7 +45,7 @@ def met(walk: Walk, path: str, fork: Fork, piece: Shape, rows: Sequence[Run], ca
         return gives[0]
 
 
-def _small(walk: Walk, fork: Fork, gives: Sequence[Shape]) -> Problems | None:
+def _small(walk: Context, fork: Branches, gives: Sequence[Shape]) -> Problems | None:
     """Where a problem goes that is of height and width alone, so that another image may not have it."""
     channels = {shape[:1] if len(shape) == 3 else shape for shape in gives}
     maps = all(len(shape) == 3 for shape in gives)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from resnet_spec.diagnostics.problems import Note, Span
-from resnet_spec.expansion.error_sites import Faults
+from resnet_spec.expansion.error_sites import Reporter
 
 
-class Paths:
+class PathRegistry:
     """The paths of parts, and those that only hold what a name with dots puts there: ``a`` for a stage called ``a.b``."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Reporter) -> None:
         self.faults = faults
         self.parts: dict[str, Span] = {}
         self.holders: dict[str, Span] = {}

@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resnet_spec.diagnostics.problems import Note
-from resnet_spec.expansion.context import Walk
-from resnet_spec.expansion.scopes import Use
+from resnet_spec.expansion.context import Context
+from resnet_spec.expansion.scopes import Invocation
 from resnet_spec.language.spec import Block
-from resnet_spec.network.network import Leaf, Part, combined
+from resnet_spec.network.network import Leaf, Part, combined_shape
 from resnet_spec.network.network import walk as leaves_of
-from resnet_spec.ops import Misfit, Shape
+from resnet_spec.ops import Shape, ShapeError
 
 Side = tuple[Sequence[Part], Shape | None]
 
 
-def together(walk: Walk, path: str, block: Block, branch: Side, shortcut: Side, use: Use) -> Shape | None:
+def combine_sides(
+    walk: Context, path: str, block: Block, branch: Side, shortcut: Side, use: Invocation
+) -> Shape | None:
     """The shape of a branch and a shortcut combined; of one alone where a problem keeps the other from being known."""
     (_, one), (parts, other) = branch, shortcut
     if one is None or other is None:
         walk.unknown()
         return one or other
     try:
-        return combined(one, other, block.combine)
-    except Misfit:
+        return combined_shape(one, other, block.combine)
+    except ShapeError:
         pass
     small = len(one) == len(other) == 3 and one[0] == other[0]
     if small and walk.vague:
@@ -60,5 +62,5 @@ def _note(message: str, side: Side, small: bool) -> list[Note]:
     return [Note(f"{message}, in {leaf.path}", leaf.at) for leaf in last if leaf.at]
 
 
-def _size(shape: Shape, walk: Walk) -> str:
+def _size(shape: Shape, walk: Context) -> str:
     return f"{shape[0]} channels" if walk.vague else str(shape)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from resnet_spec.diagnostics.problems import Problem, Span, SpecError, shown
+from resnet_spec.diagnostics.problems import Problem, Span, SpecError, quote
 from resnet_spec.language.grammar import PREDEFINED
 from resnet_spec.language.spec import Argument as Written
-from resnet_spec.language.spec import Project, Spec, Word, Wrong
-from resnet_spec.language.values import Argument, typed
+from resnet_spec.language.spec import Invalid, Project, Spec, Word
+from resnet_spec.language.values import ArgumentType, decode
 from resnet_spec.ops import Shape
 
-MOST_NESTED = 32
+MAX_NESTING = 32
 
 NONE = "none"
 IN = "in"
@@ -31,7 +31,7 @@ Scope: TypeAlias = Mapping[str, Bound]
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Invocation:
     """An operation or a block about to be used: by what name, with which arguments, where."""
 
     what: Literal["op", "block", "any"]
@@ -43,22 +43,22 @@ class Use:
     index: int | None = None  # of the block in its stage
 
 
-class Names:
+class NameTable:
     """The names of one network: what it takes, what it configures under ``layers``, and which of them were ever asked for."""
 
     def __init__(self, spec: Spec) -> None:
         self.layers = spec.layers
         self.scope: dict[str, Bound] = {}
-        self.scope |= defaults(spec.takes, self.scope)
+        self.scope |= bind_defaults(spec.takes, self.scope)
         unset = (spec.taken[name] for name, value in spec.takes.items() if value is None)
-        self.scope |= {name.text: Bound(Wrong(name.at), {}) for name in unset}
+        self.scope |= {name.text: Bound(Invalid(name.at), {}) for name in unset}
         self.asked: set[int] = set()
         """What was looked up, by identity of what is written."""
 
     def resolved(self, bound: Bound) -> Bound:
         """What is meant: taken names and those under ``layers`` followed to what they stand for. Raises SpecError."""
         start = bound.written
-        for _ in range(MOST_NESTED):
+        for _ in range(MAX_NESTING):
             written = bound.written
             if not isinstance(written, Word):
                 return bound
@@ -72,11 +72,11 @@ class Names:
                 return bound
             self.asked.add(id(bound.written))
         assert isinstance(start, Word)
-        raise SpecError([Problem("RS208", f"{shown(start.text)} is defined by itself", start.at)])
+        raise SpecError([Problem("RS208", f"{quote(start.text)} is defined by itself", start.at)])
 
-    def typed(self, bound: Bound, argument: Argument) -> int | float | bool | str:
+    def typed(self, bound: Bound, argument: ArgumentType) -> int | float | bool | str:
         """The value of a type that is meant. Raises SpecError."""
-        return typed(self.word(bound), argument, self.resolved(bound).scope)
+        return decode(self.word(bound), argument, self.resolved(bound).scope)
 
     def word(self, bound: Bound) -> Word:
         """The single value that is meant. Raises SpecError, of no problem where it is wrong already."""
@@ -84,18 +84,18 @@ class Names:
         match resolved:
             case Word():
                 return resolved
-            case Wrong():
+            case Invalid():
                 raise SpecError([])
             case _:
                 raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolved.at)])
 
 
-def arriving(scope: Scope, given: Shape | None, at: Span) -> Scope:
+def with_input_channels(scope: Scope, given: Shape | None, at: Span) -> Scope:
     """The scope with ``in``: how many channels arrive."""
-    return {**scope, IN: Bound(Word(str(given[0]), True, at) if given else Wrong(at), {})}
+    return {**scope, IN: Bound(Word(str(given[0]), True, at) if given else Invalid(at), {})}
 
 
-def defaults(takes: Mapping[str, Written | None], scope: dict[str, Bound]) -> dict[str, Bound]:
+def bind_defaults(takes: Mapping[str, Written | None], scope: dict[str, Bound]) -> dict[str, Bound]:
     """Taken names at their defaults. A default may use the other names; its own means what it does outside."""
     found: dict[str, Bound] = {}
     for name, value in takes.items():

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from resnet_spec.diagnostics.problems import Problems
 from resnet_spec.diagnostics.suggestions import nearest
-from resnet_spec.expansion.scopes import Names
-from resnet_spec.language.spec import Argument, Call, Fork, Group, Several, Spec, Word, Wrong
+from resnet_spec.expansion.scopes import NameTable
+from resnet_spec.language.spec import Argument, Branches, Call, Group, Invalid, PerBlockValues, Spec, Word
 
 
-def note_unused(spec: Spec, names: Names, problems: Problems) -> None:
+def report_unused(spec: Spec, names: NameTable, problems: Problems) -> None:
     """Note what the file that was read takes or configures for nothing. What it extends may have more than it needs."""
     for what, given, values in (("takes", spec.taken, spec.takes), ("layers", spec.configured, spec.layers)):
         for name, key in given.items():
@@ -34,7 +34,10 @@ def _words(spec: Spec, what: str) -> set[str]:
     found: list[Argument | None] = [spec.stem, spec.head, *stages, *usual, *spec.layers.values(), *spec.takes.values()]
     if what == "layers":
         found += [
-            group for block in spec.blocks.values() if not isinstance(block, Wrong) for group in block.sections.values()
+            group
+            for block in spec.blocks.values()
+            if not isinstance(block, Invalid)
+            for group in block.sections.values()
         ]
     return set(_texts(found))
 
@@ -49,7 +52,7 @@ def _texts(arguments: Iterable[Argument | None]) -> Iterator[str]:
                 yield from _texts(inner.values())
             case Group(layers=layers):
                 yield from _texts(layer for _, layer in layers)
-            case Several(items=items):
+            case PerBlockValues(items=items):
                 yield from _texts(items)
-            case Fork(branches=branches, split=split, cascade=cascade):
+            case Branches(branches=branches, split=split, cascade=cascade):
                 yield from _texts([*branches, split, cascade])

@@ -6,16 +6,16 @@ import re
 from inspect import cleandoc
 
 
-def summary(kind: type) -> str:
+def first_sentence(kind: type) -> str:
     """The first sentence of a class's docstring."""
     return cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
 
 
-def attributes(kind: type) -> dict[str, str]:
+def attribute_descriptions(kind: type) -> dict[str, str]:
     """What a class's docstring says under ``Attributes:``, by name.
 
     >>> from resnet_spec.ops import Gelu
-    >>> attributes(Gelu)
+    >>> attribute_descriptions(Gelu)
     {'approximate': 'Whether the formula with tanh is used in its place.'}
     """
     _, _, listed = cleandoc(kind.__doc__ or "").partition("Attributes:\n")

@@ -12,10 +12,10 @@ from enum import Enum
 from functools import cache
 from typing import Literal, TypeAlias, get_args
 
-from resnet_spec.language.docstrings import attributes
+from resnet_spec.language.docstrings import attribute_descriptions
 from resnet_spec.language.options import Options
 from resnet_spec.language.spec import Combine, Join, Project
-from resnet_spec.language.values import Argument, declared
+from resnet_spec.language.values import ArgumentType, argument_types
 
 Naming: TypeAlias = Literal["layer", "stage", "own"]
 """What a mapping names: layers, stages, or what is one's own to call for by name: values, blocks, configured layers."""
@@ -39,7 +39,7 @@ class Simple(Enum):
 class Value:
     """A value of a type: written out, or where that may be, the name of one."""
 
-    argument: Argument
+    argument: ArgumentType
     named: bool = True
 
 
@@ -97,15 +97,15 @@ Form: TypeAlias = Simple | Value | PerBlock | Items | Names | Record
 PREDEFINED = {"norm": "batch_norm", "act": "relu", "projection": "conv_projection", "convolution": "conv"}
 """Words that blocks use and networks may give another meaning under ``layers:``."""
 
-COUNT = Argument(int, least=1)
-ANY_NUMBER = Argument(float)
-POSITIVE = Argument(float, least=1e-6)
+COUNT = ArgumentType(int, least=1)
+ANY_NUMBER = ArgumentType(float)
+POSITIVE = ArgumentType(float, least=1e-6)
 
-FLAG = Argument(bool)
+FLAG = ArgumentType(bool)
 
 
 def _choice(words: tuple[str, ...]) -> Value:
-    return Value(Argument(str, choices=words), named=False)
+    return Value(ArgumentType(str, choices=words), named=False)
 
 
 PROJECT = Key(
@@ -127,7 +127,7 @@ PREPROCESS = Record(
     },
 )
 
-FORK = Record(
+BRANCHES = Record(
     "a fork",
     {
         "branches": Key(
@@ -170,7 +170,7 @@ BLOCK = Record(
     },
 )
 
-TOLD = Record(
+OVERRIDE = Record(
     "what a block is told",
     {"block": Key(Simple.REFERENCE, "The block that this one is, by name.")},
     rest=Simple.GIVEN,
@@ -183,8 +183,8 @@ STAGE = Record(
         "depth": Key(Value(COUNT), "How many blocks there are.", True),
         "as": Key(Simple.NUMBERING, 'What blocks are called: "blocks.{index}" counts from 0, "b{number}" from 1.'),
         "project": PROJECT,
-        "first": Key(TOLD, "What the first block is told in place of what the stage says."),
-        "last": Key(TOLD, "What the last block is told in place of what the stage says."),
+        "first": Key(OVERRIDE, "What the first block is told in place of what the stage says."),
+        "last": Key(OVERRIDE, "What the last block is told in place of what the stage says."),
     },
     rest=PerBlock(Simple.GIVEN),
 )
@@ -227,8 +227,8 @@ SPEC = Record(
 
 
 @cache
-def options() -> Record:
-    """The keys of ``options``, as they are declared."""
-    says = attributes(Options)
-    known = declared(Options)
+def options_record() -> Record:
+    """The keys of ``options_record``, as they are declared."""
+    says = attribute_descriptions(Options)
+    known = argument_types(Options)
     return Record("options", {name: Key(Value(argument, named=False), says[name]) for name, argument in known.items()})

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resnet_spec.diagnostics.problems import Note, Problem, Problems, Source, Span, SpecError, shown
-from resnet_spec.diagnostics.suggestions import suggestion
+from resnet_spec.diagnostics.problems import Note, Problem, Problems, Source, Span, SpecError, quote
+from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.language.grammar import SPEC
-from resnet_spec.language.scalars import CALLS
+from resnet_spec.language.scalars import CALL_KEYS
 from resnet_spec.language.validator import check, word
-from resnet_spec.language.values import null, text
-from resnet_spec.syntax.nodes import Mapping, Scalar, parsed
-from resnet_spec.syntax.yaml_events import MOST_CHARACTERS
+from resnet_spec.language.values import is_null, is_text
+from resnet_spec.syntax.nodes import Mapping, Scalar, parse_into
+from resnet_spec.syntax.yaml_events import MAX_CHARACTERS
 
-MOST_FILES = 16
+MAX_FILES = 16
 
 Find = Callable[[str, Source, Span], Source]
 """The source that a name means, said in a file at a place. Raises SpecError."""
 
 
-def extended(source: Source, find: Find, problems: Problems) -> Mapping | None:
+def resolve_extends(source: Source, find: Find, problems: Problems) -> Mapping | None:
     """A source's document with all that it extends merged beneath it; None where that can't be told.
 
     What is wrong in any of the files is added to ``problems``; what they are merged to is still to be looked at.
@@ -27,7 +27,7 @@ def extended(source: Source, find: Find, problems: Problems) -> Mapping | None:
     chain: list[tuple[Source, Mapping]] = []
     links: list[Scalar] = []
     while True:
-        root = parsed(source, problems)
+        root = parse_into(source, problems)
         if not isinstance(root, Mapping):
             if root is not None:
                 check(root, SPEC, problems)
@@ -37,7 +37,7 @@ def extended(source: Source, find: Find, problems: Problems) -> Mapping | None:
         if base is None:
             break
         check(root, SPEC, problems)
-        if not isinstance(base, Scalar) or not text(word(base)):
+        if not isinstance(base, Scalar) or not is_text(word(base)):
             return None
         links.append(base)
         following = _following([seen for seen, _ in chain], links, find, problems)
@@ -64,10 +64,10 @@ def _following(files: list[Source], links: list[Scalar], find: Find, problems: P
         chain = " -> ".join(Span(file, 1, 1, 2).file for file in [*files, source])
         notes = tuple(Note("this is extended here", link.at) for link in links[names.index(source.name) : -1])
         problems.add(Problem("RS210", f"extends goes in a circle: {chain}", base.at, notes=notes))
-    elif len(files) == MOST_FILES:
-        problems.note("RS104", f"extends goes through more than {MOST_FILES} files", base.at)
-    elif sum(len(file.text) for file in [*files, source]) > MOST_CHARACTERS:
-        problems.note("RS104", f"with what it extends, the spec has more than {MOST_CHARACTERS:,} characters", base.at)
+    elif len(files) == MAX_FILES:
+        problems.note("RS104", f"extends goes through more than {MAX_FILES} files", base.at)
+    elif sum(len(file.text) for file in [*files, source]) > MAX_CHARACTERS:
+        problems.note("RS104", f"with what it extends, the spec has more than {MAX_CHARACTERS:,} characters", base.at)
     else:
         return source
     return None
@@ -82,10 +82,10 @@ def merge(base: Mapping, over: Mapping, problems: Problems) -> Mapping:
     items = {key.text: (key, value) for key, value in base.items}
     order = _order([key.text for key, _ in base.items], over)
     for key, value in over.items:
-        if isinstance(value, Scalar) and null(word(value)):
+        if isinstance(value, Scalar) and is_null(word(value)):
             if key.text not in items:
-                help = f"null takes away what the base has; {suggestion(key.text, items)}"
-                problems.note("RS202", f"there is no {shown(key.text)} to take away", key.at, help.removesuffix("; "))
+                help = f"null takes away what the base has; {suggest(key.text, items)}"
+                problems.note("RS202", f"there is no {quote(key.text)} to take away", key.at, help.removesuffix("; "))
             items.pop(key.text, None)
         elif key.text in items:
             kept, old = items[key.text]
@@ -100,7 +100,7 @@ def merge(base: Mapping, over: Mapping, problems: Problems) -> Mapping:
 
 def _another_layer(base: Mapping, over: Mapping) -> bool:
     """Whether the other is an operation or a block where the one is something else; blocks take over from blocks what fits."""
-    before, after = ({key.text: value for key, value in node.items if key.text in CALLS} for node in (base, over))
+    before, after = ({key.text: value for key, value in node.items if key.text in CALL_KEYS} for node in (base, over))
     if before.keys() != after.keys():
         return bool(after)
     old, new = before.get("op"), after.get("op")

@@ -13,13 +13,13 @@ import sys
 from dataclasses import MISSING, fields
 from typing import Any, assert_never
 
-from resnet_spec.language.docstrings import attributes, summary
+from resnet_spec.language.docstrings import attribute_descriptions, first_sentence
 from resnet_spec.language.grammar import (
     BLOCK,
-    FORK,
+    BRANCHES,
+    OVERRIDE,
     SPEC,
     STAGE,
-    TOLD,
     Form,
     Items,
     Names,
@@ -27,11 +27,19 @@ from resnet_spec.language.grammar import (
     Record,
     Simple,
     Value,
-    options,
+    options_record,
 )
 from resnet_spec.language.reserved_names import RESERVED
-from resnet_spec.language.scalars import LAYER_KEYS, MEANINGS
-from resnet_spec.language.values import LONGEST_NAME, MOST_WHOLE, NAME, TAKEN, WORD, Argument, arguments
+from resnet_spec.language.scalars import KEYWORDS, LAYER_KEYS
+from resnet_spec.language.values import (
+    IDENTIFIER,
+    LAYER_NAME,
+    MAX_INTEGER,
+    MAX_NAME_LENGTH,
+    REFERENCE,
+    ArgumentType,
+    operation_arguments,
+)
 from resnet_spec.ops import OPS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -41,7 +49,7 @@ NOT_NULL = {"not": NULL}
 Schema = dict[str, Any]
 
 
-def schema() -> Schema:
+def spec_schema() -> Schema:
     """The schema of a network's spec."""
     return {
         "$schema": DRAFT,
@@ -61,13 +69,13 @@ def block_schema(at: str) -> Schema:
 
 def _definitions() -> Schema:
     names: Schema = {
-        "layer_name": _name(NAME.pattern, reserved=True, but=LAYER_KEYS),
-        "stage_name": _name(NAME.pattern, reserved=True),
+        "layer_name": _name(LAYER_NAME.pattern, reserved=True, but=LAYER_KEYS),
+        "stage_name": _name(LAYER_NAME.pattern, reserved=True),
         "operation_name": {"enum": list(OPS)},
-        "own_name": _name(TAKEN.pattern, but=(*OPS, *MEANINGS)),
-        "argument_name": _name(TAKEN.pattern),
-        "argument_name_in_part": _name(NAME.pattern),
-        "reference": _name(WORD.pattern),
+        "own_name": _name(IDENTIFIER.pattern, but=(*OPS, *KEYWORDS)),
+        "argument_name": _name(IDENTIFIER.pattern),
+        "argument_name_in_part": _name(LAYER_NAME.pattern),
+        "reference": _name(REFERENCE.pattern),
         "numbering": _name(
             r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]*\{(index|number)\}[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", reserved=True
         ),
@@ -82,7 +90,7 @@ def _name(pattern: str, reserved: bool = False, but: tuple[str, ...] = ()) -> Sc
     refused: list[Schema] = [{"enum": list(but)}] if but else []
     if reserved:
         refused.append({"pattern": rf"(^|\.)(__|({'|'.join(sorted(RESERVED))})(\.|$))"})
-    rule: Schema = {"type": "string", "maxLength": LONGEST_NAME, "pattern": f"^({pattern})$"}
+    rule: Schema = {"type": "string", "maxLength": MAX_NAME_LENGTH, "pattern": f"^({pattern})$"}
     return rule | ({"not": {"anyOf": refused}} if refused else {})
 
 
@@ -93,7 +101,14 @@ class _Part:
         self.partial = partial
 
     def definitions(self) -> Schema:
-        records = {"spec": SPEC, "block": BLOCK, "stage": STAGE, "told": TOLD, "fork": FORK, "options": options()}
+        records = {
+            "spec": SPEC,
+            "block": BLOCK,
+            "stage": STAGE,
+            "told": OVERRIDE,
+            "fork": BRANCHES,
+            "options": options_record(),
+        }
         calls = {f"op_{name}": self.operation(name) for name in OPS}
         found = {name: self.record(form) for name, form in records.items()} | calls
         found |= {
@@ -108,7 +123,7 @@ class _Part:
             "given": {
                 "anyOf": [
                     {"type": "boolean"},
-                    _number(Argument(float)),
+                    _number(ArgumentType(float)),
                     self.named(),
                     {"type": "array", "items": self.ref("layer")},
                     self.ref("layer_mapping"),
@@ -138,7 +153,7 @@ class _Part:
             case Names(naming, each):
                 return self.names(f"{naming}_name", self.form(each))
             case Record():
-                known = {"block": BLOCK, "stage": STAGE, "told": TOLD, "fork": FORK}
+                known = {"block": BLOCK, "stage": STAGE, "told": OVERRIDE, "fork": BRANCHES}
                 shared = next((name for name, record in known.items() if record is form), None)
                 return self.ref(shared) if shared else self.record(form)
             case _:
@@ -210,19 +225,19 @@ class _Part:
     def operation(self, name: str) -> Schema:
         kind = OPS[name]
         properties = self.properties(name) | ({"block": NULL} if self.partial else {})
-        said = {"op": {"const": name, "description": summary(kind)}}
+        said = {"op": {"const": name, "description": first_sentence(kind)}}
         closed = self.closed(properties)
-        return closed | {"properties": said | closed["properties"], "description": summary(kind)}
+        return closed | {"properties": said | closed["properties"], "description": first_sentence(kind)}
 
     def properties(self, name: str) -> Schema:
         """An operation's arguments, as its declaration and its docstring say them."""
-        kind, says = OPS[name], attributes(OPS[name])
+        kind, says = OPS[name], attribute_descriptions(OPS[name])
         usual = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
         return {
             key: self.form(Value(argument))
             | {"description": says[key]}
             | ({"default": usual[key]} if key in usual else {})
-            for key, argument in arguments(name).items()
+            for key, argument in operation_arguments(name).items()
         }
 
     def has(self, key: str) -> Schema:
@@ -250,7 +265,7 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _value(argument: Argument) -> Schema:
+def _value(argument: ArgumentType) -> Schema:
     if argument.choices:
         return {"enum": list(argument.choices)}
     if argument.kind is bool:
@@ -258,12 +273,12 @@ def _value(argument: Argument) -> Schema:
     return _whole(argument) if argument.kind is int else _number(argument)
 
 
-def _whole(argument: Argument) -> Schema:
-    least = {"minimum": int(argument.least)} if argument.least > -MOST_WHOLE else {"exclusiveMinimum": -MOST_WHOLE}
-    return {"type": "integer", **least, "exclusiveMaximum": int(min(argument.below, MOST_WHOLE))}
+def _whole(argument: ArgumentType) -> Schema:
+    least = {"minimum": int(argument.least)} if argument.least > -MAX_INTEGER else {"exclusiveMinimum": -MAX_INTEGER}
+    return {"type": "integer", **least, "exclusiveMaximum": int(min(argument.below, MAX_INTEGER))}
 
 
-def _number(argument: Argument) -> Schema:
+def _number(argument: ArgumentType) -> Schema:
     most = sys.float_info.max
     above = {"exclusiveMaximum": argument.below} if argument.below <= most else {"maximum": most}
     return {"type": "number", "minimum": max(argument.least, -most), **above}

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from resnet_spec.diagnostics.problems import Problems, SpecError
-from resnet_spec.language.spec import Word, Wrong
-from resnet_spec.language.values import declared, typed
-from resnet_spec.ops import Extent, Fraction
+from resnet_spec.language.spec import Invalid, Word
+from resnet_spec.language.values import argument_types, decode
+from resnet_spec.ops import Fraction, NonNegative
 
 Pool: TypeAlias = Literal["as_written", "avg", "max", "avg_max", "avg_max_concat"]
 
@@ -28,7 +28,7 @@ class Options:
         pool: The pooling of the head: mean, maximum, the mean of both, or both one after the other.
     """
 
-    output_stride: Extent = 0
+    output_stride: NonNegative = 0
     drop_path: Fraction = 0.0
     drop_block: Fraction = 0.0
     dropout: Fraction = 0.0
@@ -36,17 +36,17 @@ class Options:
     pool: Pool = "as_written"
 
 
-NAMES = tuple(field.name for field in fields(Options))
+OPTION_NAMES = tuple(field.name for field in fields(Options))
 
 
-def chosen(words: Mapping[str, Word | Wrong], problems: Problems) -> Options:
+def decode_options(words: Mapping[str, Word | Invalid], problems: Problems) -> Options:
     """Options from what was written for them; what is wrong is added to ``problems``."""
-    known = declared(Options) if words else {}
+    known = argument_types(Options) if words else {}
     values: dict[str, Any] = {}  # of the declared types
     for name, word in words.items():
         if isinstance(word, Word):
             try:
-                values[name] = typed(word, known[name])
+                values[name] = decode(word, known[name])
             except SpecError as error:
                 for problem in error.problems:
                     problems.add(problem)

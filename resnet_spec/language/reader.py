@@ -11,24 +11,24 @@ from resnet_spec.language.grammar import BLOCK, SPEC, STAGE
 from resnet_spec.language.spec import (
     Argument,
     Block,
+    BlockOverride,
+    Branches,
     Call,
     Combine,
-    Fork,
     Group,
+    Invalid,
     Join,
     Layer,
+    PerBlockValues,
     Preprocess,
     Project,
     Role,
-    Several,
     Spec,
     Stage,
-    Told,
     Word,
-    Wrong,
 )
 from resnet_spec.language.validator import Findings, check, word
-from resnet_spec.language.values import integer, number
+from resnet_spec.language.values import decode_integer, decode_number
 from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar
 
 T = TypeVar("T")
@@ -76,10 +76,10 @@ class _Reader:
             at=root.at,
         )
 
-    def block(self, name: str, node: Node) -> Block | Wrong:
+    def block(self, name: str, node: Node) -> Block | Invalid:
         fields = self.fields(node)
         if {id(node), id(fields.get("takes")), id(fields.get("combine"))} & self.found.bad:
-            return Wrong(node.at)  # what it takes or gives is not known
+            return Invalid(node.at)  # what it takes or gives is not known
         roles: list[Role] = [role for name in fields for role in ROLES if role == name]  # as they are written
         sections = dict[Role, Group]()
         for role in roles:
@@ -94,8 +94,8 @@ class _Reader:
         fields = self.fields(node)
         return Stage(
             name=word(key),
-            block=self.several(fields["block"]) if "block" in fields else Wrong(node.at),
-            depth=self.value(key, fields["depth"]) if "depth" in fields else Wrong(node.at),
+            block=self.several(fields["block"]) if "block" in fields else Invalid(node.at),
+            depth=self.value(key, fields["depth"]) if "depth" in fields else Invalid(node.at),
             numbering=self.text(fields.get("as")) or "{index}",
             project=self.project(fields),
             arguments={name: self.several(given) for name, given in fields.items() if name not in STAGE.keys},
@@ -105,8 +105,8 @@ class _Reader:
             at=node.at,
         )
 
-    def told(self, node: Node | None) -> Told:
-        return Told({name: self.layer(given) for name, given in self.fields(node).items()}, self.names(node))
+    def told(self, node: Node | None) -> BlockOverride:
+        return BlockOverride({name: self.layer(given) for name, given in self.fields(node).items()}, self.names(node))
 
     def takes(self, node: Node | None) -> dict[str, Layer | None]:
         found = self.each(node, lambda _, given: self.layer(given))
@@ -116,7 +116,7 @@ class _Reader:
 
     def layer(self, node: Node) -> Layer:
         if id(node) in self.found.bad:
-            return Wrong(node.at)
+            return Invalid(node.at)
         fields = self.fields(node)
         match node:
             case Scalar():
@@ -132,13 +132,13 @@ class _Reader:
             case _:
                 return self.group(node)
 
-    def fork(self, fields: dict[str, Node], node: Node) -> Fork | Wrong:
+    def fork(self, fields: dict[str, Node], node: Node) -> Branches | Invalid:
         branches, combine = fields["branches"], self.text(fields.get("combine"))
         if not isinstance(branches, List) or not combine:
-            return Wrong(node.at)
+            return Invalid(node.at)
         split, cascade = (self.value(None, fields[name]) if name in fields else None for name in ("split", "cascade"))
         join: Join = combine  # type: ignore[assignment]
-        return Fork(tuple(map(self.branch, branches.items)), split, cascade, join, node.at)
+        return Branches(tuple(map(self.branch, branches.items)), split, cascade, join, node.at)
 
     def branch(self, node: Node) -> Group:
         """A branch of a fork: named layers, or the word none for a piece that is handed on as it is."""
@@ -157,14 +157,14 @@ class _Reader:
 
     def several(self, node: Node) -> Argument:
         if isinstance(node, List):
-            return Several(tuple(map(self.layer, node.items)), node.at)
+            return PerBlockValues(tuple(map(self.layer, node.items)), node.at)
         return self.layer(node)
 
     # -- single values ------------------------------------------------------------------------------------------
 
-    def value(self, _: Scalar | None, node: Node) -> Word | Wrong:
+    def value(self, _: Scalar | None, node: Node) -> Word | Invalid:
         right = isinstance(node, Scalar) and id(node) not in self.found.bad
-        return word(node) if right else Wrong(node.at)  # type: ignore[arg-type]
+        return word(node) if right else Invalid(node.at)  # type: ignore[arg-type]
 
     def text(self, node: Node | None) -> str:
         return node.text if isinstance(node, Scalar) and id(node) not in self.found.bad else ""
@@ -175,15 +175,15 @@ class _Reader:
     def input(self, node: Node | None) -> tuple[int, int, int] | None:
         match self.items(node):
             case [channels, height, width]:
-                return integer(channels), integer(height), integer(width)
+                return decode_integer(channels), decode_integer(height), decode_integer(width)
             case _:
                 return None
 
     def preprocess(self, node: Node | None) -> Preprocess | None:
         match self.fields(node):
             case {"resize": Scalar() as resize, "mean": mean, "std": std} if id(resize) not in self.found.bad:
-                means, stds = (tuple(map(number, self.items(given))) for given in (mean, std))
-                return Preprocess(integer(word(resize)), means, stds)
+                means, stds = (tuple(map(decode_number, self.items(given))) for given in (mean, std))
+                return Preprocess(decode_integer(word(resize)), means, stds)
             case _:
                 return None
 

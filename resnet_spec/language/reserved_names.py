@@ -62,7 +62,7 @@ RESERVED: dict[str, str] = {name: owner for owner in reversed(_ATTRIBUTES) for n
 """Each name that is refused, and whose attribute it is."""
 
 
-def reserved(path: str) -> str:
+def why_reserved(path: str) -> str:
     """Why a name, or a part of one with dots, can't be a layer's; empty if it can."""
     for name in path.split("."):
         if name in RESERVED:

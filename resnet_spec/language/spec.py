@@ -24,7 +24,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class Invalid:
     """Something that can't be read, as was said where it stands. It may stand for anything, and nothing more is said of it."""
 
     at: Span
@@ -50,7 +50,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
+class PerBlockValues:
     """One argument for each block of a stage."""
 
     items: tuple[Layer, ...]
@@ -58,18 +58,18 @@ class Several:
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class Branches:
     """Branches side by side: ``{branches: [...], split: true, combine: concat}``. Their layers are named beside the fork."""
 
     branches: tuple[Group, ...]
-    split: Word | Wrong | None
-    cascade: Word | Wrong | None
+    split: Word | Invalid | None
+    cascade: Word | Invalid | None
     combine: Join
     at: Span
 
 
-Layer: TypeAlias = Word | Call | Group | Fork | Wrong
-Argument: TypeAlias = Word | Call | Group | Fork | Several | Wrong
+Layer: TypeAlias = Word | Call | Group | Branches | Invalid
+Argument: TypeAlias = Word | Call | Group | Branches | PerBlockValues | Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class BlockOverride:
     """What one block of a stage is told in place of what the stage says: ``first: {stride: 1}``."""
 
     arguments: Mapping[str, Argument]
@@ -106,14 +106,14 @@ class Stage:
     """
 
     name: Word
-    block: Layer | Several
-    depth: Word | Wrong
+    block: Layer | PerBlockValues
+    depth: Word | Invalid
     numbering: str
     project: Project | None
     arguments: Mapping[str, Argument]
     names: Mapping[str, Word]
-    first: Told
-    last: Told
+    first: BlockOverride
+    last: BlockOverride
     at: Span
 
 
@@ -142,11 +142,11 @@ class Spec:
     takes: Mapping[str, Layer | None]
     taken: Mapping[str, Word]
     preprocess: Preprocess | None
-    options: Mapping[str, Word | Wrong]
-    defaults: Mapping[str, Mapping[str, Word | Wrong]]
+    options: Mapping[str, Word | Invalid]
+    defaults: Mapping[str, Mapping[str, Word | Invalid]]
     layers: Mapping[str, Layer]
     configured: Mapping[str, Word]
-    blocks: Mapping[str, Block | Wrong]
+    blocks: Mapping[str, Block | Invalid]
     stem: Group | None
     stages: tuple[Stage, ...]
     head: Group | None

@@ -30,7 +30,7 @@ REST = """\
 SHOWN = ("input", "layers", "stem", "stages", "head")
 
 
-def started(file: str, name: str, like: str, extends: str, base: Mapping) -> str:
+def render_template(file: str, name: str, like: str, extends: str, base: Mapping) -> str:
     """The text of a spec for a file, of a name, that extends what ``base`` holds: as it stands, the same network."""
     parts = {key.text: value for key, value in base.items}
     text = HEAD.format(name=name, like=like, file=file, quoted=_text(name), extends=_text(extends))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from resnet_spec.diagnostics.problems import Note, Problem, Problems, SpecError, shown
-from resnet_spec.diagnostics.suggestions import nearest, slip, suggestion
+from resnet_spec.diagnostics.problems import Note, Problem, Problems, SpecError, quote
+from resnet_spec.diagnostics.suggestions import nearest, one_edit_away, suggest
 from resnet_spec.language.grammar import (
-    FORK,
+    BRANCHES,
     SPEC,
     Form,
     Items,
@@ -22,13 +22,13 @@ from resnet_spec.language.grammar import (
     Record,
     Simple,
     Value,
-    options,
+    options_record,
 )
-from resnet_spec.language.scalars import CALLS, LAYER_KEYS, argument, fitting, naming
+from resnet_spec.language.scalars import CALL_KEYS, LAYER_KEYS, check_argument_name, check_name, check_scalar
 from resnet_spec.language.spec import Word
-from resnet_spec.language.values import arguments, either, null, text
+from resnet_spec.language.values import is_null, is_text, join_alternatives, operation_arguments
 from resnet_spec.ops import OPS
-from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar, kind
+from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar, describe_kind
 
 MOST_BESIDE = 200  # names among which a nearest one is looked for
 
@@ -48,7 +48,7 @@ class Findings:
 def check(root: Node, form: Record, problems: Problems) -> Findings:
     """Note all that is wrong with the form of a file, or of what files are merged to."""
     keys = [key.text for key, _ in root.items] if isinstance(root, Mapping) else []
-    partial = form is SPEC and any(key == "extends" or slip(key, ("extends",)) for key in keys)
+    partial = form is SPEC and any(key == "extends" or one_edit_away(key, ("extends",)) for key in keys)
     checker = _Checker(problems, partial)
     checker.visit(root, form)
     return checker.found
@@ -84,7 +84,7 @@ class _Checker:
             case Simple.DEFAULTS:
                 self.defaults(node)
             case Simple.OPTIONS:
-                self.record(node, options())
+                self.record(node, options_record())
             case PerBlock(each):
                 self.visit(node, Items(each) if isinstance(node, List) else each)
             case Items():
@@ -98,9 +98,9 @@ class _Checker:
 
     def single(self, node: Node, form: Simple | Value) -> None:
         if isinstance(node, Scalar):
-            self.attempt(node, lambda: fitting(word(node), form))
+            self.attempt(node, lambda: check_scalar(word(node), form))
         else:
-            self.wrong(node, "RS201", f"expected a single value, got {kind(node)}")
+            self.wrong(node, "RS201", f"expected a single value, got {describe_kind(node)}")
 
     # -- layers -------------------------------------------------------------------------------------------------
 
@@ -115,9 +115,9 @@ class _Checker:
                 self.items(node, Items(Simple.LAYER))
             case Mapping():
                 keys = {key.text: key for key, value in node.items if not self.dropped(value)}
-                match [name for name in CALLS if name in keys]:
+                match [name for name in CALL_KEYS if name in keys]:
                     case [] if "branches" in keys:
-                        self.record(node, FORK)
+                        self.record(node, BRANCHES)
                     case []:
                         self.uncalled(node)
                     case [what]:
@@ -136,7 +136,7 @@ class _Checker:
         if isinstance(node, List):
             self.items(node, Items(Simple.LAYER))
         elif called:
-            self.attempt(node, lambda: naming(word(called[0]), "layer"))
+            self.attempt(node, lambda: check_name(word(called[0]), "layer"))
         else:
             self.names(node, "layer", Simple.LAYER)
 
@@ -146,11 +146,11 @@ class _Checker:
             self.arguments(node, Simple.GIVEN)
         elif not any(_literal(value) for _, value in node.items):
             self.names(node, "layer", Simple.LAYER)
-        elif any(slip(key.text, ("branches",)) for key, _ in node.items):
-            self.record(node, FORK)
-        elif key := next((key for key, _ in node.items if slip(key.text, CALLS)), None):
-            name = slip(key.text, CALLS)  # a layer is no number, so these are arguments
-            self.note("RS202", f"unknown key {shown(key.text)}", key, f"did you mean {name!r}?")
+        elif any(one_edit_away(key.text, ("branches",)) for key, _ in node.items):
+            self.record(node, BRANCHES)
+        elif key := next((key for key, _ in node.items if one_edit_away(key.text, CALL_KEYS)), None):
+            name = one_edit_away(key.text, CALL_KEYS)  # a layer is no number, so these are arguments
+            self.note("RS202", f"unknown key {quote(key.text)}", key, f"did you mean {name!r}?")
             self.found.meant[id(key)] = name
             self.call(node, name)
         else:
@@ -165,26 +165,28 @@ class _Checker:
         operation = named.text if what == "op" and isinstance(named, Scalar) else ""
         if operation not in OPS:
             return self.arguments(node, Simple.GIVEN)
-        known = arguments(operation)
+        known = operation_arguments(operation)
         for key, value in node.items:
-            if self.found.name(key) not in CALLS:
-                message = f"{operation} does not take {shown(key.text)}"
-                name = key.text if key.text in known else self.unknown(key, "RS205", message, [*known, *CALLS], node)
+            if self.found.name(key) not in CALL_KEYS:
+                message = f"{operation} does not take {quote(key.text)}"
+                name = (
+                    key.text if key.text in known else self.unknown(key, "RS205", message, [*known, *CALL_KEYS], node)
+                )
                 if name in known:
                     self.value(value, Value(known[name]))
         return None
 
     def arguments(self, node: Mapping, form: Form) -> None:
         for key, value in node.items:
-            if self.found.name(key) not in CALLS:
-                self.attempt(key, lambda key=key: argument(word(key), self.partial))  # type: ignore[misc]
+            if self.found.name(key) not in CALL_KEYS:
+                self.attempt(key, lambda key=key: check_argument_name(word(key), self.partial))  # type: ignore[misc]
                 self.value(value, form)
 
     # -- lists and mappings -------------------------------------------------------------------------------------
 
     def items(self, node: Node, form: Items) -> None:
         if not isinstance(node, List):
-            return self.wrong(node, "RS201", f"expected {form.like}, got {kind(node)}")
+            return self.wrong(node, "RS201", f"expected {form.like}, got {describe_kind(node)}")
         if len(node.items) < form.least or form.count not in (None, len(node.items)):
             return self.wrong(node, "RS301", f"expected {form.like}, got {len(node.items) or 'no'} values")
         for item in node.items:
@@ -194,7 +196,7 @@ class _Checker:
     def names(self, node: Node, what: Naming, each: Form) -> None:
         entries = self.entries(node)
         for key, value in entries:
-            self.tell(lambda key=key: naming(word(key), what))  # type: ignore[misc]
+            self.tell(lambda key=key: check_name(word(key), what))  # type: ignore[misc]
             others = [pair for pair in entries[:MOST_BESIDE] if pair[0] is not key]
             others.sort(key=lambda pair: pair[1].at.source is value.at.source)  # first what only a base says
             self.beside.append((key.text, [other.text for other, _ in others]))
@@ -204,14 +206,14 @@ class _Checker:
     def defaults(self, node: Node) -> None:
         for key, value in self.entries(node):
             if key.text not in OPS:
-                self.unknown(key, "RS204", f"no operation named {shown(key.text)}", OPS, node)
+                self.unknown(key, "RS204", f"no operation named {quote(key.text)}", OPS, node)
             elif not self.dropped(value):
-                known = arguments(key.text)
+                known = operation_arguments(key.text)
                 for inner, given in self.entries(value):
                     if inner.text in known:
                         self.value(given, Value(known[inner.text]))
                     else:
-                        self.unknown(inner, "RS205", f"{key.text} does not take {shown(inner.text)}", known, value)
+                        self.unknown(inner, "RS205", f"{key.text} does not take {quote(inner.text)}", known, value)
 
     def record(self, node: Node, form: Record) -> None:
         pairs = self.entries(node)
@@ -229,16 +231,18 @@ class _Checker:
             elif name in form.keys:
                 self.value(value, form.keys[name].form)
             elif form.rest:
-                self.attempt(key, lambda key=key: argument(word(key), self.partial))  # type: ignore[misc]
+                self.attempt(key, lambda key=key: check_argument_name(word(key), self.partial))  # type: ignore[misc]
                 self.value(value, form.rest)
         self.whole(node, form, required)
 
     def unlisted(self, key: Scalar, form: Record, missing: list[str], node: Mapping) -> str | None:
         """What a key means that a record does not list: itself, one that was meant, or nothing."""
-        message = f"unknown key {shown(key.text)}"
+        message = f"unknown key {quote(key.text)}"
         if form.rest is None:
             return self.unknown(key, "RS202", message, form.keys, node)
-        return self.unknown(key, "RS202", message, missing, node) if slip(key.text, tuple(missing)) else key.text
+        return (
+            self.unknown(key, "RS202", message, missing, node) if one_edit_away(key.text, tuple(missing)) else key.text
+        )
 
     def whole(self, node: Mapping, form: Record, required: Iterable[str]) -> None:
         """Note what a record lacks, and what in it excludes each other."""
@@ -251,7 +255,7 @@ class _Checker:
             help = (self.meant() if form.rest and alone else "") or meaning
             self.note("RS203", f"{form.what} needs {' and '.join(missing)}", node, help)
         if form.some and not self.partial and not given.keys() & set(form.some):
-            self.note("RS203", f"{form.what} needs layers: {either(form.some)}", node)
+            self.note("RS203", f"{form.what} needs layers: {join_alternatives(form.some)}", node)
         combine, shortcut = given.get("combine"), given.get("shortcut")
         if isinstance(combine, Scalar) and combine.text == "none" and shortcut and not self.dropped(shortcut):
             notes = (Note("nothing is combined", combine.at),)
@@ -266,7 +270,7 @@ class _Checker:
         if isinstance(node, Mapping):
             return node.items
         if id(node) not in self.found.bad:
-            self.wrong(node, "RS201", f"expected a mapping, got {kind(node)}")
+            self.wrong(node, "RS201", f"expected a mapping, got {describe_kind(node)}")
         return ()
 
     # -- what is left out, and what is wrong --------------------------------------------------------------------
@@ -277,12 +281,12 @@ class _Checker:
             self.visit(node, form)
 
     def dropped(self, node: Node) -> bool:
-        return self.partial and isinstance(node, Scalar) and null(word(node))
+        return self.partial and isinstance(node, Scalar) and is_null(word(node))
 
     def unknown(self, key: Scalar, code: str, message: str, known: Iterable[str], node: Node) -> str | None:
         """Note an unknown key; give the one that was meant, if that is plain and not there too, else nothing."""
         given = {self.found.name(other) for other, _ in self.entries(node)}
-        self.note(code, message, key, suggestion(key.text, known, given))
+        self.note(code, message, key, suggest(key.text, known, given))
         near = nearest(key.text, known, given)
         if near is None or near in given:
             self.found.bad.add(id(key))
@@ -315,4 +319,4 @@ class _Checker:
 
 def _literal(node: Node) -> bool:
     """Whether a node is a single value that names nothing: a number, true, false or null."""
-    return isinstance(node, Scalar) and not text(word(node))
+    return isinstance(node, Scalar) and not is_text(word(node))

@@ -19,7 +19,7 @@ NAME = "index.json"
 class Entry:
     """One bundled network, by its full name.
 
-    >>> next(entry for entry in entries() if entry.name == "timm/resnet50d").parameters
+    >>> next(entry for entry in read_index() if entry.name == "timm/resnet50d").parameters
     25576264
     """
 
@@ -35,13 +35,13 @@ class Entry:
         return self.name.rpartition("/")[0]
 
 
-def entries() -> tuple[Entry, ...]:
+def read_index() -> tuple[Entry, ...]:
     """Every bundled network, as the index has it, in the order of their names."""
     rows = json.loads((bundled.directory() / NAME).read_text(encoding="utf-8"))
     return tuple(Entry(**{**row, "input": tuple(row["input"])}) for row in rows)
 
 
-def fresh() -> tuple[Entry, ...]:
+def build_index() -> tuple[Entry, ...]:
     """Every bundled network, expanded to see."""
     from resnet_spec.library.load import load  # a list needs none of it
 
@@ -51,10 +51,10 @@ def fresh() -> tuple[Entry, ...]:
     )
 
 
-def text(found: Iterable[Entry]) -> str:
+def render_index(found: Iterable[Entry]) -> str:
     """The index as it is kept: a network a line, so that a change reads well."""
     return "[\n" + ",\n".join(json.dumps(asdict(entry)) for entry in found) + "\n]\n"
 
 
 if __name__ == "__main__":
-    Path(str(bundled.directory() / NAME)).write_text(text(fresh()), encoding="utf-8")
+    Path(str(bundled.directory() / NAME)).write_text(render_index(build_index()), encoding="utf-8")

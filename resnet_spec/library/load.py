@@ -9,22 +9,22 @@ from functools import cache
 from os import PathLike
 from pathlib import Path
 
-from resnet_spec.diagnostics.problems import Problem, Problems, Source, Span, SpecError, shown
-from resnet_spec.diagnostics.suggestions import suggestion
+from resnet_spec.diagnostics.problems import Problem, Problems, Source, Span, SpecError, quote
+from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.expansion.expand import expand
 from resnet_spec.language.grammar import PREDEFINED
-from resnet_spec.language.inheritance import extended
-from resnet_spec.language.options import NAMES, chosen
+from resnet_spec.language.inheritance import resolve_extends
+from resnet_spec.language.options import OPTION_NAMES, decode_options
 from resnet_spec.language.reader import read_block, read_spec
 from resnet_spec.language.spec import Block, Spec, Word
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
-from resnet_spec.ops import Misfit
+from resnet_spec.ops import ShapeError
 from resnet_spec.syntax.nodes import Mapping as Nodes
 from resnet_spec.syntax.nodes import parse
-from resnet_spec.syntax.yaml_events import MOST_CHARACTERS
-from resnet_spec.transforms.apply_options import adapted
-from resnet_spec.transforms.feature_outputs import tapped
+from resnet_spec.syntax.yaml_events import MAX_CHARACTERS
+from resnet_spec.transforms.apply_options import with_options
+from resnet_spec.transforms.feature_outputs import with_feature_outputs
 
 Setting = int | float | str | bool
 
@@ -59,8 +59,8 @@ def load(
     >>> load("resnet50", classes=10, input=(3, 64, 48)).output_shape
     (10,)
     """
-    network = _network(source(spec), settings, input)
-    return network if outputs is None else tapped(network, outputs)
+    network = _network(find_source(spec), settings, input)
+    return network if outputs is None else with_feature_outputs(network, outputs)
 
 
 def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
@@ -75,30 +75,30 @@ def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
 def _network(source: Source, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Network:
     size = None if input is None else _shape(input)
     problems = Problems()
-    root = extended(source, _base, problems)
+    root = resolve_extends(source, _base, problems)
     if root is None:
         raise SpecError(problems.found.values())
-    spec = configured(read_spec(root, problems), settings, problems)
-    options = chosen(spec.options, problems)
+    spec = apply_settings(read_spec(root, problems), settings, problems)
+    options = decode_options(spec.options, problems)
     spec = spec if size is None else replace(spec, input=size)
     network = expand(spec, bundled_block, bundled.block_files(), problems)
     try:
-        return adapted(network, options)
-    except Misfit as error:
+        return with_options(network, options)
+    except ShapeError as error:
         at = next(iter(spec.options.values())).at
         raise SpecError([Problem("RS401", f"{spec.name} can't be as its options ask: {error}", at)]) from None
 
 
-def document(source: Source) -> Nodes:
+def load_document(source: Source) -> Nodes:
     """The keys and values of a spec, extends followed. Raises SpecError."""
     problems = Problems()
-    root = extended(source, _base, problems)
+    root = resolve_extends(source, _base, problems)
     problems.stop()
     assert root is not None  # or there is a problem
     return root
 
 
-def source(spec: str | PathLike[str]) -> Source:
+def find_source(spec: str | PathLike[str]) -> Source:
     """The text that a path or a bundled name means. Raises FileNotFoundError and SpecError."""
     path = Path(spec)
     if path.is_file():
@@ -109,7 +109,7 @@ def source(spec: str | PathLike[str]) -> Source:
     return found
 
 
-def sources(source: Source) -> list[Source]:
+def find_sources(source: Source) -> list[Source]:
     """A source and all that it extends, one after another, as far as they can be read."""
     found = [source]
 
@@ -118,11 +118,11 @@ def sources(source: Source) -> list[Source]:
         return found[-1]
 
     with suppress(SpecError, OSError):
-        extended(source, find, Problems())
+        resolve_extends(source, find, Problems())
     return found
 
 
-def configured(spec: Spec, settings: Mapping[str, Setting], problems: Problems) -> Spec:
+def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Problems) -> Spec:
     """A spec with names that it takes set by a caller."""
     takes, options, layers = dict(spec.takes), dict(spec.options), dict(spec.layers)
     for name, value in settings.items():
@@ -131,13 +131,13 @@ def configured(spec: Spec, settings: Mapping[str, Setting], problems: Problems) 
         word = Word(text, True, Span(place, 1, len(name) + 2, len(name) + 2 + max(1, len(text))))
         if name in takes:
             takes[name] = word
-        elif name in NAMES:
+        elif name in OPTION_NAMES:
             options[name] = word
         elif name in layers or name in PREDEFINED:
             layers[name] = word
         else:
-            at, known = Span(place, 1, 1, len(name) + 1), [*takes, *NAMES, *layers, *PREDEFINED]
-            problems.note("RS205", f"{spec.name} does not take {shown(name)}", at, suggestion(name, known))
+            at, known = Span(place, 1, 1, len(name) + 1), [*takes, *OPTION_NAMES, *layers, *PREDEFINED]
+            problems.note("RS205", f"{spec.name} does not take {quote(name)}", at, suggest(name, known))
     return replace(spec, takes=takes, options=options, layers=layers)
 
 
@@ -153,7 +153,7 @@ def bundled_block(name: str) -> Block | None:
 def _base(name: str, source: Source, at: Span) -> Source:
     """What ``extends`` names: a file beside the one that says so, or a bundled network."""
     if not name.isprintable() or len(name) > LONGEST_PATH:
-        raise SpecError([Problem("RS209", f"no file can be called {shown(name)}", at)])
+        raise SpecError([Problem("RS209", f"no file can be called {quote(name)}", at)])
     beside = Path(source.name).parent
     itself = False
     try:
@@ -163,13 +163,13 @@ def _base(name: str, source: Source, at: Span) -> Source:
             elif path.is_file():
                 return _file(path)
     except OSError as error:  # it may not be read, or its name is too long
-        raise SpecError([Problem("RS209", f"{shown(name)} can't be read: {error.strerror}", at)]) from None
+        raise SpecError([Problem("RS209", f"{quote(name)} can't be read: {error.strerror}", at)]) from None
     found = bundled.find(name)
     if found is not None:
         return found
     if itself:
         return source  # and so goes in a circle
-    raise SpecError([Problem("RS209", f"no file or bundled network named {shown(name)} to extend", at, _advice(name))])
+    raise SpecError([Problem("RS209", f"no file or bundled network named {quote(name)} to extend", at, _advice(name))])
 
 
 def _advice(name: str) -> str:
@@ -178,10 +178,10 @@ def _advice(name: str) -> str:
     if several:
         return f"there are {', '.join(several)}"
     bare = name.removesuffix(".yaml")
-    near = suggestion(bare, bundled.names())
+    near = suggest(bare, bundled.names())
     if "/" in bare or near.startswith("did"):
         return near
-    ends = suggestion(bare, dict.fromkeys(known.rpartition("/")[2] for known in bundled.names()))
+    ends = suggest(bare, dict.fromkeys(known.rpartition("/")[2] for known in bundled.names()))
     return ends if ends.startswith("did") else "resnet-spec list names them"
 
 
@@ -194,10 +194,10 @@ def _is(path: Path, name: str) -> bool:
 def _file(path: Path) -> Source:
     """A file's text. Of one that is too long, no more is read than shows it."""
     with path.open("rb") as file:
-        data = file.read(MOST_CHARACTERS + 1).removeprefix(b"\xef\xbb\xbf")
-    if len(data) > MOST_CHARACTERS:
+        data = file.read(MAX_CHARACTERS + 1).removeprefix(b"\xef\xbb\xbf")
+    if len(data) > MAX_CHARACTERS:
         at = Span(Source(str(path), ""), 1, 1, 1)
-        raise SpecError([Problem("RS104", f"{at.file} has more than {MOST_CHARACTERS:,} bytes", at)])
+        raise SpecError([Problem("RS104", f"{at.file} has more than {MAX_CHARACTERS:,} bytes", at)])
     try:
         return Source(str(path), data.decode())
     except UnicodeDecodeError as error:

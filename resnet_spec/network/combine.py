@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from resnet_spec.language.spec import Join
-from resnet_spec.ops import Misfit, Shape
+from resnet_spec.ops import Shape, ShapeError
 
 
-def pieces(given: Shape, count: int) -> Shape:
+def split_shape(given: Shape, count: int) -> Shape:
     """The shape of each of so many equal pieces of the channels. Raises Misfit."""
     if given[0] % count:
-        raise Misfit(f"{given[0]} channels can't be split evenly between {count} branches")
+        raise ShapeError(f"{given[0]} channels can't be split evenly between {count} branches")
     return (given[0] // count, *given[1:])
 
 
-def added(piece: Shape, before: Shape) -> None:
+def check_cascade(piece: Shape, before: Shape) -> None:
     """Refuse a cascade whose branch gives another shape than the next one reads. Raises Misfit."""
     if piece != before:
-        raise Misfit(f"a branch gives {before}, but the next one reads {piece}, to which a cascade adds it")
+        raise ShapeError(f"a branch gives {before}, but the next one reads {piece}, to which a cascade adds it")
 
 
-def joined(combine: Join, gives: Sequence[Shape]) -> Shape:
+def joined_shape(combine: Join, gives: Sequence[Shape]) -> Shape:
     """The shape that branches give together. Raises Misfit."""
     first, *rest = gives
     match combine:
@@ -36,5 +36,5 @@ def joined(combine: Join, gives: Sequence[Shape]) -> Shape:
             assert_never(combine)
     if odd is not None:
         verb = {"concat": "be joined", "add": "be added", "mean": "have a mean"}[combine]
-        raise Misfit(f"branches that give {first} and {odd} can't {verb}")
+        raise ShapeError(f"branches that give {first} and {odd} can't {verb}")
     return together

@@ -8,7 +8,7 @@ from functools import reduce
 from itertools import chain
 from typing import assert_never
 
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
 from resnet_spec.ops import Flatten, Identity
 
 BYTES = 4
@@ -45,11 +45,11 @@ WHOLE = View(None, None)
 PIXEL = View(1, 1)
 
 
-def costs(network: Network) -> dict[str, Cost]:
+def compute_costs(network: Network) -> dict[str, Cost]:
     """The cost of every part by path, and under "" the whole network's.
 
     >>> from resnet_spec import load
-    >>> found = costs(load("resnet18"))
+    >>> found = compute_costs(load("resnet18"))
     >>> found["layer1"].macs, found["layer4.1"].view.field, found[""].memory
     (462422016, 435, 32921504)
     """
@@ -71,7 +71,7 @@ def _cost(part: Part, view: View, found: dict[str, Cost]) -> Cost:
     match part:
         case Leaf():
             return _leaf(part, view)
-        case Sequence():
+        case Chain():
             return _sum(part.parts, 0, _row(part.parts, view, found), found)
         case Residual():
             read = _row(part.before, view, found)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-LARGEST = 2**14
+MAX_SIDE = 2**14
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-MOST_WORK = 100_000
+MAX_LAYERS_TRIED = 100_000
 """How many layers may be tried in all."""
 
 Image = tuple[int, int, int]
@@ -16,10 +16,10 @@ Small = Callable[[Image], set[str]]
 WINDOW = "RS403"
 
 
-def smallest(image: Image, small: Small, layers: int) -> Image | None:
+def find_smallest_input(image: Image, small: Small, layers: int) -> Image | None:
     """The smallest image that will do in place of one that does not; None if there is none, or it takes too long to find."""
     channels, height, width = image
-    tries = max(0, MOST_WORK // max(1, layers) - len(MULTIPLES) - 1)
+    tries = max(0, MAX_LAYERS_TRIED // max(1, layers) - len(MULTIPLES) - 1)
     side = 1
     if WINDOW in small(image):
         found = _side(lambda side: WINDOW not in small((channels, side, side)), min(height, width), tries)
@@ -38,7 +38,7 @@ def _side(fits: Callable[[int], bool], low: int, tries: int) -> int | None:
     high = max(2, 2 * low)
     while not fits(high):
         low, high, tries = high, 2 * high, tries - 1
-        if high > LARGEST or tries <= 0:
+        if high > MAX_SIDE or tries <= 0:
             return None
     while high - low > 1:
         middle = (low + high) // 2

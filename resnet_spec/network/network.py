@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 from resnet_spec.diagnostics.problems import Span
 from resnet_spec.language.spec import Join, Preprocess, Role
-from resnet_spec.ops import Misfit, Op, Shape, Weight
-from resnet_spec.ops import name as op_name
+from resnet_spec.ops import Op, Shape, ShapeError, Weight
+from resnet_spec.ops import op_name as op_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class Chain:
     """Parts run one after another."""
 
     path: str
@@ -88,7 +88,7 @@ class Parallel:
     at: Span | None = field(default=None, compare=False, repr=False)
 
 
-Part: TypeAlias = Leaf | Sequence | Residual | Parallel
+Part: TypeAlias = Leaf | Chain | Residual | Parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +203,18 @@ class Network:
         return found
 
 
-def combined(branch: Shape, other: Shape, combine: str) -> Shape:
+def combined_shape(branch: Shape, other: Shape, combine: str) -> Shape:
     """The shape of a branch and a shortcut put together. Raises Misfit."""
     if branch == other or (combine == "multiply" and branch in (other[:1], (other[0], 1, 1))):
         return other
-    raise Misfit(f"the branch gives {branch}, but the shortcut {other}", gives=branch)
+    raise ShapeError(f"the branch gives {branch}, but the shortcut {other}", gives=branch)
 
 
 def walk(parts: tuple[Part, ...]) -> Iterator[Part]:
     """Parts and all that they hold, in the order that they finish."""
     for part in parts:
         match part:
-            case Sequence():
+            case Chain():
                 yield from walk(part.parts)
             case Residual():
                 for section in (part.before, part.branch, part.shortcut, part.after):
@@ -227,7 +227,7 @@ def walk(parts: tuple[Part, ...]) -> Iterator[Part]:
 
 def _features(parts: tuple[Part, ...], stride: int) -> Iterator[Feature]:
     for part in parts:
-        if isinstance(part, Sequence):
+        if isinstance(part, Chain):
             yield from _features(part.parts, stride)
         stride *= _stride(part)
         if len(part.gives) == 3:
@@ -238,7 +238,7 @@ def _stride(part: Part) -> int:
     match part:
         case Leaf():
             return int(getattr(part.op, "stride", 1))
-        case Sequence():
+        case Chain():
             return math.prod(map(_stride, part.parts))
         case Residual(combine="multiply"):
             return math.prod(map(_stride, (*part.before, *part.shortcut, *part.after)))
@@ -254,7 +254,7 @@ def _plain(part: Part) -> list[Any]:
         case Leaf():
             said = {item.name: getattr(part.op, item.name) for item in fields(part.op) if not _default(part.op, item)}
             return [part.path, op_name(part.op), said]
-        case Sequence():
+        case Chain():
             return [part.path, [_plain(inner) for inner in part.parts]]
         case Residual():
             sections = (part.before, part.branch, part.shortcut, part.after)
@@ -278,7 +278,7 @@ def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:
         match part:
             case Leaf():
                 yield part
-            case Sequence():
+            case Chain():
                 yield from _as_written(part.parts)
             case Residual():
                 for role in part.order:

@@ -7,10 +7,10 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import chain, groupby
 from typing import TypeAlias, assert_never
 
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
 from resnet_spec.ops import Op, Shape
 
-Run: TypeAlias = tuple[Part, ...]
+Repeats: TypeAlias = tuple[Part, ...]
 """Parts in a row that are alike but for their path."""
 
 
@@ -25,11 +25,11 @@ class Group:
     gives: Shape
 
 
-def groups(network: Network) -> tuple[Group, ...]:
+def group_stages(network: Network) -> tuple[Group, ...]:
     """A network's stem, stages and head, in the order they are run.
 
     >>> from resnet_spec import load
-    >>> [(group.name, len(group.parts)) for group in groups(load("resnet18"))]
+    >>> [(group.name, len(group.parts)) for group in group_stages(load("resnet18"))]
     [('stem', 4), ('layer1', 2), ('layer2', 2), ('layer3', 2), ('layer4', 2), ('head', 2)]
     """
     found: list[Group] = []
@@ -46,25 +46,25 @@ def groups(network: Network) -> tuple[Group, ...]:
 
 def _like_a_stage(part: Part) -> bool:
     """Whether a part at the top is a row of blocks, none of them a single operation."""
-    return isinstance(part, Sequence) and not any(isinstance(inner, Leaf) for inner in part.parts)
+    return isinstance(part, Chain) and not any(isinstance(inner, Leaf) for inner in part.parts)
 
 
-def runs(parts: Iterable[Part]) -> list[Run]:
+def group_repeats(parts: Iterable[Part]) -> list[Repeats]:
     """Parts with those that repeat side by side put together.
 
     >>> from resnet_spec import load
-    >>> [len(run) for run in runs(groups(load("resnet152"))[3].parts)]
+    >>> [len(run) for run in group_repeats(group_stages(load("resnet152"))[3].parts)]
     [1, 35]
     """
-    return [tuple(run) for _, run in groupby(parts, kind)]
+    return [tuple(run) for _, run in groupby(parts, structural_key)]
 
 
-def kind(part: Part) -> Hashable:
+def structural_key(part: Part) -> Hashable:
     """What a part is, whatever its path: two parts of a kind compute alike, with weights of their own."""
     match part:
         case Leaf():
             return part.op, part.given
-        case Sequence():
+        case Chain():
             return _named(part.path, part.parts)
         case Residual():
             sections = (part.before, part.branch, part.shortcut, part.after)
@@ -76,20 +76,20 @@ def kind(part: Part) -> Hashable:
             assert_never(part)
 
 
-def below(parent: str, path: str) -> str:
+def relative_path(parent: str, path: str) -> str:
     """A path as seen from one of those above it.
 
-    >>> below("layer1.0", "layer1.0.downsample.1")
+    >>> relative_path("layer1.0", "layer1.0.downsample.1")
     'downsample.1'
     """
     return path.removeprefix(f"{parent}.") if parent else path
 
 
-def told(op: Op) -> dict[str, object]:
+def non_default_arguments(op: Op) -> dict[str, object]:
     """The arguments of an operation that are not what they would be anyway.
 
     >>> from resnet_spec.ops import BatchNorm, Conv
-    >>> told(Conv(64, 3, padding=1)), told(BatchNorm())
+    >>> non_default_arguments(Conv(64, 3, padding=1)), non_default_arguments(BatchNorm())
     ({'out': 64, 'kernel': 3, 'padding': 1}, {})
     """
     required = {field.name: getattr(op, field.name) for field in fields(op) if field.default is MISSING}
@@ -98,10 +98,10 @@ def told(op: Op) -> dict[str, object]:
     return {name: value for name, value in given.items() if name in required or value != getattr(usual, name)}
 
 
-def spanned(first: str, last: str) -> str:
+def path_range(first: str, last: str) -> str:
     """A name for all from one path to another.
 
-    >>> spanned("layer3.1", "layer3.35"), spanned("layer3.1.se", "layer3.35.se"), spanned("fc", "fc")
+    >>> path_range("layer3.1", "layer3.35"), path_range("layer3.1.se", "layer3.35.se"), path_range("fc", "fc")
     ('layer3.1-35', 'layer3.1-35.se', 'fc')
     """
     pairs = zip(first.split("."), last.split("."), strict=True)
@@ -113,7 +113,7 @@ def children(part: Part) -> tuple[Part, ...]:
     match part:
         case Leaf():
             return ()
-        case Sequence():
+        case Chain():
             return part.parts
         case Residual():
             return (*part.before, *part.branch, *part.shortcut, *part.after)
@@ -124,7 +124,7 @@ def children(part: Part) -> tuple[Part, ...]:
 
 
 def _named(above: str, parts: tuple[Part, ...]) -> tuple[tuple[str, Hashable], ...]:
-    return tuple((below(above, part.path), kind(part)) for part in parts)
+    return tuple((relative_path(above, part.path), structural_key(part)) for part in parts)
 
 
 def _number(word: str) -> str:
@@ -132,5 +132,5 @@ def _number(word: str) -> str:
     return word[len(word.rstrip("0123456789")) :] or word
 
 
-def _sequences(parts: tuple[Part, ...]) -> Iterable[Sequence]:
-    return (part for part in parts if isinstance(part, Sequence))
+def _sequences(parts: tuple[Part, ...]) -> Iterable[Chain]:
+    return (part for part in parts if isinstance(part, Chain))

@@ -7,15 +7,15 @@ from typing import Any
 
 import yaml
 
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
-from resnet_spec.ops import Op, name
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.ops import Op, op_name
 
 
-def written(network: Network) -> str:
+def to_yaml(network: Network) -> str:
     """The network as a spec of its own, that takes nothing and extends nothing.
 
     >>> from resnet_spec import load, loads
-    >>> loads(written(load("resnet18"))) == load("resnet18")
+    >>> loads(to_yaml(load("resnet18"))) == load("resnet18")
     True
     """
     blocks: dict[str, dict[str, Any]] = {}
@@ -41,7 +41,7 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
     match part:
         case Leaf():
             return _leaf(part.op)
-        case Sequence():
+        case Chain():
             return _row(part.path, part.parts, blocks)
         case Parallel():
             branches = [_row(holder, branch, blocks) or "none" for branch in part.branches]
@@ -73,7 +73,7 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _leaf(op: Op) -> Any:
     given = {field.name: getattr(op, field.name) for field in fields(op) if _said(op, field)}
     plain = {key: _plain(op, key, value) if isinstance(value, float) else value for key, value in given.items()}
-    return {"op": name(op), **plain} if plain else name(op)
+    return {"op": op_name(op), **plain} if plain else op_name(op)
 
 
 def _said(op: Op, field: Any) -> bool:

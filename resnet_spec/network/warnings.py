@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from resnet_spec.diagnostics.problems import Note, Problem
-from resnet_spec.network.input_size import WINDOW, Image, smallest
+from resnet_spec.network.input_size import WINDOW, Image, find_smallest_input
 from resnet_spec.network.network import Leaf, Network, Part, walk
-from resnet_spec.network.shape_inference import retraced
-from resnet_spec.ops import BatchNorm, GroupNorm, Misfit
+from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.ops import BatchNorm, GroupNorm, ShapeError
 
 LARGER = 4
 """A norm that sees one value even of images so many times as high and wide is meant to."""
 
 
-def notices(network: Network) -> list[Problem]:
+def find_warnings(network: Network) -> list[Problem]:
     """Warnings of a network: norms that see one value, for want of a larger image; of each of its parts, the first.
 
     >>> from resnet_spec import load
-    >>> [problem.message for problem in notices(load("resnet18", input=(3, 32, 32)))]
+    >>> [problem.message for problem in find_warnings(load("resnet18", input=(3, 32, 32)))]
     ['layer4.0.bn1 is given (512, 1, 1): one value a channel']
     """
     channels, height, width = network.input
@@ -29,12 +29,12 @@ def notices(network: Network) -> list[Problem]:
 
     def small(image: Image) -> set[str]:
         try:
-            return {WINDOW} if found & _alone(retraced(network, image)) else set()
-        except Misfit as error:
+            return {WINDOW} if found & _alone(infer_shapes(network, image)) else set()
+        except ShapeError as error:
             return {WINDOW} if error.small else {"RS402"}
 
     layers = sum(1 for _ in network.nodes())
-    image = smallest(network.input, small, layers)
+    image = find_smallest_input(network.input, small, layers)
     size = f", or images of {' x '.join(map(str, image))} or more" if image else ""
     return [_notice(part, leaf, size) for part, leaf in _firsts(network, found)]
 
@@ -60,8 +60,8 @@ def _firsts(network: Network, found: set[str]) -> Iterator[tuple[Part, Leaf]]:
 
 def _at(network: Network, image: Image) -> set[str]:
     try:
-        return _alone(retraced(network, image))
-    except Misfit:
+        return _alone(infer_shapes(network, image))
+    except ShapeError:
         return set()
 
 

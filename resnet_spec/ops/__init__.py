@@ -22,12 +22,12 @@ from resnet_spec.ops.activations import Silu as Silu
 from resnet_spec.ops.activations import Tanh as Tanh
 from resnet_spec.ops.argument_types import AtLeast as AtLeast
 from resnet_spec.ops.argument_types import Below as Below
-from resnet_spec.ops.argument_types import Count as Count
-from resnet_spec.ops.argument_types import Extent as Extent
 from resnet_spec.ops.argument_types import Fraction as Fraction
+from resnet_spec.ops.argument_types import Initialization as Initialization
+from resnet_spec.ops.argument_types import NonNegative as NonNegative
 from resnet_spec.ops.argument_types import Positive as Positive
-from resnet_spec.ops.argument_types import Start as Start
-from resnet_spec.ops.argument_types import nearest_float32 as nearest_float32
+from resnet_spec.ops.argument_types import PositiveInt as PositiveInt
+from resnet_spec.ops.argument_types import round_to_float32 as round_to_float32
 from resnet_spec.ops.convolutions import ChannelConv as ChannelConv
 from resnet_spec.ops.convolutions import Conv as Conv
 from resnet_spec.ops.convolutions import Linear as Linear
@@ -47,14 +47,14 @@ from resnet_spec.ops.reshaping import PadChannels as PadChannels
 from resnet_spec.ops.reshaping import SplitSoftmax as SplitSoftmax
 from resnet_spec.ops.reshaping import SplitSum as SplitSum
 from resnet_spec.ops.reshaping import ZeroPad as ZeroPad
-from resnet_spec.ops.shapes import Misfit as Misfit
 from resnet_spec.ops.shapes import Shape as Shape
-from resnet_spec.ops.shapes import name as name
-from resnet_spec.ops.stochastic import Chance as Chance
+from resnet_spec.ops.shapes import ShapeError as ShapeError
+from resnet_spec.ops.shapes import op_name as op_name
 from resnet_spec.ops.stochastic import DropBlock as DropBlock
 from resnet_spec.ops.stochastic import Dropout as Dropout
 from resnet_spec.ops.stochastic import DropPath as DropPath
-from resnet_spec.ops.stochastic import seeds as seeds
+from resnet_spec.ops.stochastic import Stochastic as Stochastic
+from resnet_spec.ops.stochastic import drop_block_squares as drop_block_squares
 from resnet_spec.ops.weights import Constant as Constant
 from resnet_spec.ops.weights import Init as Init
 from resnet_spec.ops.weights import Normal as Normal
@@ -97,5 +97,5 @@ Op: TypeAlias = (
     | Identity
 )
 
-OPS: dict[str, type[Op]] = {name(kind): kind for kind in get_args(Op)}
+OPS: dict[str, type[Op]] = {op_name(kind): kind for kind in get_args(Op)}
 """The operations by the name that a spec gives them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import Fraction, nearest_float32
-from resnet_spec.ops.shapes import free, same
+from resnet_spec.ops.argument_types import Fraction, round_to_float32
+from resnet_spec.ops.shapes import no_macs, same_shape
 from resnet_spec.ops.weights import no_weights
 
 
@@ -13,18 +13,18 @@ from resnet_spec.ops.weights import no_weights
 class Relu:
     """max(x, 0)."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
 class Relu6:
     """min(max(x, 0), 6)."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +37,21 @@ class LeakyRelu:
 
     slope: Fraction = 0.01
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "slope")
+        round_to_float32(self, "slope")
 
 
 @dataclass(frozen=True, slots=True)
 class Elu:
     """x where it is positive, exp(x) - 1 elsewhere."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,60 +64,60 @@ class Gelu:
 
     approximate: bool = False
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
 class Silu:
     """x * sigmoid(x), also called swish."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
 class Sigmoid:
     """1 / (1 + exp(-x))."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
 class Tanh:
     """The hyperbolic tangent of x."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
 class HardSigmoid:
     """relu6(x + 3) / 6."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
 class HardSwish:
     """x * relu6(x + 3) / 6."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """x itself."""
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs

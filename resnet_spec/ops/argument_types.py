@@ -21,15 +21,17 @@ class Below:
     bound: float
 
 
-Count = Annotated[int, AtLeast(1)]
-Several = Annotated[int, AtLeast(2)]
-Extent = Annotated[int, AtLeast(0)]
+PositiveInt = Annotated[int, AtLeast(1)]
+AtLeastTwo = Annotated[int, AtLeast(2)]
+NonNegative = Annotated[int, AtLeast(0)]
 Fraction = Annotated[float, AtLeast(0.0), Below(1.0)]
 Positive = Annotated[float, AtLeast(2.0**-126), Below(2.0**127)]  # what a normal float32 can hold
-Start = Literal["he_normal_fan_out", "he_normal_fan_in", "lecun_normal", "glorot_uniform", "uniform_fan_in", "zeros"]
+Initialization = Literal[
+    "he_normal_fan_out", "he_normal_fan_in", "lecun_normal", "glorot_uniform", "uniform_fan_in", "zeros"
+]
 
 
-def nearest_float32(op: object, *names: str) -> None:
+def round_to_float32(op: object, *names: str) -> None:
     """Round attributes to float32: Paddle keeps an operator's so, and all backends are to use one value."""
     for argument in names:
         (value,) = struct.unpack("f", struct.pack("f", getattr(op, argument)))

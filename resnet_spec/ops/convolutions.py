@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import Count, Extent, Positive, Start, nearest_float32
-from resnet_spec.ops.shapes import Misfit, Shape, divided, image, windows
-from resnet_spec.ops.weights import Weight, kernel
+from resnet_spec.ops.argument_types import Initialization, NonNegative, Positive, PositiveInt, round_to_float32
+from resnet_spec.ops.shapes import Shape, ShapeError, check_divides, image_shape, windowed_shape
+from resnet_spec.ops.weights import Weight, kernel_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +25,24 @@ class Conv:
         init: How the kernel's initial values are drawn.
     """
 
-    out: Count
-    kernel: Count
-    stride: Count = 1
-    padding: Extent = 0
-    dilation: Count = 1
-    groups: Count = 1
+    out: PositiveInt
+    kernel: PositiveInt
+    stride: PositiveInt = 1
+    padding: NonNegative = 0
+    dilation: PositiveInt = 1
+    groups: PositiveInt = 1
     bias: bool = False
-    init: Start = "he_normal_fan_out"
+    init: Initialization = "he_normal_fan_out"
 
     def gives(self, given: Shape) -> Shape:
-        image(self, given)
-        gives = windows(self.out, given, self.kernel, self.stride, self.padding, self.dilation)
-        divided("groups", self.groups, given[0], "input channels", gives)
-        divided("groups", self.groups, self.out, "output channels", gives, other="out")
+        image_shape(self, given)
+        gives = windowed_shape(self.out, given, self.kernel, self.stride, self.padding, self.dilation)
+        check_divides("groups", self.groups, given[0], "input channels", gives)
+        check_divides("groups", self.groups, self.out, "output channels", gives, other="out")
         return gives
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return kernel((self.out, given[0] // self.groups, self.kernel, self.kernel), self.init, self.bias)
+        return kernel_weights((self.out, given[0] // self.groups, self.kernel, self.kernel), self.init, self.bias)
 
     def macs(self, given: Shape) -> int:
         return math.prod(self.gives(given)) * (given[0] // self.groups) * self.kernel**2
@@ -64,18 +64,18 @@ class StandardizedConv:
         init: How the kernel's initial values are drawn.
     """
 
-    out: Count
-    kernel: Count
-    stride: Count = 1
-    padding: Extent = 0
-    dilation: Count = 1
-    groups: Count = 1
+    out: PositiveInt
+    kernel: PositiveInt
+    stride: PositiveInt = 1
+    padding: NonNegative = 0
+    dilation: PositiveInt = 1
+    groups: PositiveInt = 1
     bias: bool = False
     epsilon: Positive = 1e-6
-    init: Start = "he_normal_fan_out"
+    init: Initialization = "he_normal_fan_out"
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "epsilon")
+        round_to_float32(self, "epsilon")
 
     def plain(self) -> Conv:
         """The convolution that the standardised kernels are for."""
@@ -100,18 +100,18 @@ class ChannelConv:
         init: How the kernel's initial values are drawn.
     """
 
-    kernel: Count
-    init: Start = "uniform_fan_in"
+    kernel: PositiveInt
+    init: Initialization = "uniform_fan_in"
 
     def gives(self, given: Shape) -> Shape:
         if len(given) != 1:
-            raise Misfit(f"channel_conv works on (features,), but is given {given}", gives=given)
+            raise ShapeError(f"channel_conv works on (features,), but is given {given}", gives=given)
         if self.kernel % 2 == 0:
-            raise Misfit(f"kernel is {self.kernel}, an even number", argument="kernel", gives=given)
+            raise ShapeError(f"kernel is {self.kernel}, an even number", argument="kernel", gives=given)
         return given
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return kernel((1, 1, self.kernel), self.init, bias=False)
+        return kernel_weights((1, 1, self.kernel), self.init, bias=False)
 
     def macs(self, given: Shape) -> int:
         return given[0] * self.kernel
@@ -127,13 +127,13 @@ class Linear:
         init: How the weight's initial values are drawn.
     """
 
-    out: Count
+    out: PositiveInt
     bias: bool = True
-    init: Start = "uniform_fan_in"
+    init: Initialization = "uniform_fan_in"
 
     def gives(self, given: Shape) -> Shape:
         if len(given) != 1:
-            raise Misfit(
+            raise ShapeError(
                 f"linear works on (features,), but is given {given}",
                 help="global_avg_pool or flatten, put before it, gives features",
                 gives=(self.out,),
@@ -141,7 +141,7 @@ class Linear:
         return (self.out,)
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return kernel((self.out, *given), self.init, self.bias)
+        return kernel_weights((self.out, *given), self.init, self.bias)
 
     def macs(self, given: Shape) -> int:
         return self.out * given[0]

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_spec.ops.argument_types import Count, Extent, Fraction, Positive, nearest_float32
-from resnet_spec.ops.shapes import Shape, divided, free, image, same
-from resnet_spec.ops.weights import Constant, Weight, affine
+from resnet_spec.ops.argument_types import Fraction, NonNegative, Positive, PositiveInt, round_to_float32
+from resnet_spec.ops.shapes import Shape, check_divides, image_shape, no_macs, same_shape
+from resnet_spec.ops.weights import Constant, Weight, affine_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class BatchNorm:
     affine: bool = True
     gamma: float = 1.0
 
-    gives = image
-    macs = free
+    gives = image_shape
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "epsilon", "decay")
+        round_to_float32(self, "epsilon", "decay")
 
     def values(self, given: Shape) -> int:
         """How many numbers of one image each mean and variance is of."""
@@ -44,7 +44,7 @@ class BatchNorm:
     def weights(self, given: Shape) -> tuple[Weight, ...]:
         mean = Weight("running_mean", given[:1], Constant(0.0), statistic=True)
         var = Weight("running_var", given[:1], Constant(1.0), statistic=True)
-        return (*(affine(given[0], self.gamma) if self.affine else ()), mean, var)
+        return (*(affine_weights(given[0], self.gamma) if self.affine else ()), mean, var)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +58,24 @@ class GroupNorm:
         size: Channels of one group: where it is not 0, it says how many groups there are, in place of ``groups``.
     """
 
-    groups: Count = 32
+    groups: PositiveInt = 32
     epsilon: Positive = 1e-5
     gamma: float = 1.0
-    size: Extent = 0
+    size: NonNegative = 0
 
-    macs = free
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "epsilon")
+        round_to_float32(self, "epsilon")
 
     def count(self, channels: int) -> int:
         """How many groups so many channels are divided into."""
         return channels // self.size if self.size else self.groups
 
     def gives(self, given: Shape) -> Shape:
-        image(self, given)
+        image_shape(self, given)
         argument = "size" if self.size else "groups"
-        divided(argument, getattr(self, argument), given[0], "channels", given)
+        check_divides(argument, getattr(self, argument), given[0], "channels", given)
         return given
 
     def values(self, given: Shape) -> int:
@@ -83,7 +83,7 @@ class GroupNorm:
         return math.prod(given) // self.count(given[0])
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return affine(given[0], self.gamma)
+        return affine_weights(given[0], self.gamma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +98,18 @@ class LayerNorm:
     epsilon: Positive = 1e-5
     gamma: float = 1.0
 
-    gives = same
-    macs = free
+    gives = same_shape
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "epsilon")
+        round_to_float32(self, "epsilon")
 
     def values(self, given: Shape) -> int:
         """How many numbers each mean and variance is of."""
         return given[0]
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return affine(given[0], self.gamma)
+        return affine_weights(given[0], self.gamma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +124,18 @@ class EvoNormS0:
         gamma: The scale's initial value.
     """
 
-    groups: Count = 32
+    groups: PositiveInt = 32
     epsilon: Positive = 1e-5
     gamma: float = 1.0
 
-    macs = free
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "epsilon")
+        round_to_float32(self, "epsilon")
 
     def gives(self, given: Shape) -> Shape:
-        image(self, given)
-        divided("groups", self.groups, given[0], "channels", given)
+        image_shape(self, given)
+        check_divides("groups", self.groups, given[0], "channels", given)
         return given
 
     def values(self, given: Shape) -> int:
@@ -143,7 +143,7 @@ class EvoNormS0:
         return math.prod(given) // self.groups
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return *affine(given[0], self.gamma), Weight("v", given[:1], Constant(1.0))
+        return *affine_weights(given[0], self.gamma), Weight("v", given[:1], Constant(1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +160,15 @@ class FilterResponseNorm:
     epsilon: Positive = 1e-5
     gamma: float = 1.0
 
-    gives = image
-    macs = free
+    gives = image_shape
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "epsilon")
+        round_to_float32(self, "epsilon")
 
     def values(self, given: Shape) -> int:
         """How many numbers each mean square is of."""
         return math.prod(given[1:])
 
     def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return *affine(given[0], self.gamma), Weight("tau", given[:1], Constant(0.0))
+        return *affine_weights(given[0], self.gamma), Weight("tau", given[:1], Constant(0.0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import Count, Extent
-from resnet_spec.ops.shapes import Misfit, Shape, free, image, less_than_half, windows
+from resnet_spec.ops.argument_types import NonNegative, PositiveInt
+from resnet_spec.ops.shapes import Shape, ShapeError, check_padding, image_shape, no_macs, windowed_shape
 from resnet_spec.ops.weights import no_weights
 
 
@@ -21,18 +21,18 @@ class MaxPool:
         ceil: Whether a last window that is only partly filled is kept; one that starts in the padding never is.
     """
 
-    kernel: Count
-    stride: Count = 1
-    padding: Extent = 0
+    kernel: PositiveInt
+    stride: PositiveInt = 1
+    padding: NonNegative = 0
     ceil: bool = False
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        image(self, given)
-        less_than_half(self.padding, self.kernel)
-        return windows(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
+        image_shape(self, given)
+        check_padding(self.padding, self.kernel)
+        return windowed_shape(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ class AvgPool:
         count_padding: Whether the padding's zeros count among the elements of the mean.
     """
 
-    kernel: Count
-    stride: Count = 1
-    padding: Extent = 0
+    kernel: PositiveInt
+    stride: PositiveInt = 1
+    padding: NonNegative = 0
     ceil: bool = False
     count_padding: bool = False
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        image(self, given)
-        less_than_half(self.padding, self.kernel)
-        return windows(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
+        image_shape(self, given)
+        check_padding(self.padding, self.kernel)
+        return windowed_shape(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,17 @@ class BlurPool:
         stride: Pixels from one window to the next.
     """
 
-    stride: Count = 2
+    stride: PositiveInt = 2
 
     weights = no_weights
 
     def gives(self, given: Shape) -> Shape:
-        channels, height, width = image(self, given)
+        channels, height, width = image_shape(self, given)
         if min(height, width) < 2:
-            raise Misfit(
+            raise ShapeError(
                 f"there is no second row or column to mirror in {height} x {width} pixels", gives=given, small=True
             )
-        return windows(channels, given, 3, self.stride, 1)
+        return windowed_shape(channels, given, 3, self.stride, 1)
 
     def macs(self, given: Shape) -> int:
         return math.prod(self.gives(given)) * 9
@@ -99,10 +99,10 @@ class GlobalAvgPool:
     keepdims: bool = False
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        return pooled(self, given, self.keepdims)
+        return pooled_shape(self, given, self.keepdims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,11 @@ class GlobalMaxPool:
     keepdims: bool = False
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        return pooled(self, given, self.keepdims)
+        return pooled_shape(self, given, self.keepdims)
 
 
-def pooled(op: object, given: Shape, keepdims: bool) -> Shape:
-    return (image(op, given)[0], 1, 1) if keepdims else image(op, given)[:1]
+def pooled_shape(op: object, given: Shape, keepdims: bool) -> Shape:
+    return (image_shape(op, given)[0], 1, 1) if keepdims else image_shape(op, given)[:1]

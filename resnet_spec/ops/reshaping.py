@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import Count, Extent, Several
-from resnet_spec.ops.shapes import Shape, divided, free, image
+from resnet_spec.ops.argument_types import AtLeastTwo, NonNegative, PositiveInt
+from resnet_spec.ops.shapes import Shape, check_divides, image_shape, no_macs
 from resnet_spec.ops.weights import no_weights
 
 
@@ -21,16 +21,16 @@ class ZeroPad:
         right: Columns added on the right.
     """
 
-    top: Extent = 0
-    bottom: Extent = 0
-    left: Extent = 0
-    right: Extent = 0
+    top: NonNegative = 0
+    bottom: NonNegative = 0
+    left: NonNegative = 0
+    right: NonNegative = 0
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        channels, height, width = image(self, given)
+        channels, height, width = image_shape(self, given)
         return channels, height + self.top + self.bottom, width + self.left + self.right
 
 
@@ -43,14 +43,14 @@ class PadChannels:
         after: Channels added after the last.
     """
 
-    before: Extent = 0
-    after: Extent = 0
+    before: NonNegative = 0
+    after: NonNegative = 0
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        channels, height, width = image(self, given)
+        channels, height, width = image_shape(self, given)
         return channels + self.before + self.after, height, width
 
 
@@ -62,13 +62,13 @@ class SplitSum:
         parts: How many parts the channels are divided into, in order.
     """
 
-    parts: Count
+    parts: PositiveInt
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        divided("parts", self.parts, given[0], "channels", given)
+        check_divides("parts", self.parts, given[0], "channels", given)
         return (given[0] // self.parts, *given[1:])
 
 
@@ -84,15 +84,15 @@ class SplitSoftmax:
         groups: How many groups the channels of each part are divided into.
     """
 
-    parts: Several
-    groups: Count = 1
+    parts: AtLeastTwo
+    groups: PositiveInt = 1
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
-        divided("parts", self.parts, given[0], "channels", given)
-        divided("groups", self.groups, given[0] // self.parts, "channels of a part", given)
+        check_divides("parts", self.parts, given[0], "channels", given)
+        check_divides("groups", self.groups, given[0] // self.parts, "channels of a part", given)
         return given
 
 
@@ -101,7 +101,7 @@ class Flatten:
     """Everything in one row, channels first: (channels, height, width) becomes (channels * height * width,)."""
 
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def gives(self, given: Shape) -> Shape:
         return (math.prod(given),)

@@ -9,13 +9,13 @@ from typing import TypeAlias
 Shape: TypeAlias = tuple[int, ...]
 
 
-def name(op: object) -> str:
+def op_name(op: object) -> str:
     """What a spec calls an operation: ``GlobalAvgPool`` is ``global_avg_pool``."""
     kind = op if isinstance(op, type) else type(op)
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-class Misfit(ValueError):
+class ShapeError(ValueError):
     """An operation that can't take what it is given.
 
     ``argument`` names the culprit, if one argument is to blame, and ``other`` one that it does not go with; ``gives`` is the
@@ -40,24 +40,24 @@ class Misfit(ValueError):
         self.small = small
 
 
-def same(op: object, given: Shape) -> Shape:
+def same_shape(op: object, given: Shape) -> Shape:
     return given
 
 
-def free(op: object, given: Shape) -> int:
+def no_macs(op: object, given: Shape) -> int:
     return 0
 
 
-def image(op: object, given: Shape) -> Shape:
+def image_shape(op: object, given: Shape) -> Shape:
     if len(given) != 3:
-        raise Misfit(f"{name(op)} works on (channels, height, width), but is given {given}")
+        raise ShapeError(f"{op_name(op)} works on (channels, height, width), but is given {given}")
     return given
 
 
-def divided(what: str, value: int, channels: int, of: str, gives: Shape | None = None, other: str = "") -> None:
+def check_divides(what: str, value: int, channels: int, of: str, gives: Shape | None = None, other: str = "") -> None:
     if channels % value:
         fits = _divisors(channels)
-        raise Misfit(
+        raise ShapeError(
             f"{what} is {value}, which does not divide the {channels} {of}",
             argument=what,
             other=other,
@@ -72,11 +72,11 @@ def _divisors(channels: int) -> list[str]:
     return [str(number) for number in range(1, min(channels, 2**16) + 1) if channels % number == 0]
 
 
-def slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
+def window_count(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
     reach = dilation * (kernel - 1) + 1
     free = size + 2 * padding - reach
     if free < 0:
-        raise Misfit(
+        raise ShapeError(
             f"the window reaches over {reach} pixels, but the map has {size}"
             + (f" and {2 * padding} of padding" if padding else ""),
             argument="kernel",
@@ -90,17 +90,17 @@ def slid(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *
     return steps - 1 if (steps - 1) * stride >= size + padding else steps
 
 
-def windows(channels: int, given: Shape, *window: int, ceil: bool = False) -> Shape:
+def windowed_shape(channels: int, given: Shape, *window: int, ceil: bool = False) -> Shape:
     try:
-        return channels, slid(given[1], *window, ceil=ceil), slid(given[2], *window, ceil=ceil)
-    except Misfit as error:
+        return channels, window_count(given[1], *window, ceil=ceil), window_count(given[2], *window, ceil=ceil)
+    except ShapeError as error:
         error.gives = (channels, 1, 1)
         raise
 
 
-def less_than_half(padding: int, kernel: int) -> None:
+def check_padding(padding: int, kernel: int) -> None:
     if padding * 2 > kernel:
-        raise Misfit(
+        raise ShapeError(
             f"padding is {padding}, more than half of the kernel of {kernel}, so a window could lie in it wholly",
             argument="padding",
             help=f"it can be at most {kernel // 2}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from resnet_spec.ops.argument_types import Count, Fraction, Positive, nearest_float32
-from resnet_spec.ops.shapes import free, image, same
+from resnet_spec.ops.argument_types import Fraction, Positive, PositiveInt, round_to_float32
+from resnet_spec.ops.shapes import image_shape, no_macs, same_shape
 from resnet_spec.ops.weights import no_weights
 
 
@@ -22,12 +22,12 @@ class Dropout:
 
     rate: Fraction
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "rate")
+        round_to_float32(self, "rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class DropPath:
 
     rate: Fraction
 
-    gives = same
+    gives = same_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "rate")
+        round_to_float32(self, "rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +64,23 @@ class DropBlock:
     """
 
     rate: Fraction
-    size: Count = 7
+    size: PositiveInt = 7
     scale: Positive = 1.0
 
-    gives = image
+    gives = image_shape
     weights = no_weights
-    macs = free
+    macs = no_macs
 
     def __post_init__(self) -> None:
-        nearest_float32(self, "rate", "scale")
+        round_to_float32(self, "rate", "scale")
 
 
-def seeds(rate: float, size: int, scale: float, height: int, width: int) -> tuple[int, int, float]:
+def drop_block_squares(rate: float, size: int, scale: float, height: int, width: int) -> tuple[int, int, float]:
     """A DropBlock's square as it fits a map, height and width, and the probability that one has its middle at a pixel."""
     tall, wide = min(size, height), min(size, width)
     places = (height - tall + 1) * (width - wide + 1)
     return tall, wide, min(1.0, scale * rate * height * width / (tall * wide) / places)
 
 
-Chance: TypeAlias = Dropout | DropPath | DropBlock
+Stochastic: TypeAlias = Dropout | DropPath | DropBlock
 """What is left to chance in training, at a ``rate``; in evaluation each of these is the identity."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from resnet_spec.ops.argument_types import Start
+from resnet_spec.ops.argument_types import Initialization
 from resnet_spec.ops.shapes import Shape
 
 
@@ -44,7 +44,7 @@ class Weight:
     statistic: bool = False
 
 
-def start_of(start: Start, fan_in: int, fan_out: int) -> Init:
+def initializer(start: Initialization, fan_in: int, fan_out: int) -> Init:
     """How initial values are drawn, from the word for it and how many numbers go into one sum, and one into how many."""
     match start:
         case "he_normal_fan_out":
@@ -61,14 +61,14 @@ def start_of(start: Start, fan_in: int, fan_out: int) -> Init:
             return Constant(0.0)
 
 
-def kernel(shape: Shape, start: Start, bias: bool) -> tuple[Weight, ...]:
+def kernel_weights(shape: Shape, start: Initialization, bias: bool) -> tuple[Weight, ...]:
     """A weight (out, in, ...) and its bias; the bias starts as PyTorch's does, evenly within 1/sqrt(fan in)."""
     area = math.prod(shape[2:])
-    weight = Weight("weight", shape, start_of(start, fan_in=shape[1] * area, fan_out=shape[0] * area))
+    weight = Weight("weight", shape, initializer(start, fan_in=shape[1] * area, fan_out=shape[0] * area))
     return (weight, Weight("bias", shape[:1], Uniform(1 / math.sqrt(shape[1] * area)))) if bias else (weight,)
 
 
-def affine(channels: int, gamma: float) -> tuple[Weight, ...]:
+def affine_weights(channels: int, gamma: float) -> tuple[Weight, ...]:
     """A scale and a shift for each channel."""
     return Weight("weight", (channels,), Constant(gamma)), Weight("bias", (channels,), Constant(0.0))
 

@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from resnet_spec.network.costs import BYTES, costs
-from resnet_spec.network.network import Leaf, Network, Part, Residual, Sequence
-from resnet_spec.network.shape_inference import replaced
-from resnet_spec.ops import BatchNorm, Chance, StandardizedConv
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.network.costs import BYTES, compute_costs
+from resnet_spec.network.network import Chain, Leaf, Network, Part, Residual
+from resnet_spec.network.shape_inference import replace_operations
+from resnet_spec.ops import BatchNorm, StandardizedConv, Stochastic
+from resnet_spec.weights.canonical import Array, comparison_weights
 
 Level: TypeAlias = Literal["forward", "gradient", "training"]
 Group: TypeAlias = Literal["evaluation", "training forward", "loss", "gradient", "statistics", "weights"]
@@ -95,7 +95,7 @@ class Case:
         of_weights, of_maps = COPIES["training" if "gradient" in self.groups else "forward"]
         size = np.dtype(self.dtype).itemsize
         weights = size * (self.network.parameters + self.network.statistics)
-        maps = size // BYTES * costs(self.network)[""].memory * self.batch
+        maps = size // BYTES * compute_costs(self.network)[""].memory * self.batch
         return FRAMEWORK + of_weights * weights + of_maps * maps
 
     def gate(self, group: Group) -> float | None:
@@ -107,7 +107,7 @@ class Case:
 
     def weights(self, dtype: Dtype = "float64") -> dict[str, Array]:
         """Canonical weights, every one random, drawn in float64, and such that blocks are near the identity."""
-        found = recipe(self.network, self.seed, dtype)
+        found = comparison_weights(self.network, self.seed, dtype)
         blocks = [part for part in self.network.nodes() if isinstance(part, Residual) and part.combine == "add"]
         damped = DAMPED / 2 ** max(0, math.ceil(math.log2(len(blocks) / BLOCKS))) if blocks else 1.0
         for block in blocks:
@@ -155,7 +155,7 @@ def _straight(row: tuple[Part, ...]) -> Iterator[Leaf]:
         match part:
             case Leaf():
                 yield part
-            case Sequence():
+            case Chain():
                 yield from _straight(part.parts)
             case _:
                 continue
@@ -163,4 +163,6 @@ def _straight(row: tuple[Part, ...]) -> Iterator[Leaf]:
 
 def calm(network: Network) -> Network:
     """The network with nothing left to chance: frameworks throw different dice, so training is compared without."""
-    return replaced(network, lambda leaf: replace(leaf.op, rate=0.0) if isinstance(leaf.op, Chance) else leaf.op)
+    return replace_operations(
+        network, lambda leaf: replace(leaf.op, rate=0.0) if isinstance(leaf.op, Stochastic) else leaf.op
+    )

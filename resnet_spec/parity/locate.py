@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from resnet_spec.backend import OUTPUT
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
 from resnet_spec.parity.compare import error
 from resnet_spec.weights.canonical import Array
 
@@ -29,7 +29,7 @@ def _row(parts: Iterable[Part], x: Array, outputs: Mapping[str, Array], found: d
         match part:
             case Leaf():
                 pass
-            case Sequence():
+            case Chain():
                 _row(part.parts, x, outputs, found)
             case Residual():
                 y = _row(part.before, x, outputs, found)

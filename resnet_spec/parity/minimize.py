@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
-from resnet_spec.network.shape_inference import retraced
-from resnet_spec.ops import Misfit, Op
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.ops import Op, ShapeError
 
 MOST_TRIES = 300
 
@@ -42,8 +42,8 @@ def _valid(network: Network, input: tuple[int, int, int] | None = None) -> Itera
     if not network.parts:
         return
     try:
-        found = retraced(network, input)
-    except Misfit:
+        found = infer_shapes(network, input)
+    except ShapeError:
         return
     if len(found.output_shape) == 1 and found.weights():
         yield found
@@ -78,7 +78,7 @@ def _within(part: Part) -> Iterator[tuple[Part, ...]]:
     match part:
         case Leaf():
             return
-        case Sequence():
+        case Chain():
             for parts in _fewer(part.parts):
                 yield (replace(part, parts=parts),) if parts else ()
         case Residual():
@@ -114,7 +114,7 @@ def _plain(part: Part) -> Iterator[Part]:
         case Leaf():
             for op in _told_less(part.op):
                 yield replace(part, op=op)
-        case Sequence():
+        case Chain():
             for parts in _plainer(part.parts):
                 yield replace(part, parts=parts)
         case Residual():

@@ -15,11 +15,11 @@ import yaml
 
 from resnet_spec.diagnostics.problems import SpecError
 from resnet_spec.language.spec import Word
-from resnet_spec.language.values import arguments
+from resnet_spec.language.values import operation_arguments
 from resnet_spec.library import bundled
 from resnet_spec.library.load import bundled_block, loads
 from resnet_spec.network.network import Leaf, Network
-from resnet_spec.ops import OPS, BatchNorm, Misfit, Op, Shape
+from resnet_spec.ops import OPS, BatchNorm, Op, Shape, ShapeError
 
 Spec: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["convolution", "norm", "activation", "pool", "features"]
@@ -64,7 +64,7 @@ def _kind(name: str) -> Kind | None:
         try:
             op = _op(name, _arguments(name, dice))
             gives, weights = op.gives(given), op.weights(given)
-        except Misfit:
+        except ShapeError:
             continue
         if len(gives) == 1:
             return "features"
@@ -80,7 +80,9 @@ def _kind(name: str) -> Kind | None:
 def convolutions() -> tuple[str, ...]:
     """Operations that can take a convolution's place in a block."""
     return tuple(
-        name for name in OPS if {"out", "kernel", "stride", "padding", "groups", "bias"} <= arguments(name).keys()
+        name
+        for name in OPS
+        if {"out", "kernel", "stride", "padding", "groups", "bias"} <= operation_arguments(name).keys()
     )
 
 
@@ -98,7 +100,7 @@ def _op(name: str, given: Mapping[str, Any]) -> Op:
 def _arguments(name: str, dice: random.Random, fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments of an operation within their ranges, about half of them at their defaults."""
     given: dict[str, Any] = dict(fixed or {})
-    for key, argument in arguments(name).items():
+    for key, argument in operation_arguments(name).items():
         if key in given or (not argument.required and dice.random() < 0.5):
             continue
         if argument.choices:
@@ -154,7 +156,7 @@ class _Generator:
             arguments = _arguments(name, self.dice, fixed)
             try:
                 gives = _op(name, arguments).gives(given)
-            except (Misfit, TypeError):
+            except (ShapeError, TypeError):
                 continue
             if _size(gives) <= LARGEST:
                 return {"op": name, **arguments} if arguments else name

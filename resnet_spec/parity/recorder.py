@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from resnet_spec.backend import OUTPUT, Backend, Sgd, Trainer, evaluates_only
+from resnet_spec.backend import OUTPUT, SGD, Backend, Trainer, evaluates_only
 from resnet_spec.parity.case import MOMENTUM, RATE, STEPS, WEIGHT_DECAY, Case, Group, calm
 from resnet_spec.weights.canonical import Array
 
@@ -40,7 +40,7 @@ def built(backend: Backend, case: Case, training: bool = False) -> Any:
 
 
 def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Iterator[tuple[Group, dict[str, Array]]]:
-    sgd, labels = Sgd(RATE, MOMENTUM, WEIGHT_DECAY), case.labels()
+    sgd, labels = SGD(RATE, MOMENTUM, WEIGHT_DECAY), case.labels()
     step = backend.step(model, images, labels, sgd)
     of_input = step.output_gradients["input"]
     yield "loss", {OUTPUT: np.array([step.loss])}
@@ -68,7 +68,7 @@ def slopes(backend: Trainer, case: Case) -> dict[str, Array]:
     """The loss's gradient for the output of every part, by path."""
     model, watch = built(backend, case, training=True), [part.path for part in case.network.nodes()]
     images = case.images().astype(case.dtype)
-    step = backend.step(model, images, case.labels(), Sgd(RATE), watch=watch)
+    step = backend.step(model, images, case.labels(), SGD(RATE), watch=watch)
     return dict(step.output_gradients)
 
 

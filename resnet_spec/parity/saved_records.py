@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from resnet_spec.network.to_yaml import written
+from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.parity.array_files import get, put
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.processes import Failure
@@ -35,7 +35,7 @@ def save(folder: Path, backend: str, case: Case, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{group}:{name}": array for group, found in record.items() for name, array in found.items()}
     put(path, arrays)
-    about = {"network": written(case.network), "versions": versions()}
+    about = {"network": to_yaml(case.network), "versions": versions()}
     path.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
 
 
@@ -59,7 +59,7 @@ class Stored:
         """What was kept of the case. Raises Failure where nothing was, or of another network."""
         path = _path(self.folder, self.backend, case)
         try:
-            if _network(path) != written(case.network):
+            if _network(path) != to_yaml(case.network):
                 raise Failure(f"the record in {self.folder} is of another network of this name")
             arrays = get(path)
         except FileNotFoundError:

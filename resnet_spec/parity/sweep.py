@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resnet_spec.backend import REFERENCE
 from resnet_spec.network.network import Network
-from resnet_spec.network.to_yaml import written
+from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import Finding
 from resnet_spec.parity.examine import Subject, examine
@@ -138,5 +138,5 @@ def kept(folder: Path, examined: Examined) -> Path | None:
     size = "x".join(map(str, examined.smallest.input[1:]))
     command = f"resnet-spec parity {path} --backend {others} --dtype {case.dtype} --level {case.level} --seed {case.seed} --size {size}"
     head = f"# {off.backend} differs from {off.reference} in {off.group}: {off.worst:.1e}\n# {command}\n"
-    path.write_text(head + written(examined.smallest), encoding="utf-8")
+    path.write_text(head + to_yaml(examined.smallest), encoding="utf-8")
     return path

@@ -8,11 +8,17 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from resnet_spec.diagnostics.problems import Note, Problems, Source, Span, SpecError, shown
-from resnet_spec.syntax.yaml_events import broken, character, events, parsers, unfitting
+from resnet_spec.diagnostics.problems import Note, Problems, Source, Span, SpecError, quote
+from resnet_spec.syntax.yaml_events import (
+    choose_loaders,
+    describe_forbidden_character,
+    find_forbidden_character,
+    parse_events,
+    syntax_problem,
+)
 
-MOST_NODES = 20_000
-MOST_DEPTH = 32
+MAX_NODES = 20_000
+MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +53,25 @@ def parse(source: Source) -> Node:
     ('conv1', 'a.yaml:1:14')
     """
     problems = Problems()
-    root = parsed(source, problems)
+    root = parse_into(source, problems)
     problems.stop()
     assert root is not None  # what has no root has a problem
     return root
 
 
-def parsed(source: Source, problems: Problems) -> Node | None:
+def parse_into(source: Source, problems: Problems) -> Node | None:
     """The same, with what is wrong added to ``problems``; None where too much of it is to read on."""
-    usable = parsers(source, problems)
+    usable = choose_loaders(source, problems)
     while True:
         parser = usable.pop(0)
         builder = _Builder(source)
         root: Node | None = None
         try:
-            root = builder.document(events(source, parser))
+            root = builder.document(parse_events(source, parser))
         except SpecError:
             pass  # what stopped it is noted
         except (yaml.MarkedYAMLError, ValueError) as error:
-            builder.problems.add(broken(source, error))
+            builder.problems.add(syntax_problem(source, error))
         if not usable or (root and not builder.problems.found):
             break
     for problem in builder.problems.found.values():
@@ -73,7 +79,7 @@ def parsed(source: Source, problems: Problems) -> Node | None:
     return None if builder.holes else root
 
 
-def kind(node: Node) -> str:
+def describe_kind(node: Node) -> str:
     """What to call a node in a message."""
     match node:
         case Scalar():
@@ -147,7 +153,7 @@ class _Builder:
                     ended = self.open.pop()
                     node = self.closed(ended, event)
                     anchor = ended.start.anchor
-                    found = (node, size(node) if anchor else 0, ended.height)
+                    found = (node, count_nodes(node) if anchor else 0, ended.height)
             if anchor:
                 self.anchors[anchor] = found
             if not self.open:
@@ -159,9 +165,9 @@ class _Builder:
     def scalar(self, event: Any) -> Scalar:
         self.counted(event, 1)
         self.tagged(event)
-        unfit = unfitting(event.value) if event.style == '"' else None
+        unfit = find_forbidden_character(event.value) if event.style == '"' else None
         if unfit:
-            self.wrong("RS105", character(unfit.group()), event, "take it away")
+            self.wrong("RS105", describe_forbidden_character(unfit.group()), event, "take it away")
         empty = event.start_mark.index == event.end_mark.index
         self.last = self.after() if empty else self.span(event)
         return Scalar(event.value, not event.style, self.last)
@@ -175,15 +181,15 @@ class _Builder:
         _, size, height = found
         self.counted(event, size)
         self.last = self.span(event)
-        if len(self.open) + height > MOST_DEPTH:
-            raise self.stopped("RS104", f"nested more than {MOST_DEPTH} deep, with aliases where they stand", event)
+        if len(self.open) + height > MAX_DEPTH:
+            raise self.stopped("RS104", f"nested more than {MAX_DEPTH} deep, with aliases where they stand", event)
         return found
 
     def opened(self, event: Any) -> None:
         self.counted(event, 1)
         self.tagged(event)
-        if len(self.open) == MOST_DEPTH:
-            raise self.stopped("RS104", f"nested more than {MOST_DEPTH} deep", event)
+        if len(self.open) == MAX_DEPTH:
+            raise self.stopped("RS104", f"nested more than {MAX_DEPTH} deep", event)
         first = event.start_mark
         self.last = Span(self.source, first.line + 1, first.column + 1, first.column + 2)
         self.open.append(_Open(event))
@@ -201,7 +207,7 @@ class _Builder:
                 self.left_out(key)
             elif key.text in pairs:
                 first = Note("first given here", pairs[key.text][0].at)
-                self.problems.note("RS102", f"{shown(key.text)} is given twice", key.at, notes=(first,))
+                self.problems.note("RS102", f"{quote(key.text)} is given twice", key.at, notes=(first,))
             else:
                 pairs[key.text] = (key, value)
         return Mapping(tuple(pairs.values()), at)
@@ -212,7 +218,7 @@ class _Builder:
             help = "write the keys out, or start from another spec with extends"
             self.problems.note("RS103", "merge keys (<<) are not used here", key.at, help)
         elif isinstance(key, List | Mapping):
-            self.problems.note("RS103", f"a key must be a single name, not {kind(key)}", key.at)
+            self.problems.note("RS103", f"a key must be a single name, not {describe_kind(key)}", key.at)
 
     # -- what is not used here, and limits ----------------------------------------------------------------------
 
@@ -226,12 +232,12 @@ class _Builder:
     def tagged(self, event: Any) -> None:
         if event.tag is not None:
             help = "every value's type is known from where it stands"
-            self.wrong("RS103", f"tags such as {shown(event.tag)[1:-1]} are not used here", event, help)
+            self.wrong("RS103", f"tags such as {quote(event.tag)[1:-1]} are not used here", event, help)
 
     def counted(self, event: Any, nodes: int) -> None:
         self.count += nodes
-        if self.count > MOST_NODES:
-            message = f"more than {MOST_NODES:,} values, with aliases counted where they stand"
+        if self.count > MAX_NODES:
+            message = f"more than {MAX_NODES:,} values, with aliases counted where they stand"
             raise self.stopped("RS104", message, event)
 
     def wrong(self, code: str, message: str, event: Any, help: str = "") -> None:
@@ -265,12 +271,12 @@ class _Builder:
         return Span(self.source, line, first.column + 1, max(past, first.column + 2))
 
 
-def size(node: Node) -> int:
+def count_nodes(node: Node) -> int:
     """How many nodes there are in a node, itself included."""
     match node:
         case Scalar():
             return 1
         case List():
-            return 1 + sum(map(size, node.items))
+            return 1 + sum(map(count_nodes, node.items))
         case Mapping():
-            return 1 + sum(1 + size(value) for _, value in node.items)
+            return 1 + sum(1 + count_nodes(value) for _, value in node.items)

@@ -16,12 +16,12 @@ import yaml
 
 from resnet_spec.diagnostics.problems import Note, Problem, Problems, Source, Span
 
-MOST_CHARACTERS = 2**20
-MOST_SLOWLY = 2**18
+MAX_CHARACTERS = 2**20
+MAX_CHARACTERS_PURE_PYTHON = 2**18
 """The limit where libyaml is missing, so that refusing takes as little time; past it, libyaml's verdict counts alone."""
 
-SLOW: Any = yaml.SafeLoader
-FAST: Any = getattr(yaml, "CSafeLoader", None)
+PURE_PYTHON_LOADER: Any = yaml.SafeLoader
+LIBYAML_LOADER: Any = getattr(yaml, "CSafeLoader", None)
 
 _CONTROL = re.compile("[^\t\n\r -~]")
 
@@ -30,31 +30,33 @@ _DIFFERENT = re.compile(r"[\t?!]|[|>][-+0-9]*#")
 """What the two parsers may read differently, outside comments: found by reading mutated texts with both."""
 
 
-def parsers(source: Source, problems: Problems) -> list[Any]:
+def choose_loaders(source: Source, problems: Problems) -> list[Any]:
     """The parsers to read a text with, until one takes it. Raises SpecError if its characters alone refuse it."""
     text = source.text
-    most = MOST_CHARACTERS if FAST else MOST_SLOWLY
+    most = MAX_CHARACTERS if LIBYAML_LOADER else MAX_CHARACTERS_PURE_PYTHON
     length = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if length > most:
         problems.note("RS104", f"the file has {length:,} bytes; the limit is {most:,}", Span(source, 1, 1, 2))
         problems.stop()
-    unfit = unfitting(text)
+    unfit = find_forbidden_character(text)
     if unfit:
-        problems.note("RS105", character(unfit.group()), source.at(unfit.start()), "take it away")
+        problems.note("RS105", describe_forbidden_character(unfit.group()), source.at(unfit.start()), "take it away")
         problems.stop()
-    if FAST is None:
-        return [SLOW]
-    if length > MOST_SLOWLY:
-        return [FAST]
-    return [SLOW] if _DIFFERENT.search(_COMMENT.sub(r"\1", text)) else [FAST, SLOW]
+    if LIBYAML_LOADER is None:
+        return [PURE_PYTHON_LOADER]
+    if length > MAX_CHARACTERS_PURE_PYTHON:
+        return [LIBYAML_LOADER]
+    return (
+        [PURE_PYTHON_LOADER] if _DIFFERENT.search(_COMMENT.sub(r"\1", text)) else [LIBYAML_LOADER, PURE_PYTHON_LOADER]
+    )
 
 
-def unfitting(text: str) -> re.Match[str] | None:
+def find_forbidden_character(text: str) -> re.Match[str] | None:
     """The first character that a spec can't hold."""
     return (_CONTROL if text.isascii() else _unfit()).search(text)
 
 
-def character(unfit: str) -> str:
+def describe_forbidden_character(unfit: str) -> str:
     """What is told of a character that a spec can't hold."""
     import unicodedata  # only where something is wrong
 
@@ -71,12 +73,12 @@ def _unfit() -> re.Pattern[str]:
     return re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
-def events(source: Source, parser: Any) -> Iterator[Any]:
+def parse_events(source: Source, parser: Any) -> Iterator[Any]:
     """A text's events. Raises yaml.MarkedYAMLError where it is not YAML."""
     return yaml.parse(source.text, Loader=parser)
 
 
-def broken(source: Source, error: yaml.MarkedYAMLError | ValueError) -> Problem:
+def syntax_problem(source: Source, error: yaml.MarkedYAMLError | ValueError) -> Problem:
     """What is told of a text that is not YAML."""
     if isinstance(
         error, ValueError

@@ -23,13 +23,13 @@ class Affine:
     shift: Array
 
 
-def evaluated(op: BatchNorm, own: Mapping[str, Array]) -> Affine:
+def batch_norm_affine(op: BatchNorm, own: Mapping[str, Array]) -> Affine:
     """What a batch norm does in evaluation."""
     scale = own.get("weight", 1) / np.sqrt(own["running_var"] + op.epsilon)
     return Affine(scale, own.get("bias", 0) - own["running_mean"] * scale)
 
 
-def standardised(op: StandardizedConv, own: Own) -> tuple[Conv, Own]:
+def standardize_kernels(op: StandardizedConv, own: Own) -> tuple[Conv, Own]:
     """The plain convolution by standardised kernels."""
     weight = own["weight"]
     axes = tuple(range(1, weight.ndim))
@@ -44,7 +44,7 @@ After: TypeAlias = Conv | Linear
 """What can take in a scale and a shift that it follows."""
 
 
-def followed(op: Before, own: Own, affine: Affine, *, shifts: bool) -> tuple[Before, Own]:
+def absorb_following(op: Before, own: Own, affine: Affine, *, shifts: bool) -> tuple[Before, Own]:
     """An operation with what follows it as part of it; of the shift only if it ``shifts``."""
     weight = own.get("weight", np.ones_like(affine.scale))
     taken = own | {"weight": (weight.T * affine.scale).T}  # (out, ...)
@@ -59,7 +59,7 @@ def followed(op: Before, own: Own, affine: Affine, *, shifts: bool) -> tuple[Bef
             return op, taken
 
 
-def preceded(op: After, own: Own, affine: Affine) -> tuple[After, Own]:
+def absorb_preceding(op: After, own: Own, affine: Affine) -> tuple[After, Own]:
     """A convolution without padding, or a linear, with what precedes it as part of it."""
     weight = own["weight"]
     groups = op.groups if isinstance(op, Conv) else 1

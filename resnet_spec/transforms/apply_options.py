@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from resnet_spec.language.options import Options, Pool
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
-from resnet_spec.network.shape_inference import retraced
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.ops import (
     BatchNorm,
     Conv,
@@ -20,24 +20,24 @@ from resnet_spec.ops import (
     GroupNorm,
     LayerNorm,
     Linear,
-    Misfit,
     Op,
     Shape,
+    ShapeError,
     StandardizedConv,
 )
-from resnet_spec.transforms.dilation import dilated
+from resnet_spec.transforms.dilation import with_dilation
 
 Row = tuple[Part, ...]
 
 
-def adapted(network: Network, options: Options) -> Network:
+def with_options(network: Network, options: Options) -> Network:
     """The network with its options carried out. Raises Misfit where one can't be."""
     if options == Options():
         return network
     if options.pool != "as_written":
-        network = retraced(replace(network, parts=_last(network.parts, _is_pool, _pooling(options.pool), "pool")))
+        network = infer_shapes(replace(network, parts=_last(network.parts, _is_pool, _pooling(options.pool), "pool")))
     if options.output_stride:
-        network = dilated(network, options.output_stride)
+        network = with_dilation(network, options.output_stride)
     if options.zero_last_gamma:
         network = _each_block(network, lambda block, at: _from_zero(block))
     if options.drop_block:
@@ -57,7 +57,7 @@ def _each_block(network: Network, change: Callable[[Residual, int], Residual]) -
     number = 0
     parts: list[Part] = []
     for part in network.parts:
-        if part.path in network.stages and isinstance(part, Sequence):
+        if part.path in network.stages and isinstance(part, Chain):
             blocks: list[Part] = []
             for block in part.parts:
                 match block:
@@ -73,7 +73,7 @@ def _each_block(network: Network, change: Callable[[Residual, int], Residual]) -
 
 def _count(network: Network) -> int:
     """How many blocks the stages have, those without a shortcut too."""
-    return sum(len(part.parts) for part in network.parts if part.path in network.stages and isinstance(part, Sequence))
+    return sum(len(part.parts) for part in network.parts if part.path in network.stages and isinstance(part, Chain))
 
 
 def _drop_path(network: Network, rate: float) -> Network:
@@ -118,7 +118,7 @@ def _after_wide(taken: frozenset[str], row: Row, op: Op, seen: bool) -> tuple[Ro
                     done += [part, _new(taken, beside, op, part.gives)]
                     state = None
                     continue
-                case Sequence():
+                case Chain():
                     inner, state = _after_wide(taken, part.parts, op, state)
                     part = replace(part, parts=inner)
                 case Residual():
@@ -142,7 +142,7 @@ def _zeroed(row: Row) -> tuple[Row, bool]:
         match part:
             case Leaf(op=BatchNorm() | GroupNorm() | LayerNorm() as op):
                 return (*row[:index], replace(part, op=replace(op, gamma=0.0)), *row[index + 1 :]), True
-            case Sequence():
+            case Chain():
                 inner, found = _zeroed(part.parts)
                 if found:
                     return (*row[:index], replace(part, parts=inner), *row[index + 1 :]), True
@@ -162,9 +162,9 @@ def _last(row: Row, wanted: Callable[[Op], bool], change: Callable[[Leaf], list[
             before = row[index - 1] if index else None
             known = isinstance(before, Leaf) and isinstance(before.op, Dropout) and what == "classifier"
             return (*row[: index - known], *change(part), *row[index + 1 :])
-        if isinstance(part, Sequence) and any(isinstance(leaf, Leaf) and wanted(leaf.op) for leaf in part.parts):
+        if isinstance(part, Chain) and any(isinstance(leaf, Leaf) and wanted(leaf.op) for leaf in part.parts):
             return (*row[:index], replace(part, parts=_last(part.parts, wanted, change, what)), *row[index + 1 :])
-    raise Misfit(f"the network has no {what} in its head")
+    raise ShapeError(f"the network has no {what} in its head")
 
 
 def _is_pool(op: Op) -> bool:
@@ -201,7 +201,7 @@ def _pooling(pool: Pool) -> Callable[[Leaf], list[Part]]:
                 )
                 combine = "mean" if pool == "avg_max" else "concat"
                 both = Parallel(f"{leaf.path}.both", branches, False, False, combine, leaf.given, leaf.gives, leaf.at)  # type: ignore[arg-type]
-                return [Sequence(leaf.path, (both,), leaf.given, leaf.gives, leaf.at)]
+                return [Chain(leaf.path, (both,), leaf.given, leaf.gives, leaf.at)]
             case _:
                 assert_never(pool)
 
@@ -215,5 +215,5 @@ def _paths(network: Network) -> frozenset[str]:
 def _new(taken: frozenset[str], path: str, op: Op, given: Shape) -> Leaf:
     """A leaf of an operation that keeps the shape. Raises Misfit if the network has a part at its path."""
     if path in taken:
-        raise Misfit(f"the network has a part at {path} already")
+        raise ShapeError(f"the network has a part at {path} already")
     return Leaf(path, op, given, given)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
-from resnet_spec.network.shape_inference import retraced
-from resnet_spec.ops import AvgPool, BlurPool, Conv, MaxPool, Misfit, StandardizedConv, ZeroPad
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.ops import AvgPool, BlurPool, Conv, MaxPool, ShapeError, StandardizedConv, ZeroPad
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Reach:
 Row = tuple[Part, ...]
 
 
-def dilated(network: Network, output_stride: int) -> Network:
+def with_dilation(network: Network, output_stride: int) -> Network:
     """The network with maps that shrink by at most ``output_stride``. Raises Misfit where one can't be.
 
     >>> from resnet_spec import load
-    >>> [feature.stride for feature in dilated(load("resnet50"), 8).features() if feature.path.startswith("layer4")]
+    >>> [feature.stride for feature in with_dilation(load("resnet50"), 8).features() if feature.path.startswith("layer4")]
     [8, 8, 8, 8]
     """
     parts, _ = _row(network.parts, Reach(1, 1), output_stride, smooth=False)
-    return retraced(replace(network, parts=parts))
+    return infer_shapes(replace(network, parts=parts))
 
 
 def _row(row: Row, reach: Reach, most: int, smooth: bool) -> tuple[Row, Reach]:
@@ -47,7 +47,7 @@ def _part(part: Part, reach: Reach, most: int, smooth: bool) -> tuple[Part, Reac
     match part:
         case Leaf():
             return _leaf(part, reach, most, smooth)
-        case Sequence():
+        case Chain():
             parts, after = _row(part.parts, reach, most, smooth)
             return replace(part, parts=parts), after
         case Residual():
@@ -78,7 +78,7 @@ def _leaf(leaf: Leaf, reach: Reach, most: int, smooth: bool) -> tuple[Part, Reac
             return replace(leaf, op=wide), after
         case BlurPool() | MaxPool() as pool if not kept:
             if isinstance(pool, MaxPool) and pool.kernel != 2 * pool.padding + 1:
-                raise Misfit(
+                raise ShapeError(
                     f"{leaf.path} pools {pool.kernel} x {pool.kernel} pixels, which has no form without its stride"
                 )
             return replace(leaf, op=replace(pool, stride=1)), after
@@ -96,4 +96,4 @@ def _pool(leaf: Leaf, pool: AvgPool, smooth: bool) -> Part:
         return replace(leaf, op=replace(pool, stride=1))
     pad = Leaf(f"{leaf.path}.pad", ZeroPad(0, pool.kernel - 1, 0, pool.kernel - 1), leaf.given, leaf.given, leaf.at)
     mean = Leaf(f"{leaf.path}.pool", AvgPool(pool.kernel), leaf.given, leaf.given, leaf.at)
-    return Sequence(leaf.path, (pad, mean), leaf.given, leaf.given, leaf.at)
+    return Chain(leaf.path, (pad, mean), leaf.given, leaf.given, leaf.at)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from resnet_spec.language.values import suggestion
+from resnet_spec.diagnostics.suggestions import suggest
+from resnet_spec.network.network import Chain as Row
 from resnet_spec.network.network import Network, Part
-from resnet_spec.network.network import Sequence as Row
 
 
-def tapped(network: Network, outputs: Sequence[str]) -> Network:
+def with_feature_outputs(network: Network, outputs: Sequence[str]) -> Network:
     """The network cut behind the last part that is asked for, giving the outputs of those parts in the order of asking.
 
     What is inside a residual block can't be asked for: ``network.features()`` lists what can. Raises ValueError.
 
     >>> from resnet_spec import load
-    >>> network = tapped(load("resnet18"), ["layer2", "layer4.0"])
+    >>> network = with_feature_outputs(load("resnet18"), ["layer2", "layer4.0"])
     >>> network.outputs, [name for name in network.weights() if name.startswith(("layer4.1", "fc"))]
     (('layer2', 'layer4.0'), [])
     """
     known = {part.path for part in _trunk(network.parts)}
     for path in outputs:
         if path not in known:
-            raise ValueError(f"{network.name} can't give {path!r}: {suggestion(path, known) or 'it has no parts'}")
+            raise ValueError(f"{network.name} can't give {path!r}: {suggest(path, known) or 'it has no parts'}")
     if not outputs:
         raise ValueError("outputs is empty; leave it out for what the head gives")
     wanted = set(outputs)

@@ -9,7 +9,7 @@ from typing import TypeAlias, assert_never
 
 import numpy as np
 
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
@@ -25,7 +25,16 @@ from resnet_spec.ops import (
     Op,
     StandardizedConv,
 )
-from resnet_spec.transforms.affine import Affine, After, Before, Own, evaluated, followed, preceded, standardised
+from resnet_spec.transforms.affine import (
+    Affine,
+    After,
+    Before,
+    Own,
+    absorb_following,
+    absorb_preceding,
+    batch_norm_affine,
+    standardize_kernels,
+)
 from resnet_spec.weights.canonical import Array
 
 Row: TypeAlias = tuple[Part, ...]
@@ -38,7 +47,7 @@ Beyond: TypeAlias = Callable[[], Plan]
 """The plan for what lies beyond the end of a row."""
 
 
-def folded(network: Network, weights: Mapping[str, Array]) -> tuple[Network, dict[str, Array]]:
+def fold_norms(network: Network, weights: Mapping[str, Array]) -> tuple[Network, dict[str, Array]]:
     """The same function of images in evaluation, by fewer operations: another network and its weights, under the names they had.
 
     A batch norm becomes part of the convolution or norm before it; or of the convolution or linear after it, if that pads with no
@@ -46,16 +55,16 @@ def folded(network: Network, weights: Mapping[str, Array]) -> tuple[Network, dic
     worked out in float64, and rounded to its own type. What the network's ``outputs`` give stays as it was.
 
     >>> from resnet_spec import load
-    >>> from resnet_spec.weights.canonical import draw
+    >>> from resnet_spec.weights.canonical import initialize
     >>> network = load("resnet18")
-    >>> small, weights = folded(network, draw(network))
+    >>> small, weights = fold_norms(network, draw(network))
     >>> len(list(network.leaves())), len(list(small.leaves())), list(weights)[:2]
     (60, 40, ['conv1.weight', 'conv1.bias'])
     """
     folding = _Folding(dict(weights), network.outputs)
     for leaf in network.leaves():
         if isinstance(leaf.op, StandardizedConv):
-            folding.take(leaf, *standardised(leaf.op, folding.own(leaf)))
+            folding.take(leaf, *standardize_kernels(leaf.op, folding.own(leaf)))
     folding.backwards(network.parts, _nowhere)
     folding.forwards(network.parts, _nowhere)
     small = replace(network, parts=folding.left(network.parts, keep=True))
@@ -78,7 +87,7 @@ class _Folding:
                 case Leaf():
                     if isinstance(part.op, BatchNorm):
                         self.spread(part, here(), self.after)
-                case Sequence():
+                case Chain():
                     self.backwards(part.parts, here)
                 case Residual():
                     alone = (
@@ -102,7 +111,7 @@ class _Folding:
                 case Leaf():
                     if isinstance(part.op, BatchNorm) and not self.gone(part) and part.path not in self.outputs:
                         self.spread(part, here(), self.before)
-                case Sequence():
+                case Chain():
                     self.forwards(part.parts, _nowhere if part.path in self.outputs else here)
                 case Residual():
                     self.forwards(part.before, partial(self.sides_start, part))
@@ -129,7 +138,7 @@ class _Folding:
                 if self.gone(last) or _commutes(last.op):
                     return beyond()
                 return [(last, True)] if isinstance(op, Before) else None
-            case Sequence():
+            case Chain():
                 return self.ends(last.parts, beyond)
             case Residual():
                 return self.ends(last.after, partial(self.sum_ends, last))
@@ -158,7 +167,7 @@ class _Folding:
                     return beyond()
                 whole = isinstance(op, Linear) or (isinstance(op, Conv) and not op.padding)
                 return [(first, True)] if whole else None
-            case Sequence():
+            case Chain():
                 return self.starts(first.parts, beyond)
             case Residual():
                 x = self.starts(first.before, partial(self.sides_start, first))
@@ -182,7 +191,7 @@ class _Folding:
         if plan is not None:
             op = self.op(norm)
             assert isinstance(op, BatchNorm)
-            affine = evaluated(op, self.own(norm))
+            affine = batch_norm_affine(op, self.own(norm))
             for leaf, shifts in plan:
                 into(leaf, affine, shifts)
             self.changed[norm.path] = None
@@ -190,12 +199,12 @@ class _Folding:
     def after(self, leaf: Leaf, affine: Affine, shifts: bool) -> None:
         op = self.op(leaf)
         assert isinstance(op, Before)
-        self.take(leaf, *followed(op, self.own(leaf), affine, shifts=shifts))
+        self.take(leaf, *absorb_following(op, self.own(leaf), affine, shifts=shifts))
 
     def before(self, leaf: Leaf, affine: Affine, _: bool) -> None:
         op = self.op(leaf)
         assert isinstance(op, After)
-        self.take(leaf, *preceded(op, self.own(leaf), affine))
+        self.take(leaf, *absorb_preceding(op, self.own(leaf), affine))
 
     def op(self, leaf: Leaf) -> Op | None:
         return self.changed.get(leaf.path, leaf.op)
@@ -224,7 +233,7 @@ class _Folding:
                 if self.gone(part):
                     return _nothing(part) if part.path in self.outputs else None
                 return replace(part, op=self.changed.get(part.path) or part.op)
-            case Sequence():
+            case Chain():
                 parts = self.left(part.parts, keep=part.path in self.outputs)
                 return replace(part, parts=parts) if parts else None
             case Residual():
@@ -243,7 +252,7 @@ def _nothing(part: Part) -> Part:
     match part:
         case Leaf():
             return replace(part, op=Identity())
-        case Sequence():
+        case Chain():
             return replace(part, parts=(_nothing(part.parts[0]),))
         case _:
             return part  # of a block something is always left

@@ -7,22 +7,22 @@ from math import gcd
 from typing import Any
 
 from resnet_spec.network.network import Leaf, Network
-from resnet_spec.network.shape_inference import replaced
-from resnet_spec.ops import Misfit, Op
+from resnet_spec.network.shape_inference import replace_operations
+from resnet_spec.ops import Op, ShapeError
 
 FACTORS = (16, 8, 4, 2)
 FEWEST = 4
 """Channels that are left at the least, of a gate's vectors too: of one or two a ReLU may leave nothing, or nothing but rounding."""
 
 
-def narrowed(network: Network) -> Network:
+def reduce_width(network: Network) -> Network:
     """The network with its channels divided by the largest of ``FACTORS`` that they allow; itself where none does.
 
     Its classes remain. A depthwise convolution stays one, and so does every shortcut with or without weights; group counts that no longer divide become
     the largest that do.
 
     >>> from resnet_spec import load
-    >>> narrow = narrowed(load("resnet50"))
+    >>> narrow = reduce_width(load("resnet50"))
     >>> narrow.parameters, list(narrow.weights())[:2]
     (224492, ['conv1.weight', 'bn1.weight'])
     """
@@ -35,8 +35,8 @@ def narrowed(network: Network) -> Network:
         if fewest < factor * FEWEST and factor > 2:
             continue
         try:
-            return replaced(network, lambda leaf, factor=factor: _divided(leaf, factor, leaf == head))  # type: ignore[misc]
-        except Misfit:
+            return replace_operations(network, lambda leaf, factor=factor: _divided(leaf, factor, leaf == head))  # type: ignore[misc]
+        except ShapeError:
             continue
     return network
 

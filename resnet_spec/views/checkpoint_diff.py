@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from itertools import groupby
 
 from resnet_spec.network.network import Network
-from resnet_spec.network.structure import groups
+from resnet_spec.network.structure import group_stages
 from resnet_spec.ops import Shape
 from resnet_spec.views.network_diff import Change, Stage, folded
 from resnet_spec.views.table import shape
@@ -47,10 +47,10 @@ def weight_changes(network: Network, held: Mapping[str, Shape]) -> list[Change]:
 def weight_stages(network: Network, held: Mapping[str, Shape]) -> list[Stage]:
     """How many numbers are learnt in stem, stages and head: in the network, and of those in the checkpoint. It has no MACs."""
     expected, found = network.weights(), _counted(held)
-    counts = {name: [0, 0] for name in (*(group.name for group in groups(network)), ELSEWHERE)}
+    counts = {name: [0, 0] for name in (*(group.name for group in group_stages(network)), ELSEWHERE)}
     prefixes = {
         f"{path}.": group.name
-        for group in groups(network)
+        for group in group_stages(network)
         for path in ([group.path] if group.path else [part.path for part in group.parts])
     }
     for side, weights in enumerate((expected, found)):

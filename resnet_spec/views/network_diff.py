@@ -8,12 +8,19 @@ from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Literal, TypeAlias
 
-from resnet_spec.network.costs import Cost, costs
+from resnet_spec.network.costs import Cost, compute_costs
+from resnet_spec.network.network import Chain as Row
 from resnet_spec.network.network import Leaf, Network, Parallel, Part
 from resnet_spec.network.network import Residual as Block
-from resnet_spec.network.network import Sequence as Row
-from resnet_spec.network.structure import Group, below, children, groups, spanned, told
-from resnet_spec.ops import Shape, name
+from resnet_spec.network.structure import (
+    Group,
+    children,
+    group_stages,
+    non_default_arguments,
+    path_range,
+    relative_path,
+)
+from resnet_spec.ops import Shape, op_name
 from resnet_spec.views.table import shape
 
 Kind: TypeAlias = Literal["added", "removed", "changed", "renamed"]
@@ -60,7 +67,7 @@ def changes(one: Network, other: Network) -> list[Change]:
 
 def stages(one: Network, other: Network) -> list[Stage]:
     """What stem, stages and head cost in one network and in another."""
-    pair = [[_cost(network, group) for group in groups(network)] for network in (one, other)]
+    pair = [[_cost(network, group) for group in group_stages(network)] for network in (one, other)]
     names = [[stage.name for stage in side] for side in pair]
     found: list[Stage] = []
     for tag, a, b, c, d in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
@@ -92,7 +99,9 @@ def _replaced(above: str, one: Sequence[Part], beneath: str, other: Sequence[Par
     for tag, a, b, c, d in SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).get_opcodes():
         if tag == "equal":
             for first, second in zip(one[a:b], other[c:d], strict=True):
-                named = Change("renamed", second.path, below(above, first.path), below(beneath, second.path))
+                named = Change(
+                    "renamed", second.path, relative_path(above, first.path), relative_path(beneath, second.path)
+                )
                 yield [named, *_compared(above, first, second, beneath)]
         else:
             yield from ([Change("removed", part.path, describe(part), "")] for part in one[a:b])
@@ -139,27 +148,27 @@ def _blocks(one: Block, other: Block) -> list[Change]:
 
 
 def _label(above: str, part: Part) -> str:
-    name = below(above, part.path)
+    name = relative_path(above, part.path)
     return _kind(part) if name.isdigit() else name
 
 
 def _kind(part: Part) -> str:
-    return name(part.op) if isinstance(part, Leaf) else type(part).__name__
+    return op_name(part.op) if isinstance(part, Leaf) else type(part).__name__
 
 
 def describe(part: Part) -> str:
     """A part in a line: an operation with its arguments, or the operations in it."""
     match part:
         case Leaf():
-            words = ", ".join(f"{name}: {value}" for name, value in told(part.op).items()).lower()
-            return f"{name(part.op)} {{{words}}}" if words else name(part.op)
+            words = ", ".join(f"{name}: {value}" for name, value in non_default_arguments(part.op).items()).lower()
+            return f"{op_name(part.op)} {{{words}}}" if words else op_name(part.op)
         case _:
             return ", ".join(_operations(part))
 
 
 def _operations(part: Part) -> Iterator[str]:
     if isinstance(part, Leaf):
-        yield name(part.op)
+        yield op_name(part.op)
     for inner in children(part):
         yield from _operations(inner)
 
@@ -173,10 +182,10 @@ def folded(found: list[list[Change]]) -> list[Change]:
     for _, alike in groupby(found, lambda changes: [_bare(change) for change in changes]):
         several = list(alike)
         for first, last in zip(several[0], several[-1], strict=True):
-            path = spanned(first.path, last.path)
+            path = path_range(first.path, last.path)
             before, after = first.before, first.after
             if first.kind == "renamed":
-                before, after = spanned(first.before, last.before), spanned(first.after, last.after)
+                before, after = path_range(first.before, last.before), path_range(first.after, last.after)
             result.append(Change(first.kind, path, before, after, first.times * len(several)))
     return result
 
@@ -200,7 +209,7 @@ class _Cost:
 
 
 def _cost(network: Network, group: Group) -> _Cost:
-    found: dict[str, Cost] = costs(network)
+    found: dict[str, Cost] = compute_costs(network)
     parts = [found[part.path] for part in group.parts]
     return _Cost(group.name, sum(one.parameters for one in parts), sum(one.macs for one in parts), group.gives)
 

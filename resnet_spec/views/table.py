@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
-from resnet_spec.language.values import suggestion
-from resnet_spec.network.costs import Cost, costs
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
+from resnet_spec.diagnostics.suggestions import suggest
+from resnet_spec.network.costs import Cost, compute_costs
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
 from resnet_spec.network.structure import children
-from resnet_spec.ops import Shape, name
+from resnet_spec.ops import Shape, op_name
 
 Value: TypeAlias = str | int | float | Shape | None
 
@@ -75,7 +75,7 @@ def table(network: Network, depth: int | None = None, batch: int = 1, *, grouped
     >>> [row.values["path"] for row in table(load("resnet18"), depth=1).rows][-3:]
     ['layer4', 'avgpool', 'fc']
     """
-    found = costs(network)
+    found = compute_costs(network)
     total: dict[str, Value] = {
         "path": "total",
         "out": _batched(network.output_shape, batch),
@@ -97,7 +97,7 @@ def compared(networks: Iterable[tuple[str, Network]], batch: int = 1) -> Table:
     >>> [row.values["parameters"] for row in compared([("resnet18", load("resnet18"))]).rows]
     [11689512]
     """
-    found = [(name, network, costs(network)[""]) for name, network in networks]
+    found = [(name, network, compute_costs(network)[""]) for name, network in networks]
     rows = (
         {
             "network": name,
@@ -125,7 +125,7 @@ def columns(text: str) -> tuple[str, ...]:
     """
     names = tuple(word.strip().lower() for word in text.split(","))
     for unknown in (word for word in names if word not in COLUMNS):
-        raise ValueError(f"no column named {unknown!r}; {suggestion(unknown, COLUMNS)}")
+        raise ValueError(f"no column named {unknown!r}; {suggest(unknown, COLUMNS)}")
     return names
 
 
@@ -171,8 +171,8 @@ def operation(part: Part) -> str:
     """What to call a part: its operation, or what it holds."""
     match part:
         case Leaf():
-            return name(part.op)
-        case Sequence():
+            return op_name(part.op)
+        case Chain():
             blocks = not any(isinstance(inner, Leaf) for inner in part.parts)
             return f"{len(part.parts)} {'block' if blocks else 'layer'}{'s' if len(part.parts) > 1 else ''}"
         case Residual():
@@ -185,7 +185,7 @@ def operation(part: Part) -> str:
 
 def summary(network: Network, batch: int = 1) -> dict[str, Any]:
     """A network's totals as data."""
-    whole = costs(network)[""]
+    whole = compute_costs(network)[""]
     total = _counts(whole, whole, batch)
     return {
         "name": network.name,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from resnet_spec.language.values import suggestion
+from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Constant, Normal, Shape, Uniform, Weight
 from resnet_spec.weights import gaussian
@@ -34,13 +34,13 @@ class WeightsError(ValueError):
         super().__init__("the weights do not fit the network:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
-def draw(network: Network, seed: int = 0) -> dict[str, Array]:
+def initialize(network: Network, seed: int = 0) -> dict[str, Array]:
     """Initial weights in float32, a function of the seed and each weight's name alone.
 
     A counter-based generator (Philox; Salmon et al. 2011) is keyed by both, so another layer more or less changes no other.
 
     >>> from resnet_spec import load
-    >>> weights = draw(load("resnet18"))
+    >>> weights = initialize(load("resnet18"))
     >>> weights["conv1.weight"].shape, weights["bn1.weight"].min(), weights["fc.bias"].dtype
     ((64, 3, 7, 7), np.float32(1.0), dtype('float32'))
     """
@@ -58,7 +58,7 @@ def draw(network: Network, seed: int = 0) -> dict[str, Array]:
     return drawn
 
 
-def recipe(network: Network, seed: int = 0, dtype: str = "float64") -> dict[str, Array]:
+def comparison_weights(network: Network, seed: int = 0, dtype: str = "float64") -> dict[str, Array]:
     """Weights to compare with, drawn in float64: every one random, gamma, beta and statistics too, or a wrong mapping would not show.
 
     Any program can make those of seed 0 from the names alone: NumPy's default generator, seeded by the CRC-32 of the name.
@@ -79,23 +79,23 @@ def _compared(name: str, shape: Shape, seed: int) -> Array:
     return random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
 
 
-def fitted(
+def match_weights(
     expected: Mapping[str, Shape],
     weights: Mapping[str, Array],
     dtype: str | None = None,
     takes: Takes = (),
 ) -> dict[str, Array]:
     """Weights in the network's order, as copies of their own, cast if a dtype is given. Raises WeightsError."""
-    problems = misfits(expected, {name: np.shape(array) for name, array in weights.items()}, takes)
+    problems = find_mismatches(expected, {name: np.shape(array) for name, array in weights.items()}, takes)
     if problems:
         raise WeightsError(problems)
     return {name: np.array(weights[name], dtype=dtype, order="C") for name in expected}
 
 
-def misfits(expected: Mapping[str, Shape], found: Mapping[str, Shape], takes: Takes = ()) -> list[str]:
+def find_mismatches(expected: Mapping[str, Shape], found: Mapping[str, Shape], takes: Takes = ()) -> list[str]:
     """Every name that is missing, unexpected or misshapen, with the nearest name, or the setting that would make it fit.
 
-    >>> misfits({"fc.bias": (1000,), "fc.weight": (1000, 512)}, {"fc.bias": (10,), "fc.wieght": (10, 512)}, [("classes", 1000)])
+    >>> find_mismatches({"fc.bias": (1000,), "fc.weight": (1000, 512)}, {"fc.bias": (10,), "fc.wieght": (10, 512)}, [("classes", 1000)])
     ['missing fc.weight (1000, 512)', 'fc.bias is (10,); the spec says 1000 classes: --set classes=10', "unexpected fc.wieght (10, 512); did you mean 'fc.weight'?"]
     """
     missing = [name for name in expected if name not in found]
@@ -107,23 +107,23 @@ def misfits(expected: Mapping[str, Shape], found: Mapping[str, Shape], takes: Ta
                 problems.append(f"{name} is {shape}{_remedy(expected[name], shape, takes)}")
             continue
         suggested += 1
-        near = suggestion(name, missing) if missing and suggested <= _MOST_SUGGESTED else ""
+        near = suggest(name, missing) if missing and suggested <= _MOST_SUGGESTED else ""
         problems.append(f"unexpected {name} {shape}" + (f"; {near}" if near.startswith("did") else ""))
     return problems
 
 
 def _remedy(expected: Shape, shape: Shape, takes: Takes) -> str:
-    wanted = resized(expected, shape, takes)
+    wanted = suggest_setting(expected, shape, takes)
     if wanted is None:
         return f", but the network's is {expected}"
     name, value, other = wanted
     return f"; the spec says {value} {name}: --set {name}={other}"
 
 
-def resized(expected: Shape, shape: Shape, takes: Takes) -> tuple[str, int, int] | None:
+def suggest_setting(expected: Shape, shape: Shape, takes: Takes) -> tuple[str, int, int] | None:
     """What to set for a shape to be right: the name of a number that the spec takes, what it is, and what it would have to be.
 
-    >>> resized((1000, 512), (10, 512), [("classes", 1000)])
+    >>> suggest_setting((1000, 512), (10, 512), [("classes", 1000)])
     ('classes', 1000, 10)
     """
     differ = {pair for pair in zip(expected, shape, strict=False) if pair[0] != pair[1]}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_spec import build, dump, run
-from resnet_spec.backend import backends
+from resnet_spec.backend import registered_backends
 from shared.third_party_package import install
 
 
@@ -22,7 +22,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_it_is_listed() -> None:
-    assert "shouting" in backends()
+    assert "shouting" in registered_backends()
 
 
 @pytest.mark.usefixtures("installed")

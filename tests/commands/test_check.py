@@ -1,4 +1,4 @@
-"""``check``, ``explain``, ``new`` and ``schema``: what a shell, an editor, a code host and a script get to read."""
+"""``check``, ``explain``, ``new`` and ``spec_schema``: what a shell, an editor, a code host and a script get to read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from resnet_spec import load
-from resnet_spec.language.json_schema import schema
+from resnet_spec.language.json_schema import spec_schema
 from resnet_spec.library import bundled
 from shared.command_line import run_cli
 from shared.paths import ROOT
@@ -214,7 +214,7 @@ def test_new_like_a_file_in_another_folder_extends_it(tmp_path: Path) -> None:
 
 
 def test_schema_prints_the_schema() -> None:
-    assert json.loads(run_cli("schema").stdout) == schema()
+    assert json.loads(run_cli("schema").stdout) == spec_schema()
 
 
 def test_the_pre_commit_hook_runs_check(folder: Path) -> None:

@@ -171,4 +171,4 @@ def test_list_as_json_can_be_filtered() -> None:
 
 def test_the_index_is_current() -> None:
     """``python -m resnet_spec.library.index`` writes it anew."""
-    assert index.entries() == index.fresh()
+    assert index.read_index() == index.build_index()

@@ -17,7 +17,7 @@ import numpy as np
 import paddle
 
 from resnet_spec import load
-from resnet_spec.weights.canonical import recipe
+from resnet_spec.weights.canonical import comparison_weights
 
 SIZE = (1, 3, 64, 96)  # even maps to the last but one: its ResNeSts take no others
 
@@ -56,7 +56,7 @@ def row(file: str, name: str) -> dict[str, object]:
     model = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)()
     model.to(dtype="float64")
     model.eval()
-    weights = recipe(load(f"paddleclas/{name}"))
+    weights = comparison_weights(load(f"paddleclas/{name}"))
     for tensor, array in zip(model.state_dict().values(), weights.values(), strict=True):
         # linear weights are (in, out) in Paddle; those of gates are 1x1 convolutions here
         fits = array if array.shape == tuple(tensor.shape) else array.reshape(array.shape[:2]).T

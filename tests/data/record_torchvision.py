@@ -18,14 +18,14 @@ library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 from torchvision import models  # noqa: E402
 
 from resnet_spec import load  # noqa: E402
-from resnet_spec.weights.canonical import recipe  # noqa: E402
+from resnet_spec.weights.canonical import comparison_weights  # noqa: E402
 
 SIZE = (1, 3, 72, 56)
 
 
 def row(name: str) -> dict[str, object]:
     model = getattr(models, name)().double().eval()
-    weights = {key: torch.from_numpy(array) for key, array in recipe(load(name)).items()}
+    weights = {key: torch.from_numpy(array) for key, array in comparison_weights(load(name)).items()}
     wanted = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
     assert weights.keys() == wanted
     model.load_state_dict(weights, strict=False)

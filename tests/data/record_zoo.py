@@ -19,7 +19,7 @@ import timm  # noqa: E402
 from torchvision import models  # noqa: E402
 
 from resnet_spec import load  # noqa: E402
-from resnet_spec.weights.canonical import recipe  # noqa: E402
+from resnet_spec.weights.canonical import comparison_weights  # noqa: E402
 
 # timm computes two norms in float32 whatever the model's type; recorded is what they compute in the model's own.
 torch.Tensor.float = lambda self: self  # type: ignore[method-assign]
@@ -51,7 +51,7 @@ def row(registry: str, name: str, settings: dict[str, int | str]) -> dict[str, o
     else:
         model = getattr(models, name)()
     network = load(f"{registry}/{name}", **settings)
-    weights = {key: torch.from_numpy(array) for key, array in recipe(network).items()}
+    weights = {key: torch.from_numpy(array) for key, array in comparison_weights(network).items()}
     assert list(weights) == [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
     model.double().eval().load_state_dict(weights, strict=False)
     size = (1, 3, 64, 96) if "aa" in name else (1, 3, 72, 56)

@@ -11,7 +11,7 @@ import resnet_spec
 from resnet_spec import SpecError, loads
 from resnet_spec.diagnostics.codes import Code, codes
 from resnet_spec.diagnostics.problems import Problem
-from resnet_spec.network.warnings import notices
+from resnet_spec.network.warnings import find_warnings
 from shared.paths import PROBLEMS
 
 CORE = Path(resnet_spec.__file__).parent
@@ -20,7 +20,7 @@ CORE = Path(resnet_spec.__file__).parent
 def problems(text: str) -> list[Problem]:
     """What is wrong with a spec, or if nothing is, what it is warned of."""
     try:
-        return notices(loads(text, name="my.yaml"))
+        return find_warnings(loads(text, name="my.yaml"))
     except SpecError as error:
         return list(error.problems)
 

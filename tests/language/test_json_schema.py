@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from resnet_spec.diagnostics.problems import Problems, Source, SpecError
 from resnet_spec.language.grammar import BLOCK, SPEC, Record
-from resnet_spec.language.json_schema import block_schema, schema
+from resnet_spec.language.json_schema import block_schema, spec_schema
 from resnet_spec.language.validator import check
 from resnet_spec.library import bundled
 from resnet_spec.syntax.nodes import parse
@@ -25,7 +25,7 @@ from shared.paths import DATA
 from shared.spec_documents import Json, as_json, documents, mutated
 
 SPECS = Path(str(bundled.directory()))
-COMMITTED = {"schema.json": schema(), "blocks/schema.json": block_schema("../schema.json")}
+COMMITTED = {"schema.json": spec_schema(), "blocks/schema.json": block_schema("../schema.json")}
 FILES = sorted(SPECS.rglob("*.yaml"))
 
 
@@ -58,7 +58,7 @@ def test_it_is_a_schema() -> None:
 
 
 def test_every_key_says_what_it_is_for() -> None:
-    silent = [path for path, rule in properties(schema()) if not rule.get("description")]
+    silent = [path for path, rule in properties(spec_schema()) if not rule.get("description")]
     assert silent == []
 
 
@@ -92,7 +92,10 @@ def _integer(checker: Any, instance: object) -> bool:
 
 CHECKER = Draft202012Validator.TYPE_CHECKER.redefine("integer", _integer)
 EXACT = validators.extend(Draft202012Validator, {"pattern": _pattern}, type_checker=CHECKER)
-VALIDATORS = {"spec": EXACT(schema()), "block": EXACT(schema() | {"if": True, "then": {"$ref": "#/$defs/block"}})}
+VALIDATORS = {
+    "spec": EXACT(spec_schema()),
+    "block": EXACT(spec_schema() | {"if": True, "then": {"$ref": "#/$defs/block"}}),
+}
 
 
 def refused(document: Json, form: Record) -> bool:

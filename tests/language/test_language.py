@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from resnet_spec import Network, SpecError, load, loads
-from resnet_spec.library.load import source
-from resnet_spec.network.network import Parallel, Residual, Sequence
+from resnet_spec.library.load import find_source
+from resnet_spec.network.network import Chain, Parallel, Residual
 from resnet_spec.ops import Conv
 
 
@@ -77,7 +77,7 @@ def test_a_list_of_blocks_is_each_blocks() -> None:
         "blocks: {plain: {takes: {out: required}, combine: none, branch: {c: {op: conv, out: out, kernel: 1}}}}\n"
         "stages: {s: {block: [plain, basic], depth: 2, out: 4}}"
     )
-    assert [type(part) for part in network.nodes() if part.path in {"s.0", "s.1"}] == [Sequence, Residual]
+    assert [type(part) for part in network.nodes() if part.path in {"s.0", "s.1"}] == [Chain, Residual]
 
 
 @pytest.mark.parametrize(("numbering", "first"), [("blocks.{index}", "s.blocks.0"), ("b{number}", "s.b1")])
@@ -360,7 +360,7 @@ def test_a_new_layer_takes_the_place_of_a_dropped_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_finds_its_network(name: str, file: str) -> None:
-    assert Path(source(name).name).as_posix().endswith(f"specs/{file}")
+    assert Path(find_source(name).name).as_posix().endswith(f"specs/{file}")
 
 
 def test_a_name_of_several_is_an_error_that_names_them() -> None:

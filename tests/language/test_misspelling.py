@@ -13,7 +13,7 @@ from resnet_spec import SpecError
 from resnet_spec.diagnostics.problems import Span
 from resnet_spec.language.grammar import SPEC, Form, Items, Names, PerBlock, Record, Simple
 from resnet_spec.library import bundled
-from resnet_spec.library.load import document, loads, source
+from resnet_spec.library.load import find_source, load_document, loads
 from resnet_spec.syntax.nodes import List, Mapping, Node, parse
 
 MOST = 1500
@@ -88,7 +88,7 @@ def cases() -> list[tuple[Key, str]]:
     """Misspelt keys of all bundled specs: as many as there is time for."""
     found = []
     for name in bundled.names():
-        text = source(name)
+        text = find_source(name)
         root = parse(text)
         base = based(root, Path(text.name).parent)
         found += [(key, word) for key in keys(root, SPEC, base) for word in misspellings(str(key))]
@@ -101,7 +101,7 @@ def based(root: Node, beside: Path) -> Node | None:
     if name is None:
         return None
     file = beside / f"{name}.yaml"
-    return document(source(file if file.is_file() else name))
+    return load_document(find_source(file if file.is_file() else name))
 
 
 def right(key: Key, word: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_spec import SpecError, build, dump, loads, run
-from resnet_spec.language.reserved_names import RESERVED, reserved
+from resnet_spec.language.reserved_names import RESERVED, why_reserved
 from shared.frameworks import required
 from shared.peer_recordings import state_dicts
 
@@ -52,7 +52,7 @@ def test_what_modules_have_is_reserved(name: str) -> None:
     assert len(found) >= 8
     attributes = {attribute for module in found for attribute in dir(module)}
     free = {attribute for attribute in attributes if not attribute.startswith("zz") and not attribute.isdecimal()}
-    assert {attribute for attribute in free if not reserved(attribute)} == set()
+    assert {attribute for attribute in free if not why_reserved(attribute)} == set()
 
 
 @pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
@@ -87,4 +87,4 @@ def test_no_checkpoint_uses_a_reserved_name() -> None:
 
 
 def test_python_s_own_names_are_reserved_by_their_look() -> None:
-    assert all(reserved(name) for name, _ in inspect.getmembers(object()))
+    assert all(why_reserved(name) for name, _ in inspect.getmembers(object()))

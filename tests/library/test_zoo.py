@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from resnet_spec import Network, build, dump, load, run
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
 from shared.peer_recordings import difference, goldens, images, models, state_dicts, zoo_goldens
 from shared.zoo_specs import CASES, Family, recorded, stands_for
@@ -140,7 +140,7 @@ def off(backend: str, row: dict[str, Any], network: Network) -> float:
 
 @lru_cache(maxsize=1)
 def drawn(network: Network) -> dict[str, Array]:
-    return recipe(network)
+    return comparison_weights(network)
 
 
 @pytest.mark.parametrize(

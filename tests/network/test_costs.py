@@ -11,7 +11,7 @@ import pytest
 
 from resnet_spec import build, load, loads
 from resnet_spec.library import bundled
-from resnet_spec.network.costs import BYTES, costs
+from resnet_spec.network.costs import BYTES, compute_costs
 from resnet_spec.network.network import Residual
 from resnet_spec.ops import Flatten, Identity
 from shared.framework_counts import BATCH, counted
@@ -42,7 +42,7 @@ def test_costs_and_shapes_are_those_of_the_model_that_is_built(backend: str, nam
     """PyTorch's FlopCounterMode counts twice the MACs, exactly; so do Paddle's static programs and JAX's jaxprs."""
     required(backend)
     network = load(name)
-    wanted, found = costs(network)[""], counted(network, backend)
+    wanted, found = compute_costs(network)[""], counted(network, backend)
     assert (found.parameters, found.statistics, found.macs) == (wanted.parameters, wanted.statistics, wanted.macs)
     assert found.shapes == {part.path: (BATCH, *part.gives) for part in network.nodes()}
     assert (network.parameters, network.statistics, network.macs) == found[:3]
@@ -58,7 +58,7 @@ def test_memory_is_that_of_what_torchs_modules_give(name: str) -> None:
     kept = [shapes[leaf.path] for leaf in network.leaves() if leaf.path not in views]
     blocks = [part for part in network.nodes() if isinstance(part, Residual)]
     sums = [shapes[block.path] for block in blocks]  # what follows a sum here keeps its shape
-    assert BATCH * costs(network)[""].memory == BYTES * sum(math.prod(shape) for shape in (*kept, *sums))
+    assert BATCH * compute_costs(network)[""].memory == BYTES * sum(math.prod(shape) for shape in (*kept, *sums))
 
 
 BOTH = """{takes: {branch: 1, shortcut: 1, around: 0, about: 0},
@@ -91,12 +91,12 @@ def test_the_receptive_field_is_where_a_gradient_reaches(layers: str, field: int
     row, next_row = (torch.autograd.grad(maps[middle + n, middle], image, retain_graph=True)[0][0, 0] for n in (0, 1))
     reached = [torch.nonzero(gradient.sum(1)).flatten() for gradient in (row, next_row)]
     measured = int(reached[0][-1] - reached[0][0]) + 1, int(reached[1][0] - reached[0][0])
-    view = costs(network)[""].view
+    view = compute_costs(network)[""].view
     assert (view.field, view.step) == measured == (field, step)
 
 
 def test_after_global_pooling_an_element_sees_the_whole_image() -> None:
-    found = costs(load("seresnet50"))
+    found = compute_costs(load("seresnet50"))
     assert found["conv1"].view.field == 7
     assert found["layer1.0.se.squeeze"].view.field is None  # and so all that its gate weighs
     assert found["layer1.0"].view.field is None
@@ -105,4 +105,4 @@ def test_after_global_pooling_an_element_sees_the_whole_image() -> None:
 @pytest.mark.parametrize(("name", "field"), [("resnet18", 435), ("resnet34", 899), ("resnet50", 427)])
 def test_published_receptive_fields(name: str, field: int) -> None:
     """Of the last stage, as others have computed them (Araujo et al. 2019, and tools for PyTorch)."""
-    assert costs(load(name))["layer4"].view.field == field
+    assert compute_costs(load(name))["layer4"].view.field == field

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_spec import load, loads
 from resnet_spec.library import bundled
-from resnet_spec.network.to_yaml import written
+from resnet_spec.network.to_yaml import to_yaml
 
 SMALL = "{name: s, input: [3, 8, 8], stem: {a: {op: conv, out: 4, kernel: 3}, b: norm}}"
 
@@ -46,7 +46,7 @@ def test_python_hashes_have_no_part_in_it() -> None:
         SMALL.replace("name: s", "name: other"),
         SMALL.replace("[3, 8, 8]", "[3, 16, 12]"),
         SMALL.replace("b: norm", "b: {op: batch_norm, epsilon: 1.0e-5}"),
-        written(loads(SMALL)),
+        to_yaml(loads(SMALL)),
     ],
 )
 def test_the_same_network_has_the_same(other: str) -> None:

@@ -6,37 +6,37 @@ import pytest
 
 from resnet_spec import load, loads
 from resnet_spec.library import bundled
-from resnet_spec.network.shape_inference import retraced
-from resnet_spec.network.to_yaml import written
-from resnet_spec.ops import Misfit
+from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.network.to_yaml import to_yaml
+from resnet_spec.ops import ShapeError
 
 
 @pytest.mark.parametrize("name", bundled.names())
 def test_what_is_written_reads_as_the_same_network(name: str) -> None:
     network = load(name)
-    again = loads(written(network))
+    again = loads(to_yaml(network))
     assert again == network
     assert list(again.weights().items()) == list(network.weights().items())
 
 
 def test_a_projection_that_changes_nothing_is_kept() -> None:
     spec = "{name: s, input: [4, 8, 8], stages: {a: {block: basic, depth: 2, out: 4, project: always}}}"
-    assert loads(written(loads(spec))) == loads(spec)
+    assert loads(to_yaml(loads(spec))) == loads(spec)
 
 
 def test_numbers_are_written_as_a_person_would() -> None:
     spec = (
         "{name: s, input: [4, 8, 8], stem: {a: {op: batch_norm, epsilon: 1e-3, gamma: 0}, b: {op: dropout, rate: 0.1}}}"
     )
-    assert "epsilon: 0.001, gamma: 0.0}" in written(loads(spec))
+    assert "epsilon: 0.001, gamma: 0.0}" in to_yaml(loads(spec))
 
 
 @pytest.mark.parametrize("name", ["resnet50d", "seresnet50", "preact_resnet18_cifar"])
 def test_retraced_for_another_input(name: str) -> None:
-    assert retraced(load(name), (3, 72, 56)) == load(name, input=(3, 72, 56))
+    assert infer_shapes(load(name), (3, 72, 56)) == load(name, input=(3, 72, 56))
 
 
 def test_what_can_not_be_retraced_is_said() -> None:
     network = loads("{name: s, input: [4, 8, 8], stem: {a: {op: conv, out: 4, kernel: 5}}}")
-    with pytest.raises(Misfit, match="the window reaches over 5 pixels, but the map has 4"):
-        retraced(network, (4, 4, 8))
+    with pytest.raises(ShapeError, match="the window reaches over 5 pixels, but the map has 4"):
+        infer_shapes(network, (4, 4, 8))

@@ -19,7 +19,7 @@ from resnet_spec import load, loads
 from resnet_spec.backend import OUTPUT
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
-from resnet_spec.network.to_yaml import written
+from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm
 from resnet_spec.parity import processes, random_networks
 from resnet_spec.parity.array_files import get, put
@@ -30,8 +30,8 @@ from resnet_spec.parity.locate import inputs
 from resnet_spec.parity.minimize import shrunk
 from resnet_spec.parity.processes import Elsewhere, Failure
 from resnet_spec.parity.recorder import Record, built, record
-from resnet_spec.transforms.width_reduction import narrowed
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.transforms.width_reduction import reduce_width
+from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
 
 SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
@@ -140,9 +140,9 @@ def test_random_networks_are_the_same_every_time_and_unlike_each_other() -> None
 
 
 def test_random_networks_draw_every_operation() -> None:
-    from resnet_spec.ops import OPS, name
+    from resnet_spec.ops import OPS, op_name
 
-    drawn = {name(leaf.op) for seed in range(300) for leaf in random_networks.network(seed).leaves()}
+    drawn = {op_name(leaf.op) for seed in range(300) for leaf in random_networks.network(seed).leaves()}
     assert drawn == set(OPS)
 
 
@@ -186,7 +186,7 @@ def test_a_network_shrinks_to_what_differs() -> None:
     small = shrunk(random_networks.network(seed), differs)
     assert [leaf.op.dilation for leaf in small.leaves() if isinstance(leaf.op, Conv)] == [2]
     assert len(list(small.leaves())) <= 2
-    assert loads(written(small)) == small
+    assert loads(to_yaml(small)) == small
 
 
 def test_a_network_that_stops_differing_is_left_as_it_was() -> None:
@@ -319,7 +319,7 @@ def test_a_process_is_not_kept_after_a_case_that_took_much(monkeypatch: pytest.M
 def test_narrow_copies_have_the_same_layers_and_classes() -> None:
     for name in bundled.names():
         network = load(name)
-        copy = narrowed(network)
+        copy = reduce_width(network)
         assert [(leaf.path, type(leaf.op)) for leaf in copy.leaves()] == [
             (leaf.path, type(leaf.op)) for leaf in network.leaves()
         ]
@@ -330,17 +330,17 @@ def test_narrow_copies_have_the_same_layers_and_classes() -> None:
 
 def test_a_narrow_gate_keeps_some_channels_or_those_it_had() -> None:
     for name in ("timm/legacy_seresnet18", "timm/skresnet18", "timm/regnety_002", "timm/resnest101e"):
-        assert min(leaf.gives[0] for leaf in narrowed(load(name)).leaves()) >= 4, name
+        assert min(leaf.gives[0] for leaf in reduce_width(load(name)).leaves()) >= 4, name
 
 
 def test_a_narrow_depthwise_convolution_stays_one() -> None:
     network = loads(DEPTHWISE)
-    assert [leaf.op.groups for leaf in narrowed(network).leaves() if isinstance(leaf.op, Conv)] == [1, 4, 2]
+    assert [leaf.op.groups for leaf in reduce_width(network).leaves() if isinstance(leaf.op, Conv)] == [1, 4, 2]
 
 
 def test_a_network_without_channels_to_divide_is_its_own_copy() -> None:
     network = loads("{name: plain, input: [3, 9, 8], stem: {n: norm}, head: {p: global_avg_pool}}")
-    assert narrowed(network) == network
+    assert reduce_width(network) == network
 
 
 # -- whom a backend is compared with ------------------------------------------------------------------------------
@@ -473,7 +473,7 @@ def test_an_array_that_rounding_moves_far_excuses_no_other() -> None:
 @pytest.mark.parametrize(("blocks", "damped"), [(2, 8), (64, 8), (65, 16), (130, 32)])
 def test_branches_are_the_smaller_the_more_blocks_there_are(blocks: int, damped: int) -> None:
     network = loads(SMALL.replace("head:", f"stages: {{s: {{block: basic, depth: {blocks}, out: 4}}}}, head:"))
-    drawn, found = recipe(network), Case(network).weights()
+    drawn, found = comparison_weights(network), Case(network).weights()
     for name in ("s.1.bn2.weight", "s.1.bn2.bias"):
         np.testing.assert_array_equal(found[name], drawn[name] / damped)
     np.testing.assert_array_equal(found["s.1.bn1.weight"], drawn["s.1.bn1.weight"])

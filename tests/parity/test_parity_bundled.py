@@ -14,7 +14,7 @@ from resnet_spec.parity.case import GROUPS, Case, Dtype, Group, Level
 from resnet_spec.parity.comparison_size import small
 from resnet_spec.parity.examine import examine
 from resnet_spec.parity.processes import Elsewhere
-from resnet_spec.transforms.width_reduction import narrowed
+from resnet_spec.transforms.width_reduction import reduce_width
 from shared.frameworks import required
 
 FRAMEWORKS = ("torch", "paddle", "flax")
@@ -56,7 +56,7 @@ def team() -> Iterator[Mapping[str, Elsewhere]]:
 )
 def test_every_gate_is_passed(team: Mapping[str, Elsewhere], name: str, dtype: Dtype) -> None:
     level, gated = GATED[dtype]
-    case = Case(narrowed(small(name)), dtype, level)
+    case = Case(reduce_width(small(name)), dtype, level)
     gated = gated & {*case.groups}  # without batch norm there are no statistics
     findings = examine(case, team["numpy"], [team[name] for name in FRAMEWORKS])
     wanted = [

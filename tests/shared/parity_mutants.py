@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.backend import Sgd, Step, Trainer
+from resnet_spec.backend import SGD, Trainer, TrainingStep
 from resnet_spec.network.network import Network
 from resnet_spec.parity import recorder
 from resnet_spec.parity.case import Case
@@ -59,7 +59,7 @@ class Mutant:
     name: str
     blame: tuple[str, ...]
     make: Callable[[Any], None]
-    step: Callable[..., Step] | None = None
+    step: Callable[..., TrainingStep] | None = None
 
 
 class Here:
@@ -191,8 +191,8 @@ def _frozen(module: Any, x: Tensor) -> Tensor:
 
 
 def _no_decay_for_vectors(
-    model: Any, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
-) -> Step:
+    model: Any, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+) -> TrainingStep:
     from resnet_spec_torch import step
 
     if optimizer is None:
@@ -205,8 +205,8 @@ def _no_decay_for_vectors(
 
 
 def _nesterov(
-    model: Any, images: Array, labels: Array, sgd: Sgd, optimizer: Any = None, watch: Collection[str] = ()
-) -> Step:
+    model: Any, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+) -> TrainingStep:
     from resnet_spec_torch import step
 
     optimizer = optimizer or torch.optim.SGD(

@@ -1,6 +1,6 @@
 """What other libraries ship, as recorded from them: names, shapes and outputs to compare ours with.
 
-``tests/data/goldens.json`` holds logits of theirs, in float64, under weights that ``resnet_spec.weights.canonical.recipe`` makes as well.
+``tests/data/goldens.json`` holds logits of theirs, in float64, under weights that ``resnet_spec.weights.canonical.comparison_weights`` makes as well.
 """
 
 from __future__ import annotations

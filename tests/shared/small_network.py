@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from resnet_spec import load, loads
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.weights.canonical import Array, comparison_weights
 
 SMALL = """
 name: small
@@ -26,7 +26,7 @@ head: {pool: global_avg_pool, fc: {op: linear, out: classes}}
 
 def weights() -> dict[str, Array]:
     """Weights of the small network, every one random."""
-    return {name: array.astype(np.float32) for name, array in recipe(loads(SMALL)).items()}
+    return {name: array.astype(np.float32) for name, array in comparison_weights(loads(SMALL)).items()}
 
 
 def state(weights: Mapping[str, Array]) -> dict[str, Any]:

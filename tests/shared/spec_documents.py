@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from resnet_spec.language.grammar import Form, Items, Key, Names, PerBlock, Record, Simple, Value
-from resnet_spec.language.values import Argument, arguments
+from resnet_spec.language.values import ArgumentType, operation_arguments
 from resnet_spec.ops import OPS
 from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar
 
@@ -189,7 +189,7 @@ def named(each: Form, depth: int) -> st.SearchStrategy[Json]:
     return st.dictionaries(names, documents(each, depth + 1), max_size=2)
 
 
-def literals(argument: Argument) -> st.SearchStrategy[Json]:
+def literals(argument: ArgumentType) -> st.SearchStrategy[Json]:
     if argument.choices:
         return st.sampled_from(argument.choices)
     if argument.kind is bool:
@@ -200,7 +200,7 @@ def literals(argument: Argument) -> st.SearchStrategy[Json]:
 
 @st.composite
 def operation(draw: st.DrawFn, name: str, depth: int) -> Json:
-    known = arguments(name)
+    known = operation_arguments(name)
     wanted = draw(st.lists(st.sampled_from([*known, "out"]), max_size=3)) if known else []
     return {key: draw(documents(Value(known[key]) if key in known else Simple.GIVEN, depth + 1)) for key in wanted}
 

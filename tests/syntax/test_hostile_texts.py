@@ -39,7 +39,7 @@ def test_it_is_refused_in_time_and_in_little_memory(name: str) -> None:
 
 def test_the_parser_in_python_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where libyaml is missing, less text is taken."""
-    monkeypatch.setattr(yaml_events, "FAST", None)
+    monkeypatch.setattr(yaml_events, "LIBYAML_LOADER", None)
     with pytest.raises(SpecError, match=r"RS104.*the limit is 262,144"):
         loads(TEXTS["a megabyte of dashes"])
 

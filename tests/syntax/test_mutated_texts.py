@@ -77,7 +77,7 @@ def examine(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read a text with each of YAML's parsers, and see that they say the same of it, and that it is said of a place in it."""
     first = verdict(text)
     with monkeypatch.context() as patched:
-        patched.setattr(yaml_events, "FAST", None)
+        patched.setattr(yaml_events, "LIBYAML_LOADER", None)
         second = verdict(text)
     assert told(first) == told(second), text
     for problem in first if isinstance(first, tuple) else ():
@@ -96,8 +96,8 @@ def inside(at: Span) -> bool:
 
 def test_pyyaml_has_both_parsers() -> None:
     """Else the rest would compare one with itself."""
-    assert yaml_events.FAST is yaml.CSafeLoader
-    assert yaml_events.SLOW is yaml.SafeLoader
+    assert yaml_events.LIBYAML_LOADER is yaml.CSafeLoader
+    assert yaml_events.PURE_PYTHON_LOADER is yaml.SafeLoader
 
 
 @pytest.mark.parametrize("part", range(PARTS))

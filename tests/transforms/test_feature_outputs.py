@@ -8,7 +8,7 @@ import pytest
 from resnet_spec import build, dump, load, run, watch
 from resnet_spec.backend import load_backend
 from resnet_spec.network.network import Feature
-from resnet_spec.weights.canonical import recipe
+from resnet_spec.weights.canonical import comparison_weights
 from shared.frameworks import required
 
 X = np.random.default_rng(0).standard_normal((2, 3, 40, 56))
@@ -17,7 +17,7 @@ X = np.random.default_rng(0).standard_normal((2, 3, 40, 56))
 @pytest.mark.parametrize("outputs", [["layer2", "layer4"], ["layer4", "relu"], ["layer3.1", "layer3"], ["layer1.0"]])
 def test_outputs_are_what_watching_sees(backend_name: str, outputs: list[str]) -> None:
     network = load("resnet18", classes=5)
-    weights = recipe(network)
+    weights = comparison_weights(network)
     whole = build(network, backend=backend_name, weights=weights, dtype="float64")
     seen = watch(whole, X, outputs)
     cut = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights=None)

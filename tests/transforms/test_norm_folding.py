@@ -11,11 +11,11 @@ import pytest
 from resnet_spec import build, load, loads, run
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
-from resnet_spec.network.to_yaml import written
-from resnet_spec.ops import BatchNorm, Conv, name
-from resnet_spec.transforms.feature_outputs import tapped
-from resnet_spec.transforms.norm_folding import folded
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.network.to_yaml import to_yaml
+from resnet_spec.ops import BatchNorm, Conv, op_name
+from resnet_spec.transforms.feature_outputs import with_feature_outputs
+from resnet_spec.transforms.norm_folding import fold_norms
+from resnet_spec.weights.canonical import Array, comparison_weights
 
 
 def outputs(network: Network, weights: dict[str, Array], shape: tuple[int, ...]) -> Any:
@@ -25,9 +25,9 @@ def outputs(network: Network, weights: dict[str, Array], shape: tuple[int, ...])
 
 def difference(network: Network) -> float:
     """How far the folded network's outputs are from the network's own, relative to the largest."""
-    weights = recipe(network)
+    weights = comparison_weights(network)
     own = outputs(network, weights, network.input)
-    small = outputs(*folded(network, weights), network.input)
+    small = outputs(*fold_norms(network, weights), network.input)
     return float(abs(small - own).max() / abs(own).max())
 
 
@@ -63,14 +63,14 @@ def test_a_folded_network_computes_the_same(bundled_name: str) -> None:
 @pytest.mark.parametrize("bundled_name", ["resnet50", "resnext50_32x4d", "timm/resnet50d", "timm/seresnet50"])
 def test_no_batch_norm_that_follows_a_convolution_is_left(bundled_name: str) -> None:
     network = load(bundled_name)
-    small, _ = folded(network, recipe(network))
+    small, _ = fold_norms(network, comparison_weights(network))
     assert not any(isinstance(leaf.op, BatchNorm) for leaf in small.leaves())
 
 
 def test_a_folded_network_can_be_written_and_read() -> None:
     network = load("preact_resnet18_cifar")
-    small, weights = folded(network, recipe(network))
-    assert loads(written(small)) == small
+    small, weights = fold_norms(network, comparison_weights(network))
+    assert loads(to_yaml(small)) == small
     assert {name: array.shape for name, array in weights.items()} == small.weights()
 
 
@@ -151,10 +151,10 @@ PLAIN = f"branch: {{a: {CONV3}}}"
 )
 def test_what_is_left(layers: str, blocks: str, left: str) -> None:
     network = spec(layers, blocks)
-    small, _ = folded(network, recipe(network))
-    assert " ".join(name(leaf.op) for leaf in small.leaves()) == left
+    small, _ = fold_norms(network, comparison_weights(network))
+    assert " ".join(op_name(leaf.op) for leaf in small.leaves()) == left
     assert difference(network) < 1e-12
-    assert loads(written(small)) == small
+    assert loads(to_yaml(small)) == small
 
 
 STANDARD = "{op: standardized_conv, out: 4, kernel: 3}"
@@ -174,10 +174,10 @@ PATHS = "{combine: add, branches: [{p: {op: conv, out: 4, kernel: 1}, n: batch_n
 )
 def test_what_is_left_of_rarer_operations(layers: str, left: str) -> None:
     network = spec(layers)
-    small, _ = folded(network, recipe(network))
-    assert " ".join(name(leaf.op) for leaf in small.leaves()) == left
+    small, _ = fold_norms(network, comparison_weights(network))
+    assert " ".join(op_name(leaf.op) for leaf in small.leaves()) == left
     assert difference(network) < 1e-12
-    assert loads(written(small)) == small
+    assert loads(to_yaml(small)) == small
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,10 @@ def test_what_is_left_of_rarer_operations(layers: str, left: str) -> None:
     ],
 )
 def test_what_is_asked_for_stays_as_it_was(layers: str, wanted: list[str], left: str) -> None:
-    network = tapped(spec(layers), wanted)
-    weights = recipe(network)
-    small, folded_weights = folded(network, weights)
-    assert " ".join(name(leaf.op) for leaf in small.leaves()) == left
+    network = with_feature_outputs(spec(layers), wanted)
+    weights = comparison_weights(network)
+    small, folded_weights = fold_norms(network, weights)
+    assert " ".join(op_name(leaf.op) for leaf in small.leaves()) == left
     own, less = outputs(network, weights, (4, 9, 8)), outputs(small, folded_weights, (4, 9, 8))
     assert len(own) == len(less) == 2
     assert all(np.allclose(one, other, rtol=0, atol=1e-12) for one, other in zip(own, less, strict=True))
@@ -204,19 +204,19 @@ def test_what_is_asked_for_stays_as_it_was(layers: str, wanted: list[str], left:
 
 def test_what_is_folded_keeps_its_type_and_is_rounded_once() -> None:
     network = load("resnet18", input=(3, 32, 32))
-    single = {name: array.astype("float32") for name, array in recipe(network).items()}
-    _, small = folded(network, single)
-    _, exact = folded(network, {name: array.astype("float64") for name, array in single.items()})
+    single = {name: array.astype("float32") for name, array in comparison_weights(network).items()}
+    _, small = fold_norms(network, single)
+    _, exact = fold_norms(network, {name: array.astype("float64") for name, array in single.items()})
     assert all(np.array_equal(small[name], exact[name].astype("float32")) for name in exact)
 
 
 def test_the_weights_that_are_given_are_left_as_they_are() -> None:
     network = load("resnet18")
-    weights = recipe(network)
-    folded(network, weights)
-    assert all(np.array_equal(array, weights[name]) for name, array in recipe(network).items())
+    weights = comparison_weights(network)
+    fold_norms(network, weights)
+    assert all(np.array_equal(array, weights[name]) for name, array in comparison_weights(network).items())
 
 
 def test_a_bias_is_taken_where_there_is_one() -> None:
-    small, _ = folded(network := load("resnet18"), recipe(network))
+    small, _ = fold_norms(network := load("resnet18"), comparison_weights(network))
     assert all(leaf.op.bias for leaf in small.leaves() if isinstance(leaf.op, Conv))

@@ -13,7 +13,7 @@ from scipy import stats
 
 from resnet_spec import load, loads
 from resnet_spec.weights import gaussian
-from resnet_spec.weights.canonical import Array, draw
+from resnet_spec.weights.canonical import Array, initialize
 
 LAYER = "{{name: s, input: [32, 8, 8], stem: {{a: {{{layer}}}}}}}"
 CONV = "op: conv, out: 96, kernel: 5, init: {init}"
@@ -38,7 +38,7 @@ def drawn(layer: str, name: str = "a.weight", seed: int = 0) -> Array:
     text = LAYER.format(layer=layer)
     if "linear" in layer:
         text = text.replace("stem: {a:", "stem: {pool: flatten, a:")
-    return draw(loads(text), seed)[name]
+    return initialize(loads(text), seed)[name]
 
 
 @pytest.mark.parametrize("init", DEFINITIONS)
@@ -148,7 +148,7 @@ def test_every_drawn_bit_pattern_gives_a_finite_number() -> None:
 
 def test_the_bits_are_the_same_on_every_machine() -> None:
     """Only operations that IEEE 754 rounds exactly are used, so this holds wherever it is run."""
-    weights = draw(load("resnet18"), seed=0)
+    weights = initialize(load("resnet18"), seed=0)
     assert [float(value).hex() for value in weights["conv1.weight"].reshape(-1)[:2]] == [
         "-0x1.0157700000000p-8",
         "-0x1.ae40b40000000p-6",
@@ -159,7 +159,7 @@ def test_the_bits_are_the_same_on_every_machine() -> None:
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_the_bits_are_the_same_on_any_number_of_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = draw(load("resnet18"))
+    wanted = initialize(load("resnet18"))
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    found = draw(load("resnet18"))
+    found = initialize(load("resnet18"))
     assert all(found[name].tobytes() == wanted[name].tobytes() for name in wanted)

@@ -14,7 +14,7 @@ from resnet_spec.checkpoints.formats import zip_archive
 from resnet_spec.checkpoints.formats.atomic import creating, replacing
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor
 from resnet_spec.checkpoints.formats.torch_legacy import MAGIC
-from resnet_spec.language.values import either
+from resnet_spec.language.values import join_alternatives
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def kind_of(path: str | PathLike[str]) -> str:
     for name, kind in KINDS.items():
         if suffix in kind.suffixes:
             return name
-    known = either(suffix for kind in KINDS.values() for suffix in kind.suffixes if suffix)
+    known = join_alternatives(suffix for kind in KINDS.values() for suffix in kind.suffixes if suffix)
     raise ValueError(f"{fspath(path)} ends in {suffix!r}; a file ends in {known}, and a folder for Orbax in nothing")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence, walk
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual, walk
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
@@ -17,7 +17,7 @@ from resnet_spec.ops import (
     GroupNorm,
     LayerNorm,
     StandardizedConv,
-    name,
+    op_name,
 )
 
 Section: TypeAlias = Literal["stem", "branch", "shortcut", "pooled_shortcut", "gate", "head"]
@@ -61,7 +61,7 @@ def roles(network: Network) -> dict[str, Role]:
     flat = 0
     for stage, index in enumerate(stages):
         part = network.parts[index]
-        for block, inner in enumerate(part.parts if isinstance(part, Sequence) else (part,)):
+        for block, inner in enumerate(part.parts if isinstance(part, Chain) else (part,)):
             found |= _block(inner, stage, block, flat)
             flat += 1
     return found
@@ -99,7 +99,7 @@ def kind_of(leaf: Leaf) -> str:
         case StandardizedConv():
             return "conv"
         case _:
-            return name(leaf.op)
+            return op_name(leaf.op)
 
 
 def _leaves(parts: tuple[Part, ...]) -> Iterator[Leaf]:
@@ -108,7 +108,7 @@ def _leaves(parts: tuple[Part, ...]) -> Iterator[Leaf]:
         match part:
             case Leaf():
                 yield part
-            case Sequence():
+            case Chain():
                 yield from _leaves(part.parts)
             case Residual():
                 gated = () if part.combine == "multiply" else part.branch

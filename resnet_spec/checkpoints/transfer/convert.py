@@ -17,7 +17,7 @@ from resnet_spec.checkpoints.naming.tables import dialects, layouts
 from resnet_spec.checkpoints.transfer.casting import Losses, cast
 from resnet_spec.checkpoints.transfer.matching import fit
 from resnet_spec.diagnostics.problems import SpecError
-from resnet_spec.language.values import either
+from resnet_spec.language.values import join_alternatives
 from resnet_spec.library import bundled
 from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
@@ -192,5 +192,5 @@ class _Writing:
 
 def _known(what: str, name: str, known: Mapping[str, object]) -> str:
     if name not in known:
-        raise ValueError(f"{what} is {name!r}; it can be {either(known)}")
+        raise ValueError(f"{what} is {name!r}; it can be {join_alternatives(known)}")
     return name

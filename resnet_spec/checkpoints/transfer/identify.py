@@ -15,11 +15,11 @@ from resnet_spec.checkpoints.naming.mapping import plain
 from resnet_spec.checkpoints.naming.roles import roles
 from resnet_spec.checkpoints.transfer.matching import Fit, fit
 from resnet_spec.checkpoints.transfer.unwrapping import counted
-from resnet_spec.library.index import entries
+from resnet_spec.library.index import read_index
 from resnet_spec.library.load import load
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
-from resnet_spec.weights.canonical import resized
+from resnet_spec.weights.canonical import suggest_setting
 
 How: TypeAlias = Literal["exact", "but for the head", "near"]
 
@@ -76,7 +76,7 @@ def _likely(checkpoint: Checkpoint, progress: Callable[[str], object]) -> list[s
     weights = [tensor for name, tensor in checkpoint.tensors.items() if counted(name)]
     held, count = _shapes(tensor.shape for tensor in weights), sum(math.prod(tensor.shape) for tensor in weights)
     alike = {}
-    for entry in entries():
+    for entry in read_index():
         if count / _FARTHEST <= entry.parameters <= count * _FARTHEST:
             progress(entry.name)
             alike[entry.name] = _alike(held, _shapes(load(entry.name).weights().values()))
@@ -118,7 +118,7 @@ def _settings(reading: Fit) -> dict[str, int]:
     for place in reading.places.values():
         name = reading.names.get(plain(place.name))
         shape = place.shape if name is None else reading.checkpoint.tensors[name].shape
-        wanted = None if shape == place.shape else resized(place.shape, shape, reading.network.takes)
+        wanted = None if shape == place.shape else suggest_setting(place.shape, shape, reading.network.takes)
         if wanted is not None and wanted[2] > 0:
             found[wanted[0]] = wanted[2]
     return found

@@ -10,10 +10,10 @@ from resnet_spec.checkpoints.formats.tensors import FLOATS, Checkpoint, Tensor
 from resnet_spec.checkpoints.naming.mapping import Layer, Place, layers, places, plain
 from resnet_spec.checkpoints.naming.tables import Dialect, Layout, dialects, layouts
 from resnet_spec.checkpoints.transfer.unwrapping import Unwrapped, unwrappings
-from resnet_spec.language.values import either
+from resnet_spec.language.values import join_alternatives
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
-from resnet_spec.weights.canonical import Array, WeightsError, misfits
+from resnet_spec.weights.canonical import Array, WeightsError, find_mismatches
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Fit:
         # What lies behind the last map that a network gives is not part of it, but of the file.
         within = expected.keys() if self.network.outputs else self.names.values()
         shapes = {name: held[name].shape for name in within if name in held}
-        wrong = misfits(expected, shapes, self.network.takes)
+        wrong = find_mismatches(expected, shapes, self.network.takes)
         known = set(FLOATS.values())
         for name in self.names.values():
             if name in expected and held[name].dtype not in known:
-                wrong.append(f"{name} is {held[name].dtype}; weights are {either(FLOATS)}")
+                wrong.append(f"{name} is {held[name].dtype}; weights are {join_alternatives(FLOATS)}")
         return wrong
 
     def held(self) -> dict[str, Shape]:

@@ -8,9 +8,9 @@ from itertools import chain
 from typing import Literal, TypeAlias, assert_never
 
 from resnet_spec.language.spec import Join
-from resnet_spec.network.network import Leaf, Network, Parallel, Part, Residual, Sequence
-from resnet_spec.network.structure import Group, Run, groups, runs, spanned
-from resnet_spec.ops import Shape, name
+from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.structure import Group, Repeats, group_repeats, group_stages, path_range
+from resnet_spec.ops import Shape, op_name
 
 Kind: TypeAlias = Literal["conv", "linear", "pool", "norm", "act"]
 
@@ -73,13 +73,13 @@ Column: TypeAlias = tuple[Item, ...]
 class Block:
     """A part of a stage, or several alike in a row of which the first is drawn."""
 
-    parts: Run
+    parts: Repeats
     column: Column
 
     @property
     def name(self) -> str:
         """The path; where blocks repeat, the first's and the last's number: layer3.1-35."""
-        return spanned(self.parts[0].path, self.parts[-1].path)
+        return path_range(self.parts[0].path, self.parts[-1].path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ def diagram(network: Network, *, unfold: bool = False) -> tuple[Frame, ...]:
     >>> [block.name for block in diagram(load("resnet152"))[3].blocks]
     ['layer3.0', 'layer3.1-35']
     """
-    return tuple(Frame(group, tuple(_blocks(group, unfold))) for group in groups(network))
+    return tuple(Frame(group, tuple(_blocks(group, unfold))) for group in group_stages(network))
 
 
 def _blocks(group: Group, unfold: bool) -> Iterator[Block]:
     if not group.path:
         yield Block(group.parts, tuple(column(group.parts)))
         return
-    for run in [(part,) for part in group.parts] if unfold else runs(group.parts):
+    for run in [(part,) for part in group.parts] if unfold else group_repeats(group.parts):
         yield Block(run, tuple(column(run[:1])))
 
 
@@ -145,7 +145,7 @@ def label(leaf: Leaf) -> str:
     >>> [label(leaf) for leaf in load("resnet18").leaves()][:4]
     ['7×7 conv, 64, /2', 'batch norm', 'relu', '3×3 max pool, /2']
     """
-    words = [name(leaf.op).replace("_", " ")]
+    words = [op_name(leaf.op).replace("_", " ")]
     if kernel := getattr(leaf.op, "kernel", 0):
         words[0] = f"{kernel}×{kernel} {words[0]}"
     if out := getattr(leaf.op, "out", 0):
@@ -205,7 +205,7 @@ def _fan(part: Parallel) -> Fan:
 
 def _flat(parts: tuple[Part, ...]) -> Iterator[Leaf | Residual | Parallel]:
     for part in parts:
-        if isinstance(part, Sequence):
+        if isinstance(part, Chain):
             yield from _flat(part.parts)
         else:
             yield part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from resnet_spec.network.costs import Cost, costs
+from resnet_spec.network.costs import Cost, compute_costs
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape as Size
 from resnet_spec.views.drawing.diagram import diagram
@@ -31,7 +31,7 @@ def figure(
     >>> drawn.width <= PAGE, len(drawn.shapes) > 100
     (True, True)
     """
-    found = costs(network)
+    found = compute_costs(network)
     frames = [frame(one, found, depth) for one in diagram(network, unfold=unfold)]
     shapes = list(_title(network, found[""]))
     width = max(MARGIN + reach(shape.text, shape.size) for shape in shapes if isinstance(shape, Text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Literal, TypeAlias, assert_never, get_args
 
-from resnet_spec.network.costs import costs
+from resnet_spec.network.costs import compute_costs
 from resnet_spec.network.network import Network
 from resnet_spec.views.drawing.diagram import diagram
 from resnet_spec.views.drawing.dot import dot
@@ -56,7 +56,7 @@ def draw(
 
 def titles(network: Network) -> dict[str, str]:
     """What there is to say of each part in a line, by path."""
-    found = costs(network)
+    found = compute_costs(network)
     return {
         part.path: f"{part.path}: {shape(part.given)} to {shape(part.gives)}, "
         f"{found[part.path].parameters:,} parameters, {found[part.path].macs:,} MACs"

@@ -9,7 +9,7 @@ from typing import Any
 from resnet_spec.diagnostics.problems import Problem, Source
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Leaf, Network, Part
-from resnet_spec.network.structure import children, groups, runs, told
+from resnet_spec.network.structure import children, group_repeats, group_stages, non_default_arguments
 from resnet_spec.views.table import COLUMNS, NUMBERS, summary, table
 
 Files = dict[str, int]
@@ -30,12 +30,12 @@ def data(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
             {**row.values, "depth": row.depth, "group": row.group, **_more(named[str(row.values["path"])], files)}
             for row in rows
         ],
-        "stages": [group.path for group in groups(network) if group.path],
+        "stages": [group.path for group in group_stages(network) if group.path],
         "folds": [
             [part.path for part in run]
-            for group in groups(network)
+            for group in group_stages(network)
             if group.path
-            for run in runs(group.parts)
+            for run in group_repeats(group.parts)
             if run[1:]
         ],
         "files": files_of(found),
@@ -79,7 +79,7 @@ def files_of(sources: Iterable[Source]) -> list[dict[str, str]]:
 def _more(part: Part, files: Files) -> dict[str, Any]:
     more: dict[str, Any] = {"at": [files[part.at.source.name], part.at.line] if part.at else None}
     if isinstance(part, Leaf):
-        more["arguments"] = told(part.op)
+        more["arguments"] = non_default_arguments(part.op)
         more["weights"] = [[weight.name, weight.shape] for weight in part.op.weights(part.given)]
     return more
 

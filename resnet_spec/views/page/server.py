@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from resnet_spec.diagnostics.problems import Source, SpecError
-from resnet_spec.library.load import load, source, sources
+from resnet_spec.library.load import find_source, find_sources, load
 from resnet_spec.views.page.page import content, document
 from resnet_spec.views.page.parts import files_of, nothing, problems
 
@@ -32,7 +32,7 @@ class Watched:
         self.texts: dict[str, str | None] = {}
         self.good = nothing(Path(spec).name, [])
         self.news: dict[str, Any] = {"problems": []}
-        source(spec)  # a spec that never was there is an error; one that goes later is news
+        find_source(spec)  # a spec that never was there is an error; one that goes later is news
 
     def now(self) -> dict[str, Any]:
         """All that a page needs: the last good network, with the files and problems of now."""
@@ -61,7 +61,7 @@ class Watched:
     def _read(self) -> tuple[dict[str, Any], dict[str, Any], list[Source]]:
         found: list[Source] = []
         try:
-            found = sources(source(self.spec))
+            found = find_sources(find_source(self.spec))
             return content(load(self.spec), found), {"problems": []}, found
         except SpecError as error:
             named = {one.name: one for one in (*found, *(problem.at.source for problem in error.problems))}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html import escape
 
-from resnet_spec.network.costs import Cost, costs
+from resnet_spec.network.costs import Cost, compute_costs
 from resnet_spec.network.network import Network
 from resnet_spec.views.drawing.diagram import Block, Frame, diagram
 from resnet_spec.views.drawing.figure import Line, Shape, Text, moved
@@ -20,7 +20,7 @@ TOGGLE = 14  # pixels, before a block's name
 
 def stages(network: Network) -> str:
     """The elements of a drawing: each that shows a part carries its path in ``data-path``."""
-    found = costs(network)
+    found = compute_costs(network)
     given = network.input
     lines: list[str] = []
     for frame in diagram(network):

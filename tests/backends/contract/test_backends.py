@@ -7,7 +7,7 @@ import pytest
 
 from resnet_spec import build, dump, load, load_weights, loads, run, watch
 from resnet_spec.backend import load_backend
-from resnet_spec.weights.canonical import WeightsError, draw, recipe
+from resnet_spec.weights.canonical import WeightsError, comparison_weights, initialize
 from shared.peer_recordings import TORCHVISION, difference, goldens, images
 
 NEW_BLOCK = """
@@ -44,7 +44,7 @@ head:
 @pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-10), ("float32", 1e-5)])
 def test_logits_are_torchvisions(backend_name: str, name: str, dtype: str, gate: float) -> None:
     row = goldens()["torchvision", name]
-    model = build(name, backend=backend_name, weights=recipe(load(name)), dtype=dtype)
+    model = build(name, backend=backend_name, weights=comparison_weights(load(name)), dtype=dtype)
     logits = run(model, images(row))
     assert logits.dtype == dtype
     assert difference(logits, row) < gate
@@ -52,14 +52,14 @@ def test_logits_are_torchvisions(backend_name: str, name: str, dtype: str, gate:
 
 def test_a_seed_gives_the_same_bits(backend_name: str) -> None:
     network = load("resnet18", classes=7)
-    drawn, dumped = draw(network, seed=3), dump(build(network, backend=backend_name, seed=3, dtype="float32"))
+    drawn, dumped = initialize(network, seed=3), dump(build(network, backend=backend_name, seed=3, dtype="float32"))
     assert list(dumped) == list(drawn)
     assert all(dumped[name].tobytes() == drawn[name].tobytes() for name in drawn)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_is_dumped_is_what_was_given(backend_name: str, dtype: str) -> None:
-    weights = {name: array.astype(dtype) for name, array in recipe(load("seresnet50")).items()}
+    weights = {name: array.astype(dtype) for name, array in comparison_weights(load("seresnet50")).items()}
     dumped = dump(build("seresnet50", backend=backend_name, weights=weights, dtype=dtype))
     assert [(name, array.dtype, array.shape) for name, array in dumped.items()] == [
         (name, array.dtype, array.shape) for name, array in weights.items()
@@ -69,25 +69,25 @@ def test_what_is_dumped_is_what_was_given(backend_name: str, dtype: str) -> None
 
 def test_the_weights_given_are_not_the_models_own_memory(backend_name: str) -> None:
     network = load("resnet18", classes=7)
-    weights = recipe(network)
+    weights = comparison_weights(network)
     model = build(network, backend=backend_name, weights=weights, dtype="float64")
     weights["fc.bias"] += 1
     dump(model)["fc.bias"][:] += 1
-    assert np.array_equal(dump(model)["fc.bias"], recipe(network)["fc.bias"])
+    assert np.array_equal(dump(model)["fc.bias"], comparison_weights(network)["fc.bias"])
 
 
 def test_weights_can_be_set_later(backend_name: str) -> None:
     network = load("resnet18", classes=7)
     model = build(network, backend=backend_name, dtype="float64")
-    load_weights(model, recipe(network))
-    assert all(np.array_equal(dump(model)[name], array) for name, array in recipe(network).items())
+    load_weights(model, comparison_weights(network))
+    assert all(np.array_equal(dump(model)[name], array) for name, array in comparison_weights(network).items())
 
 
 def test_weights_that_do_not_fit_change_nothing(backend_name: str) -> None:
     network = load("resnet18", classes=7)
     model = build(network, backend=backend_name, dtype="float64")
     before = dump(model)
-    weights = recipe(network)
+    weights = comparison_weights(network)
     weights["fc.wieght"] = weights.pop("fc.weight")
     weights["conv1.weight"] = weights["conv1.weight"][:, :1]
     with pytest.raises(WeightsError) as error:
@@ -114,7 +114,7 @@ def _compare_new_block(backend_name: str, train: bool) -> None:
     x = np.random.default_rng(1).standard_normal((3, *network.input))
     found = {}
     for name in ("numpy", backend_name):
-        model = build(network, backend=name, weights=recipe(network), dtype="float64")
+        model = build(network, backend=name, weights=comparison_weights(network), dtype="float64")
         found[name] = load_backend(name).run(model, x, paths, train=train)
     assert set(found[backend_name]) == {*paths, ""}
     for path, wanted in found["numpy"].items():
@@ -124,7 +124,7 @@ def _compare_new_block(backend_name: str, train: bool) -> None:
 
 def test_looking_in_training_mode_leaves_the_model_as_it_was(training_name: str) -> None:
     network = loads(NEW_BLOCK)
-    model = build(network, backend=training_name, weights=recipe(network), dtype="float64")
+    model = build(network, backend=training_name, weights=comparison_weights(network), dtype="float64")
     x = np.random.default_rng(1).standard_normal((3, *network.input))
     before = run(model, x)
     load_backend(training_name).run(model, x, train=True)

@@ -12,7 +12,7 @@ import pytest
 from resnet_spec import build, dump, load, load_weights, loads, run, watch
 from resnet_spec.network.network import Network
 from resnet_spec.parity.random_networks import network as random_network
-from resnet_spec.weights.canonical import Array, draw, recipe
+from resnet_spec.weights.canonical import Array, comparison_weights, initialize
 from shared.frameworks import required
 
 NAMES = ["resnet18", "timm/seresnet50", "preact_resnet18_cifar"]
@@ -32,7 +32,7 @@ def off(array: Array, reference: Array) -> float:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_computes_the_same(backend_name: str, name: str, dtype: str, gate: float) -> None:
     network = load(name, input=(3, 48, 40))
-    weights, x = recipe(network), images(network)
+    weights, x = comparison_weights(network), images(network)
     wanted = run(build(network, backend="numpy", weights=weights), x)
     model = build(network, backend=backend_name, weights=weights, dtype=dtype, mode="inference")
     assert off(run(model, x), wanted) < gate
@@ -43,7 +43,7 @@ def test_it_computes_the_same(backend_name: str, name: str, dtype: str, gate: fl
 def test_random_networks_compute_the_same_in_torch(seed: int) -> None:
     required("torch")
     network = random_network(seed)
-    weights, x = recipe(network), images(network)
+    weights, x = comparison_weights(network), images(network)
     wanted = run(build(network, backend="numpy", weights=weights), x)
     model = build(network, backend="torch", weights=weights, mode="inference")
     assert off(run(model, x), wanted) < 1e-5
@@ -72,7 +72,7 @@ def test_weights_can_be_set_later(backend_name: str) -> None:
 
 def test_parts_can_be_watched(backend_name: str) -> None:
     network = load("resnet18", **SMALL)
-    weights = draw(network)
+    weights = initialize(network)
     plain = build(network, backend=backend_name, weights=weights)
     model = build(network, backend=backend_name, weights=weights, mode="inference")
     x = images(network)
@@ -96,7 +96,7 @@ def test_maps_can_be_asked_for(backend_name: str) -> None:
 def test_it_computes_in_bfloat16(name: str) -> None:
     required(name)
     network = load("resnet18", **SMALL)
-    weights, x = draw(network), images(network)
+    weights, x = initialize(network), images(network)
     model = build(network, backend=name, weights=weights, dtype="bfloat16", mode="inference")
     exact = run(build(network, backend="numpy", weights=weights), x)
     assert 1e-4 < off(run(model, x), exact) < 3e-2
@@ -160,7 +160,7 @@ def test_images_of_another_type_and_layout_will_do_and_are_left_as_they_are() ->
 def test_torch_compiles() -> None:
     torch = required_torch()
     network = loads("{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}")
-    weights, x = draw(network), images(network)
+    weights, x = initialize(network), images(network)
     model = build(network, backend="torch", weights=weights, mode="inference", compile=True)
     assert isinstance(model, torch.nn.Module)
     plain = build(network, backend="torch", weights=weights)
@@ -273,7 +273,7 @@ stem:
     native = jnp.asarray(x.transpose(0, 2, 3, 1), dtype)
     model = build(network, backend="flax", mode="inference", compile=True, dtype=dtype)
     for seed in range(2):
-        weights = recipe(network, seed)
+        weights = comparison_weights(network, seed)
         load_weights(model, weights)
         wanted = run(build(network, backend="numpy", weights=weights), x)
         assert off(np.asarray(model(native)).transpose(0, 3, 1, 2), wanted) < gate

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from resnet_spec import Network, build, dump, load, load_weights, loads, run
-from resnet_spec.backend import BackendError, Sgd, Step, load_backend
+from resnet_spec.backend import SGD, BackendError, TrainingStep, load_backend
 from resnet_spec.network.network import Leaf
 from resnet_spec.ops import OPS, AvgPool, MaxPool
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import REQUIRED, required
 
 try:
@@ -127,7 +127,7 @@ head: {drop: {op: dropout, rate: 0.25}, flat: global_avg_pool, fc: {op: linear, 
 """
 CALM = SMALL.replace("0.25", "0")
 ONE = "{name: one, input: [6, 7, 5], stem: {n: %s}}"
-SGD = Sgd(rate=0.0625, momentum=0.5, weight_decay=0.03125)
+OPTIMIZER = SGD(rate=0.0625, momentum=0.5, weight_decay=0.03125)
 LABELS = np.array([1, 3, 0, 4])
 
 
@@ -140,7 +140,7 @@ def _images(network: Network, batch: int = 4) -> Array:
 
 
 def _model(network: Network, dtype: str = "float64") -> Any:
-    return build(network, backend="flax", weights=recipe(network), dtype=dtype)
+    return build(network, backend="flax", weights=comparison_weights(network), dtype=dtype)
 
 
 def _native(images: Array) -> jax.Array:
@@ -166,7 +166,7 @@ def _same(found: dict[str, Array], wanted: dict[str, Array], gate: float, scale:
 class Trained(NamedTuple):
     """What became of a model: its first step, and its weights after one and after five."""
 
-    first: Step
+    first: TrainingStep
     after_one: dict[str, Array]
     after_five: dict[str, Array]
 
@@ -174,12 +174,12 @@ class Trained(NamedTuple):
 @cache
 def _trained(name: str, backend: str) -> Trained:
     network = _network(name)
-    model = build(network, backend=backend, weights=recipe(network), dtype="float64")
+    model = build(network, backend=backend, weights=comparison_weights(network), dtype="float64")
     paths = [part.path for part in network.nodes()]
-    first = step = load_backend(backend).step(model, _images(network), LABELS, SGD, watch=paths)
+    first = step = load_backend(backend).step(model, _images(network), LABELS, OPTIMIZER, watch=paths)
     after_one = dump(model)
     for _ in range(4):
-        step = load_backend(backend).step(model, _images(network), LABELS, SGD, step.optimizer, paths)
+        step = load_backend(backend).step(model, _images(network), LABELS, OPTIMIZER, step.optimizer, paths)
     return Trained(first, after_one, dump(model))
 
 
@@ -215,7 +215,7 @@ def test_every_operation_is_compared() -> None:
 @pytest.mark.parametrize("network", [loads(EVERY, squash="hard_sigmoid", variance="biased"), _network("resnet18")])
 def test_every_node_is_the_references(network: Network, train: bool) -> None:
     paths = [part.path for part in network.nodes()]
-    reference = build(network, backend="numpy", weights=recipe(network))
+    reference = build(network, backend="numpy", weights=comparison_weights(network))
     wanted = load_backend("numpy").run(reference, _images(network), paths, train=train)
     _same(FLAX.run(_model(network), _images(network), paths, train=train), wanted, 1e-12)
 
@@ -263,11 +263,11 @@ def test_momentum_and_decay_move_every_parameter_as_is_promised() -> None:
     weights = dump(model)
     velocity = {name: np.zeros(1) for name, weight in network.owners() if not weight.statistic}
     for _ in range(3):
-        step = FLAX.step(model, _images(network), LABELS, SGD, optimizer)
+        step = FLAX.step(model, _images(network), LABELS, OPTIMIZER, optimizer)
         optimizer = step.optimizer
         for name, gradient in step.gradients.items():
-            velocity[name] = SGD.momentum * velocity[name] + (gradient + SGD.weight_decay * weights[name])
-            weights[name] -= SGD.rate * velocity[name]
+            velocity[name] = OPTIMIZER.momentum * velocity[name] + (gradient + OPTIMIZER.weight_decay * weights[name])
+            weights[name] -= OPTIMIZER.rate * velocity[name]
     _same({name: dump(model)[name] for name in velocity}, {name: weights[name] for name in velocity}, 1e-14)
 
 
@@ -279,7 +279,7 @@ def test_the_running_variance_is_the_one_asked_for(variance: str, decay: float) 
     model.train()
     model(_native(x))
     new = x.var(axis=(0, 2, 3), ddof=1 if variance == "unbiased" else 0)
-    old, kept = recipe(network)["n.running_var"], float(np.float32(decay))
+    old, kept = comparison_weights(network)["n.running_var"], float(np.float32(decay))
     assert _apart(dump(model)["n.running_var"], kept * old + (1 - kept) * new) < 1e-14
 
 
@@ -292,7 +292,7 @@ def test_statistics_keep_their_accuracy_far_from_zero(outlier: int) -> None:
     x[0] *= outlier
     model.train()
     model(_native(x))
-    kept, old = dump(model), recipe(network)
+    kept, old = dump(model), comparison_weights(network)
     for name, new in ("mean", x.mean(axis=(0, 2, 3), dtype=float)), ("var", x.var(axis=(0, 2, 3), ddof=1, dtype=float)):
         wanted = 0.5 * old[f"n.running_{name}"] + 0.5 * new
         assert (abs(kept[f"n.running_{name}"] - wanted) / abs(wanted)).max() < 1e-4
@@ -302,14 +302,16 @@ def test_statistics_keep_their_accuracy_far_from_zero(outlier: int) -> None:
 def test_norms_keep_their_accuracy_far_from_zero(norm: str) -> None:
     network = loads(ONE % norm)
     x = _images(network) + 100
-    wanted = load_backend("numpy").run(build(network, backend="numpy", weights=recipe(network)), x, train=True)
+    wanted = load_backend("numpy").run(
+        build(network, backend="numpy", weights=comparison_weights(network)), x, train=True
+    )
     _same(FLAX.run(_model(network), x, train=True), wanted, 1e-12)
 
 
 def test_a_model_in_float32_stays_in_float32_where_jax_has_float64() -> None:
     network = loads(EVERY)
     model, paths = _model(network, "float32"), [part.path for part in network.nodes()]
-    step = FLAX.step(model, _images(network), LABELS, SGD, watch=paths)
+    step = FLAX.step(model, _images(network), LABELS, OPTIMIZER, watch=paths)
     arrays = [*step.outputs.values(), *step.gradients.values(), *step.output_gradients.values(), *dump(model).values()]
     assert {array.dtype for array in arrays} == {np.dtype("float32")}
 
@@ -387,7 +389,7 @@ def test_the_first_of_equal_maxima_has_the_gradient(op: str) -> None:
 @pytest.mark.parametrize(("part", "given"), [("", "input"), ("a.0", "act"), ("fc", "flat"), ("act", "bn")])
 def test_a_part_alone_has_the_gradients_that_it_has_in_the_network(part: str, given: str) -> None:
     network = loads(CALM)
-    step = FLAX.step(_model(network), _images(network), LABELS, SGD, watch=["bn", "act", "a.0", "flat", "fc"])
+    step = FLAX.step(_model(network), _images(network), LABELS, OPTIMIZER, watch=["bn", "act", "a.0", "flat", "fc"])
     x = {"input": _images(network), **step.outputs}[given]
     wanted = {name: gradient for name, gradient in step.gradients.items() if name.startswith(part)}
     found = FLAX.pull(_model(network), part, x, step.output_gradients[part])
@@ -433,8 +435,8 @@ def test_looking_at_a_model_leaves_its_state_and_mode_as_they_were(mode: str, tr
 def test_a_step_throws_new_dice_and_leaves_the_mode_as_it_was() -> None:
     network = loads(SMALL.replace("flat: global_avg_pool", "flat: flatten"))
     model = _model(network)
-    one = FLAX.step(model, _images(network), LABELS, SGD, watch=["drop"])
-    two = FLAX.step(model, _images(network), LABELS, SGD, one.optimizer, ["drop"])
+    one = FLAX.step(model, _images(network), LABELS, OPTIMIZER, watch=["drop"])
+    two = FLAX.step(model, _images(network), LABELS, OPTIMIZER, one.optimizer, ["drop"])
     dropped = one.outputs["drop"] == 0, two.outputs["drop"] == 0
     assert not np.array_equal(*dropped)
     assert (model.bn.use_running_average, model.drop.deterministic) == (True, True)
@@ -473,7 +475,7 @@ def test_a_layer_that_would_hide_a_method_of_flaxs_is_refused(name: str) -> None
 
 
 def test_building_compiles_nothing() -> None:
-    weights = recipe(load("resnet18", classes=11))
+    weights = comparison_weights(load("resnet18", classes=11))
     with _compilations() as found:
         build("resnet18", backend="flax", classes=11, weights=weights)
     assert found == []
@@ -481,7 +483,7 @@ def test_building_compiles_nothing() -> None:
 
 def test_a_kernel_is_let_go_as_soon_as_the_model_has_its_own() -> None:
     network = load("resnet18")
-    weights = recipe(network, 0)
+    weights = comparison_weights(network, 0)
     kernels = [weakref.ref(array) for array in weights.values() if array.ndim == 4]
     model = FLAX.build(network, weights, "float64")
     jax.block_until_ready(nnx.state(model))
@@ -506,7 +508,7 @@ def test_models_of_one_network_share_what_is_compiled() -> None:
         model, images = _model(network), _images(network)
         FLAX.run(model, images, ["bn"])
         FLAX.run(model, images, ["bn"], train=True)
-        FLAX.step(model, images, LABELS, SGD)
+        FLAX.step(model, images, LABELS, OPTIMIZER)
 
     with _compilations() as found:
         use(CALM.replace("out: 6", "out: 7"))
@@ -520,10 +522,10 @@ def test_a_network_of_very_many_parts_is_not_compiled_whole_and_gives_the_same(m
     network = loads(CALM.replace("out: 6", "out: 9"))
     paths = [part.path for part in network.nodes()]
 
-    def use() -> tuple[dict[str, Array], Step, dict[str, Array], dict[str, Array]]:
+    def use() -> tuple[dict[str, Array], TrainingStep, dict[str, Array], dict[str, Array]]:
         model, images = _model(network), _images(network)
         seen, pulled = FLAX.run(model, images, paths, train=True), FLAX.pull(model, "", images, np.ones((4, 5)))
-        return seen, FLAX.step(model, images, LABELS, SGD, watch=paths), pulled, dump(model)
+        return seen, FLAX.step(model, images, LABELS, OPTIMIZER, watch=paths), pulled, dump(model)
 
     monkeypatch.setattr(RUN, "COMPILED", 2)
     use()  # compiles every operation
@@ -602,9 +604,9 @@ def test_a_copy_is_a_model_of_its_own(twin: Any) -> None:
     model = _model(network)
     other = twin(model)
     assert np.array_equal(FLAX.run(other, _images(network))[""], FLAX.run(model, _images(network))[""])
-    FLAX.step(other, _images(network), LABELS, SGD)
+    FLAX.step(other, _images(network), LABELS, OPTIMIZER)
     assert not np.array_equal(dump(other)["fc.bias"], dump(model)["fc.bias"])
-    assert all(np.array_equal(dump(model)[name], array) for name, array in recipe(network).items())
+    assert all(np.array_equal(dump(model)[name], array) for name, array in comparison_weights(network).items())
 
 
 def test_it_can_be_split_and_merged_in_a_function_of_jaxs_own() -> None:
@@ -626,7 +628,7 @@ def test_it_can_be_called_as_it_is_and_compiled() -> None:
 def test_a_training_loop_of_flaxs_own_moves_weights_and_statistics() -> None:
     network = loads(CALM)
     model, other, x = _model(network), _model(network), _native(_images(network))
-    optimizer = nnx.Optimizer(model, optax.sgd(SGD.rate), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, optax.sgd(OPTIMIZER.rate), wrt=nnx.Param)
 
     def loss_of(model: Any) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(model(x), jnp.asarray(LABELS)).mean()
@@ -637,7 +639,7 @@ def test_a_training_loop_of_flaxs_own_moves_weights_and_statistics() -> None:
 
     model.train()
     step(model, optimizer)
-    FLAX.step(other, _images(network), LABELS, Sgd(SGD.rate))
+    FLAX.step(other, _images(network), LABELS, SGD(OPTIMIZER.rate))
     _same(dump(model), dump(other), 1e-14)
 
 
@@ -655,7 +657,7 @@ def test_train_and_eval_switch_norms_and_dropout() -> None:
 
         model(_native(x), keep)
         assert _apart(np.asarray(seen["drop"]).transpose(0, 3, 1, 2), wanted[mode]) < 1e-14
-        load_weights(model, recipe(network))
+        load_weights(model, comparison_weights(network))
 
 
 def test_a_part_that_a_user_replaces_takes_effect() -> None:
@@ -673,8 +675,11 @@ def test_a_part_that_a_user_replaces_takes_effect() -> None:
 def test_setting_weights_keeps_a_models_type() -> None:
     network = loads(SMALL)
     model = _model(network, "float32")
-    load_weights(model, recipe(network))
-    assert all(np.array_equal(dump(model)[name], array.astype("float32")) for name, array in recipe(network).items())
+    load_weights(model, comparison_weights(network))
+    assert all(
+        np.array_equal(dump(model)[name], array.astype("float32"))
+        for name, array in comparison_weights(network).items()
+    )
 
 
 def test_tracing_a_training_step_asks_no_traced_value_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from resnet_spec.backend import load_backend
 from resnet_spec.commands.main import cli
 from resnet_spec.library import bundled
 from resnet_spec.parity.case import Case
-from resnet_spec.weights.canonical import recipe
+from resnet_spec.weights.canonical import comparison_weights
 from shared.frameworks import required
 
 required("onnx")
@@ -84,7 +84,7 @@ def test_an_operation_is_the_references(op: str, dtype: str) -> None:
     network = loads(f"{{name: one, input: [4, 9, 12], stem: {{first: norm, x: {op}}}}}")
     x = 3 * np.random.default_rng(0).standard_normal((2, *network.input))
     wanted, found = (
-        run(build(network, backend=name, weights=recipe(network), dtype=dtype), x.astype(dtype))
+        run(build(network, backend=name, weights=comparison_weights(network), dtype=dtype), x.astype(dtype))
         for name in ("numpy", "onnx")
     )
     assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
@@ -116,12 +116,14 @@ def exported(folder: Path, *arguments: str) -> Any:
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
 def test_a_file_computes_the_same_in_every_opset(opset: int, tmp_path: Path) -> None:
     network = load("preact_resnet18_cifar", input=(3, 40, 56), classes=7)
-    save_file({name: a.astype(np.float32) for name, a in recipe(network).items()}, tmp_path / "w.safetensors")
+    save_file(
+        {name: a.astype(np.float32) for name, a in comparison_weights(network).items()}, tmp_path / "w.safetensors"
+    )
     options = ("--input", "3x40x56", "--set", "classes=7", "--opset", str(opset), "--batch", "dynamic")
     proto = exported(tmp_path, "preact_resnet18_cifar", "--weights", str(tmp_path / "w.safetensors"), *options)
     assert [entry.version for entry in proto.opset_import] == [opset]
     x = np.random.default_rng(0).standard_normal((2, *network.input)).astype(np.float32)
-    wanted = run(build(network, backend="numpy", weights=recipe(network), dtype="float32"), x)
+    wanted = run(build(network, backend="numpy", weights=comparison_weights(network), dtype="float32"), x)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {INPUT: x})
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
@@ -197,20 +199,22 @@ def test_a_bundled_network_is_written_and_runs(name: str, tmp_path: Path) -> Non
 
 def test_norms_are_folded_on_request(tmp_path: Path) -> None:
     network = load("cifar/resnet20")
-    save_file({full: a.astype(np.float32) for full, a in recipe(network).items()}, tmp_path / "w.safetensors")
+    save_file(
+        {full: a.astype(np.float32) for full, a in comparison_weights(network).items()}, tmp_path / "w.safetensors"
+    )
     proto = exported(tmp_path, "cifar/resnet20", "--weights", str(tmp_path / "w.safetensors"), "--fold")
     assert "BatchNormalization" not in {node.op_type for node in proto.graph.node}
     x = np.random.default_rng(0).standard_normal((1, *network.input)).astype(np.float32)
-    wanted = run(build(network, backend="numpy", weights=recipe(network), dtype="float32"), x)
+    wanted = run(build(network, backend="numpy", weights=comparison_weights(network), dtype="float32"), x)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert np.abs(session.run(None, {INPUT: x})[0] - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
 def test_maps_on_the_way_are_outputs_by_their_paths(tmp_path: Path) -> None:
     network = load("cifar/resnet20", outputs=["layer1", "layer3"])
-    model = build(network, backend="onnx", weights=recipe(network), dtype="float64")
+    model = build(network, backend="onnx", weights=comparison_weights(network), dtype="float64")
     x = np.random.default_rng(0).standard_normal((2, *network.input))
-    wanted = run(build(network, backend="numpy", weights=recipe(network)), x)
+    wanted = run(build(network, backend="numpy", weights=comparison_weights(network)), x)
     for ours, theirs in zip(run(model, x), wanted, strict=True):
         assert np.abs(ours - theirs).max() <= 1e-12 * np.abs(theirs).max()
     assert [output.name for output in model.proto().graph.output] == ["layer1", "layer3"]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from resnet_spec import Network, build, dump, load, loads, run
-from resnet_spec.backend import BackendError, Sgd, Step, load_backend
+from resnet_spec.backend import SGD, BackendError, TrainingStep, load_backend
 from resnet_spec.network.network import Leaf
 from resnet_spec.ops import OPS, AvgPool, MaxPool
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import REQUIRED, required
-from shared.peer_recordings import DATA
+from shared.paths import DATA
 
 try:
     PADDLE = load_backend("paddle")
@@ -113,7 +113,7 @@ stages: {a: {block: basic, depth: 1, out: 6, stride: 2}}
 head: {gate: {block: squeeze_excite, reduced: 2}, pool: {op: avg_pool, kernel: 3}, flat: global_max_pool, fc: {op: linear, out: 5}}
 """
 NORM = "{name: n, input: [6, 7, 5], stem: {n: %s}}"
-SGD = Sgd(rate=0.0625, momentum=0.875, weight_decay=2**-7)  # float32 holds each exactly, and Paddle has no more
+OPTIMIZER = SGD(rate=0.0625, momentum=0.875, weight_decay=2**-7)  # float32 holds each exactly, and Paddle has no more
 LABELS = np.array([1, 3, 0, 4])
 
 
@@ -126,7 +126,7 @@ def _images(network: Network, batch: int = 4) -> Array:
 
 
 def _model(network: Network, dtype: str = "float64") -> Any:
-    return build(network, backend="paddle", weights=recipe(network), dtype=dtype)
+    return build(network, backend="paddle", weights=comparison_weights(network), dtype=dtype)
 
 
 def _apart(found: Array, wanted: Array, scale: float | None = None) -> float:
@@ -151,7 +151,7 @@ def _same(found: dict[str, Array], wanted: dict[str, Array], gate: float, scale:
 class Trained(NamedTuple):
     """The first of five steps, and the weights after the first and after the last."""
 
-    first: Step
+    first: TrainingStep
     after_one: dict[str, Array]
     after_five: dict[str, Array]
 
@@ -159,12 +159,15 @@ class Trained(NamedTuple):
 @cache
 def _trained(name: str, backend: str) -> Trained:
     network = _network(name)
-    module, model = load_backend(backend), build(network, backend=backend, weights=recipe(network), dtype="float64")
+    module, model = (
+        load_backend(backend),
+        build(network, backend=backend, weights=comparison_weights(network), dtype="float64"),
+    )
     paths = [part.path for part in network.nodes()]
-    first = module.step(model, _images(network), LABELS, SGD, watch=paths)
+    first = module.step(model, _images(network), LABELS, OPTIMIZER, watch=paths)
     after_one, step = module.dump(model), first
     for _ in range(4):
-        step = module.step(model, _images(network), LABELS, SGD, step.optimizer)
+        step = module.step(model, _images(network), LABELS, OPTIMIZER, step.optimizer)
     return Trained(first, after_one, module.dump(model))
 
 
@@ -184,7 +187,7 @@ def test_every_operation_is_compared() -> None:
 @pytest.mark.parametrize("network", [loads(EVERY), _network("resnet18")], ids=["every", "resnet18"])
 def test_every_node_is_the_references(network: Network, train: bool) -> None:
     paths = [part.path for part in network.nodes()]
-    reference = build(network, backend="numpy", weights=recipe(network))
+    reference = build(network, backend="numpy", weights=comparison_weights(network))
     wanted = load_backend("numpy").run(reference, _images(network), paths, train=train)
     _same(PADDLE.run(_model(network), _images(network), paths, train=train), wanted, 1e-12)
 
@@ -224,11 +227,11 @@ def test_momentum_and_decay_move_every_parameter_as_is_promised() -> None:
     weights = dump(model)
     velocity = {name: np.zeros(1) for name, weight in network.owners() if not weight.statistic}
     for _ in range(3):
-        step = PADDLE.step(model, _images(network), LABELS, SGD, optimizer)
+        step = PADDLE.step(model, _images(network), LABELS, OPTIMIZER, optimizer)
         optimizer = step.optimizer
         for name, gradient in step.gradients.items():
-            velocity[name] = SGD.momentum * velocity[name] + (gradient + SGD.weight_decay * weights[name])
-            weights[name] -= SGD.rate * velocity[name]
+            velocity[name] = OPTIMIZER.momentum * velocity[name] + (gradient + OPTIMIZER.weight_decay * weights[name])
+            weights[name] -= OPTIMIZER.rate * velocity[name]
     _same({name: dump(model)[name] for name in velocity}, {name: weights[name] for name in velocity}, 1e-14)
 
 
@@ -237,9 +240,9 @@ def test_momentum_and_decay_move_every_parameter_as_is_promised() -> None:
 def test_the_running_variance_is_the_one_asked_for(variance: str, decay: float) -> None:
     network = loads(NORM % f"{{op: batch_norm, variance: {variance}, decay: {decay}}}")
     model, x = _model(network), _images(network, batch=1)  # 35 values a channel
-    PADDLE.step(model, x, np.array([0]), Sgd())
+    PADDLE.step(model, x, np.array([0]), SGD())
     new = x.var(axis=(0, 2, 3), ddof=1 if variance == "unbiased" else 0)
-    old, kept = recipe(network)["n.running_var"], float(np.float32(decay))
+    old, kept = comparison_weights(network)["n.running_var"], float(np.float32(decay))
     assert _apart(dump(model)["n.running_var"], kept * old + (1 - kept) * new) < 1e-14
 
 
@@ -255,7 +258,9 @@ def test_a_norm_used_twice_before_its_gradient_is_taken() -> None:
 def test_norms_keep_their_accuracy_far_from_zero(norm: str) -> None:
     network = loads(NORM % norm)
     x = _images(network) + 100
-    wanted = load_backend("numpy").run(build(network, backend="numpy", weights=recipe(network)), x, train=True)
+    wanted = load_backend("numpy").run(
+        build(network, backend="numpy", weights=comparison_weights(network)), x, train=True
+    )
     _same(PADDLE.run(_model(network), x, train=True), wanted, 1e-12)
 
 
@@ -342,7 +347,7 @@ def test_dropout_keeps_the_mean_in_training_and_everything_in_evaluation() -> No
 @pytest.mark.parametrize(("part", "given"), [("", "input"), ("a.0", "act"), ("fc", "flat")])
 def test_a_part_alone_has_the_gradients_that_it_has_in_the_network(part: str, given: str) -> None:
     network = loads(SMALL)
-    step = PADDLE.step(_model(network), _images(network), LABELS, SGD, watch=["act", "a.0", "flat", "fc"])
+    step = PADDLE.step(_model(network), _images(network), LABELS, OPTIMIZER, watch=["act", "a.0", "flat", "fc"])
     x = {"input": _images(network), **step.outputs}[given]
     wanted = {name: gradient for name, gradient in step.gradients.items() if name.startswith(part)}
     found = PADDLE.pull(_model(network), part, x, step.output_gradients[part])
@@ -353,7 +358,7 @@ def test_the_gradients_of_a_part_leave_the_model_as_it_was() -> None:
     network = loads(SMALL)
     model = _model(network)
     PADDLE.pull(model, "", _images(network), np.ones((4, 5)))
-    assert all(np.array_equal(dump(model)[name], array) for name, array in recipe(network).items())
+    assert all(np.array_equal(dump(model)[name], array) for name, array in comparison_weights(network).items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -426,8 +431,8 @@ def test_a_copy_is_a_model_of_its_own() -> None:
     network = loads(SMALL)
     model = _model(network)
     other = copy.deepcopy(model)
-    PADDLE.step(other, _images(network), LABELS, SGD)
-    assert all(np.array_equal(dump(model)[name], array) for name, array in recipe(network).items())
+    PADDLE.step(other, _images(network), LABELS, OPTIMIZER)
+    assert all(np.array_equal(dump(model)[name], array) for name, array in comparison_weights(network).items())
 
 
 def test_an_optimiser_moves_what_is_learnt_and_nothing_else() -> None:
@@ -436,7 +441,9 @@ def test_an_optimiser_moves_what_is_learnt_and_nothing_else() -> None:
     optimizer = paddle.optimizer.Momentum(0.5, parameters=model.parameters(), weight_decay=0.5)
     model(paddle.to_tensor(_images(network))).sum().backward()
     optimizer.step()
-    moved = {name for name, array in recipe(network).items() if not np.array_equal(dump(model)[name], array)}
+    moved = {
+        name for name, array in comparison_weights(network).items() if not np.array_equal(dump(model)[name], array)
+    }
     assert moved == {name for name, weight in network.owners() if not weight.statistic}
 
 
@@ -467,7 +474,7 @@ def test_a_compiled_model_trains_and_evaluates_as_the_eager_one(text: str, optio
     assert _apart(compiled(x).numpy(), eager(x).numpy()) < 1e-14
     for model in (compiled, eager):
         model.train()
-        optimizer = paddle.optimizer.Momentum(SGD.rate, SGD.momentum, model.parameters())
+        optimizer = paddle.optimizer.Momentum(OPTIMIZER.rate, OPTIMIZER.momentum, model.parameters())
         for _ in range(2):
             paddle.nn.functional.cross_entropy(model(x), labels).backward()
             optimizer.step()
@@ -503,7 +510,7 @@ def test_building_draws_no_random_numbers() -> None:
     assert np.array_equal(paddle.rand([4]).numpy(), wanted)
 
 
-@pytest.mark.parametrize("weights", [recipe(loads(SMALL)), {}], ids=["built", "failed"])
+@pytest.mark.parametrize("weights", [comparison_weights(loads(SMALL)), {}], ids=["built", "failed"])
 def test_building_leaves_paddles_globals_as_they_were(weights: dict[str, Array]) -> None:
     before = paddle.get_default_dtype(), paddle.device.get_device(), paddle.in_dynamic_mode()
     try:
@@ -535,7 +542,7 @@ def test_a_training_run_that_fails_moves_no_statistics() -> None:
         "bn2 is given one value a channel, (1, 3, 1, 1), which has no variance to train with; "
         "it needs a larger batch or larger images"
     )
-    assert all(np.array_equal(dump(model)[name], array) for name, array in recipe(network).items())
+    assert all(np.array_equal(dump(model)[name], array) for name, array in comparison_weights(network).items())
 
 
 def test_a_network_without_weights_runs() -> None:

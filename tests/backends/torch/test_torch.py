@@ -13,7 +13,7 @@ import pytest
 
 from resnet_spec import build, load, loads, run
 from resnet_spec.backend import load_backend
-from resnet_spec.weights.canonical import recipe
+from resnet_spec.weights.canonical import comparison_weights
 from shared.frameworks import REQUIRED
 
 if "torch" in REQUIRED:
@@ -31,7 +31,7 @@ head: {avgpool: global_avg_pool, fc: {op: linear, out: 5}}
 
 def model() -> Any:
     network = loads(SMALL)
-    return build(network, backend="torch", weights=recipe(network), dtype="float64")
+    return build(network, backend="torch", weights=comparison_weights(network), dtype="float64")
 
 
 def images(count: int = 3) -> Any:

@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 
 from resnet_spec import build, convert, dump, load, loads, save_weights
 from resnet_spec.backend import Model
-from resnet_spec.library.index import entries
+from resnet_spec.library.index import read_index
 from resnet_spec.network.network import Network
-from resnet_spec.weights.canonical import Array, draw
+from resnet_spec.weights.canonical import Array, initialize
 from shared.frameworks import required
 
 EVERYTHING = """
@@ -54,7 +54,7 @@ head:
 ALWAYS = ["everything", "resnet18", "cifar/resnet20_b", "timm/regnety_002"]
 """The networks that are always tried; the rest in a sweep."""
 
-SIZES = {entry.name: entry.parameters for entry in entries()}
+SIZES = {entry.name: entry.parameters for entry in read_index()}
 SWEPT = [name for name in sorted(SIZES, key=lambda name: SIZES[name]) if name not in ALWAYS]
 """Small ones first, so that a sweep which is stopped has tried as many as it can."""
 
@@ -72,7 +72,7 @@ def canonical(
     """A network and a file of its weights: initial ones, made wild enough that none is like another."""
     network = network_of(request.param)
     path = tmp_path_factory.mktemp("canonical") / "w.safetensors"
-    weights = draw(network)
+    weights = initialize(network)
     for array in weights.values():
         array += np.float32(0.01)
     save_file(weights, path)

@@ -16,7 +16,7 @@ from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import CheckpointError, Dtype
 from resnet_spec.checkpoints.transfer.casting import Losses, cast
 from resnet_spec.checkpoints.transfer.convert import Conversion
-from resnet_spec.weights.canonical import Array, WeightsError, recipe
+from resnet_spec.weights.canonical import Array, WeightsError, comparison_weights
 from shared.small_network import state
 
 torch = pytest.importorskip("torch")
@@ -57,7 +57,10 @@ def test_in_others_names_and_back(names: str, ending: str, small: dict[str, Arra
 
 def test_a_bundled_network_is_named_by_the_file_itself(tmp_path: Path) -> None:
     network = load("resnet18", classes=7)
-    save_file({name: array.astype(np.float16) for name, array in recipe(network).items()}, tmp_path / "w.safetensors")
+    save_file(
+        {name: array.astype(np.float16) for name, array in comparison_weights(network).items()},
+        tmp_path / "w.safetensors",
+    )
     convert(tmp_path / "w.safetensors", tmp_path / "there.pdparams", network)
     done = convert(tmp_path / "there.pdparams", tmp_path / "back.npz")
     assert (done.network, done.fingerprint) == ("resnet18", network.fingerprint)

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from resnet_spec import build, convert, load, run
-from resnet_spec.weights.canonical import Array, recipe
+from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 64, 48)).astype(np.float32)
@@ -140,7 +140,7 @@ def test_what_we_write_loads_into_a_peers_model_strictly(
     package: str, name: str, spec: str, make: Callable[[str, str], Any], ending: str, tmp_path: Path
 ) -> None:
     model = make(package, name)
-    weights = {key: array.astype(np.float32) for key, array in recipe(load(spec)).items()}
+    weights = {key: array.astype(np.float32) for key, array in comparison_weights(load(spec)).items()}
     save_file(weights, tmp_path / "w.safetensors")
     convert(tmp_path / "w.safetensors", tmp_path / f"there{ending}", spec)
     if ending == ".pth":

@@ -25,10 +25,10 @@ def products(network: Network, batch: int) -> list[Product]:
     for leaf in network.leaves():
         match leaf.op:
             case Conv(out=out, groups=groups, kernel=kernel):
-                pixels = batch * math.prod(leaf.gives[1:])
-                found.append(Product(groups, out // groups, leaf.given[0] // groups * kernel**2, pixels))
+                pixels = batch * math.prod(leaf.output_shape[1:])
+                found.append(Product(groups, out // groups, leaf.input_shape[0] // groups * kernel**2, pixels))
             case Linear(out=out):
-                found.append(Product(1, out, leaf.given[0], batch))
+                found.append(Product(1, out, leaf.input_shape[0], batch))
             case _:
                 pass
     assert sum(one.count * one.rows * one.inner * one.columns for one in found) == batch * network.macs

@@ -74,8 +74,8 @@ class Evaluator:
             if value is not self.seen[number]:
                 # A reference's value may change, and it stays the same reference: it is not turned.
                 turns = number in self.turned and isinstance(value, jax.Array)
-                self.seen[number], self.given[number] = value, quick.turned(value) if turns else value
-        return self.function(self.given, images)
+                self.seen[number], self.input_shape[number] = value, quick.turned(value) if turns else value
+        return self.function(self.input_shape, images)
 
     def __reduce__(self) -> tuple[type[Evaluator], tuple[()]]:
         return Evaluator, ()  # a copy compiles for itself: what is compiled can't be pickled
@@ -87,7 +87,7 @@ class Evaluator:
         self.variables = tuple(by_array[id(leaf)] for leaf in leaves)
         kernels = {id(module.kernel) for module in held if isinstance(module, quick.Conv2d) and module.turns}
         self.turned = frozenset(number for number, variable in enumerate(self.variables) if id(variable) in kernels)
-        self.seen, self.given = [None] * len(leaves), [None] * len(leaves)
+        self.seen, self.input_shape = [None] * len(leaves), [None] * len(leaves)
         self.made_from = held
 
         def evaluate(leaves: list[jax.Array], images: jax.Array) -> Any:

@@ -59,7 +59,7 @@ _ZEROS = nnx.initializers.zeros_init()  # the cheapest to trace
 
 def layer(leaf: Leaf, dtype: str) -> Layer:
     """The layer of a leaf. Weights are abstract, a shape and a type: none is drawn here only to be replaced."""
-    channels = leaf.given[0]
+    channels = leaf.input_shape[0]
     match leaf.op:
         case Conv() as op:
             return abstract(nnx.Conv, channels, **convolution(op, dtype))
@@ -131,7 +131,7 @@ def layer(leaf: Leaf, dtype: str) -> Layer:
         case Dropout(rate):
             return nnx.Dropout(rate, deterministic=True, rngs=nnx.Rngs(dropout=0))  # build gives it a key of its own
         case DropPath(rate):
-            whole = tuple(range(1, len(leaf.given) + 1))
+            whole = tuple(range(1, len(leaf.input_shape) + 1))
             return nnx.Dropout(rate, broadcast_dims=whole, deterministic=True, rngs=nnx.Rngs(dropout=0))
         case DropBlock() as op:
             return own.DropBlock2d(op)

@@ -149,7 +149,7 @@ class AvgPool2d:
 def _margins(pool: MaxPool2d | AvgPool2d, x: Array) -> Any:  # nnx says str, and takes pairs
     """What to add before and after height and width, for the last window to be PyTorch's last."""
     height, width, channels = x.shape[1:]
-    gives = MaxPool(pool.kernel, pool.stride, pool.padding, pool.ceil).gives((channels, height, width))
+    gives = MaxPool(pool.kernel, pool.stride, pool.padding, pool.ceil).output_shape((channels, height, width))
     needs = [(count - 1) * pool.stride + pool.kernel - pool.padding for count in gives[1:]]
     return [(pool.padding, max(0, need - size)) for need, size in zip(needs, (height, width), strict=True)]
 

@@ -29,7 +29,7 @@ def layer(leaf: Leaf, dtype: str) -> Layer:
     """The layer of a leaf, as ``layers.layer`` has it but for convolutions."""
     match leaf.op:
         case Conv(groups=1) as op:
-            return layers.abstract(Conv2d, op, leaf.given[0], **layers.convolution(op, dtype))
+            return layers.abstract(Conv2d, op, leaf.input_shape[0], **layers.convolution(op, dtype))
         case _:
             return layers.layer(leaf, dtype)
 

@@ -219,7 +219,7 @@ def _gelu_tanh(x: Array) -> Array:
 
 def _pool_windows(op: MaxPool | AvgPool, x: Array, fill: float) -> Array:
     """Every window of a pooling: (batch, channels, height, width, kernel, kernel); ``fill`` stands where there is no pixel."""
-    height, width = op.gives(x.shape[1:])[1:]
+    height, width = op.output_shape(x.shape[1:])[1:]
     needs = [(count - 1) * op.stride + op.kernel - op.padding for count in (height, width)]
     after = [max(0, need - size) for need, size in zip(needs, x.shape[2:], strict=True)]
     padded = np.pad(x, ((0, 0), (0, 0), (op.padding, after[0]), (op.padding, after[1])), constant_values=fill)
@@ -260,6 +260,6 @@ def _avg_pool(op: AvgPool, x: Array) -> Array:
         around = ((0, 0), (0, 0), (op.padding, op.padding), (op.padding, op.padding))
         framed = AvgPool(op.kernel, op.stride, ceil=op.ceil)
         counts = _pool_windows(framed, np.pad(pixels, around, constant_values=1), 0).sum(axis=(4, 5))
-        height, width = op.gives(x.shape[1:])[1:]
+        height, width = op.output_shape(x.shape[1:])[1:]
         counts = counts[:, :, :height, :width]
     return _pool_windows(op, x, 0).sum(axis=(4, 5)) / counts

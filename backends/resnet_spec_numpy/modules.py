@@ -63,7 +63,7 @@ class ResNet:
                         assert_never(part.combine)
                 return self._through(part.after, both, watch, seen)
             case leaf:
-                names = {weight.name: f"{leaf.path}.{weight.name}" for weight in leaf.op.weights(leaf.given)}
+                names = {weight.name: f"{leaf.path}.{weight.name}" for weight in leaf.op.weights(leaf.input_shape)}
                 own = {name: self.weights[full] for name, full in names.items()}
                 y, statistics = layer(leaf, own, x, self.random if self.training else None)
                 self.weights |= {names[name]: value for name, value in statistics.items()}

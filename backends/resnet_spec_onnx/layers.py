@@ -83,7 +83,7 @@ def layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str
         case BatchNorm() as op:
             return _batch_norm(op, leaf, weights, x, graph)
         case GroupNorm() as op:
-            return group_norm(op.count(leaf.given[0]), op.epsilon, leaf, weights, x, graph)
+            return group_norm(op.count(leaf.input_shape[0]), op.epsilon, leaf, weights, x, graph)
         case LayerNorm(epsilon):
             return layer_norm(epsilon, leaf, weights, x, graph)
         case EvoNormS0(groups, epsilon):
@@ -153,7 +153,7 @@ def _conv(op: Conv, path: str, weights: Mapping[str, Array], x: str, graph: Grap
 
 
 def _batch_norm(op: BatchNorm, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
-    channels, path = leaf.given[0], leaf.path
+    channels, path = leaf.input_shape[0], leaf.path
     own = {name: f"{path}.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
     for name, full in own.items():  # a norm without scale and shift has none of its own, but ONNX wants them
         graph.weight(full, weights.get(name, np.full(channels, float(name == "weight"), graph.dtype)))
@@ -162,8 +162,8 @@ def _batch_norm(op: BatchNorm, leaf: Leaf, weights: Mapping[str, Array], x: str,
 
 def _pads(op: MaxPool | AvgPool, leaf: Leaf) -> list[int]:
     """Top, left, bottom, right: after the image as many as the windows reach, so that no rule for rounding up is needed."""
-    needs = [(count - 1) * op.stride + op.kernel - op.padding for count in leaf.gives[1:]]
-    return [op.padding] * 2 + [max(0, need - size) for need, size in zip(needs, leaf.given[1:], strict=True)]
+    needs = [(count - 1) * op.stride + op.kernel - op.padding for count in leaf.output_shape[1:]]
+    return [op.padding] * 2 + [max(0, need - size) for need, size in zip(needs, leaf.input_shape[1:], strict=True)]
 
 
 def _avg_pool(op: AvgPool, leaf: Leaf, x: str, graph: Graph) -> str:

@@ -33,7 +33,7 @@ class ResNet:
         outputs = self.network.outputs or (self.network.parts[-1].path,)
         for path in outputs:
             if values[path] != path:  # what a row of parts gives is named by its last
-                graph.shapes[path] = self.network.part(path).gives
+                graph.shapes[path] = self.network.part(path).output_shape
                 graph.node("Identity", [values[path]], path)
         return self.model(graph, self.network.input, outputs)
 
@@ -76,9 +76,10 @@ class ResNet:
                 return self._residual(part, x, graph, values)
             case leaf:
                 own = {
-                    weight.name: self.weights[f"{leaf.path}.{weight.name}"] for weight in leaf.op.weights(leaf.given)
+                    weight.name: self.weights[f"{leaf.path}.{weight.name}"]
+                    for weight in leaf.op.weights(leaf.input_shape)
                 }
-                graph.shapes[leaf.path] = leaf.gives
+                graph.shapes[leaf.path] = leaf.output_shape
                 return layer(leaf, own, x, graph)
 
     def _residual(self, part: Residual, x: str, graph: Graph, values: dict[str, str]) -> str:
@@ -94,7 +95,7 @@ class ResNet:
                 both = graph.node("Mul", [shortcut, gate], last)
             case _:
                 assert_never(part.combine)
-        graph.shapes[last] = part.after[0].given if part.after else part.gives
+        graph.shapes[last] = part.after[0].input_shape if part.after else part.output_shape
         return self._through(part.after, both, graph, values)
 
     def _parallel(self, part: Parallel, x: str, graph: Graph, values: dict[str, str]) -> str:
@@ -102,14 +103,14 @@ class ResNet:
         given = [x] * count
         if part.split:
             given = graph.split(
-                x, [part.given[0] // count] * count, [f"{path}/{index}" for index in range(count)], path
+                x, [part.input_shape[0] // count] * count, [f"{path}/{index}" for index in range(count)], path
             )
         gives: list[str] = []
         for index, (branch, piece) in enumerate(zip(part.branches, given, strict=True)):
             if part.cascade and branch and gives:
                 piece = graph.node("Add", [piece, gives[-1]], f"{path}/{index}/cascaded")
             gives.append(self._through(branch, piece, graph, values))
-        graph.shapes[path] = part.gives
+        graph.shapes[path] = part.output_shape
         match part.combine:
             case "concat":
                 return graph.node("Concat", gives, path, axis=1)

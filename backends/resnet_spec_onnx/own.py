@@ -23,12 +23,12 @@ def group_norm(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str, Ar
     one = graph.weight(f"{path}/one", np.ones(groups, graph.dtype))
     zero = graph.weight(f"{path}/zero", np.zeros(groups, graph.dtype))
     normal = graph.node("InstanceNormalization", [rows, one, zero], f"{path}/normal", epsilon=epsilon)
-    return affine(graph.reshape(normal, [0, *leaf.given], f"{path}/image"), leaf, weights, graph)
+    return affine(graph.reshape(normal, [0, *leaf.input_shape], f"{path}/image"), leaf, weights, graph)
 
 
 def affine(x: str, leaf: Leaf, weights: Mapping[str, Array], graph: Graph, gives: str = "") -> str:
     """x times a scale plus a shift for each channel: (channels,) -> (channels, 1, 1)."""
-    path, tall = leaf.path, (-1, *[1] * (len(leaf.given) - 1))
+    path, tall = leaf.path, (-1, *[1] * (len(leaf.input_shape) - 1))
     scale = graph.weight(f"{path}.weight", weights["weight"].reshape(tall))
     shift = graph.weight(f"{path}.bias", weights["bias"].reshape(tall))
     return graph.node("Add", [graph.node("Mul", [x, scale], f"{path}/scaled"), shift], gives or path)
@@ -42,7 +42,7 @@ def layer_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str,
             f"{path} is a layer_norm, which ONNX has from opset 17 on; the opset asked for is {graph.opset}"
         )
     own = weighted(path, weights, graph)
-    if len(leaf.given) == 1:
+    if len(leaf.input_shape) == 1:
         return graph.node("LayerNormalization", [x, *own], path, axis=-1, epsilon=epsilon)
     last = graph.node("Transpose", [x], f"{path}/channels_last", perm=[0, 2, 3, 1])
     normal = graph.node("LayerNormalization", [last, *own], f"{path}/normal", axis=-1, epsilon=epsilon)
@@ -88,7 +88,7 @@ def evo_norm_s0(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str, A
     mean = graph.node("GlobalAveragePool", [rows], f"{path}/mean")
     spread = _root_mean_square(graph.node("Sub", [rows, mean], f"{path}/centred"), epsilon, path, graph)
     normal = graph.node("Div", [over, spread], f"{path}/normal")
-    return affine(graph.reshape(normal, [0, *leaf.given], f"{path}/image"), leaf, weights, graph)
+    return affine(graph.reshape(normal, [0, *leaf.input_shape], f"{path}/image"), leaf, weights, graph)
 
 
 def filter_response_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
@@ -124,14 +124,14 @@ def channel_conv(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph)
 
 def blur_pool(stride: int, leaf: Leaf, x: str, graph: Graph) -> str:
     line = np.array([1, 2, 1], graph.dtype) / 4
-    channels = leaf.given[0]
+    channels = leaf.input_shape[0]
     kernel = graph.weight(f"{leaf.path}/kernel", np.tile(np.outer(line, line), (channels, 1, 1, 1)))
     mirrored = padded(x, (0, 1, 1, 0, 1, 1), f"{leaf.path}/mirrored", graph, "reflect")
     return graph.node("Conv", [mirrored, kernel], leaf.path, strides=[stride] * 2, group=channels)
 
 
 def split_sum(parts: int, leaf: Leaf, x: str, graph: Graph) -> str:
-    split = graph.reshape(x, [0, parts, *leaf.gives], f"{leaf.path}/parts")
+    split = graph.reshape(x, [0, parts, *leaf.output_shape], f"{leaf.path}/parts")
     return graph.node("ReduceSum", [split, graph.integers(f"{leaf.path}/axis", [1])], leaf.path, keepdims=0)
 
 
@@ -139,7 +139,9 @@ def split_softmax(parts: int, groups: int, leaf: Leaf, x: str, graph: Graph) -> 
     # (batch, groups, parts, rest) -> (batch, parts, groups, rest)
     split = graph.reshape(x, [0, groups, parts, -1], f"{leaf.path}/parts")
     turned = graph.node("Transpose", [split], f"{leaf.path}/turned", perm=[0, 2, 1, 3])
-    return graph.reshape(graph.node("Softmax", [turned], f"{leaf.path}/softmax", axis=1), [0, *leaf.given], leaf.path)
+    return graph.reshape(
+        graph.node("Softmax", [turned], f"{leaf.path}/softmax", axis=1), [0, *leaf.input_shape], leaf.path
+    )
 
 
 def _root(path: str, square: float, graph: Graph) -> str:

@@ -47,7 +47,7 @@ from resnet_spec_paddle import own
 
 def layer(leaf: Leaf) -> nn.Layer:
     """The layer of a leaf, in Paddle's default type. Under LazyGuard its weights have no memory: none is drawn only to be replaced."""
-    channels = leaf.given[0]
+    channels = leaf.input_shape[0]
     match leaf.op:
         case Conv(out, kernel, stride, padding, dilation, groups, bias):
             bias_attr = None if bias else False
@@ -63,7 +63,7 @@ def layer(leaf: Leaf) -> nn.Layer:
         case GroupNorm() as op:
             return own.GroupNorm2D(op.count(channels), channels, op.epsilon)
         case LayerNorm(epsilon):
-            kind = own.LayerNorm2D if len(leaf.given) == 3 else nn.LayerNorm
+            kind = own.LayerNorm2D if len(leaf.input_shape) == 3 else nn.LayerNorm
             return kind(channels, epsilon)
         case EvoNormS0(groups, epsilon):
             return own.EvoNorm2DS0(channels, groups, epsilon)

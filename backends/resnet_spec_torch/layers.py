@@ -48,7 +48,7 @@ from resnet_spec_torch import own
 
 def layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
     """The layer of a leaf. Weights are on the meta device: none is drawn here only to be replaced."""
-    channels = leaf.given[0]
+    channels = leaf.input_shape[0]
     match leaf.op:
         case Conv(out, kernel, stride, padding, dilation, groups, bias):
             return nn.Conv2d(channels, out, kernel, stride, padding, dilation, groups, bias, device="meta", dtype=dtype)
@@ -63,7 +63,7 @@ def layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case GroupNorm() as op:
             return nn.GroupNorm(op.count(channels), channels, op.epsilon, device="meta", dtype=dtype)
         case LayerNorm(epsilon):
-            kind = own.LayerNorm2d if len(leaf.given) == 3 else nn.LayerNorm
+            kind = own.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
             return kind(channels, epsilon, device="meta", dtype=dtype)
         case EvoNormS0(groups, epsilon):
             return own.EvoNorm2dS0(channels, groups, epsilon, dtype)

@@ -62,18 +62,18 @@ class Expander:
             parts += more
         return parts
 
-    def section(self, group: Group, given: Shape | None) -> Expansion:
-        return self.group("", group, with_input_channels(self.names.scope, given, group.at), given)
+    def section(self, group: Group, input_shape: Shape | None) -> Expansion:
+        return self.group("", group, with_input_channels(self.names.scope, input_shape, group.at), input_shape)
 
-    def stage(self, stage: Stage, given: Shape | None) -> Expansion:
+    def stage(self, stage: Stage, input_shape: Shape | None) -> Expansion:
         name = stage.name.text
         self.walk.paths.named("", name, stage.name.at)
         depth = stage_depth(self.walk, stage)
         if not depth or not lists_match_depth(self.walk, stage, depth):
-            given = self.walk.unknown()
+            input_shape = self.walk.unknown()
         each = any(isinstance(argument, PerBlockValues) for argument in (stage.block, *stage.arguments.values()))
         parts: list[Part] = []
-        shape = given
+        shape = input_shape
         for index in range(depth or 1):
             known = len(self.walk.problems.found)
             numbered = stage.numbering.format(index=index, number=index + 1)
@@ -83,12 +83,12 @@ class Expander:
             parts += part
             if index and not each and (shape is None or len(self.walk.problems.found) > known):
                 break  # the blocks after would only say the same
-        return self.sequence(name, parts, given, shape, stage.at), shape
+        return self.sequence(name, parts, input_shape, shape, stage.at), shape
 
-    def group(self, path: str, group: Group, scope: Scope, given: Shape | None) -> Expansion:
+    def group(self, path: str, group: Group, scope: Scope, input_shape: Shape | None) -> Expansion:
         """A group's layers in a row, each named under ``path``."""
         parts: list[Part] = []
-        shape = given
+        shape = input_shape
         if self.misread(group, scope):
             return [], self.walk.unknown()
         for name, layer in group.layers:
@@ -99,27 +99,29 @@ class Expander:
             parts += more
         return parts, shape
 
-    def layer(self, path: str, layer: Bound, given: Shape | None) -> Expansion:
+    def layer(self, path: str, layer: Bound, input_shape: Shape | None) -> Expansion:
         found = self.walk.attempt(partial(self.names.resolved, layer)) or Bound(Invalid(layer.written.at), {})
         match found.written:
             case Word(text=text) if text == NONE:
-                return [], given
+                return [], input_shape
             case Word() as word if not is_reference(word):
                 notes = note_origin(f"as the layer {path}", layer.written.at, word.at)
                 self.note("RS301", f"expected a layer, got {quote_value(word)}", word.at, notes=notes)
                 return [], self.walk.unknown()
             case Word():
-                return self.use(path, Invocation("any", layer, {}, {}, found.written.at), given)
+                return self.use(path, Invocation("any", layer, {}, {}, found.written.at), input_shape)
             case Call() as call:
                 bound = {name: Bound(argument, found.scope) for name, argument in call.arguments.items()}
                 return self.use(
-                    path, Invocation(call.what, Bound(call.target, found.scope), bound, call.names, call.at), given
+                    path,
+                    Invocation(call.what, Bound(call.target, found.scope), bound, call.names, call.at),
+                    input_shape,
                 )
             case Group() as group:
-                parts, shape = self.group(path, group, found.scope, given)
-                return self.sequence(path, parts, given, shape, group.at), shape
+                parts, shape = self.group(path, group, found.scope, input_shape)
+                return self.sequence(path, parts, input_shape, shape, group.at), shape
             case Branches() as fork:
-                return self.fork(path, fork, found.scope, given)
+                return self.fork(path, fork, found.scope, input_shape)
             case PerBlockValues(at=at):
                 self.note("RS201", "a list with a value for each block belongs to a stage", at)
                 return [], self.walk.unknown()
@@ -140,20 +142,22 @@ class Expander:
         self.note("RS202", f"unknown key {quote(name.text)}", name.at, f"did you mean {meant!r}?")
         return True
 
-    def sequence(self, path: str, parts: list[Part], given: Shape | None, gives: Shape | None, at: Span) -> list[Part]:
-        if not parts or given is None or gives is None:
+    def sequence(
+        self, path: str, parts: list[Part], input_shape: Shape | None, output_shape: Shape | None, at: Span
+    ) -> list[Part]:
+        if not parts or input_shape is None or output_shape is None:
             return []
         self.walk.paths.taken(path, at)
-        return [Chain(path, tuple(parts), given, gives, at)]
+        return [Chain(path, tuple(parts), input_shape, output_shape, at)]
 
     # -- operations and blocks ----------------------------------------------------------------------------------
 
-    def use(self, path: str, use: Invocation, given: Shape | None) -> Expansion:
+    def use(self, path: str, use: Invocation, input_shape: Shape | None) -> Expansion:
         for _ in range(MAX_NESTING):
             target = self.walk.attempt(partial(self.names.resolved, use.target)) or Bound(Invalid(use.at), {})
             match target.written:
                 case Word() as word:
-                    return self.named(path, word, use, given)
+                    return self.named(path, word, use, input_shape)
                 case Call() as call:
                     # A name that brings an operation or a block, and some of its arguments.
                     brought = {name: Bound(argument, target.scope) for name, argument in call.arguments.items()}
@@ -170,15 +174,15 @@ class Expander:
         self.note("RS208", "this is defined by itself", use.at)
         return [], self.walk.unknown()
 
-    def named(self, path: str, word: Word, use: Invocation, given: Shape | None) -> Expansion:
+    def named(self, path: str, word: Word, use: Invocation, input_shape: Shape | None) -> Expansion:
         self.walk.count(use.at, layers=1)
         if self.walk.looking and word.text == NONE:
             return [], None
         if word.text in OPS and use.what != "block":
-            return expand_operation(self.walk, path, word.text, use, given)
+            return expand_operation(self.walk, path, word.text, use, input_shape)
         block = None if use.what == "op" else self.spec.blocks.get(word.text) or self.shared(word.text)
         if isinstance(block, Block):
-            return self.block(path, block, use, given)
+            return self.block(path, block, use, input_shape)
         if block is None:
             kind = {"op": "operation", "block": "block", "any": "operation, block or taken name"}[use.what]
             notes = note_origin(f"for {path}", use.target.written.at, word.at)
@@ -200,21 +204,21 @@ class Expander:
         scope = [name for name in use.target.scope if name != IN]
         return explain_pitfall(text) or suggest(text, [*OPS, *blocks, *self.spec.layers, *PREDEFINED, *scope])
 
-    def block(self, path: str, block: Block, use: Invocation, given: Shape | None) -> Expansion:
+    def block(self, path: str, block: Block, use: Invocation, input_shape: Shape | None) -> Expansion:
         sites = self.walk.faults.sites
         if len(sites) >= MAX_NESTING:
             message = f"block {block.name} holds itself, or blocks are nested more than {MAX_NESTING} deep"
             self.walk.stop(message, use.at, "RS208")
-        scope = self.bind(block, use, given)
+        scope = self.bind(block, use, input_shape)
         sites.append((block.name, use.at))
         try:
             if block.combine == "none":
-                return self.chain(path, block, scope, given, use.at)
-            return self.residual(path, block, scope, given, use)
+                return self.chain(path, block, scope, input_shape, use.at)
+            return self.residual(path, block, scope, input_shape, use)
         finally:
             sites.pop()
 
-    def bind(self, block: Block, use: Invocation, given: Shape | None) -> Scope:
+    def bind(self, block: Block, use: Invocation, input_shape: Shape | None) -> Scope:
         """What a block's names stand for, where it is used."""
         self.walk.step(use.at, 1 + len(block.takes) + len(use.arguments))
         scope: dict[str, Bound] = {}
@@ -235,19 +239,19 @@ class Expander:
             help = f"block {block.name} takes {', '.join(block.takes)}"
             self.note("RS206", f"block {block.name} needs {' and '.join(missing)}", use.at, help)
             scope |= {name: Bound(Invalid(use.at), {}) for name in missing}
-        return with_input_channels(scope, given, use.at)
+        return with_input_channels(scope, input_shape, use.at)
 
-    def chain(self, path: str, block: Block, scope: Scope, given: Shape | None, at: Span) -> Expansion:
+    def chain(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, at: Span) -> Expansion:
         parts: list[Part] = []
-        shape = given
+        shape = input_shape
         for role in ("before", "branch", "after"):
             more, shape = self.part(path, block, role, scope, shape)
             parts += more
-        return self.sequence(path, parts, given, shape, at), shape
+        return self.sequence(path, parts, input_shape, shape, at), shape
 
-    def part(self, path: str, block: Block, role: Role, scope: Scope, given: Shape | None) -> Expansion:
+    def part(self, path: str, block: Block, role: Role, scope: Scope, input_shape: Shape | None) -> Expansion:
         group = block.sections.get(role)
-        return self.group(path, group, scope, given) if group else ([], given)
+        return self.group(path, group, scope, input_shape) if group else ([], input_shape)
 
     def look(self, path: str, block: Block, scope: Scope) -> None:
         """Look at the names in a shortcut that is not used here, so that what it is given is not ignored."""
@@ -258,24 +262,24 @@ class Expander:
         self.part(path, block, "shortcut", scope, None)
         walk.layers, walk.looking, walk.vague = layers, False, False
 
-    def residual(self, path: str, block: Block, scope: Scope, given: Shape | None, use: Invocation) -> Expansion:
-        before, read = self.part(path, block, "before", scope, given)
+    def residual(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, use: Invocation) -> Expansion:
+        before, read = self.part(path, block, "before", scope, input_shape)
         branch, shape = self.part(path, block, "branch", scope, read)
         shortcut: list[Part] = []
         reads: Literal["input", "before"] = block.reads or "input"
-        other = read if reads == "before" else given
+        other = read if reads == "before" else input_shape
         changed = shape != other and block.combine == "add"
         project = use.project or block.project
         always = project == "always" or (project == "first" and use.index == 0)
         if "shortcut" in block.sections and (always or (changed and project != "never")):
             reads = block.reads or "before"
-            shortcut, other = self.part(path, block, "shortcut", scope, read if reads == "before" else given)
+            shortcut, other = self.part(path, block, "shortcut", scope, read if reads == "before" else input_shape)
         elif not use.index:
             self.look(path, block, scope)
         both = combine_sides(self.walk, path, block, (branch, shape), (shortcut, other), use)
-        after, gives = self.part(path, block, "after", scope, both)
-        if given is None or gives is None:
-            return [], gives
+        after, output_shape = self.part(path, block, "after", scope, both)
+        if input_shape is None or output_shape is None:
+            return [], output_shape
         self.walk.paths.taken(path, use.at)
         held = {"before": before, "branch": branch, "shortcut": shortcut, "after": after}
         roles: tuple[Role, ...] = tuple(role for role in block.sections if held[role])
@@ -283,18 +287,24 @@ class Expander:
         combine = block.combine
         assert combine != "none"
         reads = reads if before else "input"
-        return [Residual(path, *sections, combine, tuple(after), roles, given, gives, reads, use.at)], gives
+        return [
+            Residual(path, *sections, combine, tuple(after), roles, input_shape, output_shape, reads, use.at)
+        ], output_shape
 
-    def fork(self, path: str, fork: Branches, scope: Scope, given: Shape | None) -> Expansion:
+    def fork(self, path: str, fork: Branches, scope: Scope, input_shape: Shape | None) -> Expansion:
         split, cascade = self.flag(fork.split, scope), self.flag(fork.cascade, scope)
-        piece = branch_input_shape(self.walk, path, fork, given, bool(split))
+        piece = branch_input_shape(self.walk, path, fork, input_shape, bool(split))
         rows = [self.group(path.rpartition(".")[0], group, scope, piece) for group in fork.branches]
-        gives = join_branches(self.walk, path, fork, piece, rows, bool(cascade)) if piece else self.walk.unknown()
-        if given is None or gives is None or split is None or cascade is None:
+        output_shape = (
+            join_branches(self.walk, path, fork, piece, rows, bool(cascade)) if piece else self.walk.unknown()
+        )
+        if input_shape is None or output_shape is None or split is None or cascade is None:
             return [], self.walk.unknown()
         self.walk.paths.taken(path, fork.at)
         branches = tuple(tuple(row) for row, _ in rows)
-        return [Parallel(path, branches, split, cascade, fork.combine, given, gives, fork.at)], gives
+        return [
+            Parallel(path, branches, split, cascade, fork.combine, input_shape, output_shape, fork.at)
+        ], output_shape
 
     def flag(self, written: Word | Invalid | None, scope: Scope) -> bool | None:
         if written is None:

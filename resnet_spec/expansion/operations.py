@@ -21,23 +21,23 @@ UNKNOWN_SIDE = 2**20
 """A height and width that no window is too wide for, where a problem before keeps them from being known."""
 
 
-def expand_operation(walk: Context, path: str, name: str, use: Invocation, given: Shape | None) -> Expansion:
+def expand_operation(walk: Context, path: str, name: str, use: Invocation, input_shape: Shape | None) -> Expansion:
     """The operation of a name, used at a path."""
     values, whole = _values(walk, path, name, use)
-    if not whole or given is None:
+    if not whole or input_shape is None:
         walk.unknown()
         return [], _guess(name, values)
     op = OPS[name](**values)
     try:
-        gives = op.gives(given)
+        output_shape = op.output_shape(input_shape)
     except ShapeError as error:
         _misfit(walk, path, use, error)
-        known = error.gives is not None and len(error.gives) == len(given)
-        return [], error.gives if known else walk.unknown()
+        known = error.output_shape is not None and len(error.output_shape) == len(input_shape)
+        return [], error.output_shape if known else walk.unknown()
     if not walk.vague:
-        walk.count(use.at, parameters=sum(math.prod(weight.shape) for weight in op.weights(given)))
+        walk.count(use.at, parameters=sum(math.prod(weight.shape) for weight in op.weights(input_shape)))
     walk.paths.taken(path, use.at)
-    return [Leaf(path, op, given, gives, use.at)], gives
+    return [Leaf(path, op, input_shape, output_shape, use.at)], output_shape
 
 
 def _values(walk: Context, path: str, name: str, use: Invocation) -> tuple[dict[str, Any], bool]:

@@ -11,12 +11,14 @@ from resnet_spec.network.combine import check_cascade, joined_shape, split_shape
 from resnet_spec.ops import Shape, ShapeError
 
 
-def branch_input_shape(walk: Context, path: str, fork: Branches, given: Shape | None, split: bool) -> Shape | None:
+def branch_input_shape(
+    walk: Context, path: str, fork: Branches, input_shape: Shape | None, split: bool
+) -> Shape | None:
     """What each branch is given; None after a problem."""
-    if given is None or not split:
-        return given
+    if input_shape is None or not split:
+        return input_shape
     try:
-        return split_shape(given, len(fork.branches))
+        return split_shape(input_shape, len(fork.branches))
     except ShapeError as error:
         walk.faults.note("RS401", f"{error}, in {path}", fork.at, error.help, others=[])
         return walk.unknown()
@@ -26,27 +28,28 @@ def join_branches(
     walk: Context, path: str, fork: Branches, piece: Shape, rows: Sequence[Expansion], cascade: bool
 ) -> Shape | None:
     """What the branches give together; None after a problem."""
-    gives = [shape for _, shape in rows if shape is not None]
-    if len(gives) < len(rows):
+    output_shape = [shape for _, shape in rows if shape is not None]
+    if len(output_shape) < len(rows):
         return walk.unknown()
     try:
         if cascade:
-            for (parts, _), before in zip(rows[1:], gives, strict=False):
+            for (parts, _), before in zip(rows[1:], output_shape, strict=False):
                 if parts:
                     check_cascade(piece, before)
-        return joined_shape(fork.combine, gives)
+        return joined_shape(fork.combine, output_shape)
     except ShapeError as error:
-        to = _small(walk, fork, gives)
+        to = _small(walk, fork, output_shape)
         notes = [
-            Note(f"this branch gives {shape}", group.at) for group, shape in zip(fork.branches, gives, strict=True)
+            Note(f"this branch gives {shape}", group.at)
+            for group, shape in zip(fork.branches, output_shape, strict=True)
         ]
         if to is None or not walk.vague:
             walk.faults.note("RS402", f"{error}, in {path}", fork.at, error.help, notes, others=[], to=to)
-        return gives[0]
+        return output_shape[0]
 
 
-def _small(walk: Context, fork: Branches, gives: Sequence[Shape]) -> Problems | None:
+def _small(walk: Context, fork: Branches, output_shape: Sequence[Shape]) -> Problems | None:
     """Where a problem goes that is of height and width alone, so that another image may not have it."""
-    channels = {shape[:1] if len(shape) == 3 else shape for shape in gives}
-    maps = all(len(shape) == 3 for shape in gives)
+    channels = {shape[:1] if len(shape) == 3 else shape for shape in output_shape}
+    maps = all(len(shape) == 3 for shape in output_shape)
     return walk.small if maps and (fork.combine == "concat" or len(channels) == 1) else None

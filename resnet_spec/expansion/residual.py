@@ -56,7 +56,9 @@ def _note(message: str, side: Side, small: bool) -> list[Note]:
     parts, _ = side
     leaves = [part for part in leaves_of(tuple(parts)) if isinstance(part, Leaf)]
     changed = [
-        leaf for leaf in leaves if (leaf.given[1:] != leaf.gives[1:] if small else leaf.given[:1] != leaf.gives[:1])
+        leaf
+        for leaf in leaves
+        if (leaf.input_shape[1:] != leaf.output_shape[1:] if small else leaf.input_shape[:1] != leaf.output_shape[:1])
     ]
     last = (changed or leaves)[-1:]
     return [Note(f"{message}, in {leaf.path}", leaf.at) for leaf in last if leaf.at]

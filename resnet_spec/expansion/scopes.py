@@ -90,9 +90,9 @@ class NameTable:
                 raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolved.at)])
 
 
-def with_input_channels(scope: Scope, given: Shape | None, at: Span) -> Scope:
+def with_input_channels(scope: Scope, input_shape: Shape | None, at: Span) -> Scope:
     """The scope with ``in``: how many channels arrive."""
-    return {**scope, IN: Bound(Word(str(given[0]), True, at) if given else Invalid(at), {})}
+    return {**scope, IN: Bound(Word(str(input_shape[0]), True, at) if input_shape else Invalid(at), {})}
 
 
 def bind_defaults(takes: Mapping[str, Written | None], scope: dict[str, Bound]) -> dict[str, Bound]:

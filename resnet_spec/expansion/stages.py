@@ -30,10 +30,10 @@ def lists_match_depth(walk: Context, stage: Stage, depth: int) -> bool:
     return fits
 
 
-def block_invocation(walk: Context, stage: Stage, index: int, depth: int, given: Shape | None) -> Invocation:
+def block_invocation(walk: Context, stage: Stage, index: int, depth: int, input_shape: Shape | None) -> Invocation:
     """What a stage says of one of its blocks: an item of each list, and the plain stride only of the first."""
     walk.step(stage.at, 1 + len(walk.names.scope) + len(stage.arguments))
-    scope = with_input_channels(walk.names.scope, given, stage.at)
+    scope = with_input_channels(walk.names.scope, input_shape, stage.at)
     found = {
         name: Bound(_item(argument, index), scope)
         for name, argument in stage.arguments.items()

@@ -9,11 +9,11 @@ from resnet_spec.language.spec import Join
 from resnet_spec.ops import Shape, ShapeError
 
 
-def split_shape(given: Shape, count: int) -> Shape:
+def split_shape(input_shape: Shape, count: int) -> Shape:
     """The shape of each of so many equal pieces of the channels. Raises Misfit."""
-    if given[0] % count:
-        raise ShapeError(f"{given[0]} channels can't be split evenly between {count} branches")
-    return (given[0] // count, *given[1:])
+    if input_shape[0] % count:
+        raise ShapeError(f"{input_shape[0]} channels can't be split evenly between {count} branches")
+    return (input_shape[0] // count, *input_shape[1:])
 
 
 def check_cascade(piece: Shape, before: Shape) -> None:
@@ -22,13 +22,13 @@ def check_cascade(piece: Shape, before: Shape) -> None:
         raise ShapeError(f"a branch gives {before}, but the next one reads {piece}, to which a cascade adds it")
 
 
-def joined_shape(combine: Join, gives: Sequence[Shape]) -> Shape:
+def joined_shape(combine: Join, output_shape: Sequence[Shape]) -> Shape:
     """The shape that branches give together. Raises Misfit."""
-    first, *rest = gives
+    first, *rest = output_shape
     match combine:
         case "concat":
             odd = next((shape for shape in rest if shape[1:] != first[1:]), None)
-            together = (sum(shape[0] for shape in gives), *first[1:])
+            together = (sum(shape[0] for shape in output_shape), *first[1:])
         case "add" | "mean":
             odd = next((shape for shape in rest if shape != first), None)
             together = first

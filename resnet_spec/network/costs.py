@@ -78,7 +78,7 @@ def _cost(part: Part, view: View, found: dict[str, Cost]) -> Cost:
             branch = _row(part.branch, read, found)
             shortcut = _row(part.shortcut, read if part.reads == "before" else view, found)
             after = _row(part.after, _larger(branch, shortcut), found)
-            combined = part.after[0].given if part.after else part.gives
+            combined = part.after[0].input_shape if part.after else part.output_shape
             parts = (*part.before, *part.branch, *part.shortcut, *part.after)
             return _sum(parts, BYTES * math.prod(combined), after, found)
         case Parallel():
@@ -90,23 +90,23 @@ def _cost(part: Part, view: View, found: dict[str, Cost]) -> Cost:
 def _parallel(part: Parallel, view: View, found: dict[str, Cost]) -> Cost:
     """Branches side by side. In a cascade, what a branch reads is a sum of its own; what they give together always is."""
     seen = [view]
-    memory = BYTES * math.prod(part.gives)
+    memory = BYTES * math.prod(part.output_shape)
     for number, branch in enumerate(part.branches):
         cascaded = part.cascade and number and branch
         seen.append(_row(branch, _larger(view, seen[-1]) if cascaded else view, found))
-        memory += BYTES * math.prod(branch[0].given) if cascaded else 0
+        memory += BYTES * math.prod(branch[0].input_shape) if cascaded else 0
     view = reduce(_larger, seen)
     return _sum(tuple(chain.from_iterable(part.branches)), memory, view, found)
 
 
 def _leaf(leaf: Leaf, view: View) -> Cost:
-    weights = leaf.op.weights(leaf.given)
+    weights = leaf.op.weights(leaf.input_shape)
     return Cost(
         parameters=sum(math.prod(weight.shape) for weight in weights if not weight.statistic),
         statistics=sum(math.prod(weight.shape) for weight in weights if weight.statistic),
-        macs=leaf.op.macs(leaf.given),
+        macs=leaf.op.macs(leaf.input_shape),
         # these two give what they are given: no memory of their own
-        memory=0 if isinstance(leaf.op, Identity | Flatten) else BYTES * math.prod(leaf.gives),
+        memory=0 if isinstance(leaf.op, Identity | Flatten) else BYTES * math.prod(leaf.output_shape),
         view=_view(leaf, view),
     )
 
@@ -117,7 +117,7 @@ def _view(leaf: Leaf, view: View) -> View:
         return WHOLE
     kernel = getattr(leaf.op, "kernel", None)
     if not isinstance(kernel, int):
-        whole = len(leaf.gives) < 3 or (leaf.gives[1:] == (1, 1) != leaf.given[1:])
+        whole = len(leaf.output_shape) < 3 or (leaf.output_shape[1:] == (1, 1) != leaf.input_shape[1:])
         return WHOLE if whole else view
     reach = getattr(leaf.op, "dilation", 1) * (kernel - 1)
     return View(view.field + reach * view.step, view.step * getattr(leaf.op, "stride", 1))

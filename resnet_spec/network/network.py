@@ -21,8 +21,8 @@ class Leaf:
 
     path: str
     op: Op
-    given: Shape
-    gives: Shape
+    input_shape: Shape
+    output_shape: Shape
     at: Span | None = field(default=None, compare=False, repr=False)
 
 
@@ -32,8 +32,8 @@ class Chain:
 
     path: str
     parts: tuple[Part, ...]
-    given: Shape
-    gives: Shape
+    input_shape: Shape
+    output_shape: Shape
     at: Span | None = field(default=None, compare=False, repr=False)
 
 
@@ -51,8 +51,8 @@ class Residual:
     combine: Literal["add", "multiply"]
     after: tuple[Part, ...]
     order: tuple[Role, ...]
-    given: Shape
-    gives: Shape
+    input_shape: Shape
+    output_shape: Shape
     reads: Literal["input", "before"] = "input"
     at: Span | None = field(default=None, compare=False, repr=False)
 
@@ -83,8 +83,8 @@ class Parallel:
     split: bool
     cascade: bool
     combine: Join
-    given: Shape
-    gives: Shape
+    input_shape: Shape
+    output_shape: Shape
     at: Span | None = field(default=None, compare=False, repr=False)
 
 
@@ -144,7 +144,7 @@ class Network:
         named = {
             f"{leaf.path}.{weight.name}": weight
             for leaf in _as_written(self.parts)
-            for weight in leaf.op.weights(leaf.given)
+            for weight in leaf.op.weights(leaf.input_shape)
         }
         return [(name, named[name]) for name in _by_prefix(named)]
 
@@ -174,7 +174,7 @@ class Network:
     @property
     def macs(self) -> int:
         """Multiplications with addition, in convolutions and matrix products, for one image; FLOPs are twice as many."""
-        return sum(leaf.op.macs(leaf.given) for leaf in self.leaves())
+        return sum(leaf.op.macs(leaf.input_shape) for leaf in self.leaves())
 
     @property
     def fingerprint(self) -> str:
@@ -190,7 +190,7 @@ class Network:
     @property
     def output_shape(self) -> Shape:
         """What one image gives, without the batch axis."""
-        return self.parts[-1].gives
+        return self.parts[-1].output_shape
 
     # Notebooks ask an object itself how it looks. What draws it stands on floors above this one, so it is named, not imported.
     def _repr_html_(self) -> str:
@@ -207,7 +207,7 @@ def combined_shape(branch: Shape, other: Shape, combine: str) -> Shape:
     """The shape of a branch and a shortcut put together. Raises Misfit."""
     if branch == other or (combine == "multiply" and branch in (other[:1], (other[0], 1, 1))):
         return other
-    raise ShapeError(f"the branch gives {branch}, but the shortcut {other}", gives=branch)
+    raise ShapeError(f"the branch gives {branch}, but the shortcut {other}", output_shape=branch)
 
 
 def walk(parts: tuple[Part, ...]) -> Iterator[Part]:
@@ -230,8 +230,8 @@ def _features(parts: tuple[Part, ...], stride: int) -> Iterator[Feature]:
         if isinstance(part, Chain):
             yield from _features(part.parts, stride)
         stride *= _stride(part)
-        if len(part.gives) == 3:
-            yield Feature(part.path, part.gives[0], stride)
+        if len(part.output_shape) == 3:
+            yield Feature(part.path, part.output_shape[0], stride)
 
 
 def _stride(part: Part) -> int:
@@ -267,9 +267,9 @@ def _plain(part: Part) -> list[Any]:
 
 def _default(op: Op, item: Field[Any]) -> bool:
     """Whether an argument has its default, rounded as the operation rounds it."""
-    given, default = getattr(op, item.name), item.default
-    return given == default or (
-        isinstance(given, float) and default is not MISSING and replace(op, **{item.name: default}) == op
+    input_shape, default = getattr(op, item.name), item.default
+    return input_shape == default or (
+        isinstance(input_shape, float) and default is not MISSING and replace(op, **{item.name: default}) == op
     )
 
 

@@ -19,8 +19,8 @@ def infer_shapes(network: Network, input: tuple[int, int, int] | None = None) ->
     >>> infer_shapes(load("resnet18"), (3, 64, 64)) == load("resnet18", input=(3, 64, 64))
     True
     """
-    given = network.input if input is None else input
-    return replace(network, input=given, parts=_row(network.parts, given)[0])
+    input_shape = network.input if input is None else input
+    return replace(network, input=input_shape, parts=_row(network.parts, input_shape)[0])
 
 
 def replace_operations(network: Network, op: Callable[[Leaf], Op]) -> Network:
@@ -44,37 +44,37 @@ def _swapped(part: Part, op: Callable[[Leaf], Op]) -> Part:
             return replace(part, branches=tuple(each(branch) for branch in part.branches))
 
 
-def _row(parts: Several[Part], given: Shape) -> tuple[tuple[Part, ...], Shape]:
+def _row(parts: Several[Part], input_shape: Shape) -> tuple[tuple[Part, ...], Shape]:
     done = []
     for part in parts:
-        done.append(_part(part, given))
-        given = done[-1].gives
-    return tuple(done), given
+        done.append(_part(part, input_shape))
+        input_shape = done[-1].output_shape
+    return tuple(done), input_shape
 
 
-def _part(part: Part, given: Shape) -> Part:
+def _part(part: Part, input_shape: Shape) -> Part:
     match part:
         case Leaf():
-            return replace(part, given=given, gives=part.op.gives(given))
+            return replace(part, input_shape=input_shape, output_shape=part.op.output_shape(input_shape))
         case Chain():
-            parts, gives = _row(part.parts, given)
-            return replace(part, parts=parts, given=given, gives=gives)
+            parts, output_shape = _row(part.parts, input_shape)
+            return replace(part, parts=parts, input_shape=input_shape, output_shape=output_shape)
         case Residual():
-            before, read = _row(part.before, given)
+            before, read = _row(part.before, input_shape)
             branch, shape = _row(part.branch, read)
-            shortcut, other = _row(part.shortcut, read if part.reads == "before" else given)
-            after, gives = _row(part.after, combined_shape(shape, other, part.combine))
+            shortcut, other = _row(part.shortcut, read if part.reads == "before" else input_shape)
+            after, output_shape = _row(part.after, combined_shape(shape, other, part.combine))
             changed = replace(part, before=before, branch=branch, shortcut=shortcut, after=after)
-            return replace(changed, given=given, gives=gives)
+            return replace(changed, input_shape=input_shape, output_shape=output_shape)
         case Parallel():
-            return _parallel(part, given)
+            return _parallel(part, input_shape)
 
 
-def _parallel(part: Parallel, given: Shape) -> Parallel:
-    piece = split_shape(given, len(part.branches)) if part.split else given
+def _parallel(part: Parallel, input_shape: Shape) -> Parallel:
+    piece = split_shape(input_shape, len(part.branches)) if part.split else input_shape
     rows = [_row(branch, piece) for branch in part.branches]
     for (_, before), (branch, _) in pairwise(rows):
         if part.cascade and branch:
             check_cascade(piece, before)
-    branches, gives = tuple(row for row, _ in rows), joined_shape(part.combine, [shape for _, shape in rows])
-    return replace(part, branches=branches, given=given, gives=gives)
+    branches, output_shape = tuple(row for row, _ in rows), joined_shape(part.combine, [shape for _, shape in rows])
+    return replace(part, branches=branches, input_shape=input_shape, output_shape=output_shape)

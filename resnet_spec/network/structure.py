@@ -21,8 +21,8 @@ class Group:
     name: str
     path: str
     parts: tuple[Part, ...]
-    given: Shape
-    gives: Shape
+    input_shape: Shape
+    output_shape: Shape
 
 
 def group_stages(network: Network) -> tuple[Group, ...]:
@@ -37,10 +37,13 @@ def group_stages(network: Network) -> tuple[Group, ...]:
     for stage, members in groupby(network.parts, lambda part: part.path in stages):
         parts = tuple(members)
         if stage:
-            found += [Group(part.path, part.path, part.parts, part.given, part.gives) for part in _sequences(parts)]
+            found += [
+                Group(part.path, part.path, part.parts, part.input_shape, part.output_shape)
+                for part in _sequences(parts)
+            ]
         else:
             name = "layers" if not stages else "head" if parts[-1] is network.parts[-1] else "stem"
-            found.append(Group(name, "", parts, parts[0].given, parts[-1].gives))
+            found.append(Group(name, "", parts, parts[0].input_shape, parts[-1].output_shape))
     return tuple(found)
 
 
@@ -63,7 +66,7 @@ def structural_key(part: Part) -> Hashable:
     """What a part is, whatever its path: two parts of a kind compute alike, with weights of their own."""
     match part:
         case Leaf():
-            return part.op, part.given
+            return part.op, part.input_shape
         case Chain():
             return _named(part.path, part.parts)
         case Residual():
@@ -94,8 +97,8 @@ def non_default_arguments(op: Op) -> dict[str, object]:
     """
     required = {field.name: getattr(op, field.name) for field in fields(op) if field.default is MISSING}
     usual = type(op)(**required)
-    given = {field.name: getattr(op, field.name) for field in fields(op)}
-    return {name: value for name, value in given.items() if name in required or value != getattr(usual, name)}
+    input_shape = {field.name: getattr(op, field.name) for field in fields(op)}
+    return {name: value for name, value in input_shape.items() if name in required or value != getattr(usual, name)}
 
 
 def path_range(first: str, last: str) -> str:

@@ -71,8 +71,8 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _leaf(op: Op) -> Any:
-    given = {field.name: getattr(op, field.name) for field in fields(op) if _said(op, field)}
-    plain = {key: _plain(op, key, value) if isinstance(value, float) else value for key, value in given.items()}
+    input_shape = {field.name: getattr(op, field.name) for field in fields(op) if _said(op, field)}
+    plain = {key: _plain(op, key, value) if isinstance(value, float) else value for key, value in input_shape.items()}
     return {"op": op_name(op), **plain} if plain else op_name(op)
 
 

@@ -42,10 +42,10 @@ def find_warnings(network: Network) -> list[Problem]:
 def _notice(part: Part, leaf: Leaf, size: str) -> Problem:
     assert part.at is not None
     if isinstance(leaf.op, GroupNorm):
-        message = f"{leaf.path} is given {leaf.given}: one value a group, so that only its shift is left"
+        message = f"{leaf.path} is given {leaf.input_shape}: one value a group, so that only its shift is left"
         help = f"it takes fewer groups{size}"
     else:
-        message = f"{leaf.path} is given {leaf.given}: one value a channel"
+        message = f"{leaf.path} is given {leaf.input_shape}: one value a channel"
         help = f"training takes two images or more at a time{size}"
     notes = () if leaf.at in (None, part.at) else (Note("it is this norm", leaf.at),)
     return Problem("RS404", message, part.at, help, notes, "warning")
@@ -73,6 +73,6 @@ def _alone(network: Network) -> set[str]:
 def _values(leaf: Leaf) -> int:
     match leaf.op:
         case BatchNorm() | GroupNorm() as norm:
-            return norm.values(leaf.given)
+            return norm.values(leaf.input_shape)
         case _:
             return 0

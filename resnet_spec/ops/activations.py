@@ -13,7 +13,7 @@ from resnet_spec.ops.weights import no_weights
 class Relu:
     """max(x, 0)."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -22,7 +22,7 @@ class Relu:
 class Relu6:
     """min(max(x, 0), 6)."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -37,7 +37,7 @@ class LeakyRelu:
 
     slope: Fraction = 0.01
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -49,7 +49,7 @@ class LeakyRelu:
 class Elu:
     """x where it is positive, exp(x) - 1 elsewhere."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -64,7 +64,7 @@ class Gelu:
 
     approximate: bool = False
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -73,7 +73,7 @@ class Gelu:
 class Silu:
     """x * sigmoid(x), also called swish."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -82,7 +82,7 @@ class Silu:
 class Sigmoid:
     """1 / (1 + exp(-x))."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -91,7 +91,7 @@ class Sigmoid:
 class Tanh:
     """The hyperbolic tangent of x."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -100,7 +100,7 @@ class Tanh:
 class HardSigmoid:
     """relu6(x + 3) / 6."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -109,7 +109,7 @@ class HardSigmoid:
 class HardSwish:
     """x * relu6(x + 3) / 6."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -118,6 +118,6 @@ class HardSwish:
 class Identity:
     """x itself."""
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs

@@ -34,18 +34,18 @@ class Conv:
     bias: bool = False
     init: Initialization = "he_normal_fan_out"
 
-    def gives(self, given: Shape) -> Shape:
-        image_shape(self, given)
-        gives = windowed_shape(self.out, given, self.kernel, self.stride, self.padding, self.dilation)
-        check_divides("groups", self.groups, given[0], "input channels", gives)
-        check_divides("groups", self.groups, self.out, "output channels", gives, other="out")
-        return gives
+    def output_shape(self, input_shape: Shape) -> Shape:
+        image_shape(self, input_shape)
+        output_shape = windowed_shape(self.out, input_shape, self.kernel, self.stride, self.padding, self.dilation)
+        check_divides("groups", self.groups, input_shape[0], "input channels", output_shape)
+        check_divides("groups", self.groups, self.out, "output channels", output_shape, other="out")
+        return output_shape
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return kernel_weights((self.out, given[0] // self.groups, self.kernel, self.kernel), self.init, self.bias)
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return kernel_weights((self.out, input_shape[0] // self.groups, self.kernel, self.kernel), self.init, self.bias)
 
-    def macs(self, given: Shape) -> int:
-        return math.prod(self.gives(given)) * (given[0] // self.groups) * self.kernel**2
+    def macs(self, input_shape: Shape) -> int:
+        return math.prod(self.output_shape(input_shape)) * (input_shape[0] // self.groups) * self.kernel**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,14 @@ class StandardizedConv:
         """The convolution that the standardised kernels are for."""
         return Conv(self.out, self.kernel, self.stride, self.padding, self.dilation, self.groups, self.bias, self.init)
 
-    def gives(self, given: Shape) -> Shape:
-        return self.plain().gives(given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self.plain().output_shape(input_shape)
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return self.plain().weights(given)
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return self.plain().weights(input_shape)
 
-    def macs(self, given: Shape) -> int:
-        return self.plain().macs(given)
+    def macs(self, input_shape: Shape) -> int:
+        return self.plain().macs(input_shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +103,18 @@ class ChannelConv:
     kernel: PositiveInt
     init: Initialization = "uniform_fan_in"
 
-    def gives(self, given: Shape) -> Shape:
-        if len(given) != 1:
-            raise ShapeError(f"channel_conv works on (features,), but is given {given}", gives=given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise ShapeError(f"channel_conv works on (features,), but is given {input_shape}", output_shape=input_shape)
         if self.kernel % 2 == 0:
-            raise ShapeError(f"kernel is {self.kernel}, an even number", argument="kernel", gives=given)
-        return given
+            raise ShapeError(f"kernel is {self.kernel}, an even number", argument="kernel", output_shape=input_shape)
+        return input_shape
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         return kernel_weights((1, 1, self.kernel), self.init, bias=False)
 
-    def macs(self, given: Shape) -> int:
-        return given[0] * self.kernel
+    def macs(self, input_shape: Shape) -> int:
+        return input_shape[0] * self.kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +131,17 @@ class Linear:
     bias: bool = True
     init: Initialization = "uniform_fan_in"
 
-    def gives(self, given: Shape) -> Shape:
-        if len(given) != 1:
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
             raise ShapeError(
-                f"linear works on (features,), but is given {given}",
+                f"linear works on (features,), but is given {input_shape}",
                 help="global_avg_pool or flatten, put before it, gives features",
-                gives=(self.out,),
+                output_shape=(self.out,),
             )
         return (self.out,)
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return kernel_weights((self.out, *given), self.init, self.bias)
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return kernel_weights((self.out, *input_shape), self.init, self.bias)
 
-    def macs(self, given: Shape) -> int:
-        return self.out * given[0]
+    def macs(self, input_shape: Shape) -> int:
+        return self.out * input_shape[0]

@@ -31,20 +31,20 @@ class BatchNorm:
     affine: bool = True
     gamma: float = 1.0
 
-    gives = image_shape
+    output_shape = image_shape
     macs = no_macs
 
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon", "decay")
 
-    def values(self, given: Shape) -> int:
+    def values(self, input_shape: Shape) -> int:
         """How many numbers of one image each mean and variance is of."""
-        return math.prod(given[1:])
+        return math.prod(input_shape[1:])
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        mean = Weight("running_mean", given[:1], Constant(0.0), statistic=True)
-        var = Weight("running_var", given[:1], Constant(1.0), statistic=True)
-        return (*(affine_weights(given[0], self.gamma) if self.affine else ()), mean, var)
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        mean = Weight("running_mean", input_shape[:1], Constant(0.0), statistic=True)
+        var = Weight("running_var", input_shape[:1], Constant(1.0), statistic=True)
+        return (*(affine_weights(input_shape[0], self.gamma) if self.affine else ()), mean, var)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,18 @@ class GroupNorm:
         """How many groups so many channels are divided into."""
         return channels // self.size if self.size else self.groups
 
-    def gives(self, given: Shape) -> Shape:
-        image_shape(self, given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        image_shape(self, input_shape)
         argument = "size" if self.size else "groups"
-        check_divides(argument, getattr(self, argument), given[0], "channels", given)
-        return given
+        check_divides(argument, getattr(self, argument), input_shape[0], "channels", input_shape)
+        return input_shape
 
-    def values(self, given: Shape) -> int:
+    def values(self, input_shape: Shape) -> int:
         """How many numbers each mean and variance is of."""
-        return math.prod(given) // self.count(given[0])
+        return math.prod(input_shape) // self.count(input_shape[0])
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return affine_weights(given[0], self.gamma)
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return affine_weights(input_shape[0], self.gamma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +98,18 @@ class LayerNorm:
     epsilon: Positive = 1e-5
     gamma: float = 1.0
 
-    gives = same_shape
+    output_shape = same_shape
     macs = no_macs
 
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
-    def values(self, given: Shape) -> int:
+    def values(self, input_shape: Shape) -> int:
         """How many numbers each mean and variance is of."""
-        return given[0]
+        return input_shape[0]
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return affine_weights(given[0], self.gamma)
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return affine_weights(input_shape[0], self.gamma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +133,17 @@ class EvoNormS0:
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
-    def gives(self, given: Shape) -> Shape:
-        image_shape(self, given)
-        check_divides("groups", self.groups, given[0], "channels", given)
-        return given
+    def output_shape(self, input_shape: Shape) -> Shape:
+        image_shape(self, input_shape)
+        check_divides("groups", self.groups, input_shape[0], "channels", input_shape)
+        return input_shape
 
-    def values(self, given: Shape) -> int:
+    def values(self, input_shape: Shape) -> int:
         """How many numbers each standard deviation is of."""
-        return math.prod(given) // self.groups
+        return math.prod(input_shape) // self.groups
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return *affine_weights(given[0], self.gamma), Weight("v", given[:1], Constant(1.0))
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return *affine_weights(input_shape[0], self.gamma), Weight("v", input_shape[:1], Constant(1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +160,15 @@ class FilterResponseNorm:
     epsilon: Positive = 1e-5
     gamma: float = 1.0
 
-    gives = image_shape
+    output_shape = image_shape
     macs = no_macs
 
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
-    def values(self, given: Shape) -> int:
+    def values(self, input_shape: Shape) -> int:
         """How many numbers each mean square is of."""
-        return math.prod(given[1:])
+        return math.prod(input_shape[1:])
 
-    def weights(self, given: Shape) -> tuple[Weight, ...]:
-        return *affine_weights(given[0], self.gamma), Weight("tau", given[:1], Constant(0.0))
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return *affine_weights(input_shape[0], self.gamma), Weight("tau", input_shape[:1], Constant(0.0))

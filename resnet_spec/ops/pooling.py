@@ -29,10 +29,10 @@ class MaxPool:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        image_shape(self, given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        image_shape(self, input_shape)
         check_padding(self.padding, self.kernel)
-        return windowed_shape(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
+        return windowed_shape(input_shape[0], input_shape, self.kernel, self.stride, self.padding, ceil=self.ceil)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class AvgPool:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        image_shape(self, given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        image_shape(self, input_shape)
         check_padding(self.padding, self.kernel)
-        return windowed_shape(given[0], given, self.kernel, self.stride, self.padding, ceil=self.ceil)
+        return windowed_shape(input_shape[0], input_shape, self.kernel, self.stride, self.padding, ceil=self.ceil)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +76,18 @@ class BlurPool:
 
     weights = no_weights
 
-    def gives(self, given: Shape) -> Shape:
-        channels, height, width = image_shape(self, given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels, height, width = image_shape(self, input_shape)
         if min(height, width) < 2:
             raise ShapeError(
-                f"there is no second row or column to mirror in {height} x {width} pixels", gives=given, small=True
+                f"there is no second row or column to mirror in {height} x {width} pixels",
+                output_shape=input_shape,
+                small=True,
             )
-        return windowed_shape(channels, given, 3, self.stride, 1)
+        return windowed_shape(channels, input_shape, 3, self.stride, 1)
 
-    def macs(self, given: Shape) -> int:
-        return math.prod(self.gives(given)) * 9
+    def macs(self, input_shape: Shape) -> int:
+        return math.prod(self.output_shape(input_shape)) * 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,8 @@ class GlobalAvgPool:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        return pooled_shape(self, given, self.keepdims)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return pooled_shape(self, input_shape, self.keepdims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,9 @@ class GlobalMaxPool:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        return pooled_shape(self, given, self.keepdims)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return pooled_shape(self, input_shape, self.keepdims)
 
 
-def pooled_shape(op: object, given: Shape, keepdims: bool) -> Shape:
-    return (image_shape(op, given)[0], 1, 1) if keepdims else image_shape(op, given)[:1]
+def pooled_shape(op: object, input_shape: Shape, keepdims: bool) -> Shape:
+    return (image_shape(op, input_shape)[0], 1, 1) if keepdims else image_shape(op, input_shape)[:1]

@@ -29,8 +29,8 @@ class ZeroPad:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        channels, height, width = image_shape(self, given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels, height, width = image_shape(self, input_shape)
         return channels, height + self.top + self.bottom, width + self.left + self.right
 
 
@@ -49,8 +49,8 @@ class PadChannels:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        channels, height, width = image_shape(self, given)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels, height, width = image_shape(self, input_shape)
         return channels + self.before + self.after, height, width
 
 
@@ -67,9 +67,9 @@ class SplitSum:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        check_divides("parts", self.parts, given[0], "channels", given)
-        return (given[0] // self.parts, *given[1:])
+    def output_shape(self, input_shape: Shape) -> Shape:
+        check_divides("parts", self.parts, input_shape[0], "channels", input_shape)
+        return (input_shape[0] // self.parts, *input_shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,10 @@ class SplitSoftmax:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        check_divides("parts", self.parts, given[0], "channels", given)
-        check_divides("groups", self.groups, given[0] // self.parts, "channels of a part", given)
-        return given
+    def output_shape(self, input_shape: Shape) -> Shape:
+        check_divides("parts", self.parts, input_shape[0], "channels", input_shape)
+        check_divides("groups", self.groups, input_shape[0] // self.parts, "channels of a part", input_shape)
+        return input_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +103,5 @@ class Flatten:
     weights = no_weights
     macs = no_macs
 
-    def gives(self, given: Shape) -> Shape:
-        return (math.prod(given),)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (math.prod(input_shape),)

@@ -29,32 +29,34 @@ class ShapeError(ValueError):
         argument: str = "",
         other: str = "",
         help: str = "",
-        gives: Shape | None = None,
+        output_shape: Shape | None = None,
         small: bool = False,
     ) -> None:
         super().__init__(message)
         self.argument = argument
         self.other = other
         self.help = help
-        self.gives = gives
+        self.output_shape = output_shape
         self.small = small
 
 
-def same_shape(op: object, given: Shape) -> Shape:
-    return given
+def same_shape(op: object, input_shape: Shape) -> Shape:
+    return input_shape
 
 
-def no_macs(op: object, given: Shape) -> int:
+def no_macs(op: object, input_shape: Shape) -> int:
     return 0
 
 
-def image_shape(op: object, given: Shape) -> Shape:
-    if len(given) != 3:
-        raise ShapeError(f"{op_name(op)} works on (channels, height, width), but is given {given}")
-    return given
+def image_shape(op: object, input_shape: Shape) -> Shape:
+    if len(input_shape) != 3:
+        raise ShapeError(f"{op_name(op)} works on (channels, height, width), but is given {input_shape}")
+    return input_shape
 
 
-def check_divides(what: str, value: int, channels: int, of: str, gives: Shape | None = None, other: str = "") -> None:
+def check_divides(
+    what: str, value: int, channels: int, of: str, output_shape: Shape | None = None, other: str = ""
+) -> None:
     if channels % value:
         fits = _divisors(channels)
         raise ShapeError(
@@ -62,7 +64,7 @@ def check_divides(what: str, value: int, channels: int, of: str, gives: Shape | 
             argument=what,
             other=other,
             help=f"it can be {', '.join(fits[:-1])} or {fits[-1]}" if fits[1:] else "it can be 1",
-            gives=gives,
+            output_shape=output_shape,
         )
 
 
@@ -80,7 +82,7 @@ def window_count(size: int, kernel: int, stride: int, padding: int, dilation: in
             f"the window reaches over {reach} pixels, but the map has {size}"
             + (f" and {2 * padding} of padding" if padding else ""),
             argument="kernel",
-            gives=(1,),
+            output_shape=(1,),
             small=True,
         )
     if not ceil:
@@ -90,11 +92,15 @@ def window_count(size: int, kernel: int, stride: int, padding: int, dilation: in
     return steps - 1 if (steps - 1) * stride >= size + padding else steps
 
 
-def windowed_shape(channels: int, given: Shape, *window: int, ceil: bool = False) -> Shape:
+def windowed_shape(channels: int, input_shape: Shape, *window: int, ceil: bool = False) -> Shape:
     try:
-        return channels, window_count(given[1], *window, ceil=ceil), window_count(given[2], *window, ceil=ceil)
+        return (
+            channels,
+            window_count(input_shape[1], *window, ceil=ceil),
+            window_count(input_shape[2], *window, ceil=ceil),
+        )
     except ShapeError as error:
-        error.gives = (channels, 1, 1)
+        error.output_shape = (channels, 1, 1)
         raise
 
 

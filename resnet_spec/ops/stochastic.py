@@ -22,7 +22,7 @@ class Dropout:
 
     rate: Fraction
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -42,7 +42,7 @@ class DropPath:
 
     rate: Fraction
 
-    gives = same_shape
+    output_shape = same_shape
     weights = no_weights
     macs = no_macs
 
@@ -67,7 +67,7 @@ class DropBlock:
     size: PositiveInt = 7
     scale: Positive = 1.0
 
-    gives = image_shape
+    output_shape = image_shape
     weights = no_weights
     macs = no_macs
 

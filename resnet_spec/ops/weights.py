@@ -73,5 +73,5 @@ def affine_weights(channels: int, gamma: float) -> tuple[Weight, ...]:
     return Weight("weight", (channels,), Constant(gamma)), Weight("bias", (channels,), Constant(0.0))
 
 
-def no_weights(op: object, given: Shape) -> tuple[Weight, ...]:
+def no_weights(op: object, input_shape: Shape) -> tuple[Weight, ...]:
     return ()

@@ -86,7 +86,7 @@ class Case:
     @property
     def batch(self) -> int:
         """As many images as give each training norm enough values, and more than one."""
-        norms = ((leaf.op, leaf.given) for leaf in self.network.leaves())
+        norms = ((leaf.op, leaf.input_shape) for leaf in self.network.leaves())
         return max([2, *(math.ceil(VALUES / op.values(given)) for op, given in norms if isinstance(op, BatchNorm))])
 
     @property
@@ -142,7 +142,7 @@ def _last(row: tuple[Part, ...]) -> list[str]:
     """
     found: list[str] = []
     for leaf in reversed([*_straight(row)]):
-        own = [weight.name for weight in leaf.op.weights(leaf.given) if weight.name in ("weight", "bias", "tau")]
+        own = [weight.name for weight in leaf.op.weights(leaf.input_shape) if weight.name in ("weight", "bias", "tau")]
         invariant = isinstance(leaf.op, StandardizedConv)
         found += [f"{leaf.path}.{name}" for name in own if not (invariant and name == "weight")]
         if "weight" in own and not invariant:

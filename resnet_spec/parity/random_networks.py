@@ -58,17 +58,17 @@ def kinds() -> Mapping[Kind, tuple[str, ...]]:
 
 
 def _kind(name: str) -> Kind | None:
-    given = (8, 9, 12)
+    input_shape = (8, 9, 12)
     dice = random.Random(0)
     for _ in range(TRIES):
         try:
             op = _op(name, _arguments(name, dice))
-            gives, weights = op.gives(given), op.weights(given)
+            output_shape, weights = op.output_shape(input_shape), op.weights(input_shape)
         except ShapeError:
             continue
-        if len(gives) == 1:
+        if len(output_shape) == 1:
             return "features"
-        if gives == given:
+        if output_shape == input_shape:
             if any(weight.name == "weight" and len(weight.shape) == 4 for weight in weights):
                 return "convolution"
             return "norm" if weights else "activation"
@@ -93,28 +93,28 @@ def blocks(combine: str) -> tuple[str, ...]:
     return tuple(name for name, block in found if block is not None and block.combine == combine)
 
 
-def _op(name: str, given: Mapping[str, Any]) -> Op:
-    return OPS[name](**given)
+def _op(name: str, arguments: Mapping[str, Any]) -> Op:
+    return OPS[name](**arguments)
 
 
 def _arguments(name: str, dice: random.Random, fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Arguments of an operation within their ranges, about half of them at their defaults."""
-    given: dict[str, Any] = dict(fixed or {})
+    arguments: dict[str, Any] = dict(fixed or {})
     for key, argument in operation_arguments(name).items():
-        if key in given or (not argument.required and dice.random() < 0.5):
+        if key in arguments or (not argument.required and dice.random() < 0.5):
             continue
         if argument.choices:
-            given[key] = dice.choice(argument.choices)
+            arguments[key] = dice.choice(argument.choices)
         elif argument.kind is bool:
-            given[key] = dice.random() < 0.5
+            arguments[key] = dice.random() < 0.5
         elif argument.kind is int:
             least = int(argument.least)
-            given[key] = dice.choice(CHANNELS) if key == "out" else dice.choice([least, least + 1, least + 2])
+            arguments[key] = dice.choice(CHANNELS) if key == "out" else dice.choice([least, least + 1, least + 2])
         elif argument.below == 1.0:
-            given[key] = dice.choice([0.125, 0.25, 0.5, 0.75])
+            arguments[key] = dice.choice([0.125, 0.25, 0.5, 0.75])
         elif argument.required or dice.random() < 0.3:
-            given[key] = dice.choice([0.5, 1.0, 1e-3]) if argument.least <= 0 else dice.choice([1e-6, 1e-5, 1e-3])
-    return given
+            arguments[key] = dice.choice([0.5, 1.0, 1e-3]) if argument.least <= 0 else dice.choice([1e-6, 1e-5, 1e-3])
+    return arguments
 
 
 class _Generator:
@@ -144,27 +144,27 @@ class _Generator:
 
     def layers(self) -> Spec:
         """What every block's norm and activation are."""
-        dice, given = self.dice, (24, 9, 9)
+        dice, input_shape = self.dice, (24, 9, 9)
         if dice.random() < 0.3:
             return {"norm": "batch_norm", "act": "relu"}
-        norm = self.layer(dice.choice(kinds()["norm"]), given) or "batch_norm"
-        return {"norm": norm, "act": self.layer(dice.choice(kinds()["activation"]), given) or "relu"}
+        norm = self.layer(dice.choice(kinds()["norm"]), input_shape) or "batch_norm"
+        return {"norm": norm, "act": self.layer(dice.choice(kinds()["activation"]), input_shape) or "relu"}
 
-    def layer(self, name: str, given: Shape, fixed: Mapping[str, Any] | None = None) -> Any:
+    def layer(self, name: str, input_shape: Shape, fixed: Mapping[str, Any] | None = None) -> Any:
         """An operation with arguments that suit what it is given, or None."""
         for _ in range(TRIES):
             arguments = _arguments(name, self.dice, fixed)
             try:
-                gives = _op(name, arguments).gives(given)
+                output_shape = _op(name, arguments).output_shape(input_shape)
             except (ShapeError, TypeError):
                 continue
-            if _size(gives) <= LARGEST:
+            if _size(output_shape) <= LARGEST:
                 return {"op": name, **arguments} if arguments else name
         return None
 
-    def stem(self, given: Shape) -> Spec:
+    def stem(self, input_shape: Shape) -> Spec:
         convolution = self.layer(
-            "conv", given, {"out": self.dice.choice(CHANNELS), "kernel": self.dice.choice([1, 3, 5])}
+            "conv", input_shape, {"out": self.dice.choice(CHANNELS), "kernel": self.dice.choice([1, 3, 5])}
         )
         stem: Spec = {"conv": convolution or {"op": "conv", "out": 8, "kernel": 3, "padding": 1}}
         stem |= {"norm": "norm", "act": "act"} if self.dice.random() < 0.8 else {"act": "act", "norm": "norm"}
@@ -275,7 +275,7 @@ class _Generator:
             found = loads(yaml.safe_dump(spec, sort_keys=False))
         except SpecError:
             return False
-        return all(_size(leaf.gives) <= LARGEST and _calm(leaf) for leaf in found.leaves())
+        return all(_size(leaf.output_shape) <= LARGEST and _calm(leaf) for leaf in found.leaves())
 
     def finish(self, spec: Spec) -> None:
         """A head that ends in classes."""
@@ -306,7 +306,7 @@ class _Generator:
 
 def _calm(leaf: Leaf) -> bool:
     values = getattr(leaf.op, "values", None)
-    return values is None or isinstance(leaf.op, BatchNorm) or values(leaf.given) >= FEWEST
+    return values is None or isinstance(leaf.op, BatchNorm) or values(leaf.input_shape) >= FEWEST
 
 
 def _size(shape: Shape) -> int:

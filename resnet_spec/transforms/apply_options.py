@@ -82,8 +82,8 @@ def _drop_path(network: Network, rate: float) -> Network:
     def drop(block: Residual, number: int) -> Residual:
         if number == 0:
             return block
-        given = block.branch[-1].gives if block.branch else block.given
-        leaf = _new(taken, f"{block.path}.drop_path", DropPath(rate * number / last), given)
+        input_shape = block.branch[-1].output_shape if block.branch else block.input_shape
+        leaf = _new(taken, f"{block.path}.drop_path", DropPath(rate * number / last), input_shape)
         return replace(block, branch=(*block.branch, leaf))
 
     return _each_block(network, drop)
@@ -115,7 +115,7 @@ def _after_wide(taken: frozenset[str], row: Row, op: Op, seen: bool) -> tuple[Ro
                     state = True
                 case Leaf(op=BatchNorm() | GroupNorm() | LayerNorm()) if state:
                     beside = f"{part.path.rpartition('.')[0]}.drop_block"
-                    done += [part, _new(taken, beside, op, part.gives)]
+                    done += [part, _new(taken, beside, op, part.output_shape)]
                     state = None
                     continue
                 case Chain():
@@ -179,7 +179,7 @@ def _dropping(rate: float) -> Callable[[Leaf], list[Part]]:
     def drop(leaf: Leaf) -> list[Part]:
         beside = leaf.path.rpartition(".")[0]
         path = f"{beside}.drop" if beside else "drop"
-        return [Leaf(path, Dropout(rate), leaf.given, leaf.given, leaf.at), leaf]
+        return [Leaf(path, Dropout(rate), leaf.input_shape, leaf.input_shape, leaf.at), leaf]
 
     return drop
 
@@ -200,8 +200,10 @@ def _pooling(pool: Pool) -> Callable[[Leaf], list[Part]]:
                     (replace(leaf, path=f"{leaf.path}.{name}", op=op),) for name, op in (("avg", mean), ("max", most))
                 )
                 combine = "mean" if pool == "avg_max" else "concat"
-                both = Parallel(f"{leaf.path}.both", branches, False, False, combine, leaf.given, leaf.gives, leaf.at)  # type: ignore[arg-type]
-                return [Chain(leaf.path, (both,), leaf.given, leaf.gives, leaf.at)]
+                both = Parallel(
+                    f"{leaf.path}.both", branches, False, False, combine, leaf.input_shape, leaf.output_shape, leaf.at
+                )  # type: ignore[arg-type]
+                return [Chain(leaf.path, (both,), leaf.input_shape, leaf.output_shape, leaf.at)]
             case _:
                 assert_never(pool)
 
@@ -212,8 +214,8 @@ def _paths(network: Network) -> frozenset[str]:
     return frozenset(part.path for part in network.nodes())
 
 
-def _new(taken: frozenset[str], path: str, op: Op, given: Shape) -> Leaf:
+def _new(taken: frozenset[str], path: str, op: Op, input_shape: Shape) -> Leaf:
     """A leaf of an operation that keeps the shape. Raises Misfit if the network has a part at its path."""
     if path in taken:
         raise ShapeError(f"the network has a part at {path} already")
-    return Leaf(path, op, given, given)
+    return Leaf(path, op, input_shape, input_shape)

@@ -94,6 +94,8 @@ def _pool(leaf: Leaf, pool: AvgPool, smooth: bool) -> Part:
         return replace(leaf, op=AvgPool(1))
     if pool.kernel == 2 * pool.padding + 1:
         return replace(leaf, op=replace(pool, stride=1))
-    pad = Leaf(f"{leaf.path}.pad", ZeroPad(0, pool.kernel - 1, 0, pool.kernel - 1), leaf.given, leaf.given, leaf.at)
-    mean = Leaf(f"{leaf.path}.pool", AvgPool(pool.kernel), leaf.given, leaf.given, leaf.at)
-    return Chain(leaf.path, (pad, mean), leaf.given, leaf.given, leaf.at)
+    pad = Leaf(
+        f"{leaf.path}.pad", ZeroPad(0, pool.kernel - 1, 0, pool.kernel - 1), leaf.input_shape, leaf.input_shape, leaf.at
+    )
+    mean = Leaf(f"{leaf.path}.pool", AvgPool(pool.kernel), leaf.input_shape, leaf.input_shape, leaf.at)
+    return Chain(leaf.path, (pad, mean), leaf.input_shape, leaf.input_shape, leaf.at)

@@ -213,12 +213,12 @@ class _Folding:
         """A leaf's weights, in float64."""
         op = self.op(leaf)
         assert op is not None
-        names = {weight.name for weight in op.weights(leaf.given)}
+        names = {weight.name for weight in op.weights(leaf.input_shape)}
         return {name: self.weights[f"{leaf.path}.{name}"].astype(np.float64) for name in names}
 
     def take(self, leaf: Leaf, op: Op, own: Own) -> None:
         """Make an operation another, by other weights, of the type that its weights have."""
-        dtype = next(self.weights[f"{leaf.path}.{weight.name}"].dtype for weight in leaf.op.weights(leaf.given))
+        dtype = next(self.weights[f"{leaf.path}.{weight.name}"].dtype for weight in leaf.op.weights(leaf.input_shape))
         self.weights |= {f"{leaf.path}.{name}": array.astype(dtype) for name, array in own.items()}
         self.changed[leaf.path] = op
 

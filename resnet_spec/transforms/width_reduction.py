@@ -29,7 +29,11 @@ def reduce_width(network: Network) -> Network:
     head = next((leaf for leaf in reversed([*network.leaves()]) if hasattr(leaf.op, "out")), None)
     if head is None:
         return network
-    maps = [leaf.gives for leaf in network.leaves() if len(leaf.gives) == 3 and leaf.gives[1:] != (1, 1)]
+    maps = [
+        leaf.output_shape
+        for leaf in network.leaves()
+        if len(leaf.output_shape) == 3 and leaf.output_shape[1:] != (1, 1)
+    ]
     fewest = min((channels for channels, *_ in maps), default=0)
     for factor in FACTORS:
         if fewest < factor * FEWEST and factor > 2:
@@ -46,13 +50,13 @@ def _divided(leaf: Leaf, factor: int, head: bool) -> Op:
     changed: dict[str, Any] = {name: round(told[name] / factor) for name in ("before", "after") if name in told}
     if "out" in told and not head:
         changed["out"] = _count(told["out"], factor)
-    if len(leaf.given) == 3:
-        given = _count(leaf.given[0], factor)
+    if len(leaf.input_shape) == 3:
+        input_shape = _count(leaf.input_shape[0], factor)
         if "groups" in told:
-            groups = given if told["groups"] == leaf.given[0] else told["groups"]
-            changed["groups"] = gcd(groups, given, changed.get("out", told.get("out", given)))
+            groups = input_shape if told["groups"] == leaf.input_shape[0] else told["groups"]
+            changed["groups"] = gcd(groups, input_shape, changed.get("out", told.get("out", input_shape)))
         if told.get("size"):
-            changed["size"] = gcd(told["size"], given)
+            changed["size"] = gcd(told["size"], input_shape)
     return replace(leaf.op, **changed)
 
 

@@ -49,7 +49,7 @@ def costs(stages: Sequence[Stage], one: str, other: str) -> Grid:
         grid.add_column("gives", no_wrap=True)
         grid.caption = "MACs: multiplications with addition in convolutions and matrix products; FLOPs = 2 x MACs"
     for stage in stages:
-        macs = (*_pair(stage.macs), _shapes(stage.gives)) if run else ()
+        macs = (*_pair(stage.macs), _shapes(stage.output_shape)) if run else ()
         grid.add_row(stage.name, *_pair(stage.parameters), *macs)
     grid.add_section()
     parameters, macs_ = (_total(stages, cost) for cost in ("parameters", "macs"))

@@ -51,7 +51,7 @@ class Stage:
     name: str
     parameters: tuple[int | None, int | None]
     macs: tuple[int | None, int | None]
-    gives: tuple[Shape | None, Shape | None]
+    output_shape: tuple[Shape | None, Shape | None]
 
 
 def changes(one: Network, other: Network) -> list[Change]:
@@ -205,20 +205,22 @@ class _Cost:
     name: str
     parameters: int
     macs: int
-    gives: Shape
+    output_shape: Shape
 
 
 def _cost(network: Network, group: Group) -> _Cost:
     found: dict[str, Cost] = compute_costs(network)
     parts = [found[part.path] for part in group.parts]
-    return _Cost(group.name, sum(one.parameters for one in parts), sum(one.macs for one in parts), group.gives)
+    return _Cost(group.name, sum(one.parameters for one in parts), sum(one.macs for one in parts), group.output_shape)
 
 
 def _both(one: _Cost, other: _Cost) -> Stage:
-    return Stage(one.name, (one.parameters, other.parameters), (one.macs, other.macs), (one.gives, other.gives))
+    return Stage(
+        one.name, (one.parameters, other.parameters), (one.macs, other.macs), (one.output_shape, other.output_shape)
+    )
 
 
 def _alone(stage: _Cost, side: int) -> Stage:
     if side == 0:
-        return Stage(stage.name, (stage.parameters, None), (stage.macs, None), (stage.gives, None))
-    return Stage(stage.name, (None, stage.parameters), (None, stage.macs), (None, stage.gives))
+        return Stage(stage.name, (stage.parameters, None), (stage.macs, None), (stage.output_shape, None))
+    return Stage(stage.name, (None, stage.parameters), (None, stage.macs), (None, stage.output_shape))

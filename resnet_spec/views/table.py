@@ -102,7 +102,7 @@ def compared(networks: Iterable[tuple[str, Network]], batch: int = 1) -> Table:
         {
             "network": name,
             "input": _batched(network.input, batch),
-            "layers": sum(leaf.op.macs(leaf.given) > 0 for leaf in network.leaves()),
+            "layers": sum(leaf.op.macs(leaf.input_shape) > 0 for leaf in network.leaves()),
             **_counts(cost, cost, batch),
         }
         for name, network, cost in found
@@ -209,8 +209,8 @@ def _values(part: Part, cost: Cost, whole: Cost, batch: int) -> dict[str, Value]
     return {
         "path": part.path,
         "operation": operation(part),
-        "in": _batched(part.given, batch),
-        "out": _batched(part.gives, batch),
+        "in": _batched(part.input_shape, batch),
+        "out": _batched(part.output_shape, batch),
         "kernel": getattr(op, "kernel", None),
         "stride": getattr(op, "stride", None),
         **_counts(cost, whole, batch),

@@ -64,12 +64,12 @@ def test_a_list_gives_each_block_its_value() -> None:
 
 def test_a_plain_stride_is_the_first_blocks() -> None:
     network = small("stages: {s: {block: basic, depth: 3, out: 4, stride: 2}}")
-    assert [part.gives for part in network.nodes() if isinstance(part, Residual)] == [(4, 4, 4)] * 3
+    assert [part.output_shape for part in network.nodes() if isinstance(part, Residual)] == [(4, 4, 4)] * 3
 
 
 def test_a_list_of_strides_is_each_blocks() -> None:
     network = small("stages: {s: {block: basic, depth: 3, out: 4, stride: [1, 1, 2]}}")
-    assert [part.gives[1] for part in network.nodes() if isinstance(part, Residual)] == [8, 8, 4]
+    assert [part.output_shape[1] for part in network.nodes() if isinstance(part, Residual)] == [8, 8, 4]
 
 
 def test_a_list_of_blocks_is_each_blocks() -> None:
@@ -104,14 +104,14 @@ blocks:
 stages: {s: {block: pre, depth: 2, out: 6}}
 """
     first, second = (part for part in small(block).nodes() if isinstance(part, Residual))
-    assert (first.before[0].path, first.shortcut[0].given) == ("s.0.bn", (4, 8, 8))
+    assert (first.before[0].path, first.shortcut[0].input_shape) == ("s.0.bn", (4, 8, 8))
     assert second.shortcut == ()
 
 
 def test_a_gate_multiplies() -> None:
     network = small("stem: {se: {block: squeeze_excite, reduced: 2}}")
     (gate,) = (part for part in network.nodes() if isinstance(part, Residual))
-    assert (gate.combine, gate.gives) == ("multiply", (4, 8, 8))
+    assert (gate.combine, gate.output_shape) == ("multiply", (4, 8, 8))
     assert network.weights()["se.fc2.weight"] == (4, 2, 1, 1)
 
 
@@ -249,7 +249,7 @@ def test_first_may_be_another_block() -> None:
 
 def test_the_last_block_may_have_the_stride() -> None:
     network = small("stages: {s: {block: basic, depth: 3, out: 4, last: {stride: 2}}}")
-    assert [part.gives[1] for part in network.nodes() if isinstance(part, Residual)] == [8, 8, 4]
+    assert [part.output_shape[1] for part in network.nodes() if isinstance(part, Residual)] == [8, 8, 4]
 
 
 PRE = """
@@ -292,7 +292,7 @@ def test_split_deals_the_channels_out() -> None:
 def test_branches_can_be_added_or_have_a_mean(combine: str) -> None:
     network = small(f"stem: {{both: {{combine: {combine}, branches: [{{a: act}}, none]}}}}")
     (both,) = (part for part in network.nodes() if isinstance(part, Parallel))
-    assert (both.combine, both.gives) == (combine, (4, 8, 8))
+    assert (both.combine, both.output_shape) == (combine, (4, 8, 8))
 
 
 @pytest.mark.parametrize(

@@ -62,4 +62,4 @@ def test_a_caller_sets_what_the_spec_takes() -> None:
 def test_a_caller_sets_the_input() -> None:
     network = load("resnet18", input=(1, 28, 28))
     assert network.weights()["conv1.weight"] == (64, 1, 7, 7)
-    assert next(network.leaves()).gives == (64, 14, 14)
+    assert next(network.leaves()).output_shape == (64, 14, 14)

@@ -44,7 +44,7 @@ def test_costs_and_shapes_are_those_of_the_model_that_is_built(backend: str, nam
     network = load(name)
     wanted, found = compute_costs(network)[""], counted(network, backend)
     assert (found.parameters, found.statistics, found.macs) == (wanted.parameters, wanted.statistics, wanted.macs)
-    assert found.shapes == {part.path: (BATCH, *part.gives) for part in network.nodes()}
+    assert found.shapes == {part.path: (BATCH, *part.output_shape) for part in network.nodes()}
     assert (network.parameters, network.statistics, network.macs) == found[:3]
     assert found.macs > 0
 

@@ -108,7 +108,7 @@ def test_the_inputs_of_parts_are_what_the_tree_says() -> None:
     outputs = dict(record(required("numpy"), case))["evaluation"]
     given = inputs(network, case.images(), outputs)
     assert {path: x.shape[1:] for path, x in given.items() if path} == {
-        part.path: part.given for part in network.nodes()
+        part.path: part.input_shape for part in network.nodes()
     }
 
 
@@ -119,7 +119,7 @@ def test_each_norm_in_training_has_enough_values() -> None:
     case = Case(load("resnet18", input=(3, 33, 33)))
     assert (
         min(
-            case.batch * leaf.given[1] * leaf.given[2]
+            case.batch * leaf.input_shape[1] * leaf.input_shape[2]
             for leaf in case.network.leaves()
             if isinstance(leaf.op, BatchNorm)
         )
@@ -155,7 +155,7 @@ def test_random_networks_leave_a_norm_of_each_image_enough_numbers() -> None:
         for seed in range(300)
         for leaf in random_networks.network(seed).leaves()
         if isinstance(leaf.op, EvoNormS0 | FilterResponseNorm | GroupNorm | LayerNorm)
-        and leaf.op.values(leaf.given) < random_networks.FEWEST
+        and leaf.op.values(leaf.input_shape) < random_networks.FEWEST
     ]
     assert few == []
 
@@ -330,7 +330,7 @@ def test_narrow_copies_have_the_same_layers_and_classes() -> None:
 
 def test_a_narrow_gate_keeps_some_channels_or_those_it_had() -> None:
     for name in ("timm/legacy_seresnet18", "timm/skresnet18", "timm/regnety_002", "timm/resnest101e"):
-        assert min(leaf.gives[0] for leaf in reduce_width(load(name)).leaves()) >= 4, name
+        assert min(leaf.output_shape[0] for leaf in reduce_width(load(name)).leaves()) >= 4, name
 
 
 def test_a_narrow_depthwise_convolution_stays_one() -> None:

@@ -25,7 +25,7 @@ def test_no_option_changes_nothing() -> None:
 def test_output_stride_bounds_how_far_maps_shrink(stride: int, strides: list[int]) -> None:
     network = load("resnet50", output_stride=stride)
     assert [feature.stride for feature in network.features() if feature.path in network.stages] == strides
-    assert network.part("layer4").gives[1] == 224 // strides[-1]
+    assert network.part("layer4").output_shape[1] == 224 // strides[-1]
 
 
 def test_the_strided_convolution_keeps_the_dilation_before_it() -> None:

@@ -82,9 +82,9 @@ def layers(network: Network) -> list[Layer]:
     """The layers of a network that have weights."""
     known = roles(network)
     return [
-        Layer(leaf.path, kind_of(leaf), leaf.op.weights(leaf.given), known.get(leaf.path))
+        Layer(leaf.path, kind_of(leaf), leaf.op.weights(leaf.input_shape), known.get(leaf.path))
         for leaf in network.leaves()
-        if leaf.op.weights(leaf.given)
+        if leaf.op.weights(leaf.input_shape)
     ]
 
 

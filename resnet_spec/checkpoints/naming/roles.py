@@ -85,7 +85,7 @@ def _section(section: Section, leaves: Iterator[Leaf] | list[Leaf], *place: int)
     convs, *where = place or (sum(isinstance(leaf.op, Conv | StandardizedConv) for leaf in held),)
     seen: Counter[str] = Counter()
     for leaf in held:
-        if leaf.op.weights(leaf.given):
+        if leaf.op.weights(leaf.input_shape):
             kind = kind_of(leaf)
             yield leaf.path, Role(section, kind, seen[kind], convs, *where)
             seen[kind] += 1

@@ -170,7 +170,7 @@ class _Writing:
     ) -> None:
         self.dtype = dtype
         self.progress = progress
-        self.given = given
+        self.input_shape = given
         self.put = put
         self.losses: dict[str, Losses] = {}
         self.done = 0
@@ -178,10 +178,10 @@ class _Writing:
 
     def tensor(self, name: str) -> Tensor:
         """A canonical array as the target has it."""
-        return Tensor(self.put[name].shape, self.dtype or self.given[name].dtype, partial(self.array, name))
+        return Tensor(self.put[name].shape, self.dtype or self.input_shape[name].dtype, partial(self.array, name))
 
     def array(self, name: str) -> Array:
-        found, lost = cast(self.given[name].read(), self.dtype or self.given[name].dtype)
+        found, lost = cast(self.input_shape[name].read(), self.dtype or self.input_shape[name].dtype)
         if str(lost):
             self.losses[name] = lost
         self.done += found.nbytes

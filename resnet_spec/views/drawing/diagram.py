@@ -26,12 +26,12 @@ class Cell:
     """What stands below the label: each with the path that it belongs to."""
 
     @property
-    def given(self) -> Shape:
-        return self.leaves[0].given
+    def input_shape(self) -> Shape:
+        return self.leaves[0].input_shape
 
     @property
-    def gives(self) -> Shape:
-        return self.leaves[-1].gives
+    def output_shape(self) -> Shape:
+        return self.leaves[-1].output_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Split:
     combine: Literal["add", "multiply"]
     after: Column
     early: bool
-    given: Shape
-    gives: Shape
+    input_shape: Shape
+    output_shape: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Fan:
     combine: Join
     split: bool
     cascade: bool
-    given: Shape
-    gives: Shape
+    input_shape: Shape
+    output_shape: Shape
 
 
 Item: TypeAlias = Cell | Split | Fan
@@ -131,11 +131,11 @@ def column(parts: tuple[Part, ...]) -> Iterator[Item]:
 
 def kind(leaf: Leaf) -> Kind:
     """What an operation is to the eye, told from what it does, so that a new one needs no entry here."""
-    if leaf.op.macs(leaf.given):
-        return "conv" if len(leaf.given) == 3 else "linear"
-    if leaf.gives != leaf.given or hasattr(leaf.op, "kernel"):
+    if leaf.op.macs(leaf.input_shape):
+        return "conv" if len(leaf.input_shape) == 3 else "linear"
+    if leaf.output_shape != leaf.input_shape or hasattr(leaf.op, "kernel"):
         return "pool"
-    return "norm" if leaf.op.weights(leaf.given) else "act"
+    return "norm" if leaf.op.weights(leaf.input_shape) else "act"
 
 
 def label(leaf: Leaf) -> str:
@@ -184,8 +184,8 @@ def _cell(leaves: list[Leaf]) -> Cell:
 
 def _details(leaf: Leaf) -> Iterator[str]:
     """What a label leaves out, and a reader would miss."""
-    if leaf.op.macs(leaf.given) and (groups := getattr(leaf.op, "groups", 1)) > 1:
-        yield "depthwise" if groups == leaf.given[0] else f"{groups} groups"
+    if leaf.op.macs(leaf.input_shape) and (groups := getattr(leaf.op, "groups", 1)) > 1:
+        yield "depthwise" if groups == leaf.input_shape[0] else f"{groups} groups"
     if (dilation := getattr(leaf.op, "dilation", 1)) > 1:
         yield f"dilation {dilation}"
 
@@ -195,12 +195,12 @@ def _split(part: Residual) -> Split:
         tuple(column(section)) for section in (part.before, part.branch, part.shortcut, part.after)
     )
     early = part.reads == "input" and bool(part.before)
-    return Split(part.path, before, branch, shortcut, part.combine, after, early, part.given, part.gives)
+    return Split(part.path, before, branch, shortcut, part.combine, after, early, part.input_shape, part.output_shape)
 
 
 def _fan(part: Parallel) -> Fan:
     branches = tuple(tuple(column(branch)) for branch in part.branches)
-    return Fan(part.path, branches, part.combine, part.split, part.cascade, part.given, part.gives)
+    return Fan(part.path, branches, part.combine, part.split, part.cascade, part.input_shape, part.output_shape)
 
 
 def _flat(parts: tuple[Part, ...]) -> Iterator[Leaf | Residual | Parallel]:

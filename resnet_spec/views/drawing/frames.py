@@ -29,7 +29,7 @@ class Placed:
     height: float
     enters: float
     leaves: tuple[float, float]
-    gives: Size
+    output_shape: Size
     shapes: tuple[Shape, ...]
 
 
@@ -38,9 +38,9 @@ def frame(frame: Frame, costs: dict[str, Cost], depth: int | None = None) -> Pla
     group = frame.group
     blocks = f"{len(group.parts)} block{'s' * (len(group.parts) > 1)}"
     if not group.path:
-        inside = _placed(column(frame.blocks[0].column), group.gives)
+        inside = _placed(column(frame.blocks[0].column), group.output_shape)
     elif depth == 1:
-        inside = _placed(_button([blocks], group.path), group.gives)
+        inside = _placed(_button([blocks], group.path), group.output_shape)
     else:
         inside = _flow(frame.blocks, shut=depth == 2)
     found = [costs[part.path] for part in group.parts]
@@ -59,7 +59,7 @@ def frame(frame: Frame, costs: dict[str, Cost], depth: int | None = None) -> Pla
         *moved(inside.shapes, shift, HEADER),
         Line(((leaves[0], HEADER + inside.leaves[1]), leaves)),
     ]
-    return Placed(width, height, shift + inside.enters, leaves, group.gives, tuple(shapes))
+    return Placed(width, height, shift + inside.enters, leaves, group.output_shape, tuple(shapes))
 
 
 def card(block: Block, piece: Piece) -> Placed:
@@ -80,7 +80,7 @@ def card(block: Block, piece: Piece) -> Placed:
     if times > 1:
         shapes.append(Text(width - 8, 11, f"× {times}", "count", 12, "end", part.path))
     deep = BEHIND * len(behind)
-    return Placed(width + deep, height + deep, spine, (spine, height), part.gives, tuple(shapes))
+    return Placed(width + deep, height + deep, spine, (spine, height), part.output_shape, tuple(shapes))
 
 
 def beside(row: Sequence[Placed], between: float, *, sizes: bool = True) -> Placed:
@@ -93,11 +93,11 @@ def beside(row: Sequence[Placed], between: float, *, sizes: bool = True) -> Plac
         x, y = left + one.leaves[0], one.leaves[1]
         turn, over, to = right - between / 2, -between / 2, right + two.enters
         points = ((x, y), (x, one.height + TURN), (turn, one.height + TURN), (turn, over), (to, over), (to, 0))
-        shapes += [Line(points, arrow=True), *([size(to, 0, one.gives)] if sizes else [])]
+        shapes += [Line(points, arrow=True), *([size(to, 0, one.output_shape)] if sizes else [])]
     last, left = row[-1], lefts[-2]
     leaves = (left + last.leaves[0], last.leaves[1])
     height = max(one.height for one in row)
-    return Placed(left + last.width, height, row[0].enters, leaves, last.gives, tuple(shapes))
+    return Placed(left + last.width, height, row[0].enters, leaves, last.output_shape, tuple(shapes))
 
 
 def below(stack: Sequence[Placed], gap: float) -> Placed:
@@ -112,7 +112,7 @@ def below(stack: Sequence[Placed], gap: float) -> Placed:
     width = max(spine - one.enters + one.width for one in stack)
     end = tops[-2] + stack[-1].leaves[1]
     height = tops[-2] + stack[-1].height
-    return Placed(width, height, spine, (spine, end), stack[-1].gives, tuple(shapes))
+    return Placed(width, height, spine, (spine, end), stack[-1].output_shape, tuple(shapes))
 
 
 def size(x: float, y: float, shape: Size) -> Text:
@@ -131,7 +131,7 @@ def _flow(blocks: Sequence[Block], *, shut: bool) -> Placed:
     row = beside(stacks, 2 * GAP, sizes=False)
     leaves = (row.leaves[0], row.leaves[1] + GAP)
     shapes = (Line(((row.enters, 0), (row.enters, GAP))), *moved(row.shapes, 0, GAP))
-    return Placed(row.width, row.height + GAP + TURN, row.enters, leaves, row.gives, shapes)
+    return Placed(row.width, row.height + GAP + TURN, row.enters, leaves, row.output_shape, shapes)
 
 
 def _stack(blocks: Sequence[Block], pieces: Sequence[Piece]) -> Placed:
@@ -149,9 +149,9 @@ def least_left(blocks: Sequence[Block]) -> float:
     return max(reach(block.name, SMALL) for block in blocks) - INSIDE + 14
 
 
-def _placed(piece: Piece, gives: Size) -> Placed:
+def _placed(piece: Piece, output_shape: Size) -> Placed:
     shapes = tuple(moved(piece.shapes, piece.left, 0))
-    return Placed(piece.left + piece.right, piece.height, piece.left, (piece.left, piece.height), gives, shapes)
+    return Placed(piece.left + piece.right, piece.height, piece.left, (piece.left, piece.height), output_shape, shapes)
 
 
 def closed(block: Block) -> Piece:

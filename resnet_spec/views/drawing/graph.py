@@ -67,16 +67,16 @@ class _Weaver:
         return nodes
 
 
-def graph(frames: tuple[Frame, ...], given: Shape, depth: int | None = None) -> Graph:
+def graph(frames: tuple[Frame, ...], input_shape: Shape, depth: int | None = None) -> Graph:
     """The graph of a diagram, from the network's input to its output: stages at depth 1, blocks at depth 2, else all layers."""
     weaver = _Weaver()
-    at = weaver.node(["input", shown(given)], "end")
+    at = weaver.node(["input", shown(input_shape)], "end")
     clusters = [Cluster("input", "", weaver.taken(), ())]
     label = ""
     for number, frame in enumerate(frames):
         at, cluster = _frame(weaver, frame, f"s{number}", at, label, depth)
         clusters.append(cluster)
-        label = shown(frame.group.gives)
+        label = shown(frame.group.output_shape)
     end = weaver.node(["output", label], "end")
     weaver.tie([(at, False, "")], end)
     return Graph((*clusters, Cluster("output", "", weaver.taken(), ())), tuple(weaver.edges))
@@ -115,7 +115,7 @@ def _column(weaver: _Weaver, items: Column, start: str, *, dashed: bool, label: 
     """Items after the node ``start``; the last of their nodes."""
     for item in items:
         start = _item(weaver, item, start, dashed=dashed, label=label)
-        label = shown(item.gives) if item.given[1:] != item.gives[1:] else ""
+        label = shown(item.output_shape) if item.input_shape[1:] != item.output_shape[1:] else ""
         dashed = dashed and isinstance(item, Cell)
     return start
 

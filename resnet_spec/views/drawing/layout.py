@@ -39,18 +39,18 @@ def figure(
     spine = max(row.enters for row in rows) if direction == "down" else 0.0
     y = float(HEADER)
     end: tuple[float, float] | None = None
-    given: Size = network.input
+    input_shape: Size = network.input
     for row in rows:
         y += BETWEEN + (TURN if end else 0)
         x = MARGIN + (spine - row.enters if spine else 0.0)
-        shapes += [*_into(end, x + row.enters, y, given), *moved(row.shapes, x, y)]
+        shapes += [*_into(end, x + row.enters, y, input_shape), *moved(row.shapes, x, y)]
         end = (x + row.leaves[0], y + row.leaves[1])
         width = max(width, x + row.width)
         y += row.height
-        given = row.gives
+        input_shape = row.output_shape
     assert end is not None  # a network has layers
     out = (end[0], end[1] + BETWEEN - 14)
-    shapes += [Line((end, out), arrow=True), size(end[0], out[1], given)]
+    shapes += [Line((end, out), arrow=True), size(end[0], out[1], input_shape)]
     return Figure(width + MARGIN, max(y + TURN, out[1]) + MARGIN, tuple(shapes))
 
 
@@ -60,14 +60,14 @@ def _title(network: Network, cost: Cost) -> Iterator[Shape]:
     yield Text(MARGIN, MARGIN + 30, about, "note", SMALL + 1, "start")
 
 
-def _into(end: tuple[float, float] | None, x: float, y: float, given: Size) -> list[Shape]:
+def _into(end: tuple[float, float] | None, x: float, y: float, input_shape: Size) -> list[Shape]:
     """From the input to the first frame, or from the end of a row to the start of the next."""
     if end is None:
-        return [Line(((x, y - BETWEEN + 12), (x, y)), arrow=True), size(x, y, given)]
+        return [Line(((x, y - BETWEEN + 12), (x, y)), arrow=True), size(x, y, input_shape)]
     turn = y - BETWEEN / 2 - TURN
     straight = (end, (x, y))
     points = straight if end[0] == x else (end, (end[0], turn), (x, turn), (x, y))
-    return [Line(points, arrow=True), size(x, y, given)]
+    return [Line(points, arrow=True), size(x, y, input_shape)]
 
 
 def _rows(frames: Sequence[Placed]) -> list[list[Placed]]:

@@ -190,6 +190,6 @@ def _cascade(fan: Fan, pieces: Sequence[Piece], spines: Sequence[float], start: 
 
 def _label(item: Item, y: float) -> Sequence[Shape]:
     """The shape beside the spine, below an item that changes the resolution."""
-    if item.given[1:] == item.gives[1:]:
+    if item.input_shape[1:] == item.output_shape[1:]:
         return ()
-    return (Text(6, y + GAP / 2 - 1, shown(item.gives), "shape", SMALL - 1, "start"),)
+    return (Text(6, y + GAP / 2 - 1, shown(item.output_shape), "shape", SMALL - 1, "start"),)

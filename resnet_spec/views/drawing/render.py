@@ -58,7 +58,7 @@ def titles(network: Network) -> dict[str, str]:
     """What there is to say of each part in a line, by path."""
     found = compute_costs(network)
     return {
-        part.path: f"{part.path}: {shape(part.given)} to {shape(part.gives)}, "
+        part.path: f"{part.path}: {shape(part.input_shape)} to {shape(part.output_shape)}, "
         f"{found[part.path].parameters:,} parameters, {found[part.path].macs:,} MACs"
         for part in network.nodes()
     }

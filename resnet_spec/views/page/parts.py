@@ -80,7 +80,7 @@ def _more(part: Part, files: Files) -> dict[str, Any]:
     more: dict[str, Any] = {"at": [files[part.at.source.name], part.at.line] if part.at else None}
     if isinstance(part, Leaf):
         more["arguments"] = non_default_arguments(part.op)
-        more["weights"] = [[weight.name, weight.shape] for weight in part.op.weights(part.given)]
+        more["weights"] = [[weight.name, weight.shape] for weight in part.op.weights(part.input_shape)]
     return more
 
 

@@ -21,22 +21,22 @@ TOGGLE = 14  # pixels, before a block's name
 def stages(network: Network) -> str:
     """The elements of a drawing: each that shows a part carries its path in ``data-path``."""
     found = compute_costs(network)
-    given = network.input
+    input_shape = network.input
     lines: list[str] = []
     for frame in diagram(network):
-        lines += _frame(frame, found, shown(given))
-        given = frame.group.gives  # type: ignore[assignment]
-    return "\n".join([*lines, f'<div class="output">{shown(given)}</div>'])
+        lines += _frame(frame, found, shown(input_shape))
+        input_shape = frame.group.output_shape  # type: ignore[assignment]
+    return "\n".join([*lines, f'<div class="output">{shown(input_shape)}</div>'])
 
 
-def _frame(frame: Frame, found: dict[str, Cost], given: str) -> Iterator[str]:
+def _frame(frame: Frame, found: dict[str, Cost], input_shape: str) -> Iterator[str]:
     group = frame.group
     parts = [found[part.path] for part in group.parts]
     about = (
         f"{count(sum(cost.parameters for cost in parts))} parameters · {count(sum(cost.macs for cost in parts))} MACs"
     )
     path = f' data-path="{escape(group.path)}"' if group.path else ""
-    yield f'<section class="stage"{path}><div class="into">{given}</div><div class="frame"{path}>'
+    yield f'<section class="stage"{path}><div class="into">{input_shape}</div><div class="frame"{path}>'
     times = f'<span class="times">{len(group.parts)} ×</span>' if group.path else ""
     toggle = _toggle(group.path) if group.path else ""
     yield f"<header{path}>{toggle}<b>{escape(group.name)}</b>{times}<small>{about}</small></header>"

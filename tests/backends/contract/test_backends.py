@@ -138,7 +138,7 @@ def test_any_image_size_that_the_layers_allow_will_do(backend_name: str) -> None
 
 def test_watched_parts_have_the_shapes_that_the_core_says(backend_name: str) -> None:
     network = load("seresnet50", input=(3, 72, 56))
-    wanted = {part.path: (2, *part.gives) for part in network.nodes()}
+    wanted = {part.path: (2, *part.output_shape) for part in network.nodes()}
     model = build(network, backend=backend_name)
     found = watch(model, np.zeros((2, *network.input), np.float32), list(wanted))
     assert {path: array.shape for path, array in found.items() if path} == wanted

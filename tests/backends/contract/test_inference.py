@@ -277,7 +277,7 @@ stem:
         load_weights(model, weights)
         wanted = run(build(network, backend="numpy", weights=weights), x)
         assert off(np.asarray(model(native)).transpose(0, 3, 1, 2), wanted) < gate
-        assert [array.shape[0] for array in model._evaluator.given if array.ndim == 4].count(4) == 3
+        assert [array.shape[0] for array in model._evaluator.input_shape if array.ndim == 4].count(4) == 3
 
 
 def required_torch() -> Any:

@@ -331,7 +331,7 @@ def test_float64_without_jaxs_switch_is_an_error_that_says_what_to_do() -> None:
 
 def _pooling(op: MaxPool | AvgPool, size: int) -> Leaf:
     given = (2, size, size + 3)
-    return Leaf("pool", op, given, op.gives(given))
+    return Leaf("pool", op, given, op.output_shape(given))
 
 
 POOLINGS = [
@@ -347,11 +347,11 @@ POOLINGS = [
 ]
 
 
-@pytest.mark.parametrize("leaf", POOLINGS, ids=lambda leaf: f"{leaf.op} {leaf.given}")
+@pytest.mark.parametrize("leaf", POOLINGS, ids=lambda leaf: f"{leaf.op} {leaf.input_shape}")
 def test_pooling_is_the_references(leaf: Leaf) -> None:
     from resnet_spec_numpy.layers import layer as reference
 
-    x = np.random.default_rng(0).standard_normal((2, *leaf.given))
+    x = np.random.default_rng(0).standard_normal((2, *leaf.input_shape))
     wanted, _ = reference(leaf, {}, x, None)
     assert _apart(np.asarray(layer(leaf, "float64")(_native(x))).transpose(0, 3, 1, 2), wanted) < 1e-14
 

@@ -266,7 +266,7 @@ def test_norms_keep_their_accuracy_far_from_zero(norm: str) -> None:
 
 def _pooling(op: MaxPool | AvgPool, size: int) -> Leaf:
     given = (2, size, size + 3)
-    return Leaf("pool", op, given, op.gives(given))
+    return Leaf("pool", op, given, op.output_shape(given))
 
 
 POOLINGS = [
@@ -297,9 +297,9 @@ def test_pooling_is_the_references(dtype: str, gate: float) -> None:
 
     assert len(POOLINGS) == 144
     for leaf in POOLINGS:
-        x = np.random.default_rng(0).standard_normal((2, *leaf.given)).astype(dtype)
+        x = np.random.default_rng(0).standard_normal((2, *leaf.input_shape)).astype(dtype)
         wanted, _ = reference(leaf, {}, x, None)
-        assert wanted.shape[1:] == leaf.gives
+        assert wanted.shape[1:] == leaf.output_shape
         assert _apart(layer(leaf)(paddle.to_tensor(x)).numpy(), wanted) < gate, leaf
 
 
@@ -309,8 +309,8 @@ def test_the_gradient_of_pooling_is_torchs(torch: None) -> None:
     from resnet_spec_torch.layers import layer as torchs
 
     for leaf in POOLINGS:
-        x = np.random.default_rng(0).standard_normal((2, *leaf.given))
-        slope = np.random.default_rng(1).standard_normal((2, *leaf.gives))
+        x = np.random.default_rng(0).standard_normal((2, *leaf.input_shape))
+        slope = np.random.default_rng(1).standard_normal((2, *leaf.output_shape))
         found = paddle.to_tensor(x, stop_gradient=False)
         (layer(leaf)(found) * paddle.to_tensor(slope)).sum().backward()
         wanted = framework.tensor(x, requires_grad=True)

@@ -14,26 +14,26 @@ from resnet_spec.commands.options import WRONG, said, show_problem
 from resnet_spec.diagnostics.problems import SpecError
 
 COMMANDS = {
-    "list": ("list", "list_"),
-    "show": ("show", "show_"),
-    "compare": ("compare", "compare"),
-    "diff": ("diff", "diff"),
-    "draw": ("draw", "draw_"),
-    "serve": ("serve", "serve"),
-    "check": ("check", "check"),
-    "explain": ("explain", "explain"),
-    "new": ("new", "new"),
-    "schema": ("schema", "schema"),
-    "run": ("run", "run_"),
-    "export": ("export", "export"),
-    "parity": ("parity", "parity"),
-    "fuzz": ("fuzz", "fuzz"),
-    "completion": ("completion", "completion"),
-    "convert": ("convert", "convert"),
-    "identify": ("identify", "identify"),
-    "weights": ("weights", "weights"),
+    "list": "list_",
+    "show": "show_",
+    "compare": "compare",
+    "diff": "diff",
+    "draw": "draw_",
+    "serve": "serve",
+    "check": "check",
+    "explain": "explain",
+    "new": "new",
+    "schema": "schema",
+    "run": "run_",
+    "export": "export",
+    "parity": "parity",
+    "fuzz": "fuzz",
+    "completion": "completion",
+    "convert": "convert",
+    "identify": "identify",
+    "weights": "weights",
 }
-"""Each command: the file in ``resnet_spec/commands/`` and the function in it. Only the one that is called is imported."""
+"""Each command, which is a module of ``resnet_spec/commands/``, and the function in it. Only the one called is imported."""
 
 
 class Commands(click.Group):
@@ -45,8 +45,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(f"resnet_spec.commands.{module}"), name)
+        command: click.Command = getattr(import_module(f"resnet_spec.commands.{cmd_name}"), COMMANDS[cmd_name])
         for parameter in command.params:
             if isinstance(parameter, click.Argument) and parameter.name in ("spec", "specs"):
                 parameter.type = SpecName()

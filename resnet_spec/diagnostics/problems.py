@@ -114,7 +114,7 @@ class Problems:
             self.stop()
         self.found[key] = problem
 
-    def note(self, code: str, message: str, at: Span, help: str = "", notes: tuple[Note, ...] = ()) -> None:
+    def report(self, code: str, message: str, at: Span, help: str = "", notes: tuple[Note, ...] = ()) -> None:
         """Keep a problem made of these."""
         self.add(Problem(code, message, at, help, notes))
 

@@ -37,33 +37,38 @@ class Context:
     """
 
     def __init__(
-        self, spec: Spec, library: Library, shelf: Iterable[str], problems: Problems, vague: bool = False
+        self,
+        spec: Spec,
+        library: Library,
+        library_names: Iterable[str],
+        problems: Problems,
+        spatial_size_unknown: bool = False,
     ) -> None:
         self.spec = spec
         self.library = library
-        self.shelf = shelf
+        self.library_names = library_names
         self.problems = problems
-        self.vague = False
-        self.looking = False  # at names alone, in what is not part of the network
-        self.small = Problems()
+        self.spatial_size_unknown = False
+        self.names_only = False  # at names alone, in what is not part of the network
+        self.size_problems = Problems()
         self.names = NameTable(spec)
-        self.faults = Reporter(problems, spec.at.source)
-        self.paths = PathRegistry(self.faults)
+        self.reporter = Reporter(problems, spec.at.source)
+        self.paths = PathRegistry(self.reporter)
         self.layers = self.parameters = self.steps = 0
 
-    def unknown(self) -> Shape | None:
+    def lose_shape(self) -> Shape | None:
         """The shape after a problem."""
-        self.vague = True
+        self.spatial_size_unknown = True
         return None
 
-    def attempt(self, value: Callable[[], T], notes: Callable[[Span], Iterable[Note]] | None = None) -> T | None:
+    def try_or_report(self, value: Callable[[], T], notes: Callable[[Span], Iterable[Note]] | None = None) -> T | None:
         """A value, or None if it raises: what is wrong is noted, and beside it what ``notes`` says of the place."""
         try:
             return value()
         except SpecError as error:
             for problem in error.problems:
                 beside = [*problem.notes, *(notes(problem.at) if notes else ())]
-                self.faults.note(problem.code, problem.message, problem.at, problem.help, beside)
+                self.reporter.report(problem.code, problem.message, problem.at, problem.help, beside)
             return None
 
     # -- limits: what passes one ends the walk ------------------------------------------------------------------
@@ -91,5 +96,5 @@ class Context:
 
     def stop(self, message: str, at: Span, code: str = "RS104") -> NoReturn:
         """Note what ends the walk. Raises SpecError."""
-        self.faults.note(code, message, at)
+        self.reporter.report(code, message, at)
         raise SpecError([])

@@ -18,7 +18,7 @@ class Reporter:
         self.shared: set[str] = set()
         """The names of files that hold a block for everyone's use."""
 
-    def note(
+    def report(
         self,
         code: str,
         message: str,

@@ -26,16 +26,16 @@ def expand(
     """
     found = Problems() if problems is None else problems
     before = dict(found.found)
-    walk = Context(spec, bundled, bundled_names, found)
-    parts = _walked(walk)
-    if walk.small.found:
+    context = Context(spec, bundled, bundled_names, found)
+    parts = _walked(context)
+    if context.size_problems.found:
         found = Problems()
         found.found |= before
-        _note_small(walk, found)
+        _note_small(context, found)
     elif not found.found:
         if not parts:
-            found.note("RS203", "the network has no layers", spec.at)
-        report_unused(spec, walk.names, found)
+            found.report("RS203", "the network has no layers", spec.at)
+        report_unused(spec, context.names, found)
     found.stop()
     assert spec.input is not None  # or there is a problem
     stages = tuple(stage.name.text for stage in spec.stages)
@@ -48,34 +48,34 @@ def _numbers(spec: Spec) -> tuple[tuple[str, int], ...]:
     return tuple((name, int(word.text)) for name, word in words if word.text.isdecimal() and len(word.text) < 20)
 
 
-def _walked(walk: Context) -> list[Part]:
+def _walked(context: Context) -> list[Part]:
     """The network's parts: all of them, if no problem was found."""
     try:
-        parts = Expander(walk).network()
-        walk.paths.apart()
+        parts = Expander(context).network()
+        context.paths.report_conflicts()
     except SpecError:  # a limit is passed, which is noted
         return []
     return parts
 
 
-def _note_small(walk: Context, found: Problems) -> None:
+def _note_small(context: Context, found: Problems) -> None:
     """Note what an image is too small for, with one that will do; and what is wrong at that one as well."""
 
     def codes(image: tuple[int, int, int]) -> set[str]:
-        other = Context(replace(walk.spec, input=image), walk.library, walk.shelf, Problems())
+        other = Context(replace(context.spec, input=image), context.library, context.library_names, Problems())
         _walked(other)
-        return {problem.code for problem in other.small.found.values()}
+        return {problem.code for problem in other.size_problems.found.values()}
 
-    small = list(walk.small.found.values())
-    assert walk.spec.input is not None  # or no size would be known
-    image = find_smallest_input(walk.spec.input, codes, walk.steps)
+    small = list(context.size_problems.found.values())
+    assert context.spec.input is not None  # or no size would be known
+    image = find_smallest_input(context.spec.input, codes, context.steps)
     if image is not None:
-        _walked(Context(replace(walk.spec, input=image), walk.library, walk.shelf, found))
+        _walked(Context(replace(context.spec, input=image), context.library, context.library_names, found))
         size = " x ".join(map(str, image))
         also = f"{small[0].help}; or " if small[0].help else ""
         found.add(replace(small[0], help=f"{also}an image of {size} is the smallest that will do"))
         return
-    for problem in walk.problems.found.values():
+    for problem in context.problems.found.values():
         found.add(problem)
     for problem in small:
         found.add(problem)

@@ -35,11 +35,11 @@ from resnet_spec.ops import OPS, Shape
 class Expander:
     """Parts from what is written, each of the shape that the one before gives."""
 
-    def __init__(self, walk: Context) -> None:
-        self.walk = walk
-        self.spec = walk.spec
-        self.names = walk.names
-        self.note = walk.faults.note
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.spec = context.spec
+        self.names = context.names
+        self.report = context.reporter.report
 
     # -- what holds others --------------------------------------------------------------------------------------
 
@@ -49,8 +49,8 @@ class Expander:
             if value is None:
                 at = self.spec.taken[name].at
                 help = f"build(..., {name}=...), or --set {name}=..."
-                self.note("RS206", f"{self.spec.name} needs {name!r} to be set", at, help)
-        shape: Shape | None = self.spec.input or self.walk.unknown()
+                self.report("RS206", f"{self.spec.name} needs {name!r} to be set", at, help)
+        shape: Shape | None = self.spec.input or self.context.lose_shape()
         parts: list[Part] = []
         if self.spec.stem:
             parts, shape = self.section(self.spec.stem, shape)
@@ -67,21 +67,21 @@ class Expander:
 
     def stage(self, stage: Stage, input_shape: Shape | None) -> Expansion:
         name = stage.name.text
-        self.walk.paths.named("", name, stage.name.at)
-        depth = stage_depth(self.walk, stage)
-        if not depth or not lists_match_depth(self.walk, stage, depth):
-            input_shape = self.walk.unknown()
+        self.context.paths.reserve("", name, stage.name.at)
+        depth = stage_depth(self.context, stage)
+        if not depth or not lists_match_depth(self.context, stage, depth):
+            input_shape = self.context.lose_shape()
         each = any(isinstance(argument, PerBlockValues) for argument in (stage.block, *stage.arguments.values()))
         parts: list[Part] = []
         shape = input_shape
         for index in range(depth or 1):
-            known = len(self.walk.problems.found)
+            known = len(self.context.problems.found)
             numbered = stage.numbering.format(index=index, number=index + 1)
-            self.walk.paths.named(name, numbered, stage.at)
-            use = block_invocation(self.walk, stage, index, depth or 1, shape)
+            self.context.paths.reserve(name, numbered, stage.at)
+            use = block_invocation(self.context, stage, index, depth or 1, shape)
             part, shape = self.use(f"{name}.{numbered}", use, shape)
             parts += part
-            if index and not each and (shape is None or len(self.walk.problems.found) > known):
+            if index and not each and (shape is None or len(self.context.problems.found) > known):
                 break  # the blocks after would only say the same
         return self.sequence(name, parts, input_shape, shape, stage.at), shape
 
@@ -90,24 +90,24 @@ class Expander:
         parts: list[Part] = []
         shape = input_shape
         if self.misread(group, scope):
-            return [], self.walk.unknown()
+            return [], self.context.lose_shape()
         for name, layer in group.layers:
             full = f"{path}.{name.text}" if path else name.text
-            self.walk.layer(name.at, full)
-            self.walk.paths.named(path, name.text, name.at)
+            self.context.layer(name.at, full)
+            self.context.paths.reserve(path, name.text, name.at)
             more, shape = self.layer(full, Bound(layer, scope), shape)
             parts += more
         return parts, shape
 
     def layer(self, path: str, layer: Bound, input_shape: Shape | None) -> Expansion:
-        found = self.walk.attempt(partial(self.names.resolved, layer)) or Bound(Invalid(layer.written.at), {})
+        found = self.context.try_or_report(partial(self.names.resolve, layer)) or Bound(Invalid(layer.written.at), {})
         match found.written:
             case Word(text=text) if text == NONE:
                 return [], input_shape
             case Word() as word if not is_reference(word):
                 notes = note_origin(f"as the layer {path}", layer.written.at, word.at)
-                self.note("RS301", f"expected a layer, got {quote_value(word)}", word.at, notes=notes)
-                return [], self.walk.unknown()
+                self.report("RS301", f"expected a layer, got {quote_value(word)}", word.at, notes=notes)
+                return [], self.context.lose_shape()
             case Word():
                 return self.use(path, Invocation("any", layer, {}, {}, found.written.at), input_shape)
             case Call() as call:
@@ -123,10 +123,10 @@ class Expander:
             case Branches() as fork:
                 return self.fork(path, fork, found.scope, input_shape)
             case PerBlockValues(at=at):
-                self.note("RS201", "a list with a value for each block belongs to a stage", at)
-                return [], self.walk.unknown()
+                self.report("RS201", "a list with a value for each block belongs to a stage", at)
+                return [], self.context.lose_shape()
             case Invalid():
-                return [], self.walk.unknown()
+                return [], self.context.lose_shape()
             case never:
                 assert_never(never)
 
@@ -135,11 +135,13 @@ class Expander:
         slips = [(name, meant) for name, _ in group.layers if (meant := one_edit_away(name.text, CALL_KEYS))]
         if not slips:
             return False
-        found = [self.walk.attempt(partial(self.names.resolved, Bound(layer, scope))) for _, layer in group.layers]
+        found = [
+            self.context.try_or_report(partial(self.names.resolve, Bound(layer, scope))) for _, layer in group.layers
+        ]
         if not any(bound and isinstance(bound.written, Word) and not is_reference(bound.written) for bound in found):
             return False
         name, meant = slips[0]
-        self.note("RS202", f"unknown key {quote(name.text)}", name.at, f"did you mean {meant!r}?")
+        self.report("RS202", f"unknown key {quote(name.text)}", name.at, f"did you mean {meant!r}?")
         return True
 
     def sequence(
@@ -147,14 +149,14 @@ class Expander:
     ) -> list[Part]:
         if not parts or input_shape is None or output_shape is None:
             return []
-        self.walk.paths.taken(path, at)
+        self.context.paths.claim(path, at)
         return [Chain(path, tuple(parts), input_shape, output_shape, at)]
 
     # -- operations and blocks ----------------------------------------------------------------------------------
 
     def use(self, path: str, use: Invocation, input_shape: Shape | None) -> Expansion:
         for _ in range(MAX_NESTING):
-            target = self.walk.attempt(partial(self.names.resolved, use.target)) or Bound(Invalid(use.at), {})
+            target = self.context.try_or_report(partial(self.names.resolve, use.target)) or Bound(Invalid(use.at), {})
             match target.written:
                 case Word() as word:
                     return self.named(path, word, use, input_shape)
@@ -166,37 +168,37 @@ class Expander:
                         use, what=call.what, target=inner, arguments={**brought, **use.arguments}, names=names
                     )
                 case Invalid():
-                    return [], self.walk.unknown()
+                    return [], self.context.lose_shape()
                 case Group() | Branches() | PerBlockValues() as written:
                     what = "a list" if isinstance(written, PerBlockValues) else "layers"
-                    self.note("RS201", f"expected a name, got {what}", written.at)
-                    return [], self.walk.unknown()
-        self.note("RS208", "this is defined by itself", use.at)
-        return [], self.walk.unknown()
+                    self.report("RS201", f"expected a name, got {what}", written.at)
+                    return [], self.context.lose_shape()
+        self.report("RS208", "this is defined by itself", use.at)
+        return [], self.context.lose_shape()
 
     def named(self, path: str, word: Word, use: Invocation, input_shape: Shape | None) -> Expansion:
-        self.walk.count(use.at, layers=1)
-        if self.walk.looking and word.text == NONE:
+        self.context.count(use.at, layers=1)
+        if self.context.names_only and word.text == NONE:
             return [], None
         if word.text in OPS and use.what != "block":
-            return expand_operation(self.walk, path, word.text, use, input_shape)
+            return expand_operation(self.context, path, word.text, use, input_shape)
         block = None if use.what == "op" else self.spec.blocks.get(word.text) or self.shared(word.text)
         if isinstance(block, Block):
             return self.block(path, block, use, input_shape)
         if block is None:
             kind = {"op": "operation", "block": "block", "any": "operation, block or taken name"}[use.what]
             notes = note_origin(f"for {path}", use.target.written.at, word.at)
-            self.note("RS204", f"no {kind} named {quote(word.text)}", word.at, self.nearest(word.text, use), notes)
-        return [], self.walk.unknown()
+            self.report("RS204", f"no {kind} named {quote(word.text)}", word.at, self.nearest(word.text, use), notes)
+        return [], self.context.lose_shape()
 
     def shared(self, name: str) -> Block | None:
-        block = self.walk.library(name)
+        block = self.context.library(name)
         if block is not None:
-            self.walk.faults.shared.add(block.at.source.name)
+            self.context.reporter.shared.add(block.at.source.name)
         return block
 
     def nearest(self, text: str, use: Invocation) -> str:
-        blocks = [*self.spec.blocks, *self.walk.shelf]
+        blocks = [*self.spec.blocks, *self.context.library_names]
         if use.what == "op":
             return "it is a block: write block, not op" if text in blocks else suggest(text, OPS)
         if use.what == "block":
@@ -205,10 +207,10 @@ class Expander:
         return explain_pitfall(text) or suggest(text, [*OPS, *blocks, *self.spec.layers, *PREDEFINED, *scope])
 
     def block(self, path: str, block: Block, use: Invocation, input_shape: Shape | None) -> Expansion:
-        sites = self.walk.faults.sites
+        sites = self.context.reporter.sites
         if len(sites) >= MAX_NESTING:
             message = f"block {block.name} holds itself, or blocks are nested more than {MAX_NESTING} deep"
-            self.walk.stop(message, use.at, "RS208")
+            self.context.stop(message, use.at, "RS208")
         scope = self.bind(block, use, input_shape)
         sites.append((block.name, use.at))
         try:
@@ -220,7 +222,7 @@ class Expander:
 
     def bind(self, block: Block, use: Invocation, input_shape: Shape | None) -> Scope:
         """What a block's names stand for, where it is used."""
-        self.walk.step(use.at, 1 + len(block.takes) + len(use.arguments))
+        self.context.step(use.at, 1 + len(block.takes) + len(use.arguments))
         scope: dict[str, Bound] = {}
         scope |= bind_defaults(block.takes, scope)
         missing = [name for name in block.takes if name not in scope and name not in use.arguments]
@@ -230,14 +232,14 @@ class Expander:
                 at = use.names[name].at if name in use.names else bound.written.at
                 known = [*block.takes, *(CALL_KEYS if use.index is None else STAGE.keys)]
                 help = suggest(name, known, {*use.arguments, "block", "depth"})
-                self.note("RS205", f"block {block.name} does not take {quote(name)}", at, help)
+                self.report("RS205", f"block {block.name} does not take {quote(name)}", at, help)
                 near = nearest(name, known, use.arguments)
                 meant = near if near in missing else name
             scope[meant] = bound
         missing = [name for name in block.takes if name not in scope]
         if missing:
             help = f"block {block.name} takes {', '.join(block.takes)}"
-            self.note("RS206", f"block {block.name} needs {' and '.join(missing)}", use.at, help)
+            self.report("RS206", f"block {block.name} needs {' and '.join(missing)}", use.at, help)
             scope |= {name: Bound(Invalid(use.at), {}) for name in missing}
         return with_input_channels(scope, input_shape, use.at)
 
@@ -255,12 +257,12 @@ class Expander:
 
     def look(self, path: str, block: Block, scope: Scope) -> None:
         """Look at the names in a shortcut that is not used here, so that what it is given is not ignored."""
-        walk = self.walk
-        if walk.looking or walk.vague:
+        context = self.context
+        if context.names_only or context.spatial_size_unknown:
             return
-        layers, walk.looking = walk.layers, True
+        layers, context.names_only = context.layers, True
         self.part(path, block, "shortcut", scope, None)
-        walk.layers, walk.looking, walk.vague = layers, False, False
+        context.layers, context.names_only, context.spatial_size_unknown = layers, False, False
 
     def residual(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, use: Invocation) -> Expansion:
         before, read = self.part(path, block, "before", scope, input_shape)
@@ -276,11 +278,11 @@ class Expander:
             shortcut, other = self.part(path, block, "shortcut", scope, read if reads == "before" else input_shape)
         elif not use.index:
             self.look(path, block, scope)
-        both = combine_sides(self.walk, path, block, (branch, shape), (shortcut, other), use)
+        both = combine_sides(self.context, path, block, (branch, shape), (shortcut, other), use)
         after, output_shape = self.part(path, block, "after", scope, both)
         if input_shape is None or output_shape is None:
             return [], output_shape
-        self.walk.paths.taken(path, use.at)
+        self.context.paths.claim(path, use.at)
         held = {"before": before, "branch": branch, "shortcut": shortcut, "after": after}
         roles: tuple[Role, ...] = tuple(role for role in block.sections if held[role])
         sections = (tuple(before), tuple(branch), tuple(shortcut))
@@ -293,14 +295,14 @@ class Expander:
 
     def fork(self, path: str, fork: Branches, scope: Scope, input_shape: Shape | None) -> Expansion:
         split, cascade = self.flag(fork.split, scope), self.flag(fork.cascade, scope)
-        piece = branch_input_shape(self.walk, path, fork, input_shape, bool(split))
+        piece = branch_input_shape(self.context, path, fork, input_shape, bool(split))
         rows = [self.group(path.rpartition(".")[0], group, scope, piece) for group in fork.branches]
         output_shape = (
-            join_branches(self.walk, path, fork, piece, rows, bool(cascade)) if piece else self.walk.unknown()
+            join_branches(self.context, path, fork, piece, rows, bool(cascade)) if piece else self.context.lose_shape()
         )
         if input_shape is None or output_shape is None or split is None or cascade is None:
-            return [], self.walk.unknown()
-        self.walk.paths.taken(path, fork.at)
+            return [], self.context.lose_shape()
+        self.context.paths.claim(path, fork.at)
         branches = tuple(tuple(row) for row, _ in rows)
         return [
             Parallel(path, branches, split, cascade, fork.combine, input_shape, output_shape, fork.at)
@@ -309,4 +311,4 @@ class Expander:
     def flag(self, written: Word | Invalid | None, scope: Scope) -> bool | None:
         if written is None:
             return False
-        return self.walk.attempt(lambda: decode_boolean(self.names.word(Bound(written, scope))))
+        return self.context.try_or_report(lambda: decode_boolean(self.names.word(Bound(written, scope))))

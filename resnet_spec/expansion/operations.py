@@ -21,47 +21,47 @@ UNKNOWN_SIDE = 2**20
 """A height and width that no window is too wide for, where a problem before keeps them from being known."""
 
 
-def expand_operation(walk: Context, path: str, name: str, use: Invocation, input_shape: Shape | None) -> Expansion:
+def expand_operation(context: Context, path: str, name: str, use: Invocation, input_shape: Shape | None) -> Expansion:
     """The operation of a name, used at a path."""
-    values, whole = _values(walk, path, name, use)
+    values, whole = _values(context, path, name, use)
     if not whole or input_shape is None:
-        walk.unknown()
+        context.lose_shape()
         return [], _guess(name, values)
     op = OPS[name](**values)
     try:
         output_shape = op.output_shape(input_shape)
     except ShapeError as error:
-        _misfit(walk, path, use, error)
+        _misfit(context, path, use, error)
         known = error.output_shape is not None and len(error.output_shape) == len(input_shape)
-        return [], error.output_shape if known else walk.unknown()
-    if not walk.vague:
-        walk.count(use.at, parameters=sum(math.prod(weight.shape) for weight in op.weights(input_shape)))
-    walk.paths.taken(path, use.at)
+        return [], error.output_shape if known else context.lose_shape()
+    if not context.spatial_size_unknown:
+        context.count(use.at, parameters=sum(math.prod(weight.shape) for weight in op.weights(input_shape)))
+    context.paths.claim(path, use.at)
     return [Leaf(path, op, input_shape, output_shape, use.at)], output_shape
 
 
-def _values(walk: Context, path: str, name: str, use: Invocation) -> tuple[dict[str, Any], bool]:
+def _values(context: Context, path: str, name: str, use: Invocation) -> tuple[dict[str, Any], bool]:
     """An operation's arguments, of the types that its declaration says, and whether that is all of them."""
     known = operation_arguments(name)
     written = use.arguments
-    if name in walk.spec.defaults:
-        usual = walk.spec.defaults[name]
-        written = {**{key: Bound(word, walk.names.scope) for key, word in usual.items()}, **written}
+    if name in context.spec.defaults:
+        usual = context.spec.defaults[name]
+        written = {**{key: Bound(word, context.names.scope) for key, word in usual.items()}, **written}
     values: dict[str, Any] = {}
     for key, bound in written.items():
         if key not in known:
             at = use.names[key].at if key in use.names else bound.written.at
-            walk.faults.note(
+            context.reporter.report(
                 "RS205", f"{name} does not take {quote(key)}", at, suggest(key, [*known, *CALL_KEYS], written)
             )
             continue
         note = partial(note_origin, f"{path} takes its {key} from there", bound.written.at)
-        value = walk.attempt(partial(walk.names.typed, bound, known[key]), note)
+        value = context.try_or_report(partial(context.names.typed, bound, known[key]), note)
         if value is not None:
             values[key] = value
     missing = [key for key, argument in known.items() if argument.required and key not in written]
     if missing:
-        walk.faults.note("RS206", f"{name} needs {' and '.join(missing)}", use.at)
+        context.reporter.report("RS206", f"{name} needs {' and '.join(missing)}", use.at)
     return values, len(values) == len(written) and not missing
 
 
@@ -76,19 +76,19 @@ def _guess(name: str, values: Mapping[str, Any]) -> Shape | None:
             return None
 
 
-def _misfit(walk: Context, path: str, use: Invocation, error: ShapeError) -> None:
-    if error.small and walk.vague:
+def _misfit(context: Context, path: str, use: Invocation, error: ShapeError) -> None:
+    if error.small and context.spatial_size_unknown:
         return
     at: Span = use.at
     notes: list[Note] = []
     if error.argument in use.arguments:
         culprit = use.arguments[error.argument]
-        at = walk.names.word(culprit).at
+        at = context.names.word(culprit).at
         notes = note_origin(f"{path} takes its {error.argument} from there", culprit.written.at, at)
-    others = [walk.names.word(use.arguments[error.other]).at] if error.other in use.arguments else []
+    others = [context.names.word(use.arguments[error.other]).at] if error.other in use.arguments else []
     message = f"{error} of {path}" if str(error).endswith("channels") else f"{error}, in {path}"
-    code, to = (WINDOW, walk.small) if error.small else ("RS401", None)
-    walk.faults.note(code, message, at, error.help, notes, others, to)
+    code, to = (WINDOW, context.size_problems) if error.small else ("RS401", None)
+    context.reporter.report(code, message, at, error.help, notes, others, to)
 
 
 def note_origin(message: str, written: Span, at: Span) -> list[Note]:

@@ -12,7 +12,7 @@ from resnet_spec.ops import Shape, ShapeError
 
 
 def branch_input_shape(
-    walk: Context, path: str, fork: Branches, input_shape: Shape | None, split: bool
+    context: Context, path: str, fork: Branches, input_shape: Shape | None, split: bool
 ) -> Shape | None:
     """What each branch is given; None after a problem."""
     if input_shape is None or not split:
@@ -20,17 +20,17 @@ def branch_input_shape(
     try:
         return split_shape(input_shape, len(fork.branches))
     except ShapeError as error:
-        walk.faults.note("RS401", f"{error}, in {path}", fork.at, error.help, others=[])
-        return walk.unknown()
+        context.reporter.report("RS401", f"{error}, in {path}", fork.at, error.help, others=[])
+        return context.lose_shape()
 
 
 def join_branches(
-    walk: Context, path: str, fork: Branches, piece: Shape, rows: Sequence[Expansion], cascade: bool
+    context: Context, path: str, fork: Branches, piece: Shape, rows: Sequence[Expansion], cascade: bool
 ) -> Shape | None:
     """What the branches give together; None after a problem."""
     output_shape = [shape for _, shape in rows if shape is not None]
     if len(output_shape) < len(rows):
-        return walk.unknown()
+        return context.lose_shape()
     try:
         if cascade:
             for (parts, _), before in zip(rows[1:], output_shape, strict=False):
@@ -38,18 +38,18 @@ def join_branches(
                     check_cascade(piece, before)
         return joined_shape(fork.combine, output_shape)
     except ShapeError as error:
-        to = _small(walk, fork, output_shape)
+        to = _small(context, fork, output_shape)
         notes = [
             Note(f"this branch gives {shape}", group.at)
             for group, shape in zip(fork.branches, output_shape, strict=True)
         ]
-        if to is None or not walk.vague:
-            walk.faults.note("RS402", f"{error}, in {path}", fork.at, error.help, notes, others=[], to=to)
+        if to is None or not context.spatial_size_unknown:
+            context.reporter.report("RS402", f"{error}, in {path}", fork.at, error.help, notes, others=[], to=to)
         return output_shape[0]
 
 
-def _small(walk: Context, fork: Branches, output_shape: Sequence[Shape]) -> Problems | None:
+def _small(context: Context, fork: Branches, output_shape: Sequence[Shape]) -> Problems | None:
     """Where a problem goes that is of height and width alone, so that another image may not have it."""
     channels = {shape[:1] if len(shape) == 3 else shape for shape in output_shape}
     maps = all(len(shape) == 3 for shape in output_shape)
-    return walk.small if maps and (fork.combine == "concat" or len(channels) == 1) else None
+    return context.size_problems if maps and (fork.combine == "concat" or len(channels) == 1) else None

@@ -9,12 +9,12 @@ from resnet_spec.expansion.error_sites import Reporter
 class PathRegistry:
     """The paths of parts, and those that only hold what a name with dots puts there: ``a`` for a stage called ``a.b``."""
 
-    def __init__(self, faults: Reporter) -> None:
-        self.faults = faults
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
         self.parts: dict[str, Span] = {}
         self.holders: dict[str, Span] = {}
 
-    def named(self, parent: str, name: str, at: Span) -> None:
+    def reserve(self, parent: str, name: str, at: Span) -> None:
         """A name is used beneath a parent."""
         if "." in name:
             steps = name.split(".")[:-1]
@@ -22,18 +22,18 @@ class PathRegistry:
                 path = ".".join([*([parent] if parent else []), *steps[:count]])
                 self.holders.setdefault(path, at)
 
-    def taken(self, path: str, at: Span) -> None:
+    def claim(self, path: str, at: Span) -> None:
         """A part is at a path."""
         if path in self.parts:
             notes = [Note("the other one", self.parts[path])]
-            self.faults.note("RS207", f"two parts are called {path}", at, "call one of them otherwise", notes)
+            self.reporter.report("RS207", f"two parts are called {path}", at, "call one of them otherwise", notes)
         self.parts[path] = at
 
-    def apart(self) -> None:
+    def report_conflicts(self) -> None:
         """Note each path that is a part, and yet has what lies outside that part beneath it."""
         for path in self.holders.keys() & self.parts.keys():
             notes = [Note(f"{path} is made of this", self.parts[path])]
             message = f"this puts layers into {path}, which is a part of its own"
-            self.faults.note(
+            self.reporter.report(
                 "RS207", message, self.holders[path], "write them where that is, or call one otherwise", notes
             )

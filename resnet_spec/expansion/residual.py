@@ -16,29 +16,35 @@ Side = tuple[Sequence[Part], Shape | None]
 
 
 def combine_sides(
-    walk: Context, path: str, block: Block, branch: Side, shortcut: Side, use: Invocation
+    context: Context, path: str, block: Block, branch: Side, shortcut: Side, use: Invocation
 ) -> Shape | None:
     """The shape of a branch and a shortcut combined; of one alone where a problem keeps the other from being known."""
     (_, one), (parts, other) = branch, shortcut
     if one is None or other is None:
-        walk.unknown()
+        context.lose_shape()
         return one or other
     try:
         return combined_shape(one, other, block.combine)
     except ShapeError:
         pass
     small = len(one) == len(other) == 3 and one[0] == other[0]
-    if small and walk.vague:
+    if small and context.spatial_size_unknown:
         return one
     shortcut_is = "the shortcut gives" if parts else "x itself is"
     does = {"add": "adds", "multiply": "multiplies by", "none": "adds"}[block.combine]
-    message = f"the branch of {path} gives {_size(one, walk)}, but {shortcut_is} {_size(other, walk)}, to which the block {does} it"
+    message = f"the branch of {path} gives {_size(one, context)}, but {shortcut_is} {_size(other, context)}, to which the block {does} it"
     notes = [
         *_note("the branch gets its shape here", branch, small),
         *_note("the shortcut gets its shape here", shortcut, small),
     ]
-    walk.faults.note(
-        "RS402", message, use.at, _help(block, bool(parts)), notes, others=[], to=walk.small if small else None
+    context.reporter.report(
+        "RS402",
+        message,
+        use.at,
+        _help(block, bool(parts)),
+        notes,
+        others=[],
+        to=context.size_problems if small else None,
     )
     return one
 
@@ -64,5 +70,5 @@ def _note(message: str, side: Side, small: bool) -> list[Note]:
     return [Note(f"{message}, in {leaf.path}", leaf.at) for leaf in last if leaf.at]
 
 
-def _size(shape: Shape, walk: Context) -> str:
-    return f"{shape[0]} channels" if walk.vague else str(shape)
+def _size(shape: Shape, context: Context) -> str:
+    return f"{shape[0]} channels" if context.spatial_size_unknown else str(shape)

@@ -55,7 +55,7 @@ class NameTable:
         self.asked: set[int] = set()
         """What was looked up, by identity of what is written."""
 
-    def resolved(self, bound: Bound) -> Bound:
+    def resolve(self, bound: Bound) -> Bound:
         """What is meant: taken names and those under ``layers`` followed to what they stand for. Raises SpecError."""
         start = bound.written
         for _ in range(MAX_NESTING):
@@ -76,18 +76,18 @@ class NameTable:
 
     def typed(self, bound: Bound, argument: ArgumentType) -> int | float | bool | str:
         """The value of a type that is meant. Raises SpecError."""
-        return decode(self.word(bound), argument, self.resolved(bound).scope)
+        return decode(self.word(bound), argument, self.resolve(bound).scope)
 
     def word(self, bound: Bound) -> Word:
         """The single value that is meant. Raises SpecError, of no problem where it is wrong already."""
-        resolved = self.resolved(bound).written
-        match resolved:
+        resolve = self.resolve(bound).written
+        match resolve:
             case Word():
-                return resolved
+                return resolve
             case Invalid():
                 raise SpecError([])
             case _:
-                raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolved.at)])
+                raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolve.at)])
 
 
 def with_input_channels(scope: Scope, input_shape: Shape | None, at: Span) -> Scope:

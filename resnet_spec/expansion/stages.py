@@ -10,30 +10,32 @@ from resnet_spec.language.values import decode_integer
 from resnet_spec.ops import Shape
 
 
-def stage_depth(walk: Context, stage: Stage) -> int | None:
+def stage_depth(context: Context, stage: Stage) -> int | None:
     """How many blocks a stage has; None if that is wrong."""
-    scope = walk.names.scope
-    depth = walk.attempt(lambda: decode_integer(walk.names.word(Bound(stage.depth, scope)), scope, least=1))
-    if depth and walk.layers + depth > MAX_LAYERS:
-        walk.count(stage.depth.at, layers=depth)
+    scope = context.names.scope
+    depth = context.try_or_report(lambda: decode_integer(context.names.word(Bound(stage.depth, scope)), scope, least=1))
+    if depth and context.layers + depth > MAX_LAYERS:
+        context.count(stage.depth.at, layers=depth)
     return depth
 
 
-def lists_match_depth(walk: Context, stage: Stage, depth: int) -> bool:
+def lists_match_depth(context: Context, stage: Stage, depth: int) -> bool:
     """Whether each list that a stage gives has a value for each of its blocks."""
     fits = True
     for name, argument in {"block": stage.block, **stage.arguments}.items():
         if isinstance(argument, PerBlockValues) and len(argument.items) != depth:
             message = f"{name} is a list of {len(argument.items)} values, but the stage has {depth} blocks"
-            walk.faults.note("RS303", message, argument.at, notes=[Note("the depth is given here", stage.depth.at)])
+            context.reporter.report(
+                "RS303", message, argument.at, notes=[Note("the depth is given here", stage.depth.at)]
+            )
             fits = False
     return fits
 
 
-def block_invocation(walk: Context, stage: Stage, index: int, depth: int, input_shape: Shape | None) -> Invocation:
+def block_invocation(context: Context, stage: Stage, index: int, depth: int, input_shape: Shape | None) -> Invocation:
     """What a stage says of one of its blocks: an item of each list, and the plain stride only of the first."""
-    walk.step(stage.at, 1 + len(walk.names.scope) + len(stage.arguments))
-    scope = with_input_channels(walk.names.scope, input_shape, stage.at)
+    context.step(stage.at, 1 + len(context.names.scope) + len(stage.arguments))
+    scope = with_input_channels(context.names.scope, input_shape, stage.at)
     found = {
         name: Bound(_item(argument, index), scope)
         for name, argument in stage.arguments.items()

@@ -20,7 +20,7 @@ def report_unused(spec: Spec, names: NameTable, problems: Problems) -> None:
                 continue
             near = nearest(name, [other for other in given if other != name])
             help = f"did you mean {near!r}?" if near else "take it away, or name it where it is to count"
-            problems.note("RS214", f"nothing uses {name!r}", key.at, help)
+            problems.report("RS214", f"nothing uses {name!r}", key.at, help)
 
 
 def _words(spec: Spec, what: str) -> set[str]:

@@ -65,9 +65,9 @@ def _following(files: list[Source], links: list[Scalar], find: Find, problems: P
         notes = tuple(Note("this is extended here", link.at) for link in links[names.index(source.name) : -1])
         problems.add(Problem("RS210", f"extends goes in a circle: {chain}", base.at, notes=notes))
     elif len(files) == MAX_FILES:
-        problems.note("RS104", f"extends goes through more than {MAX_FILES} files", base.at)
+        problems.report("RS104", f"extends goes through more than {MAX_FILES} files", base.at)
     elif sum(len(file.text) for file in [*files, source]) > MAX_CHARACTERS:
-        problems.note("RS104", f"with what it extends, the spec has more than {MAX_CHARACTERS:,} characters", base.at)
+        problems.report("RS104", f"with what it extends, the spec has more than {MAX_CHARACTERS:,} characters", base.at)
     else:
         return source
     return None
@@ -85,7 +85,7 @@ def merge(base: Mapping, over: Mapping, problems: Problems) -> Mapping:
         if isinstance(value, Scalar) and is_null(word(value)):
             if key.text not in items:
                 help = f"null takes away what the base has; {suggest(key.text, items)}"
-                problems.note("RS202", f"there is no {quote(key.text)} to take away", key.at, help.removesuffix("; "))
+                problems.report("RS202", f"there is no {quote(key.text)} to take away", key.at, help.removesuffix("; "))
             items.pop(key.text, None)
         elif key.text in items:
             kept, old = items[key.text]

@@ -137,7 +137,7 @@ def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Proble
             layers[name] = word
         else:
             at, known = Span(place, 1, 1, len(name) + 1), [*takes, *OPTION_NAMES, *layers, *PREDEFINED]
-            problems.note("RS205", f"{spec.name} does not take {quote(name)}", at, suggest(name, known))
+            problems.report("RS205", f"{spec.name} does not take {quote(name)}", at, suggest(name, known))
     return replace(spec, takes=takes, options=options, layers=layers)
 
 

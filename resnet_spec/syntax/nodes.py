@@ -134,7 +134,7 @@ class _Builder:
                     pass  # the stream's own start and end
         if not started or (isinstance(root, Scalar) and root.text == "" and root.plain):
             root = None
-            self.problems.note("RS101", "the spec is empty", Span(self.source, 1, 1, 2))
+            self.problems.report("RS101", "the spec is empty", Span(self.source, 1, 1, 2))
         return root
 
     def node(self, events: Iterator[Any]) -> Node | None:
@@ -207,7 +207,7 @@ class _Builder:
                 self.left_out(key)
             elif key.text in pairs:
                 first = Note("first given here", pairs[key.text][0].at)
-                self.problems.note("RS102", f"{quote(key.text)} is given twice", key.at, notes=(first,))
+                self.problems.report("RS102", f"{quote(key.text)} is given twice", key.at, notes=(first,))
             else:
                 pairs[key.text] = (key, value)
         return Mapping(tuple(pairs.values()), at)
@@ -216,9 +216,9 @@ class _Builder:
         self.holes = True
         if isinstance(key, Scalar) and key.text == "<<":
             help = "write the keys out, or start from another spec with extends"
-            self.problems.note("RS103", "merge keys (<<) are not used here", key.at, help)
+            self.problems.report("RS103", "merge keys (<<) are not used here", key.at, help)
         elif isinstance(key, List | Mapping):
-            self.problems.note("RS103", f"a key must be a single name, not {describe_kind(key)}", key.at)
+            self.problems.report("RS103", f"a key must be a single name, not {describe_kind(key)}", key.at)
 
     # -- what is not used here, and limits ----------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class _Builder:
             text = self.source.line(line)
             if text.startswith("%"):
                 at = Span(self.source, line, 1, len(text) + 1)
-                self.problems.note("RS103", "YAML directives are not used here", at, "take the line away")
+                self.problems.report("RS103", "YAML directives are not used here", at, "take the line away")
 
     def tagged(self, event: Any) -> None:
         if event.tag is not None:
@@ -241,7 +241,7 @@ class _Builder:
             raise self.stopped("RS104", message, event)
 
     def wrong(self, code: str, message: str, event: Any, help: str = "") -> None:
-        self.problems.note(code, message, self.span(event), help)
+        self.problems.report(code, message, self.span(event), help)
 
     def stopped(self, code: str, message: str, event: Any) -> SpecError:
         self.wrong(code, message, event)

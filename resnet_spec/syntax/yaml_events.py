@@ -36,11 +36,11 @@ def choose_loaders(source: Source, problems: Problems) -> list[Any]:
     most = MAX_CHARACTERS if LIBYAML_LOADER else MAX_CHARACTERS_PURE_PYTHON
     length = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if length > most:
-        problems.note("RS104", f"the file has {length:,} bytes; the limit is {most:,}", Span(source, 1, 1, 2))
+        problems.report("RS104", f"the file has {length:,} bytes; the limit is {most:,}", Span(source, 1, 1, 2))
         problems.stop()
     unfit = find_forbidden_character(text)
     if unfit:
-        problems.note("RS105", describe_forbidden_character(unfit.group()), source.at(unfit.start()), "take it away")
+        problems.report("RS105", describe_forbidden_character(unfit.group()), source.at(unfit.start()), "take it away")
         problems.stop()
     if LIBYAML_LOADER is None:
         return [PURE_PYTHON_LOADER]

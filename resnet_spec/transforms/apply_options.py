@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from resnet_spec.language.options import Options, Pool
+from resnet_spec.language.spec import Join
 from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.ops import (
@@ -199,10 +200,10 @@ def _pooling(pool: Pool) -> Callable[[Leaf], list[Part]]:
                 branches = tuple(
                     (replace(leaf, path=f"{leaf.path}.{name}", op=op),) for name, op in (("avg", mean), ("max", most))
                 )
-                combine = "mean" if pool == "avg_max" else "concat"
+                combine: Join = "mean" if pool == "avg_max" else "concat"
                 both = Parallel(
                     f"{leaf.path}.both", branches, False, False, combine, leaf.input_shape, leaf.output_shape, leaf.at
-                )  # type: ignore[arg-type]
+                )
                 return [Chain(leaf.path, (both,), leaf.input_shape, leaf.output_shape, leaf.at)]
             case _:
                 assert_never(pool)

@@ -29,9 +29,9 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "safetensors": Kind((".safetensors",), "torch", "safetensors_file"),
     "torch": Kind((".pth", ".pt", ".bin"), "torch", "torch_zip"),
-    "paddle": Kind((".pdparams",), "paddle", "pdparams"),
+    "paddle": Kind((".pdparams",), "paddle", "paddle_pickle"),
     "npz": Kind((".npz",), "torch", "npz"),
-    "orbax": Kind((".orbax", ""), "nnx", "orbax_write"),
+    "orbax": Kind((".orbax", ""), "nnx", "orbax_writer"),
 }
 """The kinds by name. Orbax's is a folder."""
 
@@ -62,7 +62,7 @@ def read(path: str | PathLike[str]) -> Checkpoint:
     if not Path(name).exists():
         raise FileNotFoundError(f"no weights file named {name!r}")
     try:
-        module = import_module(f"resnet_spec.formats.{_reader(name)}")
+        module = import_module(f"resnet_spec.checkpoints.formats.{_reader(name)}")
     except ModuleNotFoundError as error:
         raise BackendError(
             f"{name} is an Orbax checkpoint, which needs {error.name}, which is not installed; try: pip install 'resnet-spec[flax]'"
@@ -73,7 +73,7 @@ def read(path: str | PathLike[str]) -> Checkpoint:
 
 def write(path: str | PathLike[str], kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a checkpoint, each array as it is read: whole, or not at all."""
-    module = import_module(f"resnet_spec.formats.{KINDS[kind].writer}")
+    module = import_module(f"resnet_spec.checkpoints.formats.{KINDS[kind].writer}")
     with creating(path) if kind == "orbax" else replacing(path) as part:
         module.write(part, tensors, metadata)
 
@@ -81,7 +81,7 @@ def write(path: str | PathLike[str], kind: str, tensors: Mapping[str, Tensor], m
 def _reader(path: str) -> str:
     """The file here that reads a path, by its first bytes. Raises CheckpointError."""
     if Path(path).is_dir():
-        return "orbax_read"
+        return "orbax_reader"
     with Path(path).open("rb") as file:
         head = file.read(_HEAD)
     if head[8:9] == b"{":  # where the eight bytes of a safetensors header's length end; they may look like anything
@@ -89,7 +89,7 @@ def _reader(path: str) -> str:
     if head.startswith(b"PK") or (is_zipfile(path) and not head.startswith(b"\x80")):
         return "torch_zip" if any(name.endswith(".pkl") for name in zip_archive.archive(path).entries) else "npz"
     if head[:1] == b"\x80":
-        return "torch_legacy" if head[2:].startswith(MAGIC) else "pdparams"
+        return "torch_legacy" if head[2:].startswith(MAGIC) else "paddle_pickle"
     if Path(path).suffix == ".safetensors":
         return "safetensors_file"
     for start, what in _NOT_OURS.items():

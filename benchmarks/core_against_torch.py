@@ -9,12 +9,12 @@ from measure import Case, asked, compared, in_turn, say
 
 from resnet_spec import build, load, run
 from resnet_spec.network.network import Network
-from resnet_spec.views.table import DEFAULT, table
-from resnet_spec.views.table_formats import markdown
+from resnet_spec.views.table import DEFAULT_COLUMNS, build_table
+from resnet_spec.views.table_formats import render_markdown
 
 
 def said(network: Network) -> str:
-    return markdown(table(network), DEFAULT)
+    return render_markdown(build_table(network), DEFAULT_COLUMNS)
 
 
 def summed(model: torch.nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""The same network trained in PyTorch, PaddlePaddle and Flax from one seed: three loss curves that lie on each other.
+"""Train one network in PyTorch, PaddlePaddle and Flax from the same seed, and compare the three loss curves.
 
 python examples/same_curve.py --plot same_curve.png
 """
@@ -19,18 +19,18 @@ import click
 import numpy as np
 
 import resnet_spec
-from digits import SPEC, batches, cosine, digits
+from digits import SPEC, batch_indices, cosine_schedule, load_digits
 
 RATE = 0.03125
-MOMENTUM, WEIGHT_DECAY = float(np.float32(0.9)), 2.0**-11  # float32 holds them, as Paddle needs
+MOMENTUM, WEIGHT_DECAY = float(np.float32(0.9)), 2.0**-11  # exact in float32, in which Paddle stores them
 FRAMEWORKS: tuple[str, ...] = ("torch", "paddle", "flax")
-EARLY = 100
-"""Steps over which float64 is to agree to 1e-8; rounding then grows from step to step, as it does in any long training."""
+EARLY_STEPS = 100
+"""Steps over which float64 losses must agree to 1e-8. In any long training, rounding errors grow after that."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same in all three."""
+    """The settings that all frameworks share."""
 
     dtype: str
     epochs: int
@@ -40,17 +40,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Curve:
-    """The loss at each step, the test accuracy after each epoch."""
+    """The loss at each step, and the test accuracy after each epoch."""
 
     losses: list[float]
     accuracies: list[float]
 
 
 Step = Callable[[Any, Any], float]
-"""Takes images and labels, moves the weights, and gives the loss as it was before."""
+"""Takes images and labels, updates the weights, and returns the loss from before the update."""
 
 
-def torch_step(model: Any, rates: Sequence[float]) -> Step:
+def make_torch_step(model: Any, rates: Sequence[float]) -> Step:
+    """Return a training step in PyTorch."""
     import torch
 
     optimizer = torch.optim.SGD(model.parameters(), 1.0, MOMENTUM, weight_decay=WEIGHT_DECAY)
@@ -68,7 +69,8 @@ def torch_step(model: Any, rates: Sequence[float]) -> Step:
     return step
 
 
-def paddle_step(model: Any, rates: Sequence[float]) -> Step:
+def make_paddle_step(model: Any, rates: Sequence[float]) -> Step:
+    """Return a training step in PaddlePaddle."""
     import paddle
 
     schedule = paddle.optimizer.lr.LambdaDecay(1.0, rates.__getitem__)
@@ -86,7 +88,8 @@ def paddle_step(model: Any, rates: Sequence[float]) -> Step:
     return step
 
 
-def flax_step(model: Any, rates: Sequence[float]) -> Step:
+def make_flax_step(model: Any, rates: Sequence[float]) -> Step:
+    """Return a training step in Flax NNX."""
     import jax.numpy as jnp
     import optax
     from flax import nnx
@@ -96,97 +99,97 @@ def flax_step(model: Any, rates: Sequence[float]) -> Step:
     optimizer = nnx.Optimizer(model, rule, wrt=nnx.Param)
 
     @nnx.jit
-    def moved(model: Any, optimizer: Any, images: Any, labels: Any) -> Any:
+    def update(model: Any, optimizer: Any, images: Any, labels: Any) -> Any:
         def loss_of(model: Any) -> Any:
             return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
 
-        loss, slopes = nnx.value_and_grad(loss_of)(model)
-        optimizer.update(model, slopes)
+        loss, gradients = nnx.value_and_grad(loss_of)(model)
+        optimizer.update(model, gradients)
         return loss
 
     def step(images: Any, labels: Any) -> float:
         model.train()
-        return float(moved(model, optimizer, jnp.asarray(images.transpose(0, 2, 3, 1)), jnp.asarray(labels)))
+        return float(update(model, optimizer, jnp.asarray(images.transpose(0, 2, 3, 1)), jnp.asarray(labels)))
 
     return step
 
 
-STEPS = {"torch": torch_step, "paddle": paddle_step, "flax": flax_step}
+STEP_MAKERS = {"torch": make_torch_step, "paddle": make_paddle_step, "flax": make_flax_step}
 
 
-def trained(framework: str, plan: Plan) -> Curve:
-    """Train in one framework. Each is given a process of its own: JAX's float64 is set for a whole one."""
-    warnings.filterwarnings("ignore", message="No ccache found")  # Paddle's, where nothing is to be compiled
+def train(framework: str, plan: Plan) -> Curve:
+    """Train in one framework. Each runs in its own process, because JAX sets float64 for a whole process."""
+    warnings.filterwarnings("ignore", message="No ccache found")  # Paddle warns on import; nothing is compiled here
     os.environ["JAX_ENABLE_X64"] = "1" if plan.dtype == "float64" else "0"
-    train, test = digits(plan.dtype)
-    rates = cosine(RATE, plan.epochs * (len(train.labels) // plan.batch))
+    training, test = load_digits(plan.dtype)
+    rates = cosine_schedule(RATE, plan.epochs * (len(training.labels) // plan.batch))
     model = resnet_spec.build(SPEC, backend=framework, seed=plan.seed, dtype=plan.dtype)
-    step, curve = STEPS[framework](model, rates), Curve([], [])
+    step, curve = STEP_MAKERS[framework](model, rates), Curve([], [])
     for epoch in range(plan.epochs):
-        for chosen in batches(len(train.labels), plan.batch, plan.seed, epoch):
-            curve.losses.append(step(train.images[chosen], train.labels[chosen]))
+        for batch in batch_indices(len(training.labels), plan.batch, plan.seed, epoch):
+            curve.losses.append(step(training.images[batch], training.labels[batch]))
         model.eval()
-        right = resnet_spec.run(model, test.images).argmax(axis=1) == test.labels
-        curve.accuracies.append(float(right.mean()))
+        correct = resnet_spec.run(model, test.images).argmax(axis=1) == test.labels
+        curve.accuracies.append(float(correct.mean()))
     return curve
 
 
-def compared(plan: Plan, jobs: int) -> dict[str, Curve]:
-    """The curve of each framework, and what is worth saying about their differences, printed."""
+def compare_frameworks(plan: Plan, jobs: int) -> dict[str, Curve]:
+    """Train in every framework, print how far the losses differ, and return the curves by framework."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        found: dict[str, Curve] = dict(
-            zip(FRAMEWORKS, pool.map(trained, FRAMEWORKS, [plan] * len(FRAMEWORKS)), strict=True)
-        )
-    losses = np.array([curve.losses for curve in found.values()])
-    accuracies = {name: 100 * curve.accuracies[-1] for name, curve in found.items()}
+        results = pool.map(train, FRAMEWORKS, [plan] * len(FRAMEWORKS))
+        curves: dict[str, Curve] = dict(zip(FRAMEWORKS, results, strict=True))
+    losses = np.array([curve.losses for curve in curves.values()])
+    accuracies = {name: 100 * curve.accuracies[-1] for name, curve in curves.items()}
     click.echo(f"{plan.dtype}: {losses.shape[1]} steps in {plan.epochs} epochs")
     for first, second in combinations(FRAMEWORKS, 2):
-        apart = np.abs(np.subtract(found[first].losses, found[second].losses))
-        early = f"{apart[:EARLY].max():.1e} over the first {len(apart[:EARLY])} steps"
-        click.echo(f"  losses of {first} and {second}: {early}, {apart.max():.1e} over all")
+        difference = np.abs(np.subtract(curves[first].losses, curves[second].losses))
+        early = f"{difference[:EARLY_STEPS].max():.1e} over the first {len(difference[:EARLY_STEPS])} steps"
+        click.echo(f"  losses of {first} and {second}: {early}, {difference.max():.1e} over all")
     spread = np.ptp(losses, axis=0)
     bound = 1e-8 if plan.dtype == "float64" else 1e-5
     click.echo(f"  all three agree to {bound:.0e} for {_steps_within(spread, bound)} steps")
     rows = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in accuracies.items())
     click.echo(f"  test accuracy: {rows}; {max(accuracies.values()) - min(accuracies.values()):.2f} apart")
-    return found
+    return curves
 
 
 def _steps_within(spread: Any, bound: float) -> int:
+    """Return how many steps pass before the spread first exceeds the bound."""
     beyond = np.flatnonzero(spread > bound)
     return int(beyond[0]) if len(beyond) else len(spread)
 
 
-def drawn(found: dict[str, Curve], path: Path) -> None:
-    """Loss and accuracy of all three over each other, and beside them how far the losses are apart."""
+def plot_curves(curves: dict[str, Curve], path: Path) -> None:
+    """Plot the three losses, the three accuracies, and the largest difference of the losses at each step."""
     import matplotlib.pyplot as plt
 
-    figure, (losses, accuracies, apart) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    figure, (losses, accuracies, differences) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     lines = [("tab:blue", 6, "-"), ("tab:orange", 3, "-"), ("black", 1, "--")]
-    for (name, curve), (color, linewidth, style) in zip(found.items(), lines, strict=True):
+    for (name, curve), (color, linewidth, style) in zip(curves.items(), lines, strict=True):
         look = {"color": color, "linewidth": linewidth, "linestyle": style}
         losses.plot(curve.losses, label=name, **look)
         accuracies.plot(range(1, len(curve.accuracies) + 1), [100 * x for x in curve.accuracies], **look)
-    spread = np.ptp([curve.losses for curve in found.values()], axis=0)
-    apart.semilogy(np.maximum(spread, 1e-17), color="black", linewidth=1)
+    spread = np.ptp([curve.losses for curve in curves.values()], axis=0)
+    differences.semilogy(np.maximum(spread, 1e-17), color="black", linewidth=1)
     losses.set(xlabel="step", ylabel="loss", yscale="log", title="three losses, over each other")
     accuracies.set(xlabel="epoch", ylabel="test accuracy, %", title="three accuracies")
-    apart.set(xlabel="step", title="largest difference of the losses")
+    differences.set(xlabel="step", title="largest difference of the losses")
     losses.legend()
     figure.savefig(path, dpi=110)
 
 
 @click.command()
 @click.option("--epochs", default=12, show_default=True, type=click.IntRange(1))
-@click.option("--seed", default=0, show_default=True, help="Of the weights, and of the order of the images.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the weights and of the order of the images.")
 @click.option("--dtype", "dtypes", multiple=True, default=("float64", "float32"), show_default=True)
-@click.option("--jobs", default=1, show_default=True, help="How many frameworks at a time.")
-@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the first type's curves.")
+@click.option("--jobs", default=1, show_default=True, help="Frameworks to train at the same time.")
+@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Plot the curves of the first dtype.")
 def main(epochs: int, seed: int, dtypes: tuple[str, ...], jobs: int, plot: Path | None) -> None:
-    """Train the digits in three frameworks from one seed, and print how far their losses are apart."""
-    found = [compared(Plan(dtype, epochs, seed=seed), jobs) for dtype in dtypes]
+    """Train on the digits in three frameworks from one seed, and print how far their losses differ."""
+    curves = [compare_frameworks(Plan(dtype, epochs, seed=seed), jobs) for dtype in dtypes]
     if plot is not None:
-        drawn(found[0], plot)
+        plot_curves(curves[0], plot)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One training step on a mesh of devices gives the gradients of one device on all images: jax.sharding, and a named axis.
+"""Check that two JAX devices compute the gradients of one device on the whole batch, by jax.sharding and by shard_map.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=2 JAX_ENABLE_X64=1 python examples/scale_flax.py
 """
@@ -16,20 +16,22 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import resnet_spec
-from digits import SPEC, digits
+from digits import SPEC, load_digits
 
 IMAGES = 32
-GATE = 1e-10
+TOLERANCE = 1e-10
 
 
-def built(spec: str) -> Any:
-    """The model that every device starts from: the same bits, from the seed."""
+def build_model(spec: str) -> Any:
+    """Build the model that every device starts from: equal seeds give bit-identical weights."""
     model = resnet_spec.build(spec, backend="flax", seed=0, dtype="float64")
     model.train()
     return model
 
 
-def gradients(model: Any, images: Any, labels: Any) -> Any:
+def compute_gradients(model: Any, images: Any, labels: Any) -> Any:
+    """Return the gradients of the cross-entropy, and update the running statistics."""
+
     def loss_of(model: Any) -> Any:
         return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
 
@@ -37,51 +39,51 @@ def gradients(model: Any, images: Any, labels: Any) -> Any:
 
 
 def by_sharding(model: Any, mesh: Any, images: Any, labels: Any) -> Any:
-    """Arrays say where they lie and XLA does the rest: the mean over a batch is over all of it, so norms are synchronised."""
-    whole, parts = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
-    nnx.update(model, jax.device_put(nnx.state(model), whole))
-    return nnx.jit(gradients)(model, jax.device_put(images, parts), jax.device_put(labels, parts))
+    """Compute gradients with ``jax.sharding``: a mean over the batch is over all devices, so norms are synchronised."""
+    replicated, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+    nnx.update(model, jax.device_put(nnx.state(model), replicated))
+    gradients = nnx.jit(compute_gradients)(model, jax.device_put(images, split), jax.device_put(labels, split))
+    return nnx.to_pure_dict(gradients)
 
 
 def by_axis(model: Any, mesh: Any, images: Any, labels: Any) -> Any:
-    """Each device runs the program on its own images, so norms are told the axis that they take means over."""
+    """Compute gradients with ``jax.shard_map``: each device sees its own images, so norms need the name of the axis."""
     model.set_attributes(nnx.BatchNorm, axis_name="data")
     graph, state = nnx.split(model)
 
-    def own(state: Any, images: Any, labels: Any) -> Any:
+    def compute_on_device(state: Any, images: Any, labels: Any) -> Any:
         model = nnx.merge(graph, state)
-        slopes = jax.lax.pmean(nnx.to_pure_dict(gradients(model, images, labels)), "data")
-        return slopes, nnx.state(model, nnx.BatchStat)
+        gradients = jax.lax.pmean(nnx.to_pure_dict(compute_gradients(model, images, labels)), "data")
+        return gradients, nnx.state(model, nnx.BatchStat)
 
-    shared = jax.shard_map(own, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P(), check_vma=False)
-    slopes, statistics = jax.jit(shared)(state, images, labels)
+    mapped = jax.shard_map(
+        compute_on_device, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P(), check_vma=False
+    )
+    gradients, statistics = jax.jit(mapped)(state, images, labels)
     nnx.update(model, statistics)
-    return slopes
+    return gradients
 
 
 @click.command()
-@click.option("--spec", default=str(SPEC), help="A network for images of 8x8 pixels.")
+@click.option("--spec", default=str(SPEC), help="A spec for images of 1x8x8.")
 def main(spec: str) -> None:
-    """Take one step's gradients on all devices, in both ways, and compare with one device."""
+    """Compute gradients on all devices, in both ways, and compare with one device."""
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-    train, _ = digits("float64")
+    train, _ = load_digits("float64")
     images = jnp.asarray(train.images[:IMAGES].transpose(0, 2, 3, 1))
     labels = jnp.asarray(train.labels[:IMAGES])
-    alone = built(spec)
-    wanted = (
-        nnx.to_pure_dict(nnx.jit(gradients)(alone, images, labels)),
-        nnx.to_pure_dict(nnx.state(alone, nnx.BatchStat)),
-    )
-    for way in (by_sharding, by_axis):
-        model = built(spec)
-        slopes = way(model, mesh, images, labels)
-        slopes = slopes if isinstance(slopes, dict) else nnx.to_pure_dict(slopes)
-        found = slopes, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-        apart = jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(jnp.asarray(a) - b).max()), found, wanted))
-        click.echo(
-            f"{way.__name__} on {len(mesh.devices)} devices: {len(apart)} arrays, at most {max(apart):.1e} apart"
-        )
-        if max(apart) > GATE:
+    single_device = build_model(spec)
+    gradients = nnx.to_pure_dict(nnx.jit(compute_gradients)(single_device, images, labels))
+    expected = gradients, nnx.to_pure_dict(nnx.state(single_device, nnx.BatchStat))
+    for method in (by_sharding, by_axis):
+        model = build_model(spec)
+        gradients = method(model, mesh, images, labels)
+        computed = gradients, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+        pairs = jax.tree.map(lambda a, b: float(jnp.abs(jnp.asarray(a) - b).max()), computed, expected)
+        differences = jax.tree.leaves(pairs)
+        figures = f"{len(differences)} arrays, at most {max(differences):.1e} apart"
+        click.echo(f"{method.__name__} on {len(mesh.devices)} devices: {figures}")
+        if max(differences) > TOLERANCE:
             raise SystemExit(1)
 
 

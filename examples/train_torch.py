@@ -1,4 +1,4 @@
-"""Train the digits in PyTorch: a DataLoader, mixed precision where there is a GPU, a checkpoint after each epoch to resume from.
+"""Train on the digits in PyTorch: a DataLoader, mixed precision on a GPU, and a checkpoint after each epoch.
 
 python examples/train_torch.py --folder runs/torch
 """
@@ -15,21 +15,21 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 import resnet_spec
-from digits import SPEC, digits
+from digits import SPEC, load_digits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def loader(train: bool, seed: int, limit: int | None = None) -> tuple[DataLoader[Any], torch.Generator]:
-    """Batches of images and labels, and the generator that orders them."""
-    part = digits()[0 if train else 1]
+def make_loader(train: bool, seed: int, limit: int | None = None) -> tuple[DataLoader[Any], torch.Generator]:
+    """Return batches of images and labels, and the generator that orders them."""
+    part = load_digits()[0 if train else 1]
     dataset = TensorDataset(torch.from_numpy(part.images[:limit]), torch.from_numpy(part.labels[:limit]))
     order = torch.Generator().manual_seed(seed)
     return DataLoader(dataset, batch_size=64, shuffle=train, drop_last=train, generator=order), order
 
 
 def train_epoch(model: Any, batches: DataLoader[Any], optimizer: Any, scaler: Any, title: str) -> float:
-    """One pass over the images. Gives the mean loss."""
+    """Train for one pass over the images, and return the mean loss."""
     model.train()
     losses = []
     for images, labels in track(batches, title):
@@ -44,43 +44,43 @@ def train_epoch(model: Any, batches: DataLoader[Any], optimizer: Any, scaler: An
 
 
 @torch.inference_mode()
-def accuracy(model: Any, batches: DataLoader[Any]) -> float:
-    """The share of the images that are classed rightly."""
+def measure_accuracy(model: Any, batches: DataLoader[Any]) -> float:
+    """Return the fraction of the images that are classified correctly."""
     model.eval()
-    right = [(model(images.to(DEVICE)).argmax(1).cpu() == labels).float() for images, labels in batches]
-    return float(torch.cat(right).mean())
+    correct = [(model(images.to(DEVICE)).argmax(1).cpu() == labels).float() for images, labels in batches]
+    return float(torch.cat(correct).mean())
 
 
 @click.command()
 @click.option("--folder", default="runs/torch", show_default=True, type=click.Path(path_type=Path))
 @click.option("--epochs", default=12, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--limit", type=int, help="Train with so many images alone.")
+@click.option("--limit", type=int, help="Train on only the first N images.")
 def main(folder: Path, epochs: int, seed: int, limit: int | None) -> None:
-    """Train, or go on from the last checkpoint in the folder, and write the weights as safetensors."""
+    """Train, or resume from the last checkpoint in the folder, then write the weights as safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    batches, order = loader(True, seed, limit)
+    batches, order = make_loader(True, seed, limit)
     model = resnet_spec.build(SPEC, backend="torch", seed=seed).to(DEVICE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0625, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     scaler = torch.amp.GradScaler(DEVICE, enabled=DEVICE == "cuda")
-    held = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-    first, checkpoint = 0, folder / "checkpoint.pt"
+    stateful = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    start, checkpoint = 0, folder / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        for name, holder in held.items():
-            holder.load_state_dict(saved[name])
+        for name, part in stateful.items():
+            part.load_state_dict(saved[name])
         order.set_state(saved["order"])
-        first = saved["epoch"] + 1
-        click.echo(f"going on after epoch {first}")
-    for epoch in range(first, epochs):
+        start = saved["epoch"] + 1
+        click.echo(f"resuming after epoch {start}")
+    for epoch in range(start, epochs):
         loss = train_epoch(model, batches, optimizer, scaler, f"epoch {epoch + 1}")
         schedule.step()
-        states = {name: holder.state_dict() for name, holder in held.items()}
+        states = {name: part.state_dict() for name, part in stateful.items()}
         torch.save({**states, "order": order.get_state(), "epoch": epoch}, folder / "checkpoint.part")
-        (folder / "checkpoint.part").replace(checkpoint)  # whole, or not at all
+        (folder / "checkpoint.part").replace(checkpoint)  # atomic, so that a kill leaves no partial file
         click.echo(f"epoch {epoch + 1}: loss {loss:.4f}")
-    click.echo(f"test accuracy {100 * accuracy(model, loader(False, seed)[0]):.2f} %")
+    click.echo(f"test accuracy {100 * measure_accuracy(model, make_loader(False, seed)[0]):.2f} %")
     resnet_spec.save_weights(model, folder / "weights.safetensors")
 
 

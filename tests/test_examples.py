@@ -1,4 +1,4 @@
-"""The examples do what they say: three frameworks on one curve, and a run that was killed ends where an unbroken one does."""
+"""The example programs: three frameworks follow one loss curve, and a killed training run resumes exactly."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from shared.paths import EXAMPLES
 
 
 def command(name: str, *options: str | Path) -> list[str]:
+    """Return the command line that runs an example."""
     return [sys.executable, "-W", "ignore", str(EXAMPLES / f"{name}.py"), *map(str, options)]
 
 
-def done(name: str, *options: str | Path) -> str:
+def run_example(name: str, *options: str | Path) -> str:
+    """Run an example, and return what it prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         command(name, *options), capture_output=True, text=True, encoding="utf-8", check=False, env=environment
@@ -28,34 +30,32 @@ def done(name: str, *options: str | Path) -> str:
 
 
 def test_three_frameworks_give_the_same_curve(tmp_path: Path) -> None:
-    """Two epochs in float64. In float32, and how accurate they are in the end, the command itself says."""
+    """Two epochs in float64 are enough here. The example itself prints float32 and the final accuracies."""
     for name in ("torch", "paddle", "flax"):
         required(name)
     pytest.importorskip("matplotlib")
     plot = tmp_path / "plot.png"
-    printed = done("same_curve", "--epochs", "2", "--dtype", "float64", "--jobs", "3", "--plot", plot)
-    found = re.findall(r"losses of (\w+) and (\w+): (\S+) over the first 44 steps", printed)
-    assert [pair for *pair, _ in found] == [["torch", "paddle"], ["torch", "flax"], ["paddle", "flax"]]
-    assert max(float(worst) for *_, worst in found) < 1e-8
+    printed = run_example("same_curve", "--epochs", "2", "--dtype", "float64", "--jobs", "3", "--plot", plot)
+    differences = re.findall(r"losses of (\w+) and (\w+): (\S+) over the first 44 steps", printed)
+    assert [pair for *pair, _ in differences] == [["torch", "paddle"], ["torch", "flax"], ["paddle", "flax"]]
+    assert max(float(difference) for *_, difference in differences) < 1e-8
     assert plot.stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
-def test_a_killed_run_ends_where_an_unbroken_one_does(name: str, tmp_path: Path) -> None:
+def test_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> None:
     required(name)
     if name == "flax":
         pytest.importorskip("orbax.checkpoint")
     options = ("--epochs", "3", "--limit", "192", "--folder")
-    unbroken = done(f"train_{name}", *options, tmp_path / "unbroken")
-    assert re.search(r"test accuracy \d+\.\d\d %", unbroken)
+    uninterrupted = run_example(f"train_{name}", *options, tmp_path / "uninterrupted")
+    assert re.search(r"test accuracy \d+\.\d\d %", uninterrupted)
     with subprocess.Popen(
         command(f"train_{name}", *options, tmp_path / "killed"), stdout=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as victim:
-        assert victim.stdout is not None
-        assert any(
-            line.startswith("epoch 2:") for line in victim.stdout
-        )  # it waits for that line, and reads no further
-        victim.kill()
-    assert "going on after epoch" in done(f"train_{name}", *options, tmp_path / "killed")
-    weights = [(tmp_path / run / "weights.safetensors").read_bytes() for run in ("unbroken", "killed")]
+    ) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("epoch 2:") for line in process.stdout)  # reads only up to that line
+        process.kill()
+    assert "resuming after epoch" in run_example(f"train_{name}", *options, tmp_path / "killed")
+    weights = [(tmp_path / run / "weights.safetensors").read_bytes() for run in ("uninterrupted", "killed")]
     assert weights[0] == weights[1]

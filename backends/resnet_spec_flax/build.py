@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, assert_never
 
 import jax
 from flax import nnx
 
 from resnet_spec.backend import BackendError
-from resnet_spec.language.spec import Role
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.execution import held_parts, plan_residual, plan_steps
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
+from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.ops import Stochastic
 from resnet_spec.weights.canonical import Array
 from resnet_spec_flax import modules
@@ -34,7 +36,7 @@ def filled(model: Model, weights: dict[str, Array], dtype: str, make: Make = lay
             f"JAX makes float32 of {dtype} unless told otherwise, once for the whole process; "
             'set JAX_ENABLE_X64=1, or call jax.config.update("jax_enable_x64", True) first'
         )
-    _hold(model, "", model.network.parts, dtype, make)
+    _register(model, "", model.network.parts, dtype, make)
     fill(model, weights)
     if any(isinstance(leaf.op, Stochastic) for leaf in model.network.leaves()):
         nnx.reseed(model, dropout=0)
@@ -43,40 +45,33 @@ def filled(model: Model, weights: dict[str, Array], dtype: str, make: Make = lay
 
 def _module(part: Part, dtype: str, make: Make) -> Any:
     match part:
-        case Residual():
-            sections: dict[Role, modules.Steps] = {
-                role: modules.steps(part.path, part.section(role)) for role in part.order
-            }
-            module: nnx.Module = modules.Residual(part.path, sections, part.combine, part.reads)
-            for role in part.order:
-                _hold(module, part.path, part.section(role), dtype, make)
-        case Parallel():
-            return modules.Parallel(part.split, part.cascade, part.combine)
-        case Chain():
-            steps = modules.steps(part.path, part.parts)
-            chain = modules.Numbered if modules.numbered(steps) else modules.Chain
-            module = chain(part.path, steps)
-            _hold(module, part.path, part.parts, dtype, make)
-        case _:
+        case Leaf():
             return make(part, dtype)
-    return module
+        case Chain():
+            steps = plan_steps(part.path, part.parts)
+            kind = modules.Numbered if modules.is_numbered(steps) else modules.Chain
+            return _register(kind(part.path, steps), part.path, part.parts, dtype, make)
+        case Residual():
+            block = modules.Residual(part.path, plan_residual(part))
+            for row in rows_as_written(part):
+                _register(block, part.path, row, dtype, make)
+            return block
+        case Parallel():  # its branches are registered beside it
+            return modules.Parallel(part.split, part.cascade, part.combine)
+        case _:
+            assert_never(part)
 
 
-def _hold(module: nnx.Module, path: str, parts: Iterable[Part], dtype: str, make: Make) -> None:
-    """Register parts, and those of branches beside them, under their names below the holder's path."""
-    for part in parts:
-        _attach(module, modules.name(path, part), _module(part, dtype, make))
-        for branch in part.branches if isinstance(part, Parallel) else ():
-            _hold(module, path, branch, dtype, make)
-
-
-def _attach(module: nnx.Module, name: str, child: Any) -> None:
-    *path, last = name.split(".")
-    for step in path:
-        if step not in vars(module):
-            _set(module, step, nnx.Dict())
-        module = getattr(module, step)
-    _set(module, last, child)
+def _register(holder: nnx.Module, path: str, row: Row, dtype: str, make: Make) -> nnx.Module:
+    """Register the parts that a module at a path holds, under their names below that path; return the module."""
+    for (*outer, name), part in held_parts(path, row):
+        module = holder
+        for step in outer:
+            if step not in vars(module):
+                _set(module, step, nnx.Dict())
+            module = getattr(module, step)
+        _set(module, name, _module(part, dtype, make))
+    return holder
 
 
 def _set(module: nnx.Module, name: str, child: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, assert_never
 from flax import nnx
 from jax import Array
 
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,

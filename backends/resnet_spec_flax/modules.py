@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias, assert_never
+from typing import Any, ClassVar, TypeAlias, assert_never
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from resnet_spec.language.spec import Join, Role
-from resnet_spec.network import network
-from resnet_spec.network.network import Network, Part
+from resnet_spec.language.spec import Join
+from resnet_spec.network.execution import ResidualSteps, Steps, plan_part, plan_steps
+from resnet_spec.network.network import Network
 
 Tap: TypeAlias = Callable[[str, Array], Array]
 """Takes a part's path and its output, and gives what goes on in its place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A part to run, by its name below its holder: ``downsample`` or ``stages.0``.
-
-    ``branches`` are what a Parallel joins: each a row of steps from the same holder, since that is where their names are.
-    """
-
-    name: str
-    branches: tuple[Steps, ...] = ()
-
-
-Steps: TypeAlias = tuple[Step, ...]
 
 
 class ResNet(nnx.Module):
@@ -42,7 +28,7 @@ class ResNet(nnx.Module):
 
     def __init__(self, network: Network) -> None:
         self._network = network  # printing a model leaves out what begins with _
-        self._steps = steps("", network.parts)
+        self._steps = plan_steps("", network.parts)
 
     @property
     def network(self) -> Network:
@@ -50,11 +36,11 @@ class ResNet(nnx.Module):
 
     def __call__(self, images: Array, tap: Tap | None = None) -> Any:
         if not self._network.outputs:
-            return through(self, "", self._steps, images, tap)
+            return run_steps(self, "", self._steps, images, tap)
         maps: dict[str, Array] = {}
         x = images
         for step in self._steps:
-            x = maps[step.name] = through(self, "", (step,), x, tap)
+            x = maps[".".join(step[0])] = run_steps(self, "", (step,), x, tap)
         return tuple(maps[path] for path in self._network.outputs)
 
 
@@ -66,7 +52,7 @@ class Chain(nnx.Module):
         self._steps = steps
 
     def __call__(self, x: Array, tap: Tap | None = None) -> Array:
-        return through(self, self._path, self._steps, x, tap)
+        return run_steps(self, self._path, self._steps, x, tap)
 
     def __getitem__(self, name: int | str) -> Any:
         return getattr(self, str(name))
@@ -85,35 +71,25 @@ class Numbered(Chain):
 
 
 class Residual(nnx.Module):
-    """``after(combine(branch(y), shortcut(z)))`` with y = before(x); z is x or y, as ``reads`` says."""
+    """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x."""
 
-    def __init__(
-        self,
-        path: str,
-        sections: Mapping[Role, Steps],
-        combine: Literal["add", "multiply"],
-        reads: Literal["input", "before"],
-    ) -> None:
+    def __init__(self, path: str, steps: ResidualSteps) -> None:
         self._path = path
-        self._before = sections.get("before", ())
-        self._branch = sections.get("branch", ())
-        self._shortcut = sections.get("shortcut", ())
-        self._after = sections.get("after", ())
-        self._combine: Literal["add", "multiply"] = combine
-        self._reads: Literal["input", "before"] = reads
+        self._plan = steps
 
     def __call__(self, x: Array, tap: Tap | None = None) -> Array:
-        y = through(self, self._path, self._before, x, tap)
-        branch = through(self, self._path, self._branch, y, tap)
-        shortcut = through(self, self._path, self._shortcut, y if self._reads == "before" else x, tap)
-        match self._combine:
+        plan = self._plan
+        y = run_steps(self, self._path, plan.before, x, tap)
+        branch = run_steps(self, self._path, plan.branch, y, tap)
+        shortcut = run_steps(self, self._path, plan.shortcut, y if plan.shortcut_reads == "before" else x, tap)
+        match plan.combine:
             case "add":
                 both = branch + shortcut
             case "multiply":  # (batch, channels) -> (batch, 1, 1, channels)
                 both = shortcut * jnp.expand_dims(branch, range(1, 1 + shortcut.ndim - branch.ndim))
             case _:
-                assert_never(self._combine)
-        return through(self, self._path, self._after, both, tap)
+                assert_never(plan.combine)
+        return run_steps(self, self._path, plan.after, both, tap)
 
 
 @dataclass(frozen=True)
@@ -143,37 +119,23 @@ class Parallel:
                 assert_never(self.combine)
 
 
-def numbered(steps: Steps) -> bool:
-    """Whether all that they name in their holder is called 0, 1, 2."""
+def is_numbered(steps: Steps) -> bool:
+    """Return whether all that steps name in their holder is called 0, 1, 2, as the elements of a list are."""
     return all(
-        step.name.isdecimal() and step.name == str(int(step.name)) and all(map(numbered, step.branches))
-        for step in steps
+        len(names) == 1 and names[0].isdecimal() and names[0] == str(int(names[0])) and all(map(is_numbered, branches))
+        for names, branches in steps
     )
 
 
-def steps(holder: str, parts: Iterable[Part]) -> Steps:
-    """How a holder runs parts, whose names are below its path."""
-    return tuple(
-        Step(
-            name(holder, part),
-            tuple(steps(holder, branch) for branch in part.branches) if isinstance(part, network.Parallel) else (),
-        )
-        for part in parts
-    )
-
-
-def name(holder: str, part: Part) -> str:
-    """A part's name below its holder's path."""
-    return part.path.removeprefix(f"{holder}.") if holder else part.path
-
-
-def through(module: nnx.Module, path: str, steps: Steps, x: Array, tap: Tap | None) -> Array:
-    """Run parts of a module one after another. They are looked up each time, so that a user may replace one."""
-    for step in steps:
-        part = below(module, step.name)
-        x = part(x, _branches(module, path, step.branches, tap)) if step.branches else called(part, x, tap)
+def run_steps(module: nnx.Module, path: str, steps: Steps, x: Array, tap: Tap | None) -> Array:
+    """Run parts of a module one after another. They are looked up by name at each call, so a user may replace one."""
+    for names, branches in steps:
+        part: Any = module
+        for name in names:
+            part = getattr(part, name)
+        x = part(x, _branches(module, path, branches, tap)) if branches else called(part, x, tap)
         if tap is not None:
-            x = tap(f"{path}.{step.name}" if path else step.name, x)
+            x = tap(".".join([path, *names] if path else names), x)
     return x
 
 
@@ -181,18 +143,16 @@ def _branches(
     module: nnx.Module, path: str, branches: Iterable[Steps], tap: Tap | None
 ) -> list[Callable[[Array], Array] | None]:
     def run(branch: Steps) -> Callable[[Array], Array]:
-        return lambda x: through(module, path, branch, x, tap)
+        return lambda x: run_steps(module, path, branch, x, tap)
 
     return [run(branch) if branch else None for branch in branches]
 
 
-def alone(model: ResNet, path: str, x: Array, tap: Tap | None) -> Any:
-    """Run one part, or the model itself: a Parallel comes with the branches that it joins."""
-    part = model.network.part(path) if path else None
-    if not isinstance(part, network.Parallel):
-        return called(below(model, path), x, tap)
-    branches = [steps("", branch) for branch in part.branches]
-    return below(model, path)(x, _branches(model, "", branches, tap))
+def run_part(model: ResNet, path: str, x: Array, tap: Tap | None) -> Any:
+    """Run one part of a model, or the model itself for an empty path."""
+    part = below(model, path)
+    branches = plan_part(model.network.part(path)) if path else ()
+    return part(x, _branches(model, "", branches, tap)) if branches else called(part, x, tap)
 
 
 def called(part: Any, x: Array, tap: Tap | None) -> Array:

@@ -15,7 +15,7 @@ from flax import nnx
 
 from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
-from resnet_spec_flax.modules import ResNet, alone
+from resnet_spec_flax.modules import ResNet, run_part
 from resnet_spec_flax.own import FlattenChannelsFirst
 from resnet_spec_flax.weights import canonical, plain, variables
 
@@ -83,7 +83,7 @@ def _outputs(
         seen[path] = x + moved[path] if moved else x
         return seen[path]
 
-    output = alone(model, part, images, see)
+    output = run_part(model, part, images, see)
     if isinstance(output, tuple):
         return seen | dict(zip(model.network.outputs, output, strict=True))
     watch |= {OUTPUT}
@@ -120,7 +120,7 @@ def _step(
 @partial(jax.jit, static_argnames=("parts", "part"))
 def _pull(parts: Parts, state: State, x: jax.Array, slope: jax.Array, part: str) -> tuple[State, jax.Array]:
     def along(model: ResNet, x: jax.Array) -> jax.Array:
-        return (slope * alone(model, part, x, None)).sum()
+        return (slope * run_part(model, part, x, None)).sum()
 
     slopes, of_x = nnx.grad(along, argnums=(nnx.DiffState(0, nnx.Param), 1))(nnx.merge(parts, state, copy=True), x)
     return slopes, of_x

@@ -9,7 +9,7 @@ from typing import assert_never
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,

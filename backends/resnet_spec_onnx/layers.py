@@ -11,7 +11,7 @@ from typing import assert_never
 
 import numpy as np
 
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,

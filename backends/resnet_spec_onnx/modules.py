@@ -7,7 +7,9 @@ from typing import Any, ClassVar, assert_never
 
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from resnet_spec.network.network import Chain, Network, Parallel, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
+from resnet_spec.network.traversal import Rules, propagate
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT, Graph
 from resnet_spec_onnx.layers import layer
@@ -42,7 +44,22 @@ class ResNet:
     ) -> tuple[Graph, dict[str, str]]:
         """Parts that read ``input``, written as a graph; and the value that each gives, by path."""
         graph, values = Graph(self.dtype, opset, batch), dict[str, str]()
-        self._through(parts, INPUT, graph, values)
+
+        def leave(part: Part, x: str, y: str) -> tuple[Part, str]:
+            values[part.path] = y
+            return part, y
+
+        rules: Rules[str] = Rules(
+            leaf=lambda leaf, x: self._layer(leaf, x, graph),
+            combine=lambda part, branch, shortcut: _combine(part, branch, shortcut, graph),
+            join=lambda part, x, outputs: _join(part, outputs, graph),
+            split=lambda part, x: _split(part, x, graph),
+            cascade=lambda part, index, piece, previous: graph.node(
+                "Add", [piece, previous], f"{part.path}/{index}/cascaded"
+            ),
+            leave=leave,
+        )
+        propagate(parts, INPUT, rules)
         return graph, values
 
     def model(self, graph: Graph, given: tuple[int, ...], outputs: Collection[str]) -> ModelProto:
@@ -61,68 +78,47 @@ class ResNet:
             made, producer_name="resnet-spec", opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets)
         )
 
-    def _through(self, parts: tuple[Part, ...], x: str, graph: Graph, values: dict[str, str]) -> str:
-        for part in parts:
-            x = values[part.path] = self._part(part, x, graph, values)
-        return x
-
-    def _part(self, part: Part, x: str, graph: Graph, values: dict[str, str]) -> str:
-        match part:
-            case Chain():
-                return self._through(part.parts, x, graph, values)
-            case Parallel():
-                return self._parallel(part, x, graph, values)
-            case Residual():
-                return self._residual(part, x, graph, values)
-            case leaf:
-                own = {
-                    weight.name: self.weights[f"{leaf.path}.{weight.name}"]
-                    for weight in leaf.op.weights(leaf.input_shape)
-                }
-                graph.shapes[leaf.path] = leaf.output_shape
-                return layer(leaf, own, x, graph)
-
-    def _residual(self, part: Residual, x: str, graph: Graph, values: dict[str, str]) -> str:
-        y = self._through(part.before, x, graph, values)
-        branch = self._through(part.branch, y, graph, values)
-        shortcut = self._through(part.shortcut, y if part.reads == "before" else x, graph, values)
-        last = f"{part.path}/{part.combine}" if part.after else part.path
-        match part.combine:
-            case "add":
-                both = graph.node("Add", [branch, shortcut], last)
-            case "multiply":
-                gate = graph.reshape(branch, [0, 0, 1, 1], f"{part.path}/gate")
-                both = graph.node("Mul", [shortcut, gate], last)
-            case _:
-                assert_never(part.combine)
-        graph.shapes[last] = part.after[0].input_shape if part.after else part.output_shape
-        return self._through(part.after, both, graph, values)
-
-    def _parallel(self, part: Parallel, x: str, graph: Graph, values: dict[str, str]) -> str:
-        path, count = part.path, len(part.branches)
-        given = [x] * count
-        if part.split:
-            given = graph.split(
-                x, [part.input_shape[0] // count] * count, [f"{path}/{index}" for index in range(count)], path
-            )
-        gives: list[str] = []
-        for index, (branch, piece) in enumerate(zip(part.branches, given, strict=True)):
-            if part.cascade and branch and gives:
-                piece = graph.node("Add", [piece, gives[-1]], f"{path}/{index}/cascaded")
-            gives.append(self._through(branch, piece, graph, values))
-        graph.shapes[path] = part.output_shape
-        match part.combine:
-            case "concat":
-                return graph.node("Concat", gives, path, axis=1)
-            case "add":
-                return graph.node("Sum", gives, path)
-            case "mean":
-                return graph.node("Mean", gives, path)
-            case _:
-                assert_never(part.combine)
+    def _layer(self, leaf: Leaf, x: str, graph: Graph) -> tuple[Part, str]:
+        own = {weight.name: self.weights[f"{leaf.path}.{weight.name}"] for weight in leaf.op.weights(leaf.input_shape)}
+        graph.shapes[leaf.path] = leaf.output_shape
+        return leaf, layer(leaf, own, x, graph)
 
     def __repr__(self) -> str:
         return f"ResNet({self.network.name!r}, {self.dtype!r})"
+
+
+def _combine(part: Residual, branch: str, shortcut: str, graph: Graph) -> str:
+    name = f"{part.path}/{part.combine}" if part.after else part.path
+    graph.shapes[name] = part.after[0].input_shape if part.after else part.output_shape
+    match part.combine:
+        case "add":
+            return graph.node("Add", [branch, shortcut], name)
+        case "multiply":
+            gate = graph.reshape(branch, [0, 0, 1, 1], f"{part.path}/gate")
+            return graph.node("Mul", [shortcut, gate], name)
+        case _:
+            assert_never(part.combine)
+
+
+def _split(part: Parallel, x: str, graph: Graph) -> list[str]:
+    count = len(part.branches)
+    if not part.split:
+        return [x] * count
+    pieces = [f"{part.path}/{index}" for index in range(count)]
+    return graph.split(x, [part.input_shape[0] // count] * count, pieces, part.path)
+
+
+def _join(part: Parallel, outputs: list[str], graph: Graph) -> str:
+    graph.shapes[part.path] = part.output_shape
+    match part.combine:
+        case "concat":
+            return graph.node("Concat", outputs, part.path, axis=1)
+        case "add":
+            return graph.node("Sum", outputs, part.path)
+        case "mean":
+            return graph.node("Mean", outputs, part.path)
+        case _:
+            assert_never(part.combine)
 
 
 def _tensor(name: str, array: Array) -> TensorProto:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import Graph
 

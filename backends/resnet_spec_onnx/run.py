@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from resnet_spec.backend import OUTPUT, BackendError
-from resnet_spec.network.network import Part
+from resnet_spec.network.parts import Part
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT

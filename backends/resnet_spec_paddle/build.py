@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, assert_never
 
 import paddle
 from paddle import nn
 
-from resnet_spec.language.spec import Role
-from resnet_spec.network.network import Chain, Network, Parallel, Part, Residual
+from resnet_spec.network.execution import held_parts, is_plain_row, plan_residual, plan_steps
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
+from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle import modules
 from resnet_spec_paddle.layers import layer
@@ -27,7 +29,7 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
 def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
     """A model that holds nothing yet, with what its network says, and its weights."""
     with _default_dtype(dtype), paddle.LazyGuard():
-        _hold(model, "", model.network.parts)
+        _register(model, "", model.network.parts)
     fill(model, weights)
     model.eval()
     return model
@@ -35,40 +37,35 @@ def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
 
 def _module(part: Part) -> nn.Layer:
     match part:
-        case Residual():
-            sections: dict[Role, modules.Steps] = {
-                role: modules.steps(part.path, part.section(role)) for role in part.order
-            }
-            module: nn.Layer = modules.Residual(sections, part.combine, part.reads)
-            for role in part.order:
-                _hold(module, part.path, part.section(role))
-        case Parallel():
-            module = modules.Parallel(part.split, part.cascade, part.combine)
+        case Leaf():
+            return layer(part)
+        case Chain() if is_plain_row(part):
+            named = ((names[0], _module(inner)) for names, inner in held_parts(part.path, part.parts))
+            return nn.Sequential(*named)
         case Chain():
-            names = [modules.name(part.path, child) for child in part.parts]
-            if not any(
-                "." in name or isinstance(child, Parallel) for name, child in zip(names, part.parts, strict=True)
-            ):
-                return nn.Sequential(*((name, _module(child)) for name, child in zip(names, part.parts, strict=True)))
-            module = modules.Chain(modules.steps(part.path, part.parts))
-            _hold(module, part.path, part.parts)
+            chain = modules.Chain(plan_steps(part.path, part.parts))
+            return _register(chain, part.path, part.parts)
+        case Residual():
+            block = modules.Residual(plan_residual(part))
+            for row in rows_as_written(part):
+                _register(block, part.path, row)
+            return block
+        case Parallel():  # its branches are registered beside it
+            return modules.Parallel(part.split, part.cascade, part.combine)
         case _:
-            module = layer(part)
-    return module
+            assert_never(part)
 
 
-def _hold(module: nn.Layer, path: str, parts: Iterable[Part]) -> None:
-    """Register parts, and those of branches beside them, under their names below the holder's path."""
-    for part in parts:
-        *way, last = modules.name(path, part).split(".")
-        inner = module
-        for step in way:
-            if step not in inner._sub_layers:
-                inner.add_sublayer(step, nn.Layer())
-            inner = inner._sub_layers[step]
-        inner.add_sublayer(last, _module(part))
-        for branch in part.branches if isinstance(part, Parallel) else ():
-            _hold(module, path, branch)
+def _register(holder: nn.Layer, path: str, row: Row) -> nn.Layer:
+    """Register the parts that a layer at a path holds, under their names below that path; return the layer."""
+    for (*outer, name), part in held_parts(path, row):
+        module: Any = holder
+        for step in outer:
+            if step not in module._sub_layers:
+                module.add_sublayer(step, nn.Layer())
+            module = module._sub_layers[step]
+        module.add_sublayer(name, _module(part))
+    return holder
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from paddle import nn
 
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,

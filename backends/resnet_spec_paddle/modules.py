@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias, assert_never
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, assert_never
 
 import paddle
 from paddle import Tensor, nn
 
-from resnet_spec.language.spec import Join, Role
-from resnet_spec.network import network
-from resnet_spec.network.network import Network, Part
-
-Step: TypeAlias = "tuple[tuple[str, ...], tuple[Steps, ...]]"
-"""A layer to run, by the names that lead to it from its holder: ``("downsample",)`` or ``("stages", "0")``. Then the branches that a
-Parallel joins: each a row of steps from the same holder, since that is where their names are. (Bare tuples: Paddle's compiler takes no
-dataclasses apart.)"""
-
-Steps: TypeAlias = tuple[Step, ...]
+from resnet_spec.language.spec import Join
+from resnet_spec.network.execution import ResidualSteps, Steps, plan_part, plan_steps
+from resnet_spec.network.network import Network
 
 
 class ResNet(nn.Layer):
@@ -31,15 +24,15 @@ class ResNet(nn.Layer):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self._steps = steps("", network.parts)
+        self._steps = plan_steps("", network.parts)
 
     def forward(self, images: Tensor) -> Any:
         if not self.network.outputs:
-            return through(self, self._steps, images)
+            return run_steps(self, self._steps, images)
         maps: dict[str, Tensor] = {}
         x = images
         for step in self._steps:
-            x = maps[".".join(step[0])] = through(self, (step,), x)
+            x = maps[".".join(step[0])] = run_steps(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
     def changed(self) -> None:
@@ -54,35 +47,33 @@ class Chain(nn.Layer):
         self._steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
-        return through(self, self._steps, x)
+        return run_steps(self, self._steps, x)
 
 
 class Residual(nn.Layer):
-    """``after(combine(branch(y), shortcut(z)))`` with y = before(x); z is x or y, as ``reads`` says."""
+    """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x."""
 
-    def __init__(
-        self, sections: Mapping[Role, Steps], combine: Literal["add", "multiply"], reads: Literal["input", "before"]
-    ) -> None:
+    def __init__(self, steps: ResidualSteps) -> None:
         super().__init__()
-        self._before = sections.get("before", ())
-        self._branch = sections.get("branch", ())
-        self._shortcut = sections.get("shortcut", ())
-        self._after = sections.get("after", ())
-        self._combine: Literal["add", "multiply"] = combine
-        self._reads: Literal["input", "before"] = reads
+        self._before = steps.before
+        self._branch = steps.branch
+        self._shortcut = steps.shortcut
+        self._after = steps.after
+        self._combine = steps.combine
+        self._shortcut_reads = steps.shortcut_reads
 
     def forward(self, x: Tensor) -> Tensor:
-        y = through(self, self._before, x)
-        branch = through(self, self._branch, y)
-        shortcut = through(self, self._shortcut, y if self._reads == "before" else x)
+        y = run_steps(self, self._before, x)
+        branch = run_steps(self, self._branch, y)
+        shortcut = run_steps(self, self._shortcut, y if self._shortcut_reads == "before" else x)
         match self._combine:
             case "add":
                 both = branch + shortcut
-            case "multiply":
+            case "multiply":  # (batch, channels) -> (batch, channels, 1, 1)
                 both = shortcut * branch.reshape([*branch.shape, *[1] * (shortcut.ndim - branch.ndim)])
             case _:
                 assert_never(self._combine)
-        return through(self, self._after, both)
+        return run_steps(self, self._after, both)
 
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
@@ -119,36 +110,17 @@ class Parallel(nn.Layer):
         return f"split={self._split}, cascade={self._cascade}, combine={self._combine}"
 
 
-def steps(holder: str, parts: Iterable[Part]) -> Steps:
-    """How a holder runs parts, whose names are below its path."""
-    return tuple(
-        (
-            tuple(name(holder, part).split(".")),
-            tuple(steps(holder, branch) for branch in part.branches) if isinstance(part, network.Parallel) else (),
-        )
-        for part in parts
-    )
-
-
-def name(holder: str, part: Part) -> str:
-    """A part's name below its holder's path."""
-    return part.path.removeprefix(f"{holder}.") if holder else part.path
-
-
-def alone(model: ResNet, path: str) -> Callable[[Tensor], Any]:
-    """A part as a function of its input, or the model itself: a Parallel comes with the branches that it joins."""
+def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
+    """Return one part of a model as a function of its input, or the model itself for an empty path."""
     module: nn.Layer = model
     for name in path.split(".") if path else ():
         module = module._sub_layers[name]
-    part = model.network.part(path) if path else None
-    if not isinstance(part, network.Parallel):
-        return module
-    branches = [_branch(model, steps("", branch)) for branch in part.branches]
-    return lambda x: module(x, branches)
+    branches = [_branch(model, branch) for branch in plan_part(model.network.part(path))] if path else []
+    return (lambda x: module(x, branches)) if branches else module
 
 
-def through(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:
-    """Run parts of a layer one after another. They are looked up each time, so that a user may replace one."""
+def run_steps(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:
+    """Run parts of a layer one after another. They are looked up by name at each call, so a user may replace one."""
     for names, branches in steps:
         part: Any = module
         for name in names:
@@ -158,9 +130,9 @@ def through(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:
 
 
 def _branch(module: nn.Layer, steps: Steps) -> Callable[[Tensor], Tensor] | None:
-    """A branch as a function; a partial one would not be compiled, and would see unknown sizes as -1."""
+    """Return a branch as a function. Paddle compiles no functools.partial, and in one unknown sizes would read as -1."""
 
     def run(x: Tensor) -> Tensor:
-        return through(module, steps, x)
+        return run_steps(module, steps, x)
 
     return run if steps else None

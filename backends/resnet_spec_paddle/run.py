@@ -12,7 +12,7 @@ from paddle.nn import functional
 
 from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
-from resnet_spec_paddle.modules import ResNet, alone
+from resnet_spec_paddle.modules import ResNet, run_part
 from resnet_spec_paddle.weights import canonical, sublayer, tensors
 
 
@@ -21,7 +21,7 @@ def run(
 ) -> dict[str, Array]:
     """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
     with _mode(model, train), paddle.no_grad(), _watched(model, watch) as seen:
-        given = alone(model, part)(_tensor(model, images))
+        given = run_part(model, part)(_tensor(model, images))
         outputs = () if part else model.network.outputs
         seen |= dict(zip(outputs, given, strict=True)) if outputs else {OUTPUT: given}
     return _arrays(seen)
@@ -58,7 +58,7 @@ def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
     given.stop_gradient = False
     parameters = {name: tensor for name, tensor in tensors(model).items() if not tensor.stop_gradient}
     with _mode(model, train=True):
-        output = alone(model, part)(given)
+        output = run_part(model, part)(given)
         wanted = [given, *parameters.values()]
         found = paddle.grad([output], wanted, [_tensor(model, slope)], allow_unused=True)  # other parts' have none
     return _arrays({"input": found[0]}) | canonical(model, dict(zip(parameters, found[1:], strict=True)))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar, assert_never
 
 import torch
 from torch import nn
 
-from resnet_spec.language.spec import Role
-from resnet_spec.network.network import Chain, Network, Parallel, Part, Residual
+from resnet_spec.network.execution import held_parts, is_plain_row, plan_residual, plan_steps
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
+from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import layer
@@ -26,45 +28,39 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
 
 def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
     """A model that holds nothing yet, with what its network says, and its weights."""
-    _hold(model, "", model.network.parts, getattr(torch, dtype))
+    _register(model, "", model.network.parts, getattr(torch, dtype))
     fill(model, weights)
     return model.eval()
 
 
 def _module(part: Part, dtype: torch.dtype) -> nn.Module:
     match part:
-        case Residual():
-            sections: dict[Role, modules.Steps] = {
-                role: modules.steps(part.path, part.section(role)) for role in part.order
-            }
-            module: nn.Module = modules.Residual(sections, part.combine, part.reads)
-            for role in part.order:
-                _hold(module, part.path, part.section(role), dtype)
-        case Parallel():
-            module = modules.Parallel(part.split, part.cascade, part.combine)
+        case Leaf():
+            return layer(part, dtype)
+        case Chain() if is_plain_row(part):
+            named = ((names[0], _module(inner, dtype)) for names, inner in held_parts(part.path, part.parts))
+            return nn.Sequential(OrderedDict(named))
         case Chain():
-            names = [modules.name(part.path, child) for child in part.parts]
-            if not any(
-                "." in name or isinstance(child, Parallel) for name, child in zip(names, part.parts, strict=True)
-            ):
-                named = ((name, _module(child, dtype)) for name, child in zip(names, part.parts, strict=True))
-                return nn.Sequential(OrderedDict(named))
-            module = modules.Chain(modules.steps(part.path, part.parts))
-            _hold(module, part.path, part.parts, dtype)
+            chain = modules.Chain(plan_steps(part.path, part.parts))
+            return _register(chain, part.path, part.parts, dtype)
+        case Residual():
+            block = modules.Residual(plan_residual(part))
+            for row in rows_as_written(part):
+                _register(block, part.path, row, dtype)
+            return block
+        case Parallel():  # its branches are registered beside it
+            return modules.Parallel(part.split, part.cascade, part.combine)
         case _:
-            module = layer(part, dtype)
-    return module
+            assert_never(part)
 
 
-def _hold(module: nn.Module, path: str, parts: Iterable[Part], dtype: torch.dtype) -> None:
-    """Register parts, and those of branches beside them, under their names below the holder's path."""
-    for part in parts:
-        *way, last = modules.name(path, part).split(".")
-        inner: Any = module
-        for step in way:
-            if step not in inner._modules:
-                inner.add_module(step, nn.Module())
-            inner = inner._modules[step]
-        inner.add_module(last, _module(part, dtype))
-        for branch in part.branches if isinstance(part, Parallel) else ():
-            _hold(module, path, branch, dtype)
+def _register(holder: nn.Module, path: str, row: Row, dtype: torch.dtype) -> nn.Module:
+    """Register the parts that a module at a path holds, under their names below that path; return the module."""
+    for (*outer, name), part in held_parts(path, row):
+        module: Any = holder
+        for step in outer:
+            if step not in module._modules:
+                module.add_module(step, nn.Module())
+            module = module._modules[step]
+        module.add_module(name, _module(part, dtype))
+    return holder

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.network.network import Chain, Leaf, Parallel, Part, Residual
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,

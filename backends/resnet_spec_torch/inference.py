@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.network.network import Network, Part
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Part
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.build import filled
 from resnet_spec_torch.fused import Steps, fused

@@ -7,7 +7,7 @@ from typing import assert_never
 import torch
 from torch import nn
 
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeAlias, assert_never
+from typing import Any, ClassVar, Literal, assert_never
 
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.language.spec import Join, Role
-from resnet_spec.network import network
-from resnet_spec.network.network import Network, Part
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A module to run, by the names that lead to it from its holder: ``("downsample",)`` or ``("stages", "0")``.
-
-    ``branches`` are what a Parallel joins: each a row of steps from the same holder, since that is where their names are.
-    """
-
-    names: tuple[str, ...]
-    branches: tuple[Steps, ...] = ()
-
-
-Steps: TypeAlias = tuple[Step, ...]
+from resnet_spec.language.spec import Join
+from resnet_spec.network.execution import ResidualSteps, Steps, plan_part, plan_steps
+from resnet_spec.network.network import Network
 
 
 class ResNet(nn.Module):
@@ -40,15 +25,15 @@ class ResNet(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self._steps = steps("", network.parts)
+        self._steps = plan_steps("", network.parts)
 
     def forward(self, images: Tensor) -> Any:
         if not self.network.outputs:
-            return through(self, self._steps, images)
+            return run_steps(self, self._steps, images)
         maps: dict[str, Tensor] = {}
         x = images
         for step in self._steps:
-            x = maps[".".join(step.names)] = through(self, (step,), x)
+            x = maps[".".join(step[0])] = run_steps(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
 
@@ -60,39 +45,37 @@ class Chain(nn.Module):
         self._steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
-        return through(self, self._steps, x)
+        return run_steps(self, self._steps, x)
 
 
 class Residual(nn.Module):
-    """``after(combine(branch(y), shortcut(z)))`` with y = before(x); z is x or y, as ``reads`` says."""
+    """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x."""
 
-    def __init__(
-        self, sections: Mapping[Role, Steps], combine: Literal["add", "multiply"], reads: Literal["input", "before"]
-    ) -> None:
+    def __init__(self, steps: ResidualSteps) -> None:
         super().__init__()
-        self._before = sections.get("before", ())
-        self._branch = sections.get("branch", ())
-        self._shortcut = sections.get("shortcut", ())
-        self._after = sections.get("after", ())
-        self._combine: Literal["add", "multiply"] = combine
-        self._reads: Literal["input", "before"] = reads
+        self._before = steps.before
+        self._branch = steps.branch
+        self._shortcut = steps.shortcut
+        self._after = steps.after
+        self._combine = steps.combine
+        self._shortcut_reads = steps.shortcut_reads
 
     def forward(self, x: Tensor) -> Tensor:
-        y = through(self, self._before, x)
-        # No name is kept for what the sections give: it would be kept in memory as well, while what follows runs.
-        both = _combined(
+        y = run_steps(self, self._before, x)
+        # The sections' outputs have no names here: a name would keep them in memory while the next section runs.
+        both = _combine(
             self._combine,
-            through(self, self._branch, y),
-            through(self, self._shortcut, y if self._reads == "before" else x),
+            run_steps(self, self._branch, y),
+            run_steps(self, self._shortcut, y if self._shortcut_reads == "before" else x),
         )
         del y
-        return through(self, self._after, both)
+        return run_steps(self, self._after, both)
 
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
 
 
-def _combined(combine: Literal["add", "multiply"], branch: Tensor, shortcut: Tensor) -> Tensor:
+def _combine(combine: Literal["add", "multiply"], branch: Tensor, shortcut: Tensor) -> Tensor:
     match combine:
         case "add":
             return branch + shortcut
@@ -133,40 +116,22 @@ class Parallel(nn.Module):
         return f"split={self._split}, cascade={self._cascade}, combine={self._combine}"
 
 
-def steps(holder: str, parts: Iterable[Part]) -> Steps:
-    """How a holder runs parts, whose names are below its path."""
-    return tuple(
-        Step(
-            tuple(name(holder, part).split(".")),
-            tuple(steps(holder, branch) for branch in part.branches) if isinstance(part, network.Parallel) else (),
-        )
-        for part in parts
-    )
-
-
-def name(holder: str, part: Part) -> str:
-    """A part's name below its holder's path."""
-    return part.path.removeprefix(f"{holder}.") if holder else part.path
-
-
-def alone(model: ResNet, path: str) -> Callable[[Tensor], Any]:
-    """A part as a function of its input, or the model itself: a Parallel comes with the branches that it joins."""
+def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
+    """Return one part of a model as a function of its input, or the model itself for an empty path."""
     module = model.get_submodule(path)
-    part = model.network.part(path) if path else None
-    if not isinstance(part, network.Parallel):
-        return module
-    branches = [partial(through, model, steps("", branch)) if branch else None for branch in part.branches]
-    return lambda x: module(x, branches)
+    branches = plan_part(model.network.part(path)) if path else ()
+    return partial(module, branches=_branches(model, branches)) if branches else module
 
 
-def through(module: nn.Module, steps: Steps, x: Tensor) -> Tensor:
-    """Run parts of a module one after another. They are looked up each time, so that a user may replace one."""
-    for step in steps:
+def run_steps(module: nn.Module, steps: Steps, x: Tensor) -> Tensor:
+    """Run parts of a module one after another. They are looked up by name at each call, so a user may replace one."""
+    for names, branches in steps:
         part: Any = module
-        for name in step.names:
+        for name in names:
             part = part._modules[name]
-        if step.branches:
-            x = part(x, [partial(through, module, branch) if branch else None for branch in step.branches])
-        else:
-            x = part(x)
+        x = part(x, _branches(module, branches)) if branches else part(x)
     return x
+
+
+def _branches(module: nn.Module, branches: tuple[Steps, ...]) -> list[Callable[[Tensor], Tensor] | None]:
+    return [partial(run_steps, module, branch) if branch else None for branch in branches]

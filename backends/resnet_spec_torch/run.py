@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
-from resnet_spec_torch.modules import ResNet, alone
+from resnet_spec_torch.modules import ResNet, run_part
 from resnet_spec_torch.weights import array, tensors
 
 
@@ -21,7 +21,7 @@ def run(
 ) -> dict[str, Array]:
     """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
     with _mode(model, train), torch.no_grad(), _watched(model, watch) as seen:
-        given = alone(model, part)(_tensor(model, images))
+        given = run_part(model, part)(_tensor(model, images))
         outputs = () if part else model.network.outputs
         seen |= dict(zip(outputs, given, strict=True)) if outputs else {OUTPUT: given}
     return _arrays(seen)
@@ -60,7 +60,7 @@ def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
     parameters = {name: tensor for name, tensor in tensors(model).items() if isinstance(tensor, nn.Parameter)}
     wanted = [given, *parameters.values()]
     with _mode(model, train=True):  # both ways: the way back reads statistics as the way forth left them
-        output = alone(model, part)(given)
+        output = run_part(model, part)(given)
         found = torch.autograd.grad(output, wanted, _tensor(model, slope), allow_unused=True)  # other parts' have none
     return _arrays(dict(zip(["input", *parameters], found, strict=True)))
 

@@ -8,10 +8,10 @@ from typing import get_args
 import click
 
 from resnet_spec.commands.options import extent_option, json_option, loaded, set_option
-from resnet_spec.commands.output import Format, batch_option, format_option, put
-from resnet_spec.views.drawing.render import needed
+from resnet_spec.commands.output import Format, batch_option, format_option, print_table
+from resnet_spec.views.drawing.render import require_package
 from resnet_spec.views.drawing.theme import Theme
-from resnet_spec.views.table import WHOLES, compared
+from resnet_spec.views.table import NETWORK_COLUMNS, compare_networks
 
 ENDINGS = (".svg", ".png", ".pdf")
 
@@ -38,13 +38,13 @@ def compare(
     """Compare networks by parameters, MACs and activation memory."""
     if output and Path(output).suffix.lower() not in ENDINGS:
         raise click.UsageError(f"--output ends in one of {', '.join(ENDINGS)}, not {Path(output).name!r}")
-    found = compared([(spec, loaded(spec, settings, None, extent)) for spec in specs], batch)
+    found = compare_networks([(spec, loaded(spec, settings, None, extent)) for spec in specs], batch)
     if output:
-        needed("matplotlib", "a scatter plot", "draw")
+        require_package("matplotlib", "a scatter plot", "draw")
         from resnet_spec.views import scatter_plot  # here, since matplotlib takes half a second to import
 
         plot: scatter_plot.Format = next(
             known for known in scatter_plot.FORMATS if f".{known}" == Path(output).suffix.lower()
         )
-        Path(output).write_bytes(scatter_plot.scatter(found.rows, plot, theme))
-    put(found, "json" if as_json else form, list(WHOLES), [row.values for row in found.rows])
+        Path(output).write_bytes(scatter_plot.draw_scatter_plot(found.rows, plot, theme))
+    print_table(found, "json" if as_json else form, list(NETWORK_COLUMNS), [row.values for row in found.rows])

@@ -10,7 +10,7 @@ import click
 from resnet_spec.commands.options import DIFFERS, json_option, loaded, set_option, show, show_json
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
-from resnet_spec.views.network_diff import Change, Stage
+from resnet_spec.views.network_diff import Change, StageDiff
 
 
 @click.command()
@@ -23,15 +23,15 @@ def diff(one: str, other: str, settings: tuple[str, ...], as_json: bool) -> None
 
     OTHER may also be a checkpoint: then it is names and shapes that are compared. The exit status is 1 if anything differs.
     """
-    from resnet_spec.views.diff_tables import as_data, costs, what
+    from resnet_spec.views.diff_tables import render_changes, render_stages, to_data
 
     first = loaded(one, settings)
     found, costed = _of_weights(first, other) if _holds_weights(other) else _of_networks(first, loaded(other, settings))
     if as_json:
-        show_json(as_data(found, costed))
+        show_json(to_data(found, costed))
     elif found:
-        show(what(found))
-        show(costs(costed, one, other))
+        show(render_changes(found))
+        show(render_stages(costed, one, other))
     elif _holds_weights(other):
         click.echo(f"{other} holds the weights of {one}")
     else:
@@ -40,19 +40,19 @@ def diff(one: str, other: str, settings: tuple[str, ...], as_json: bool) -> None
         sys.exit(DIFFERS)
 
 
-def _of_networks(one: Network, other: Network) -> tuple[list[Change], list[Stage]]:
-    from resnet_spec.views.network_diff import changes, stages
+def _of_networks(one: Network, other: Network) -> tuple[list[Change], list[StageDiff]]:
+    from resnet_spec.views.network_diff import diff_networks, diff_stages
 
-    return changes(one, other), stages(one, other)
+    return diff_networks(one, other), diff_stages(one, other)
 
 
-def _of_weights(network: Network, path: str) -> tuple[list[Change], list[Stage]]:
+def _of_weights(network: Network, path: str) -> tuple[list[Change], list[StageDiff]]:
     from resnet_spec.checkpoints.formats import registry  # here, since it imports NumPy
     from resnet_spec.checkpoints.transfer.matching import fit
-    from resnet_spec.views.checkpoint_diff import weight_changes, weight_stages
+    from resnet_spec.views.checkpoint_diff import diff_weight_stages, diff_weights
 
     held = fit(network, registry.read(path)).held()
-    return weight_changes(network, held), weight_stages(network, held)
+    return diff_weights(network, held), diff_weight_stages(network, held)
 
 
 def _holds_weights(path: str) -> bool:

@@ -22,20 +22,20 @@ batch_option = click.option(
 )
 
 
-def put(table: Table, form: Format, columns: Sequence[str], data: Any, narrower: Sequence[Sequence[str]] = ()) -> None:
+def print_table(table: Table, form: Format, columns: Sequence[str], data: Any, narrower: Sequence[Sequence[str]] = ()) -> None:
     """Print a table's columns: in a terminal those of ``narrower`` that fit, where all do not. ``data`` is what JSON holds."""
     from resnet_spec.views import table_formats
 
     match form:
         case "terminal":
-            show(*(table_formats.terminal(table, chosen) for chosen in (columns, *narrower)))
+            show(*(table_formats.render_terminal(table, chosen) for chosen in (columns, *narrower)))
         case "markdown":
-            click.echo(table_formats.markdown(table, columns), nl=False)
+            click.echo(table_formats.render_markdown(table, columns), nl=False)
         case "csv":
-            click.echo(table_formats.comma_separated(table, columns), nl=False)
+            click.echo(table_formats.render_csv(table, columns), nl=False)
         case "json":
             show_json(data)
         case "latex":
-            click.echo(table_formats.latex(table, columns), nl=False)
+            click.echo(table_formats.render_latex(table, columns), nl=False)
         case _:
             assert_never(form)

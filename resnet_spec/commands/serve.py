@@ -16,10 +16,10 @@ def serve(spec: str, port: int, host: str) -> None:
 
     It shows what `show --html` writes. What is wrong with an edit stands beside the last good drawing.
     """
-    from resnet_spec.views.page.server import server
+    from resnet_spec.views.page.server import create_server
 
     try:
-        made = server(spec, host, port)
+        made = create_server(spec, host, port)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -15,7 +15,7 @@ from resnet_spec.commands.options import (
     loaded,
     set_option,
 )
-from resnet_spec.commands.output import Format, batch_option, format_option, put
+from resnet_spec.commands.output import Format, batch_option, format_option, print_table
 from resnet_spec.library.load import find_source, find_sources
 
 
@@ -50,14 +50,14 @@ def show_(
     from resnet_spec.views import table
 
     level = levels(depth)
-    chosen = table.columns(names) if names else None
+    chosen = table.parse_columns(names) if names else None
     network = loaded(spec, settings, size, extent)
     if html:
-        from resnet_spec.views.page.page import page
+        from resnet_spec.views.page.page import render_page
 
-        Path(html).write_text(page(network, find_sources(find_source(spec))), encoding="utf-8")
+        Path(html).write_text(render_page(network, find_sources(find_source(spec))), encoding="utf-8")
         return
     form = "json" if as_json else form
-    found = table.table(network, level, batch, grouped=form not in ("csv", "json"))
-    data = {**table.summary(network, batch), "layers": [row.values for row in found.rows]}
-    put(found, form, chosen or table.DEFAULT, data, () if chosen else table.NARROWER)
+    found = table.build_table(network, level, batch, grouped=form not in ("csv", "json"))
+    data = {**table.summarize_costs(network, batch), "layers": [row.values for row in found.rows]}
+    print_table(found, form, chosen or table.DEFAULT_COLUMNS, data, () if chosen else table.NARROWER_COLUMNS)

@@ -10,7 +10,7 @@ from resnet_spec.expansion.error_sites import Reporter
 from resnet_spec.expansion.path_conflicts import PathRegistry
 from resnet_spec.expansion.scopes import NameTable
 from resnet_spec.language.spec import Block, Spec
-from resnet_spec.network.network import Part
+from resnet_spec.network.parts import Part
 from resnet_spec.ops import Shape
 
 T = TypeVar("T")

@@ -11,7 +11,8 @@ from resnet_spec.expansion.expander import Expander
 from resnet_spec.expansion.unused_names import report_unused
 from resnet_spec.language.spec import Spec, Word
 from resnet_spec.network.input_size import WINDOW, find_smallest_input
-from resnet_spec.network.network import Network, Part
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Part
 
 
 def expand(

@@ -28,7 +28,7 @@ from resnet_spec.language.grammar import PREDEFINED, STAGE
 from resnet_spec.language.scalars import CALL_KEYS
 from resnet_spec.language.spec import Block, Branches, Call, Group, Invalid, PerBlockValues, Role, Stage, Word
 from resnet_spec.language.values import decode_boolean, is_reference, quote_value
-from resnet_spec.network.network import Chain, Parallel, Part, Residual
+from resnet_spec.network.parts import Chain, Parallel, Part, Residual
 from resnet_spec.ops import OPS, Shape
 
 

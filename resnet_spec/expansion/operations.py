@@ -14,7 +14,7 @@ from resnet_spec.expansion.scopes import Bound, Invocation
 from resnet_spec.language.scalars import CALL_KEYS
 from resnet_spec.language.values import operation_arguments
 from resnet_spec.network.input_size import WINDOW
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import OPS, Shape, ShapeError
 
 UNKNOWN_SIDE = 2**20

@@ -8,8 +8,9 @@ from resnet_spec.diagnostics.problems import Note
 from resnet_spec.expansion.context import Context
 from resnet_spec.expansion.scopes import Invocation
 from resnet_spec.language.spec import Block
-from resnet_spec.network.network import Leaf, Part, combined_shape
-from resnet_spec.network.network import walk as leaves_of
+from resnet_spec.network.parts import Leaf, Part
+from resnet_spec.network.shape_inference import combined_shape
+from resnet_spec.network.traversal import walk as leaves_of
 from resnet_spec.ops import Shape, ShapeError
 
 Side = tuple[Sequence[Part], Shape | None]

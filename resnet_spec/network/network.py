@@ -7,88 +7,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from importlib import import_module
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any
 
-from resnet_spec.diagnostics.problems import Span
-from resnet_spec.language.spec import Join, Preprocess, Role
-from resnet_spec.ops import Op, Shape, ShapeError, Weight
+from resnet_spec.language.spec import Preprocess
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
+from resnet_spec.network.traversal import Rules, propagate, rows_as_written, walk
+from resnet_spec.ops import Op, Shape, Weight
 from resnet_spec.ops import op_name as op_name
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """One operation. ``path`` is its dotted name from the root, as in ``layer1.0.conv1``."""
-
-    path: str
-    op: Op
-    input_shape: Shape
-    output_shape: Shape
-    at: Span | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Parts run one after another."""
-
-    path: str
-    parts: tuple[Part, ...]
-    input_shape: Shape
-    output_shape: Shape
-    at: Span | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Residual:
-    """``after(combine(branch(y), shortcut(z)))``, where y is ``before(x)``; z is y too, or x, as ``reads`` says.
-
-    An empty ``shortcut`` is z itself. ``order`` is that in which the sections were written, and so that of their weights.
-    """
-
-    path: str
-    before: tuple[Part, ...]
-    branch: tuple[Part, ...]
-    shortcut: tuple[Part, ...]
-    combine: Literal["add", "multiply"]
-    after: tuple[Part, ...]
-    order: tuple[Role, ...]
-    input_shape: Shape
-    output_shape: Shape
-    reads: Literal["input", "before"] = "input"
-    at: Span | None = field(default=None, compare=False, repr=False)
-
-    def section(self, role: Role) -> tuple[Part, ...]:
-        match role:
-            case "before":
-                return self.before
-            case "branch":
-                return self.branch
-            case "shortcut":
-                return self.shortcut
-            case "after":
-                return self.after
-            case _:
-                assert_never(role)
-
-
-@dataclass(frozen=True, slots=True)
-class Parallel:
-    """Branches side by side, put together again: each reads the input or, of a ``split`` one, its own piece of the channels.
-
-    In a ``cascade`` each branch also adds what the one before it gave to what it reads. An empty branch hands its piece on as
-    it is. The parts are named beside this one and not beneath it, since Res2Net's are (``convs.0``, ``bns.0``).
-    """
-
-    path: str
-    branches: tuple[tuple[Part, ...], ...]
-    split: bool
-    cascade: bool
-    combine: Join
-    input_shape: Shape
-    output_shape: Shape
-    at: Span | None = field(default=None, compare=False, repr=False)
-
-
-Part: TypeAlias = Leaf | Chain | Residual | Parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +68,7 @@ class Network:
         """Every weight under its full name, in the order of PyTorch's ``state_dict``."""
         named = {
             f"{leaf.path}.{weight.name}": weight
-            for leaf in _as_written(self.parts)
+            for leaf in _leaves_as_written(self.parts)
             for weight in leaf.op.weights(leaf.input_shape)
         }
         return [(name, named[name]) for name in _by_prefix(named)]
@@ -195,57 +120,30 @@ class Network:
     # Notebooks ask an object itself how it looks. What draws it stands on floors above this one, so it is named, not imported.
     def _repr_html_(self) -> str:
         """Drawing and table, as notebooks show them."""
-        return str(import_module("resnet_spec.views.notebook").html(self))
+        return str(import_module("resnet_spec.views.notebook").render_html(self))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """The same in every form that a notebook may choose from."""
-        found: dict[str, str] = import_module("resnet_spec.views.notebook").bundle(self)
+        found: dict[str, str] = import_module("resnet_spec.views.notebook").render_mime_bundle(self)
         return found
 
 
-def combined_shape(branch: Shape, other: Shape, combine: str) -> Shape:
-    """The shape of a branch and a shortcut put together. Raises Misfit."""
-    if branch == other or (combine == "multiply" and branch in (other[:1], (other[0], 1, 1))):
-        return other
-    raise ShapeError(f"the branch gives {branch}, but the shortcut {other}", output_shape=branch)
-
-
-def walk(parts: tuple[Part, ...]) -> Iterator[Part]:
-    """Parts and all that they hold, in the order that they finish."""
-    for part in parts:
-        match part:
-            case Chain():
-                yield from walk(part.parts)
-            case Residual():
-                for section in (part.before, part.branch, part.shortcut, part.after):
-                    yield from walk(section)
-            case Parallel():
-                for branch in part.branches:
-                    yield from walk(branch)
-        yield part
-
-
-def _features(parts: tuple[Part, ...], stride: int) -> Iterator[Feature]:
-    for part in parts:
+def _features(row: Row, stride: int) -> Iterator[Feature]:
+    """Yield the maps that a row gives, outside of blocks: after each part, and inside chains."""
+    for part in row:
         if isinstance(part, Chain):
             yield from _features(part.parts, stride)
-        stride *= _stride(part)
+        _, stride = propagate((part,), stride, _STRIDE)
         if len(part.output_shape) == 3:
             yield Feature(part.path, part.output_shape[0], stride)
 
 
-def _stride(part: Part) -> int:
-    match part:
-        case Leaf():
-            return int(getattr(part.op, "stride", 1))
-        case Chain():
-            return math.prod(map(_stride, part.parts))
-        case Residual(combine="multiply"):
-            return math.prod(map(_stride, (*part.before, *part.shortcut, *part.after)))
-        case Residual():
-            return math.prod(map(_stride, (*part.before, *part.branch, *part.after)))
-        case Parallel():
-            return max(math.prod(map(_stride, branch)) for branch in part.branches)
+_STRIDE: Rules[int] = Rules(
+    leaf=lambda leaf, stride: (leaf, stride * int(getattr(leaf.op, "stride", 1))),
+    combine=lambda part, branch, shortcut: shortcut if part.combine == "multiply" else branch,
+    join=lambda part, stride, outputs: max(outputs),
+)
+"""How many pixels of the image one step of a map spans, after each part."""
 
 
 def _plain(part: Part) -> list[Any]:
@@ -273,19 +171,13 @@ def _default(op: Op, item: Field[Any]) -> bool:
     )
 
 
-def _as_written(parts: tuple[Part, ...]) -> Iterator[Leaf]:
-    for part in parts:
-        match part:
-            case Leaf():
-                yield part
-            case Chain():
-                yield from _as_written(part.parts)
-            case Residual():
-                for role in part.order:
-                    yield from _as_written(part.section(role))
-            case Parallel():
-                for branch in part.branches:
-                    yield from _as_written(branch)
+def _leaves_as_written(row: Row) -> Iterator[Leaf]:
+    """Yield the operations in the order in which the spec writes them."""
+    for part in row:
+        if isinstance(part, Leaf):
+            yield part
+        for inner in rows_as_written(part):
+            yield from _leaves_as_written(inner)
 
 
 def _by_prefix(names: dict[str, Weight]) -> Iterator[str]:

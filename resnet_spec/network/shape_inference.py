@@ -1,80 +1,105 @@
-"""A tree of operations with its input or its operations replaced, and every shape worked out again."""
+"""The shape of every part: the rules where branches split and meet, and shapes inferred again for another input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence as Several
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from typing import assert_never
 
-from resnet_spec.network.combine import check_cascade, joined_shape, split_shape
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual, combined_shape
-from resnet_spec.ops import Op, Shape
+from resnet_spec.language.spec import Join
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
+from resnet_spec.network.traversal import Rules, map_parts, propagate
+from resnet_spec.ops import Op, Shape, ShapeError
 
 
 def infer_shapes(network: Network, input: tuple[int, int, int] | None = None) -> Network:
-    """The network with every shape worked out from its input, or from another. Raises Misfit where one can't be.
+    """Return the network with every shape inferred from its input, or from another input (channels, height, width).
+
+    Raises ShapeError if a part cannot take the shape that reaches it.
 
     >>> from resnet_spec import load
     >>> infer_shapes(load("resnet18"), (3, 64, 64)) == load("resnet18", input=(3, 64, 64))
     True
     """
-    input_shape = network.input if input is None else input
-    return replace(network, input=input_shape, parts=_row(network.parts, input_shape)[0])
+    image = network.input if input is None else input
+    return replace(network, input=image, parts=propagate(network.parts, image, _RULES)[0])
 
 
-def replace_operations(network: Network, op: Callable[[Leaf], Op]) -> Network:
-    """The network with each operation replaced by what a function makes of its leaf. Raises Misfit where one does not fit."""
-    return infer_shapes(replace(network, parts=tuple(_swapped(part, op) for part in network.parts)))
+def replace_operations(network: Network, replacement: Callable[[Leaf], Op]) -> Network:
+    """Return the network with each operation replaced, and shapes inferred again. Raises ShapeError if one does not fit."""
+
+    def change(part: Part) -> Part:
+        return replace(part, op=replacement(part)) if isinstance(part, Leaf) else part
+
+    return infer_shapes(replace(network, parts=map_parts(network.parts, change)))
 
 
-def _swapped(part: Part, op: Callable[[Leaf], Op]) -> Part:
-    def each(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-        return tuple(_swapped(inner, op) for inner in parts)
-
-    match part:
-        case Leaf():
-            return replace(part, op=op(part))
-        case Chain():
-            return replace(part, parts=each(part.parts))
-        case Residual():
-            outer = replace(part, before=each(part.before), branch=each(part.branch))
-            return replace(outer, shortcut=each(part.shortcut), after=each(part.after))
-        case Parallel():
-            return replace(part, branches=tuple(each(branch) for branch in part.branches))
+# -- where branches split and meet ------------------------------------------------------------------------------
 
 
-def _row(parts: Several[Part], input_shape: Shape) -> tuple[tuple[Part, ...], Shape]:
-    done = []
-    for part in parts:
-        done.append(_part(part, input_shape))
-        input_shape = done[-1].output_shape
-    return tuple(done), input_shape
+def combined_shape(branch: Shape, shortcut: Shape, combine: str) -> Shape:
+    """Return the shape of a residual block's branch and shortcut combined. Raises ShapeError."""
+    gate = combine == "multiply" and branch in (shortcut[:1], (shortcut[0], 1, 1))
+    if branch == shortcut or gate:
+        return shortcut
+    raise ShapeError(f"the branch gives {branch}, but the shortcut {shortcut}", output_shape=branch)
 
 
-def _part(part: Part, input_shape: Shape) -> Part:
-    match part:
-        case Leaf():
-            return replace(part, input_shape=input_shape, output_shape=part.op.output_shape(input_shape))
-        case Chain():
-            parts, output_shape = _row(part.parts, input_shape)
-            return replace(part, parts=parts, input_shape=input_shape, output_shape=output_shape)
-        case Residual():
-            before, read = _row(part.before, input_shape)
-            branch, shape = _row(part.branch, read)
-            shortcut, other = _row(part.shortcut, read if part.reads == "before" else input_shape)
-            after, output_shape = _row(part.after, combined_shape(shape, other, part.combine))
-            changed = replace(part, before=before, branch=branch, shortcut=shortcut, after=after)
-            return replace(changed, input_shape=input_shape, output_shape=output_shape)
-        case Parallel():
-            return _parallel(part, input_shape)
+def split_shape(input_shape: Shape, count: int) -> Shape:
+    """Return the shape of each of ``count`` equal pieces of the channels. Raises ShapeError."""
+    if input_shape[0] % count:
+        raise ShapeError(f"{input_shape[0]} channels can't be split evenly between {count} branches")
+    return (input_shape[0] // count, *input_shape[1:])
 
 
-def _parallel(part: Parallel, input_shape: Shape) -> Parallel:
-    piece = split_shape(input_shape, len(part.branches)) if part.split else input_shape
-    rows = [_row(branch, piece) for branch in part.branches]
-    for (_, before), (branch, _) in pairwise(rows):
-        if part.cascade and branch:
-            check_cascade(piece, before)
-    branches, output_shape = tuple(row for row, _ in rows), joined_shape(part.combine, [shape for _, shape in rows])
-    return replace(part, branches=branches, input_shape=input_shape, output_shape=output_shape)
+def check_cascade(piece: Shape, previous: Shape) -> Shape:
+    """Return the shape of a cascaded branch's input: its piece, plus the previous branch's output. Raises ShapeError."""
+    if piece != previous:
+        raise ShapeError(f"a branch gives {previous}, but the next one reads {piece}, to which a cascade adds it")
+    return piece
+
+
+def joined_shape(combine: Join, outputs: Sequence[Shape]) -> Shape:
+    """Return the shape of parallel branches' outputs joined. Raises ShapeError."""
+    first, *rest = outputs
+    match combine:
+        case "concat":
+            odd = next((shape for shape in rest if shape[1:] != first[1:]), None)
+            joined = (sum(shape[0] for shape in outputs), *first[1:])
+        case "add" | "mean":
+            odd = next((shape for shape in rest if shape != first), None)
+            joined = first
+        case _:
+            assert_never(combine)
+    if odd is not None:
+        verb = {"concat": "be joined", "add": "be added", "mean": "have a mean"}[combine]
+        raise ShapeError(f"branches that give {first} and {odd} can't {verb}")
+    return joined
+
+
+def _leaf(leaf: Leaf, x: Shape) -> tuple[Part, Shape]:
+    return leaf, leaf.op.output_shape(x)
+
+
+def _combine(part: Residual, branch: Shape, shortcut: Shape) -> Shape:
+    return combined_shape(branch, shortcut, part.combine)
+
+
+def _split(part: Parallel, x: Shape) -> list[Shape]:
+    count = len(part.branches)
+    return [split_shape(x, count) if part.split else x] * count
+
+
+def _leave(part: Part, x: Shape, y: Shape) -> tuple[Part, Shape]:
+    return replace(part, input_shape=x, output_shape=y), y
+
+
+_RULES: Rules[Shape] = Rules(
+    leaf=_leaf,
+    combine=_combine,
+    join=lambda part, x, outputs: joined_shape(part.combine, outputs),
+    split=_split,
+    cascade=lambda part, index, piece, previous: check_cascade(piece, previous),
+    leave=_leave,
+)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import MISSING, dataclass, fields
-from itertools import chain, groupby
+from itertools import groupby
 from typing import TypeAlias, assert_never
 
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.ops import Op, Shape
 
 Repeats: TypeAlias = tuple[Part, ...]
@@ -109,21 +110,6 @@ def path_range(first: str, last: str) -> str:
     """
     pairs = zip(first.split("."), last.split("."), strict=True)
     return ".".join(one if one == other else f"{one}-{_number(other)}" for one, other in pairs)
-
-
-def children(part: Part) -> tuple[Part, ...]:
-    """The parts right beneath one, in the order they are run."""
-    match part:
-        case Leaf():
-            return ()
-        case Chain():
-            return part.parts
-        case Residual():
-            return (*part.before, *part.branch, *part.shortcut, *part.after)
-        case Parallel():
-            return tuple(chain.from_iterable(part.branches))
-        case _:
-            assert_never(part)
 
 
 def _named(above: str, parts: tuple[Part, ...]) -> tuple[tuple[str, Hashable], ...]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.ops import Op, op_name
 
 

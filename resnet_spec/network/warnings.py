@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from resnet_spec.diagnostics.problems import Note, Problem
 from resnet_spec.network.input_size import WINDOW, Image, find_smallest_input
-from resnet_spec.network.network import Leaf, Network, Part, walk
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Part
 from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.network.traversal import walk
 from resnet_spec.ops import BatchNorm, GroupNorm, ShapeError
 
 LARGER = 4

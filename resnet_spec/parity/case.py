@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from resnet_spec.network.costs import BYTES, compute_costs
-from resnet_spec.network.network import Chain, Leaf, Network, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Part, Residual
 from resnet_spec.network.shape_inference import replace_operations
 from resnet_spec.ops import BatchNorm, StandardizedConv, Stochastic
 from resnet_spec.weights.canonical import Array, comparison_weights

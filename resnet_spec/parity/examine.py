@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, assert_never
 import numpy as np
 
 from resnet_spec.backend import REFERENCE
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.parity.case import ROUNDED, Case, Group
 from resnet_spec.parity.compare import Finding, compared, error, failed, rounds, within
 from resnet_spec.parity.gradient_check import settled

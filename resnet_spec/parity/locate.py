@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import numpy as np
 
 from resnet_spec.backend import OUTPUT
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Part, Residual
+from resnet_spec.network.traversal import Rules, propagate
 from resnet_spec.parity.compare import error
 from resnet_spec.weights.canonical import Array
 
@@ -17,37 +19,23 @@ Alone: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
 def inputs(network: Network, images: Array, outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """What every part is given, by path, from what every part gives; the network's own under ""."""
+    """Return the input of every part by path, worked out from the recorded output of every part; the network's own under ""."""
     found = {OUTPUT: images}
-    _row(network.parts, images, outputs, found)
-    return found
 
-
-def _row(parts: Iterable[Part], x: Array, outputs: Mapping[str, Array], found: dict[str, Array]) -> Array:
-    for part in parts:
+    def leave(part: Part, x: Array, y: Array) -> tuple[Part, Array]:
         found[part.path] = x
-        match part:
-            case Leaf():
-                pass
-            case Chain():
-                _row(part.parts, x, outputs, found)
-            case Residual():
-                y = _row(part.before, x, outputs, found)
-                branch = _row(part.branch, y, outputs, found)
-                shortcut = _row(part.shortcut, y if part.reads == "before" else x, outputs, found)
-                _row(part.after, _combined(part, branch, shortcut), outputs, found)
-            case Parallel():
-                _branches(part, x, outputs, found)
-        x = outputs[part.path]
-    return x
+        return part, outputs[part.path]
 
-
-def _branches(part: Parallel, x: Array, outputs: Mapping[str, Array], found: dict[str, Array]) -> None:
-    before: Array | None = None
-    for index, branch in enumerate(part.branches):
-        given = np.split(x, len(part.branches), axis=1)[index] if part.split else x
-        cascaded = part.cascade and branch and before is not None
-        before = _row(branch, given + before if cascaded else given, outputs, found)
+    rules: Rules[Array] = Rules(
+        leaf=lambda leaf, x: (leaf, x),
+        combine=_combined,
+        join=lambda part, x, branches: x,  # replaced by what is recorded
+        split=lambda part, x: np.split(x, len(part.branches), axis=1) if part.split else [x] * len(part.branches),
+        cascade=lambda part, index, piece, previous: piece + previous,
+        leave=leave,
+    )
+    propagate(network.parts, images, rules)
+    return found
 
 
 def _combined(part: Residual, branch: Array, shortcut: Array) -> Array:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.ops import Op, ShapeError
 
@@ -61,7 +62,7 @@ def _smaller_inputs(input: tuple[int, int, int]) -> Iterator[tuple[int, int, int
         yield 1, height, width
 
 
-def _fewer(parts: tuple[Part, ...]) -> Iterator[tuple[Part, ...]]:
+def _fewer(parts: Row) -> Iterator[Row]:
     """Parts with a run of them left out, the longest run first; or with less inside one of them."""
     length = len(parts)
     while length:
@@ -73,36 +74,28 @@ def _fewer(parts: tuple[Part, ...]) -> Iterator[tuple[Part, ...]]:
             yield (*parts[:index], *inner, *parts[index + 1 :])
 
 
-def _within(part: Part) -> Iterator[tuple[Part, ...]]:
-    """What may stand for a part: less of it."""
-    match part:
-        case Leaf():
-            return
-        case Chain():
-            for parts in _fewer(part.parts):
-                yield (replace(part, parts=parts),) if parts else ()
-        case Residual():
-            yield (*part.before, *part.branch, *part.after)
-            yield (*part.before, *part.shortcut, *part.after)
-            if part.shortcut:
-                yield (replace(part, shortcut=()),)
-            for role in part.order:
-                for parts in _fewer(part.section(role)):
-                    if parts or role != "branch":
-                        changed: dict[str, Any] = {role: parts}
-                        yield (replace(part, **changed),)
-        case Parallel():
-            yield from part.branches
-            for index, branch in enumerate(part.branches):
-                for parts in _fewer(branch):
-                    yield (_with_branch(part, index, parts),)
+def _within(part: Part) -> Iterator[Row]:
+    """Yield what may stand in a part's place: some of its contents, or the part with less inside."""
+    if isinstance(part, Residual):
+        yield (*part.before, *part.branch, *part.after)
+        yield (*part.before, *part.shortcut, *part.after)
+        if part.shortcut:
+            yield (part.with_rows((part.before, part.branch, (), part.after)),)
+    if isinstance(part, Parallel):
+        yield from part.branches
+    for index, row in enumerate(part.rows):
+        for fewer in _fewer(row):
+            if isinstance(part, Chain) and not fewer:
+                yield ()
+            elif fewer or not (isinstance(part, Residual) and row is part.branch):
+                yield (_with_row(part, index, fewer),)
 
 
-def _with_branch(part: Parallel, index: int, branch: tuple[Part, ...]) -> Parallel:
-    return replace(part, branches=(*part.branches[:index], branch, *part.branches[index + 1 :]))
+def _with_row(part: Part, index: int, row: Row) -> Part:
+    return part.with_rows((*part.rows[:index], row, *part.rows[index + 1 :]))
 
 
-def _plainer(parts: tuple[Part, ...]) -> Iterator[tuple[Part, ...]]:
+def _plainer(parts: Row) -> Iterator[Row]:
     """Parts with one operation told less, or told smaller numbers."""
     for index, part in enumerate(parts):
         for plain in _plain(part):
@@ -110,22 +103,12 @@ def _plainer(parts: tuple[Part, ...]) -> Iterator[tuple[Part, ...]]:
 
 
 def _plain(part: Part) -> Iterator[Part]:
-    match part:
-        case Leaf():
-            for op in _told_less(part.op):
-                yield replace(part, op=op)
-        case Chain():
-            for parts in _plainer(part.parts):
-                yield replace(part, parts=parts)
-        case Residual():
-            for role in part.order:
-                for parts in _plainer(part.section(role)):
-                    changed: dict[str, Any] = {role: parts}
-                    yield replace(part, **changed)
-        case Parallel():
-            for index, branch in enumerate(part.branches):
-                for parts in _plainer(branch):
-                    yield _with_branch(part, index, parts)
+    if isinstance(part, Leaf):
+        for op in _told_less(part.op):
+            yield replace(part, op=op)
+    for index, row in enumerate(part.rows):
+        for plainer in _plainer(row):
+            yield _with_row(part, index, plainer)
 
 
 def _told_less(op: Op) -> Iterator[Op]:

@@ -18,7 +18,8 @@ from resnet_spec.language.spec import Word
 from resnet_spec.language.values import operation_arguments
 from resnet_spec.library import bundled
 from resnet_spec.library.load import bundled_block, loads
-from resnet_spec.network.network import Leaf, Network
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import OPS, BatchNorm, Op, Shape, ShapeError
 
 Spec: TypeAlias = dict[str, Any]

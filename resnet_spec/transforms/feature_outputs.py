@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from resnet_spec.diagnostics.suggestions import suggest
-from resnet_spec.network.network import Chain as Row
-from resnet_spec.network.network import Network, Part
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Part
 
 
 def with_feature_outputs(network: Network, outputs: Sequence[str]) -> Network:
@@ -38,7 +38,7 @@ def with_feature_outputs(network: Network, outputs: Sequence[str]) -> Network:
 def _trunk(parts: Sequence[Part]) -> Iterator[Part]:
     """Parts that every image goes through: those of rows, but not of blocks."""
     for part in parts:
-        if isinstance(part, Row):
+        if isinstance(part, Chain):
             yield from _trunk(part.parts)
         yield part
 
@@ -46,7 +46,7 @@ def _trunk(parts: Sequence[Part]) -> Iterator[Part]:
 def _flat(parts: Sequence[Part], wanted: set[str]) -> Iterator[Part]:
     """Parts with every row taken apart that holds one of the wanted."""
     for part in parts:
-        if isinstance(part, Row) and any(inner.path in wanted for inner in _trunk(part.parts)):
+        if isinstance(part, Chain) and any(inner.path in wanted for inner in _trunk(part.parts)):
             yield from _flat(part.parts, wanted)
         else:
             yield part
@@ -54,6 +54,6 @@ def _flat(parts: Sequence[Part], wanted: set[str]) -> Iterator[Part]:
 
 def _end(part: Part, there: set[str]) -> str:
     """The path of the part that is there and gives what this one gives."""
-    while part.path not in there and isinstance(part, Row):
+    while part.path not in there and isinstance(part, Chain):
         part = part.parts[-1]
     return part.path

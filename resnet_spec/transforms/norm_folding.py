@@ -1,4 +1,4 @@
-"""A network and its weights for evaluation alone: norms become part of what stands beside them, what only training needs goes."""
+"""Fold batch norms into neighbouring operations, for evaluation: fewer operations that compute the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TypeAlias, assert_never
 
 import numpy as np
 
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
@@ -37,237 +38,235 @@ from resnet_spec.transforms.affine import (
 )
 from resnet_spec.weights.canonical import Array
 
-Row: TypeAlias = tuple[Part, ...]
-"""Parts that run one after another."""
+Targets: TypeAlias = list[tuple[Leaf, bool]] | None
+"""Operations that can absorb a scale and a shift, each with whether it takes the shift too; None if something else is in the way."""
 
-Plan: TypeAlias = list[tuple[Leaf, bool]] | None
-"""The operations that a scale and a shift can become part of, each with whether it takes the shift too; None if there are none."""
-
-Beyond: TypeAlias = Callable[[], Plan]
-"""The plan for what lies beyond the end of a row."""
+Search: TypeAlias = Callable[[], Targets]
+"""Looks for targets beyond the end of a row."""
 
 
 def fold_norms(network: Network, weights: Mapping[str, Array]) -> tuple[Network, dict[str, Array]]:
-    """The same function of images in evaluation, by fewer operations: another network and its weights, under the names they had.
+    """Return a network of fewer operations that computes the same in evaluation, and its weights, under their old names.
 
-    A batch norm becomes part of the convolution or norm before it; or of the convolution or linear after it, if that pads with no
-    zeros. Where neither can be it stays. Kernels are standardised once and for all. Dropping out and the identity go. What changes is
-    worked out in float64, and rounded to its own type. What the network's ``outputs`` give stays as it was.
+    A batch norm is absorbed by the convolution or norm before it, or by the convolution or linear layer after it if that has no
+    padding; if neither is possible it stays. Kernels are standardised once. Dropout and identities are removed. New weights are
+    computed in float64 and rounded to the type of the old ones. What the network's ``outputs`` give does not change.
 
     >>> from resnet_spec import load
     >>> from resnet_spec.weights.canonical import initialize
     >>> network = load("resnet18")
-    >>> small, weights = fold_norms(network, draw(network))
-    >>> len(list(network.leaves())), len(list(small.leaves())), list(weights)[:2]
+    >>> smaller, weights = fold_norms(network, initialize(network))
+    >>> len(list(network.leaves())), len(list(smaller.leaves())), list(weights)[:2]
     (60, 40, ['conv1.weight', 'conv1.bias'])
     """
     folding = _Folding(dict(weights), network.outputs)
     for leaf in network.leaves():
         if isinstance(leaf.op, StandardizedConv):
-            folding.take(leaf, *standardize_kernels(leaf.op, folding.own(leaf)))
-    folding.backwards(network.parts, _nowhere)
-    folding.forwards(network.parts, _nowhere)
-    small = replace(network, parts=folding.left(network.parts, keep=True))
-    return small, {name: folding.weights[name] for name in small.weights()}
+            folding.set_operation(leaf, *standardize_kernels(leaf.op, folding.weights_of(leaf)))
+    folding.fold_backwards(network.parts, _find_nothing)
+    folding.fold_forwards(network.parts, _find_nothing)
+    smaller = replace(network, parts=folding.remaining_row(network.parts, keep_one=True))
+    return smaller, {name: folding.weights[name] for name in smaller.weights()}
 
 
 class _Folding:
-    """What has become of the operations so far, and their weights."""
+    """The state of folding: the operations that changed so far, by path (None for those removed), and all weights."""
 
     def __init__(self, weights: dict[str, Array], outputs: Collection[str]) -> None:
         self.weights = weights
         self.outputs = outputs
-        self.changed: dict[str, Op | None] = {}  # by path; None is gone
+        self.changed: dict[str, Op | None] = {}
 
-    def backwards(self, parts: Row, before: Beyond) -> None:
-        """Make the norms in a row part of what stands before them."""
-        for place, part in enumerate(parts):
-            here = partial(self.ends, parts[:place], before)
+    # -- folding norms into what stands before or after them --------------------------------------------------------
+
+    def fold_backwards(self, row: Row, before: Search) -> None:
+        """Fold the batch norms of a row into operations before them; ``before`` looks for targets before the row."""
+        for index, part in enumerate(row):
+            here = partial(self.last_targets, row[:index], before)
             match part:
                 case Leaf():
                     if isinstance(part.op, BatchNorm):
-                        self.spread(part, here(), self.after)
+                        self.fold(part, here(), self.absorb_after)
                 case Chain():
-                    self.backwards(part.parts, here)
+                    self.fold_backwards(part.parts, here)
                 case Residual():
-                    alone = (
-                        part.reads == "before"
-                    )  # nothing else reads x, or else nothing else what comes before the branch
-                    self.backwards(part.before, here if alone else _nowhere)
-                    self.backwards(part.branch, _nowhere if alone else partial(self.ends, part.before, _nowhere))
-                    self.backwards(part.shortcut, _nowhere)
-                    self.backwards(part.after, partial(self.sum_ends, part))
+                    # What two sides read must not change: x, where the shortcut reads it beside ``before``; the output of
+                    # ``before``, where branch and shortcut both read that.
+                    if part.reads == "before":
+                        self.fold_backwards(part.before, here)
+                        self.fold_backwards(part.branch, _find_nothing)
+                    else:
+                        self.fold_backwards(part.before, _find_nothing)
+                        self.fold_backwards(part.branch, partial(self.last_targets, part.before, _find_nothing))
+                    self.fold_backwards(part.shortcut, _find_nothing)
+                    self.fold_backwards(part.after, partial(self.sum_targets, part))
                 case Parallel():
                     for branch in part.branches:
-                        self.backwards(branch, _nowhere)
+                        self.fold_backwards(branch, _find_nothing)
                 case _:
                     assert_never(part)
 
-    def forwards(self, parts: Row, after: Beyond) -> None:
-        """Make the norms that are left in a row part of what stands after them."""
-        for place, part in enumerate(parts):
-            here = partial(self.starts, parts[place + 1 :], after)
+    def fold_forwards(self, row: Row, after: Search) -> None:
+        """Fold the batch norms left in a row into operations after them; ``after`` looks for targets after the row."""
+        for index, part in enumerate(row):
+            here = partial(self.first_targets, row[index + 1 :], after)
+            beyond = _find_nothing if part.path in self.outputs else here
             match part:
                 case Leaf():
-                    if isinstance(part.op, BatchNorm) and not self.gone(part) and part.path not in self.outputs:
-                        self.spread(part, here(), self.before)
+                    if isinstance(part.op, BatchNorm) and not self.is_gone(part) and part.path not in self.outputs:
+                        self.fold(part, here(), self.absorb_before)
                 case Chain():
-                    self.forwards(part.parts, _nowhere if part.path in self.outputs else here)
+                    self.fold_forwards(part.parts, beyond)
                 case Residual():
-                    self.forwards(part.before, partial(self.sides_start, part))
-                    self.forwards(part.branch, _nowhere)
-                    self.forwards(part.shortcut, _nowhere)
-                    self.forwards(part.after, _nowhere if part.path in self.outputs else here)
+                    self.fold_forwards(part.before, partial(self.side_targets, part))
+                    self.fold_forwards(part.branch, _find_nothing)
+                    self.fold_forwards(part.shortcut, _find_nothing)
+                    self.fold_forwards(part.after, beyond)
                 case Parallel():
                     for branch in part.branches:
-                        self.forwards(branch, _nowhere)
+                        self.fold_forwards(branch, _find_nothing)
                 case _:
                     assert_never(part)
 
-    def ends(self, parts: Row, before: Beyond) -> Plan:
-        """What a scale and a shift after a row can become part of."""
-        if not parts:
+    def last_targets(self, row: Row, before: Search) -> Targets:
+        """Return what can absorb a scale and a shift that follow a row."""
+        if not row:
             return before()
-        *rest, last = parts
+        *rest, last = row
         if last.path in self.outputs:
             return None
-        beyond = partial(self.ends, tuple(rest), before)
+        beyond = partial(self.last_targets, tuple(rest), before)
         match last:
             case Leaf():
-                op = self.op(last)
-                if self.gone(last) or _commutes(last.op):
+                op = self.current(last)
+                if self.is_gone(last) or _commutes(last.op):
                     return beyond()
                 return [(last, True)] if isinstance(op, Before) else None
             case Chain():
-                return self.ends(last.parts, beyond)
+                return self.last_targets(last.parts, beyond)
             case Residual():
-                return self.ends(last.after, partial(self.sum_ends, last))
+                return self.last_targets(last.after, partial(self.sum_targets, last))
             case Parallel():
                 return None
             case _:
                 assert_never(last)
 
-    def sum_ends(self, block: Residual) -> Plan:
-        """The same for a block's sum: both sides are scaled, and one is shifted."""
-        branch, shortcut = (self.ends(side, _nowhere) for side in (block.branch, block.shortcut))
+    def sum_targets(self, block: Residual) -> Targets:
+        """Return what can absorb a scale and a shift that follow a block's sum: both sides are scaled, one is shifted."""
+        branch, shortcut = (self.last_targets(side, _find_nothing) for side in (block.branch, block.shortcut))
         if block.combine != "add" or branch is None or shortcut is None:
             return None
         return branch + [(leaf, False) for leaf, _ in shortcut]
 
-    def starts(self, parts: Row, after: Beyond) -> Plan:
-        """What a scale and a shift before a row can become part of. Zeros that pad are neither scaled nor shifted."""
-        if not parts:
+    def first_targets(self, row: Row, after: Search) -> Targets:
+        """Return what can absorb a scale and a shift before a row. Zero padding would be neither scaled nor shifted."""
+        if not row:
             return after()
-        first, *rest = parts
-        beyond = _nowhere if first.path in self.outputs else partial(self.starts, tuple(rest), after)
+        first, *rest = row
+        beyond = _find_nothing if first.path in self.outputs else partial(self.first_targets, tuple(rest), after)
         match first:
             case Leaf():
-                op = self.op(first)
-                if self.gone(first) or _commutes(first.op) or isinstance(op, Flatten):
+                op = self.current(first)
+                if self.is_gone(first) or _commutes(first.op) or isinstance(op, Flatten):
                     return beyond()
-                whole = isinstance(op, Linear) or (isinstance(op, Conv) and not op.padding)
-                return [(first, True)] if whole else None
+                unpadded = isinstance(op, Linear) or (isinstance(op, Conv) and not op.padding)
+                return [(first, True)] if unpadded else None
             case Chain():
-                return self.starts(first.parts, beyond)
+                return self.first_targets(first.parts, beyond)
             case Residual():
-                x = self.starts(first.before, partial(self.sides_start, first))
-                return x if first.reads == "before" else _both(x, self.starts(first.shortcut, _nowhere))
+                x = self.first_targets(first.before, partial(self.side_targets, first))
+                return x if first.reads == "before" else _both(x, self.first_targets(first.shortcut, _find_nothing))
             case Parallel():
                 return None
             case _:
                 assert_never(first)
 
-    def sides_start(self, block: Residual) -> Plan:
-        """The same for what a block's branch reads, and perhaps its shortcut."""
-        branch = self.starts(block.branch, _nowhere)
-        return _both(branch, self.starts(block.shortcut, _nowhere)) if block.reads == "before" else branch
+    def side_targets(self, block: Residual) -> Targets:
+        """Return what can absorb a scale and a shift of what a block's branch reads, and perhaps its shortcut."""
+        branch = self.first_targets(block.branch, _find_nothing)
+        return _both(branch, self.first_targets(block.shortcut, _find_nothing)) if block.reads == "before" else branch
 
-    def gone(self, leaf: Leaf) -> bool:
-        """Whether nothing is left of an operation; what does nothing in evaluation never was there."""
-        does_nothing = isinstance(leaf.op, Dropout | DropPath | DropBlock | Identity)
-        return does_nothing or self.op(leaf) is None
-
-    def spread(self, norm: Leaf, plan: Plan, into: Callable[[Leaf, Affine, bool], None]) -> None:
-        if plan is not None:
-            op = self.op(norm)
+    def fold(self, norm: Leaf, targets: Targets, absorb: Callable[[Leaf, Affine, bool], None]) -> None:
+        """Have targets absorb a norm, which is then gone."""
+        if targets is not None:
+            op = self.current(norm)
             assert isinstance(op, BatchNorm)
-            affine = batch_norm_affine(op, self.own(norm))
-            for leaf, shifts in plan:
-                into(leaf, affine, shifts)
+            affine = batch_norm_affine(op, self.weights_of(norm))
+            for leaf, shifts in targets:
+                absorb(leaf, affine, shifts)
             self.changed[norm.path] = None
 
-    def after(self, leaf: Leaf, affine: Affine, shifts: bool) -> None:
-        op = self.op(leaf)
+    def absorb_after(self, leaf: Leaf, affine: Affine, shifts: bool) -> None:
+        op = self.current(leaf)
         assert isinstance(op, Before)
-        self.take(leaf, *absorb_following(op, self.own(leaf), affine, shifts=shifts))
+        self.set_operation(leaf, *absorb_following(op, self.weights_of(leaf), affine, shifts=shifts))
 
-    def before(self, leaf: Leaf, affine: Affine, _: bool) -> None:
-        op = self.op(leaf)
+    def absorb_before(self, leaf: Leaf, affine: Affine, _: bool) -> None:
+        op = self.current(leaf)
         assert isinstance(op, After)
-        self.take(leaf, *absorb_preceding(op, self.own(leaf), affine))
+        self.set_operation(leaf, *absorb_preceding(op, self.weights_of(leaf), affine))
 
-    def op(self, leaf: Leaf) -> Op | None:
+    # -- operations and their weights -------------------------------------------------------------------------------
+
+    def current(self, leaf: Leaf) -> Op | None:
+        """Return what a leaf's operation is by now; None if it is gone."""
         return self.changed.get(leaf.path, leaf.op)
 
-    def own(self, leaf: Leaf) -> Own:
-        """A leaf's weights, in float64."""
-        op = self.op(leaf)
+    def is_gone(self, leaf: Leaf) -> bool:
+        """Return whether an operation is removed, as those are that do nothing in evaluation."""
+        return isinstance(leaf.op, Dropout | DropPath | DropBlock | Identity) or self.current(leaf) is None
+
+    def weights_of(self, leaf: Leaf) -> Own:
+        """Return a leaf's weights in float64."""
+        op = self.current(leaf)
         assert op is not None
         names = {weight.name for weight in op.weights(leaf.input_shape)}
         return {name: self.weights[f"{leaf.path}.{name}"].astype(np.float64) for name in names}
 
-    def take(self, leaf: Leaf, op: Op, own: Own) -> None:
-        """Make an operation another, by other weights, of the type that its weights have."""
+    def set_operation(self, leaf: Leaf, op: Op, own: Own) -> None:
+        """Replace a leaf's operation and weights; the weights keep their type."""
         dtype = next(self.weights[f"{leaf.path}.{weight.name}"].dtype for weight in leaf.op.weights(leaf.input_shape))
         self.weights |= {f"{leaf.path}.{name}": array.astype(dtype) for name, array in own.items()}
         self.changed[leaf.path] = op
 
-    def left(self, parts: Row, *, keep: bool = False) -> Row:
-        """What is left of a row; where something must be, the identity, if nothing else is."""
-        found = tuple(left for part in parts if (left := self.part(part)))
-        return found if found or not parts or not keep else (_nothing(parts[0]),)
+    # -- what remains -----------------------------------------------------------------------------------------------
 
-    def part(self, part: Part) -> Part | None:
-        match part:
-            case Leaf():
-                if self.gone(part):
-                    return _nothing(part) if part.path in self.outputs else None
-                return replace(part, op=self.changed.get(part.path) or part.op)
-            case Chain():
-                parts = self.left(part.parts, keep=part.path in self.outputs)
-                return replace(part, parts=parts) if parts else None
-            case Residual():
-                small = replace(part, before=self.left(part.before), branch=self.left(part.branch, keep=True))
-                small = replace(small, shortcut=self.left(part.shortcut), after=self.left(part.after))
-                small = small if small.before else replace(small, reads="input")  # the same then
-                return replace(small, order=tuple(role for role in part.order if small.section(role)))
-            case Parallel():
-                return replace(part, branches=tuple(self.left(branch, keep=True) for branch in part.branches))
-            case _:
-                assert_never(part)
+    def remaining_row(self, row: Row, *, keep_one: bool = False) -> Row:
+        """Return the parts of a row that remain; with ``keep_one`` an identity, if none do."""
+        found = tuple(left for part in row if (left := self.remaining(part)))
+        return found if found or not row or not keep_one else (_identity(row[0]),)
+
+    def remaining(self, part: Part) -> Part | None:
+        """Return a part without what is gone, or None if nothing is left of it."""
+        if isinstance(part, Leaf):
+            if self.is_gone(part):
+                return _identity(part) if part.path in self.outputs else None
+            return replace(part, op=self.changed.get(part.path) or part.op)
+        if isinstance(part, Chain):
+            parts = self.remaining_row(part.parts, keep_one=part.path in self.outputs)
+            return replace(part, parts=parts) if parts else None
+        # a residual block keeps a part in its branch, and parallel branches in each
+        needed = (part.branch,) if isinstance(part, Residual) else part.branches
+        return part.with_rows(tuple(self.remaining_row(row, keep_one=row in needed) for row in part.rows))
 
 
-def _nothing(part: Part) -> Part:
-    """The identity in a part's place."""
-    match part:
-        case Leaf():
-            return replace(part, op=Identity())
-        case Chain():
-            return replace(part, parts=(_nothing(part.parts[0]),))
-        case _:
-            return part  # of a block something is always left
+def _identity(part: Part) -> Part:
+    """Return the identity in a part's place; of a block something always remains."""
+    if isinstance(part, Leaf):
+        return replace(part, op=Identity())
+    return replace(part, parts=(_identity(part.parts[0]),)) if isinstance(part, Chain) else part
 
 
-def _nowhere() -> Plan:
+def _find_nothing() -> Targets:
     return None
 
 
-def _both(one: Plan, other: Plan) -> Plan:
+def _both(one: Targets, other: Targets) -> Targets:
     return None if one is None or other is None else one + other
 
 
 def _commutes(op: Op) -> bool:
-    """Whether a scale and a shift of each channel may as well come before the operation as after it."""
+    """Return whether a scale and a shift per channel can move from behind an operation to before it."""
     match op:
         case AvgPool(padding=padding, count_padding=count_padding):
             return not (padding and count_padding)

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from math import gcd
 from typing import Any
 
-from resnet_spec.network.network import Leaf, Network
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf
 from resnet_spec.network.shape_inference import replace_operations
 from resnet_spec.ops import Op, ShapeError
 

@@ -11,8 +11,8 @@ from itertools import groupby
 from resnet_spec.network.network import Network
 from resnet_spec.network.structure import group_stages
 from resnet_spec.ops import Shape
-from resnet_spec.views.network_diff import Change, Stage, folded
-from resnet_spec.views.table import shape
+from resnet_spec.views.network_diff import Change, StageDiff, merge_repeats
+from resnet_spec.views.table import format_shape
 
 ELSEWHERE = "elsewhere"
 """Where a checkpoint's arrays are whose names belong to no part of the network."""
@@ -20,33 +20,33 @@ _COUNTER = "num_batches_tracked"  # torch's own, which no network here has
 _STATISTICS = ("running_mean", "running_var")
 
 
-def weight_changes(network: Network, held: Mapping[str, Shape]) -> list[Change]:
+def diff_weights(network: Network, held: Mapping[str, Shape]) -> list[Change]:
     """What differs from a network's weights to the arrays of a checkpoint; those of other names and the same shapes are renamed.
 
     >>> from resnet_spec import load
     >>> network = load("resnet18")
     >>> held = {name.replace("fc.", "head."): shape for name, shape in network.weights().items()}
-    >>> [(change.kind, change.before, change.after) for change in weight_changes(network, held)]
+    >>> [(change.kind, change.before, change.after) for change in diff_weights(network, held)]
     [('renamed', 'fc.weight', 'head.weight'), ('renamed', 'fc.bias', 'head.bias')]
     """
     expected = network.weights()
-    held = _counted(held)
+    held = _without_counters(held)
     found = [
-        Change("changed", name, shape(expected[name]), shape(held[name]))
+        Change("changed", name, format_shape(expected[name]), format_shape(held[name]))
         for name in expected
         if name in held and held[name] != expected[name]
     ]
     lacking = [name for name in expected if name not in held]
     strange = [name for name in held if name not in expected]
-    found += _replaced(lacking, strange, expected, held)
+    found += _diff_unmatched(lacking, strange, expected, held)
     places = {name: number for number, name in enumerate((*expected, *strange))}
     found.sort(key=lambda change: places[change.before if change.kind == "renamed" else change.path])
-    return folded([list(alike) for _, alike in groupby(found, lambda change: _block(change.path))])
+    return merge_repeats([list(alike) for _, alike in groupby(found, lambda change: _block_prefix(change.path))])
 
 
-def weight_stages(network: Network, held: Mapping[str, Shape]) -> list[Stage]:
+def diff_weight_stages(network: Network, held: Mapping[str, Shape]) -> list[StageDiff]:
     """How many numbers are learnt in stem, stages and head: in the network, and of those in the checkpoint. It has no MACs."""
-    expected, found = network.weights(), _counted(held)
+    expected, found = network.weights(), _without_counters(held)
     counts = {name: [0, 0] for name in (*(group.name for group in group_stages(network)), ELSEWHERE)}
     prefixes = {
         f"{path}.": group.name
@@ -59,17 +59,17 @@ def weight_stages(network: Network, held: Mapping[str, Shape]) -> list[Stage]:
                 place = next((group for prefix, group in prefixes.items() if name.startswith(prefix)), ELSEWHERE)
                 counts[place][side] += math.prod(extent)
     return [
-        Stage(name, (count[0], count[1]), (None, None), (None, None))
+        StageDiff(name, (count[0], count[1]), (None, None), (None, None))
         for name, count in counts.items()
         if name != ELSEWHERE or any(count)
     ]
 
 
-def _counted(held: Mapping[str, Shape]) -> dict[str, Shape]:
+def _without_counters(held: Mapping[str, Shape]) -> dict[str, Shape]:
     return {name: extent for name, extent in held.items() if not name.endswith(_COUNTER)}
 
 
-def _replaced(
+def _diff_unmatched(
     lacking: list[str], strange: list[str], expected: Mapping[str, Shape], held: Mapping[str, Shape]
 ) -> Iterable[Change]:
     """Names in the place of others: those in order with shapes in order are the same under another name."""
@@ -79,11 +79,11 @@ def _replaced(
             pairs = zip(lacking[a:b], strange[c:d], strict=True)
             yield from (Change("renamed", other, name, other) for name, other in pairs)
         else:
-            yield from (Change("removed", name, shape(expected[name]), "") for name in lacking[a:b])
-            yield from (Change("added", name, "", shape(held[name])) for name in strange[c:d])
+            yield from (Change("removed", name, format_shape(expected[name]), "") for name in lacking[a:b])
+            yield from (Change("added", name, "", format_shape(held[name])) for name in strange[c:d])
 
 
-def _block(name: str) -> str:
+def _block_prefix(name: str) -> str:
     """A name up to the first number in it: all of a block's weights share that."""
     numbered = re.match(r".*?\.\d+(?=\.)", name)
     return numbered[0] if numbered else name

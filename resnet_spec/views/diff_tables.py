@@ -11,10 +11,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from resnet_spec.ops import Shape
-from resnet_spec.views.network_diff import Change, Kind, Stage
-from resnet_spec.views.table import shape
+from resnet_spec.views.network_diff import Change, ChangeKind, StageDiff
+from resnet_spec.views.table import format_shape
 
-SIGNS: dict[Kind, tuple[str, str]] = {
+SIGNS: dict[ChangeKind, tuple[str, str]] = {
     "added": ("+", "green"),
     "removed": ("-", "red"),
     "changed": ("~", "yellow"),
@@ -23,7 +23,7 @@ SIGNS: dict[Kind, tuple[str, str]] = {
 """What stands before each kind of change, and its colour."""
 
 
-def what(changes: Sequence[Change]) -> Grid:
+def render_changes(changes: Sequence[Change]) -> Grid:
     """The changes, one a line."""
     grid = Grid(box=SIMPLE_HEAD, show_header=False)
     grid.add_column(no_wrap=True)
@@ -38,7 +38,7 @@ def what(changes: Sequence[Change]) -> Grid:
     return grid
 
 
-def costs(stages: Sequence[Stage], one: str, other: str) -> Grid:
+def render_stages(stages: Sequence[StageDiff], one: str, other: str) -> Grid:
     """What each stage costs in both, and how much more or less; a checkpoint has parameters only."""
     grid = Grid(box=SIMPLE_HEAD, title=f"{one} -> {other}, by stage", title_justify="left", caption_justify="left")
     run = any(number is not None for stage in stages for number in stage.macs)
@@ -49,34 +49,34 @@ def costs(stages: Sequence[Stage], one: str, other: str) -> Grid:
         grid.add_column("gives", no_wrap=True)
         grid.caption = "MACs: multiplications with addition in convolutions and matrix products; FLOPs = 2 x MACs"
     for stage in stages:
-        macs = (*_pair(stage.macs), _shapes(stage.output_shape)) if run else ()
-        grid.add_row(stage.name, *_pair(stage.parameters), *macs)
+        macs = (*_format_pair(stage.macs), _format_shapes(stage.output_shape)) if run else ()
+        grid.add_row(stage.name, *_format_pair(stage.parameters), *macs)
     grid.add_section()
     parameters, macs_ = (_total(stages, cost) for cost in ("parameters", "macs"))
-    grid.add_row("total", *_pair(parameters), *(_pair(macs_) if run else ()), style="bold")
+    grid.add_row("total", *_format_pair(parameters), *(_format_pair(macs_) if run else ()), style="bold")
     return grid
 
 
-def _total(stages: Sequence[Stage], cost: str) -> tuple[int, int]:
+def _total(stages: Sequence[StageDiff], cost: str) -> tuple[int, int]:
     one, other = (sum(getattr(stage, cost)[side] or 0 for stage in stages) for side in (0, 1))
     return one, other
 
 
-def as_data(changes: Sequence[Change], stages: Sequence[Stage]) -> dict[str, Any]:
+def to_data(changes: Sequence[Change], stages: Sequence[StageDiff]) -> dict[str, Any]:
     """All of it, for JSON."""
     return {"changes": [asdict(change) for change in changes], "stages": [asdict(stage) for stage in stages]}
 
 
-def _pair(numbers: tuple[int | None, int | None]) -> tuple[str, str, str]:
+def _format_pair(numbers: tuple[int | None, int | None]) -> tuple[str, str, str]:
     one, other = numbers
     change = (other or 0) - (one or 0)
-    return _count(one), _count(other), f"{change:+,}" if change else ""
+    return _format_optional(one), _format_optional(other), f"{change:+,}" if change else ""
 
 
-def _count(number: int | None) -> str:
+def _format_optional(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-def _shapes(shapes: tuple[Shape | None, Shape | None]) -> str:
-    known = list(dict.fromkeys(shape(one) for one in shapes if one))
+def _format_shapes(shapes: tuple[Shape | None, Shape | None]) -> str:
+    known = list(dict.fromkeys(format_shape(one) for one in shapes if one))
     return " -> ".join(known)

@@ -6,35 +6,44 @@ from collections.abc import Iterable
 from html import escape
 
 from resnet_spec.network.network import Network
-from resnet_spec.views.drawing.layout import figure
-from resnet_spec.views.drawing.render import draw, titles
-from resnet_spec.views.drawing.svg import rules, svg
+from resnet_spec.views.drawing.layout import layout_figure
+from resnet_spec.views.drawing.render import draw, part_titles
+from resnet_spec.views.drawing.svg import css_rules, render_svg
 from resnet_spec.views.drawing.theme import DARK, LIGHT
-from resnet_spec.views.table import COLUMNS, DEFAULT, NUMBERS, Row, count, plain, shape, table
+from resnet_spec.views.table import (
+    COLUMNS,
+    DEFAULT_COLUMNS,
+    NUMERIC_COLUMNS,
+    Row,
+    build_table,
+    format_count,
+    format_shape,
+    format_value,
+)
 
 LIGHT_NOTEBOOKS = ('[data-jp-theme-light="true"] ', ".vscode-light ", 'html[theme="light"] ')
 DARK_NOTEBOOKS = ('[data-jp-theme-light="false"] ', ".vscode-dark ", 'html[theme="dark"] ')
 """How JupyterLab, VS Code and Colab say which theme they are in; elsewhere it is the system's."""
 
 
-def plain_text(network: Network) -> str:
+def render_text(network: Network) -> str:
     """A network in a line.
 
     >>> from resnet_spec import load
-    >>> plain_text(load("resnet18"))
+    >>> render_text(load("resnet18"))
     'resnet18: 11.7 M parameters, 1.81 G MACs, 3x224x224 to 1000'
     """
-    costs = f"{count(network.parameters)} parameters, {count(network.macs)} MACs"
-    return f"{network.name}: {costs}, {shape(network.input)} to {shape(network.output_shape)}"
+    costs = f"{format_count(network.parameters)} parameters, {format_count(network.macs)} MACs"
+    return f"{network.name}: {costs}, {format_shape(network.input)} to {format_shape(network.output_shape)}"
 
 
-def html(network: Network) -> str:
+def render_html(network: Network) -> str:
     """The drawing, and the table beneath it, closed until it is asked for."""
     themes = [
-        *(rule for within in LIGHT_NOTEBOOKS for rule in rules(LIGHT, within)),
-        *(rule for within in DARK_NOTEBOOKS for rule in rules(DARK, within)),
+        *(rule for within in LIGHT_NOTEBOOKS for rule in css_rules(LIGHT, within)),
+        *(rule for within in DARK_NOTEBOOKS for rule in css_rules(DARK, within)),
     ]
-    drawn = svg(figure(network), "auto", titles(network), f"the layers of {network.name}")
+    drawn = render_svg(layout_figure(network), "auto", part_titles(network), f"the layers of {network.name}")
     return "\n".join(
         [
             '<div class="resnet-spec">',
@@ -45,39 +54,39 @@ def html(network: Network) -> str:
             ".resnet-spec .number { text-align: right; font-variant-numeric: tabular-nums }",
             "</style>",
             drawn,
-            f"<details><summary>{escape(plain_text(network))}</summary>",
-            *_table(network),
+            f"<details><summary>{escape(render_text(network))}</summary>",
+            *_render_table(network),
             "</details>",
             "</div>",
         ]
     )
 
 
-def bundle(network: Network) -> dict[str, str]:
+def render_mime_bundle(network: Network) -> dict[str, str]:
     """Every form that a front end may choose from, by its kind."""
     return {
-        "text/plain": plain_text(network),
-        "text/html": html(network),
+        "text/plain": render_text(network),
+        "text/html": render_html(network),
         "image/svg+xml": draw(network, "svg").decode(),
     }
 
 
-def _table(network: Network) -> Iterable[str]:
-    found = table(network)
-    yield f"<table><caption>{escape(found.title)}</caption><thead><tr>{_cells(COLUMNS, 'th')}</tr></thead><tbody>"
+def _render_table(network: Network) -> Iterable[str]:
+    found = build_table(network)
+    yield f"<table><caption>{escape(found.title)}</caption><thead><tr>{_render_cells(COLUMNS, 'th')}</tr></thead><tbody>"
     for row in found.rows:
-        values = {name: plain(name, row.values[name]) for name in DEFAULT}
-        values["path"] = _indented(row)
-        yield f"<tr>{_cells(values, 'td')}</tr>"
+        values = {name: format_value(name, row.values[name]) for name in DEFAULT_COLUMNS}
+        values["path"] = _indent_path(row)
+        yield f"<tr>{_render_cells(values, 'td')}</tr>"
     total = found.total or {}
-    yield f"<tr>{_cells({name: plain(name, total.get(name)) for name in DEFAULT}, 'th')}</tr></tbody></table>"
+    yield f"<tr>{_render_cells({name: format_value(name, total.get(name)) for name in DEFAULT_COLUMNS}, 'th')}</tr></tbody></table>"
     yield "<p>MACs: multiplications with addition in convolutions and matrix products; FLOPs = 2 x MACs</p>"
 
 
-def _indented(row: Row) -> str:
+def _indent_path(row: Row) -> str:
     return "\u2003" * (row.depth - 1) + str(row.values["path"])
 
 
-def _cells(values: dict[str, str], tag: str) -> str:
-    looks = {name: ' class="number"' if name in NUMBERS else "" for name in DEFAULT}
-    return "".join(f"<{tag}{looks[name]}>{escape(values[name])}</{tag}>" for name in DEFAULT)
+def _render_cells(values: dict[str, str], tag: str) -> str:
+    looks = {name: ' class="number"' if name in NUMERIC_COLUMNS else "" for name in DEFAULT_COLUMNS}
+    return "".join(f"<{tag}{looks[name]}>{escape(values[name])}</{tag}>" for name in DEFAULT_COLUMNS)

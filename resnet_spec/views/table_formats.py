@@ -1,110 +1,111 @@
-"""A table as text: for a terminal, Markdown, CSV, JSON, LaTeX."""
+"""Tables as text for a terminal, Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as Grid
 
-from resnet_spec.views.table import NUMBERS, Row, Table, Value, plain, shape
+from resnet_spec.views.table import MACS_NOTE, NUMERIC_COLUMNS, Row, Table, Value, format_shape, format_value
 
-NOTES = {
-    "macs": "MACs: multiplications with addition in convolutions and matrix products; FLOPs = 2 x MACs",
-    "flops": "MACs: multiplications with addition in convolutions and matrix products; FLOPs = 2 x MACs",
-    "share": "share: of the parameters",
-    "memory": "memory: bytes, in float32, of all that operations and sums give, as training keeps it",
-    "field": "field: receptive field, in pixels of the image's height and width, padding counted",
+COLUMN_NOTES = {
+    "macs": MACS_NOTE,
+    "flops": MACS_NOTE,
+    "share": "share: of the network's parameters",
+    "memory": "memory: bytes, in float32, of the outputs of all operations and additions, which training keeps",
+    "field": "field: receptive field, in pixels of the image's height and width, padding included",
     "step": "step: cumulative stride, in pixels of the image",
 }
-_LATEX = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"})
+_LATEX_ESCAPES = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"})
 
 
-def notes(columns: Iterable[str]) -> list[str]:
-    """What the columns' words mean, where one could guess wrong."""
-    return list(dict.fromkeys(NOTES[name] for name in columns if name in NOTES))
+def column_notes(columns: Iterable[str]) -> list[str]:
+    """Return the explanations that a reader of these columns needs, each once."""
+    return list(dict.fromkeys(COLUMN_NOTES[name] for name in columns if name in COLUMN_NOTES))
 
 
-def terminal(table: Table, columns: Sequence[str]) -> Grid:
-    """For rich to print."""
+def render_terminal(table: Table, columns: Sequence[str]) -> Grid:
+    """Return a table that rich can print."""
     grid = Grid(box=SIMPLE_HEAD, title=table.title, title_justify="left", caption_justify="left")
     for name in columns:
-        grid.add_column(table.headings[name], justify="right" if name in NUMBERS else "left", no_wrap=True)
+        grid.add_column(table.headings[name], justify="right" if name in NUMERIC_COLUMNS else "left", no_wrap=True)
     for row in table.rows:
-        grid.add_row(*_cells(row, columns), style=_style(row))
+        grid.add_row(*_cells(row, columns), style=_row_style(row))
     if table.total:
         grid.add_section()
-        grid.add_row(*_total(table, columns), style="bold")
+        grid.add_row(*_total_cells(table, columns), style="bold")
     if table.total and "parameters" in columns and "statistics" not in columns:
-        apart: dict[str, Value] = {"path": "running statistics", "parameters": table.total["statistics"]}
-        grid.add_row(*(plain("", apart.get(name)) for name in columns))
-    grid.caption = "\n".join(notes(columns))
+        statistics: dict[str, Value] = {"path": "running statistics", "parameters": table.total["statistics"]}
+        grid.add_row(*(format_value("", statistics.get(name)) for name in columns))
+    grid.caption = "\n".join(column_notes(columns))
     return grid
 
 
-def markdown(table: Table, columns: Sequence[str]) -> str:
-    """A table in GitHub's Markdown, and what its words mean."""
+def render_markdown(table: Table, columns: Sequence[str]) -> str:
+    """Return a table in GitHub's Markdown, followed by notes on its columns."""
     head = [table.headings[name] for name in columns]
-    rule = ["---:" if name in NUMBERS else "---" for name in columns]
-    total = [_total(table, columns)] if table.total else []
-    rows = [[cell.replace("|", r"\|") for cell in cells] for cells in (*_bold(table, columns), *total)]
+    rule = ["---:" if name in NUMERIC_COLUMNS else "---" for name in columns]
+    total = [_total_cells(table, columns)] if table.total else []
+    rows = [[cell.replace("|", r"\|") for cell in cells] for cells in (*_markdown_rows(table, columns), *total)]
     lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
-    return "\n".join([f"**{table.title}**", "", *lines, "", *(f"{note}  " for note in notes(columns))]).rstrip() + "\n"
+    notes = (f"{note}  " for note in column_notes(columns))  # two spaces: a line break in Markdown
+    return "\n".join([f"**{table.title}**", "", *lines, "", *notes]).rstrip() + "\n"
 
 
-def latex(table: Table, columns: Sequence[str]) -> str:
-    r"""A ``tabular`` for the package booktabs, to stand in a ``table`` of the reader's own."""
-    form = "".join("r" if name in NUMBERS else "l" for name in columns)
-    lines = [rf"% {table.title}; needs \usepackage{{booktabs}}", rf"\begin{{tabular}}{{{form}}}", r"\toprule"]
-    lines += [_latex(table.headings[name] for name in columns), r"\midrule"]
-    lines += [_latex(_cells(row, columns), indent=row.depth - 1) for row in table.rows]
-    lines += [r"\midrule", _latex(_total(table, columns))] if table.total else []
+def render_latex(table: Table, columns: Sequence[str]) -> str:
+    r"""Return a ``tabular`` for the package booktabs, without the ``table`` environment around it."""
+    alignment = "".join("r" if name in NUMERIC_COLUMNS else "l" for name in columns)
+    lines = [rf"% {table.title}; needs \usepackage{{booktabs}}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
+    lines += [_latex_row(table.headings[name] for name in columns), r"\midrule"]
+    lines += [_latex_row(_cells(row, columns), indent=row.depth - 1) for row in table.rows]
+    lines += [r"\midrule", _latex_row(_total_cells(table, columns))] if table.total else []
     lines += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, *(f"% {note}" for note in notes(columns))]) + "\n"
+    return "\n".join([*lines, *(f"% {note}" for note in column_notes(columns))]) + "\n"
 
 
-def comma_separated(table: Table, columns: Sequence[str]) -> str:
-    """CSV of the plain numbers, a heading first, no totals."""
+def render_csv(table: Table, columns: Sequence[str]) -> str:
+    """Return CSV with a header and unformatted numbers, without the totals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in table.rows:
-        writer.writerow([_bare(row.values[name]) for name in columns])
+        writer.writerow([_csv_value(row.values[name]) for name in columns])
     return text.getvalue()
 
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:
     indent = "  " * (row.depth - 1)
-    return [indent * (name == "path") + plain(name, row.values[name]) for name in columns]
+    return [indent * (name == "path") + format_value(name, row.values[name]) for name in columns]
 
 
-def _bold(table: Table, columns: Sequence[str]) -> Iterable[list[str]]:
-    """Rows for Markdown: groups stand out in bold, since spaces that indent would be lost."""
+def _markdown_rows(table: Table, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the cells of each row, with the paths of groups in bold, since Markdown drops indentation."""
     for row in table.rows:
-        cells = [plain(name, row.values[name]) for name in columns]
-        yield [
-            f"**{cell}**" if row.group and name == "path" else cell for name, cell in zip(columns, cells, strict=True)
-        ]
+        cells = {name: format_value(name, row.values[name]) for name in columns}
+        if row.group and "path" in cells:
+            cells["path"] = f"**{cells['path']}**"
+        yield [cells[name] for name in columns]
 
 
-def _total(table: Table, columns: Sequence[str]) -> list[str]:
+def _total_cells(table: Table, columns: Sequence[str]) -> list[str]:
     total = table.total or {}
-    return [plain(name, total[name]) if name in total else "" for name in columns]
+    return [format_value(name, total[name]) if name in total else "" for name in columns]
 
 
-def _latex(cells: Iterable[str], indent: int = 0) -> str:
-    written = [cell.lstrip().translate(_LATEX) for cell in cells]
-    return rf"\hspace{{{indent}em}}" * bool(indent) + " & ".join(written) + r" \\"
+def _latex_row(cells: Iterable[str], indent: int = 0) -> str:
+    escaped = [cell.lstrip().translate(_LATEX_ESCAPES) for cell in cells]
+    return rf"\hspace{{{indent}em}}" * bool(indent) + " & ".join(escaped) + r" \\"
 
 
-def _bare(value: Value) -> Any:
-    return shape(value) if isinstance(value, tuple) else value
+def _csv_value(value: Value) -> Any:
+    return format_shape(value) if isinstance(value, tuple) else value
 
 
-def _style(row: Row) -> str:
+def _row_style(row: Row) -> str:
     if not row.group:
         return ""
     return "bold" if row.depth == 1 else "dim"

@@ -9,7 +9,7 @@ import pytest
 
 from resnet_spec import Network, SpecError, load, loads
 from resnet_spec.library.load import find_source
-from resnet_spec.network.network import Chain, Parallel, Residual
+from resnet_spec.network.parts import Chain, Parallel, Residual
 from resnet_spec.ops import Conv
 
 

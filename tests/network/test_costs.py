@@ -12,7 +12,7 @@ import pytest
 from resnet_spec import build, load, loads
 from resnet_spec.library import bundled
 from resnet_spec.network.costs import BYTES, compute_costs
-from resnet_spec.network.network import Residual
+from resnet_spec.network.parts import Residual
 from resnet_spec.ops import Flatten, Identity
 from shared.framework_counts import BATCH, counted
 from shared.frameworks import required

@@ -225,22 +225,22 @@ def _conv(module: Any, x: Tensor, **changed: Any) -> Tensor:
 
 
 def _added(block: Any, x: Tensor) -> Tensor:
-    from resnet_spec_torch.modules import through
+    from resnet_spec_torch.modules import run_steps
 
-    return x + through(block, block._branch, x)[..., :1, :1]
+    return x + run_steps(block, block._branch, x)[..., :1, :1]
 
 
 def _after_activation(block: Any, x: Tensor) -> Tensor:
-    from resnet_spec_torch.modules import through
+    from resnet_spec_torch.modules import run_steps
 
-    y = through(block, block._before, x)
-    return y + through(block, block._branch, y)
+    y = run_steps(block, block._before, x)
+    return y + run_steps(block, block._branch, y)
 
 
 def _no_shortcut(block: Any, x: Tensor) -> Tensor:
-    from resnet_spec_torch.modules import through
+    from resnet_spec_torch.modules import run_steps
 
-    return through(block, block._after, through(block, block._branch, x))
+    return run_steps(block, block._after, run_steps(block, block._branch, x))
 
 
 NORMS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resnet_spec import Network, SpecError, load, loads
-from resnet_spec.network.network import Leaf, Residual
+from resnet_spec.network.parts import Leaf, Residual
 from resnet_spec.ops import AvgPool, BatchNorm, Conv, DropBlock, Dropout, DropPath, Silu, ZeroPad
 
 SMALL = {"input": (3, 64, 64), "classes": 5}

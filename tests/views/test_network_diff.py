@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from resnet_spec import Network, load, loads
-from resnet_spec.views.checkpoint_diff import weight_changes, weight_stages
-from resnet_spec.views.network_diff import changes, stages
+from resnet_spec.views.checkpoint_diff import diff_weight_stages, diff_weights
+from resnet_spec.views.network_diff import diff_networks, diff_stages
 from shared.command_line import run_cli
 
 SQUEEZED = "{name: squeezed, extends: resnet50, stages: {STAGES}}".replace(
@@ -102,7 +102,7 @@ def network(spec: str) -> Network:
     ],
 )
 def test_what_differs(one: str, other: str, wanted: list[tuple[object, ...]]) -> None:
-    found = changes(network(one), network(other))
+    found = diff_networks(network(one), network(other))
     assert [(each.kind, each.path, each.before, each.after, each.times) for each in found] == wanted
 
 
@@ -123,7 +123,7 @@ def test_one_edit_is_one_change(edit: tuple[str, str], change: tuple[str, ...]) 
         "{name: n, input: [4, 8, 8], blocks: {g: {combine: multiply, branch: {c: {op: conv, out: 4, kernel: 3, padding: 1}}}},"
         " stem: {gate: {block: g}, act: silu}}"
     )
-    (found,) = changes(loads(text), loads(text.replace(*edit)))
+    (found,) = diff_networks(loads(text), loads(text.replace(*edit)))
     assert (found.kind, found.path, found.before, found.after) == change
 
 
@@ -131,7 +131,7 @@ def test_one_edit_is_one_change(edit: tuple[str, str], change: tuple[str, ...]) 
     ("one", "other"), [("resnet50", "resnet50d"), ("resnet18", "resnet50"), ("resnet18", "resnet34_cifar")]
 )
 def test_stages_add_up_to_the_networks(one: str, other: str) -> None:
-    found, networks = stages(load(one), load(other)), (load(one), load(other))
+    found, networks = diff_stages(load(one), load(other)), (load(one), load(other))
     for side in (0, 1):
         assert sum(stage.parameters[side] or 0 for stage in found) == networks[side].parameters
         assert sum(stage.macs[side] or 0 for stage in found) == networks[side].macs
@@ -139,7 +139,7 @@ def test_stages_add_up_to_the_networks(one: str, other: str) -> None:
 
 def test_a_stage_that_one_lacks_stands_alone() -> None:
     three = "{name: three, extends: resnet18, stages: {layer4: null}}"
-    found = {stage.name: stage for stage in stages(load("resnet18"), loads(three))}
+    found = {stage.name: stage for stage in diff_stages(load("resnet18"), loads(three))}
     assert found["layer4"].parameters == (8_393_728, None)
     assert found["layer3"].parameters == (2_099_712, 2_099_712)
 
@@ -197,7 +197,7 @@ def weights(name: str) -> dict[str, tuple[int, ...]]:
     ],
 )
 def test_a_checkpoint_against_a_network(held: dict[str, tuple[int, ...]], wanted: list[tuple[str, ...]] | None) -> None:
-    found = weight_changes(load("resnet18" if wanted is not None else "resnet34"), held)
+    found = diff_weights(load("resnet18" if wanted is not None else "resnet34"), held)
     if wanted is None:
         kinds = [(change.kind, change.path, change.times) for change in found]
         assert ("renamed", "stage1.0-1.conv1.weight", 2) in kinds
@@ -208,7 +208,7 @@ def test_a_checkpoint_against_a_network(held: dict[str, tuple[int, ...]], wanted
 
 def test_a_checkpoint_by_stage() -> None:
     found = {
-        stage.name: stage for stage in weight_stages(load("resnet18"), {**weights("resnet34"), "odd.weight": (5,)})
+        stage.name: stage for stage in diff_weight_stages(load("resnet18"), {**weights("resnet34"), "odd.weight": (5,)})
     }
     assert found["layer3"].parameters == (2_099_712, 6_822_400)
     assert found["elsewhere"].parameters == (0, 5)

@@ -9,17 +9,17 @@ import json
 import pytest
 
 from resnet_spec import load
-from resnet_spec.views.table import COLUMNS, COUNTS, table
+from resnet_spec.views.table import ADDITIVE_COLUMNS, COLUMNS, build_table
 from shared.command_line import run_cli
 
 
 @pytest.mark.parametrize("name", ["resnet50", "seresnet50"])
 @pytest.mark.parametrize("depth", [1, 2, 3, None])
 def test_rows_without_groups_add_up_to_the_total(name: str, depth: int | None) -> None:
-    found = table(load(name), depth, grouped=False)
+    found = build_table(load(name), depth, grouped=False)
     assert found.total
     own = {"memory"} if depth is None or depth > 2 else set()  # a sum is a residual block's own
-    for column in set(COUNTS) - {"share"} - own:
+    for column in set(ADDITIVE_COLUMNS) - {"share"} - own:
         assert sum(row.values[column] for row in found.rows) == found.total[column]  # type: ignore[misc]
 
 
@@ -32,18 +32,18 @@ def test_rows_without_groups_add_up_to_the_total(name: str, depth: int | None) -
     ],
 )
 def test_depth_collapses_what_is_deeper(depth: int, paths: list[str]) -> None:
-    assert [row.values["path"] for row in table(load("resnet18"), depth).rows][: len(paths)] == paths
+    assert [row.values["path"] for row in build_table(load("resnet18"), depth).rows][: len(paths)] == paths
 
 
 def test_a_batch_multiplies_what_depends_on_images() -> None:
-    one, eight = (table(load("resnet18"), 1, batch).rows[4].values for batch in (1, 8))
+    one, eight = (build_table(load("resnet18"), 1, batch).rows[4].values for batch in (1, 8))
     assert [eight[name] for name in ("macs", "flops", "memory")] == [8 * one[n] for n in ("macs", "flops", "memory")]  # type: ignore[operator]
     assert (eight["parameters"], eight["statistics"]) == (one["parameters"], one["statistics"])
     assert (one["out"], eight["out"]) == ((64, 56, 56), (8, 64, 56, 56))
 
 
 def test_flops_are_twice_the_macs_and_the_text_says_so() -> None:
-    assert all(row.values["flops"] == 2 * row.values["macs"] for row in table(load("resnet18")).rows)  # type: ignore[operator]
+    assert all(row.values["flops"] == 2 * row.values["macs"] for row in build_table(load("resnet18")).rows)  # type: ignore[operator]
     assert "FLOPs = 2 x MACs" in run_cli("show", "resnet18").stdout
 
 

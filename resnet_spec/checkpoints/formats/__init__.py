@@ -1,4 +1,4 @@
-"""Checkpoint files of each kind: ``read(path)`` and ``write(path, tensors, metadata)`` in a file for each.
+"""Readers and writers of checkpoint formats, one module for each: ``read(path)`` and ``write(path, tensors, metadata)``.
 
-None executes anything that a file holds, none needs a framework, and none holds more than one array in memory.
+They never execute code from a file, need none of the frameworks, and hold one array in memory at a time.
 """

@@ -1,4 +1,4 @@
-"""A file or a folder that appears whole or not at all: written beside its place, then renamed."""
+"""Write a file or a folder completely or not at all: under a temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: str | PathLike[str]) -> Iterator[Path]:
-    """A path to write a file to, which takes the place of ``path`` if all goes well.
+def replace_file(path: str | PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path to write a file to, which replaces ``path`` if the block ends without an error.
 
-    Whoever is killed in between leaves the old file as it was, and a ``.part`` beside it.
+    If the process is killed, the old file is unchanged, and a ``.part`` file remains beside it.
     """
-    target = Path(os.path.realpath(path))  # a link stays one
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))  # replace the file that a symbolic link points to, not the link
+    part = _temporary_path(target)
     try:
         yield part
         part.replace(target)
@@ -26,15 +26,22 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def creating(path: str | PathLike[str]) -> Iterator[Path]:
-    """A folder to fill, which becomes ``path`` if all goes well. Raises FileExistsError: no rename replaces a folder that holds something."""
+def create_folder(path: str | PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder to fill, which is renamed to ``path`` if the block ends without an error.
+
+    Raises FileExistsError if ``path`` is a file or a folder that is not empty, which no rename can replace.
+    """
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{path} exists; a checkpoint folder is not written over, so remove it or name another")
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        raise FileExistsError(f"{path} exists, and a checkpoint folder is never overwritten; remove it or choose another")
+    part = _temporary_path(target)
     part.mkdir()
     try:
         yield part
         part.replace(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _temporary_path(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{os.getpid()}.part")

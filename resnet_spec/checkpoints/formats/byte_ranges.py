@@ -1,4 +1,4 @@
-"""A stretch of a file: its bytes, read when they are wanted, and found whole."""
+"""Read ranges of bytes from a file and verify their checksums."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from resnet_spec.checkpoints.formats.checksum import crc32
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 from resnet_spec.weights.canonical import Array
 
-_STEP = 2**20
-_CONTENTS = 2**21
-"""Bytes that a table of contents may take in a file of any size: those of 20,000 arrays, as 4,000 layers have."""
+_CHUNK = 2**20
+_MIN_HEADER_LIMIT = 2**21
+"""Bytes that a header or zip directory may take in a file of any size: enough for 20,000 arrays, about 4,000 layers."""
 
 
 def read(path: str, offset: int, size: int) -> Array:
-    """Bytes of a file (size,), as memory of the caller's own. Raises CheckpointError if the file ends before.
+    """Return bytes of a file, shape (size,), as a new array.
 
-    Read, not mapped: a file that is cut short while it is mapped kills the process.
+    Raises CheckpointError if the file ends too early. The file is not memory-mapped, because a mapped file that another
+    process truncates kills this one.
     """
     array = np.empty(size, np.uint8)
     rest = array.data
@@ -28,28 +29,31 @@ def read(path: str, offset: int, size: int) -> Array:
             count = file.readinto(rest)
             if not count:
                 found = size - len(rest)
-                raise CheckpointError(f"{path} is cut short: expected {size:,} bytes at {offset:,}, found {found:,}")
+                raise CheckpointError(f"{path} is truncated: expected {size:,} bytes at {offset:,}, found {found:,}")
             rest = rest[count:]
     return array
 
 
-def checksum(path: str, offset: int, size: int) -> int:
-    """The CRC-32 of bytes of a file, which are not kept."""
+def compute_checksum(path: str, offset: int, size: int) -> int:
+    """Return the CRC-32 of bytes of a file without holding all of them in memory."""
     value = 0
-    for at in range(offset, offset + size, _STEP):
-        value = crc32(read(path, at, min(_STEP, offset + size - at)).data, value)
+    for at in range(offset, offset + size, _CHUNK):
+        value = crc32(read(path, at, min(_CHUNK, offset + size - at)).data, value)
     return value
 
 
-def matching(path: str, name: str, found: int, expected: int) -> None:
-    """Raises CheckpointError unless a checksum is the one that the file keeps."""
+def check_checksum(path: str, name: str, found: int, expected: int) -> None:
+    """Raise CheckpointError if the checksum of a file's entry or array is not the one stored in the file."""
     if found != expected:
         raise CheckpointError(
             f"{path} is damaged: expected the checksum {expected:08x} for {name!r}, found {found:08x}"
         )
 
 
-def in_proportion(path: str, what: str, length: int, size: int) -> None:
-    """Raises CheckpointError for a table of contents too long for a file of ``size`` bytes: parsed, it takes ten times its length in memory."""
-    if length > max(_CONTENTS, size // 8):
-        raise CheckpointError(f"{path} is damaged: a {what} of {length:,} bytes in a file of {size:,}")
+def check_header_size(path: str, what: str, length: int, size: int) -> None:
+    """Raise CheckpointError if a header or zip directory is too long for a file of ``size`` bytes.
+
+    A parsed header takes about ten times its length in memory.
+    """
+    if length > max(_MIN_HEADER_LIMIT, size // 8):
+        raise CheckpointError(f"{path} is damaged: a {what} of {length:,} bytes is too long for a file of {size:,} bytes")

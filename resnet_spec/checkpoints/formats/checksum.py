@@ -1,10 +1,10 @@
-"""CRC-32, as zip archives keep it, at the speed of memory where ISA-L has it for the processor: nine times zlib's."""
+"""CRC-32 as zip archives use it, by ISA-L where it is available for the processor: nine times as fast as zlib's."""
 
 from __future__ import annotations
 
 try:
     from isal.isal_zlib import crc32
-except ImportError:  # no wheel for this processor: the same numbers, slower
+except ImportError:  # isal has no wheel for this processor; zlib gives the same numbers
     from zlib import crc32
 
 __all__ = ["crc32"]

@@ -1,4 +1,4 @@
-"""Which kinds of checkpoint there are, and which kind a file is: by what it holds, not by its name."""
+"""The checkpoint formats, and how to read and write them. A file's format is detected by its contents, not by its name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zipfile import is_zipfile
 
 from resnet_spec.backend import BackendError
 from resnet_spec.checkpoints.formats import zip_archive
-from resnet_spec.checkpoints.formats.atomic import creating, replacing
+from resnet_spec.checkpoints.formats.atomic import create_folder, replace_file
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor
 from resnet_spec.checkpoints.formats.torch_legacy import MAGIC
 from resnet_spec.language.values import join_alternatives
@@ -19,7 +19,13 @@ from resnet_spec.language.values import join_alternatives
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of checkpoint that can be written: the endings of its files, the layouts that it keeps, and the file here that writes it."""
+    """A kind of checkpoint that can be written.
+
+    Attributes:
+        suffixes: The suffixes of such files.
+        layout: The framework whose array layouts they use.
+        writer: The module of this package that writes them.
+    """
 
     suffixes: tuple[str, ...]
     layout: str
@@ -33,66 +39,76 @@ KINDS: Mapping[str, Kind] = {
     "npz": Kind((".npz",), "torch", "npz"),
     "orbax": Kind((".orbax", ""), "nnx", "orbax_writer"),
 }
-"""The kinds by name. Orbax's is a folder."""
+"""The kinds by name. An Orbax checkpoint is a folder."""
 
-_HEAD = 16
-_NOT_OURS = {
-    b"\x89HDF\r\n": 'an HDF5 file, as Keras writes; numpy.savez("weights.npz", **{v.path: v for v in model.weights}) gives what can be read',
-    b"\x1f\x8b": "compressed with gzip; unpack it",
-    b"\x08": "a message, as ONNX and TensorFlow write",
+_SIGNATURE_BYTES = 16
+_UNSUPPORTED = {
+    b"\x89HDF\r\n": (
+        "an HDF5 file, as Keras writes; convert it with "
+        'numpy.savez("weights.npz", **{v.path: v for v in model.weights})'
+    ),
+    b"\x1f\x8b": "compressed with gzip; decompress it first",
+    b"\x08": "a protocol buffer, as ONNX and TensorFlow write",
 }
+"""What a file in an unsupported format is, by the bytes at its start."""
 
 
-def kind_of(path: str | PathLike[str]) -> str:
-    """The kind that a file to write is meant to be, by its ending. Raises ValueError."""
+def infer_kind(path: str | PathLike[str]) -> str:
+    """Return the kind of checkpoint to write to a path, by its suffix. Raises ValueError if the suffix is unknown."""
     suffix = Path(path).suffix.lower()
     for name, kind in KINDS.items():
         if suffix in kind.suffixes:
             return name
     known = join_alternatives(suffix for kind in KINDS.values() for suffix in kind.suffixes if suffix)
-    raise ValueError(f"{fspath(path)} ends in {suffix!r}; a file ends in {known}, and a folder for Orbax in nothing")
+    raise ValueError(f"{fspath(path)} ends in {suffix!r}; expected {known}, or no suffix for an Orbax folder")
 
 
 def read(path: str | PathLike[str]) -> Checkpoint:
-    """The checkpoint at a path: its names, shapes and types; arrays are read when asked for.
+    """Open a checkpoint: names, shapes and types are read now, each array when its ``read`` is called.
 
-    Raises CheckpointError, FileNotFoundError, and BackendError where a library that it takes is not installed.
+    Raises:
+        CheckpointError: The file is damaged, or not a checkpoint in a known format.
+        FileNotFoundError: There is no such file.
+        BackendError: The format needs a library that is not installed.
     """
     name = fspath(path)
     if not Path(name).exists():
         raise FileNotFoundError(f"no weights file named {name!r}")
     try:
-        module = import_module(f"resnet_spec.checkpoints.formats.{_reader(name)}")
+        module = import_module(f"resnet_spec.checkpoints.formats.{_detect_reader(name)}")
     except ModuleNotFoundError as error:
         raise BackendError(
-            f"{name} is an Orbax checkpoint, which needs {error.name}, which is not installed; try: pip install 'resnet-spec[flax]'"
+            f"{name} is an Orbax checkpoint, and reading it requires {error.name}, which is not installed; "
+            "try: pip install 'resnet-spec[flax]'"
         ) from None
     checkpoint: Checkpoint = module.read(name)
     return checkpoint
 
 
 def write(path: str | PathLike[str], kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a checkpoint, each array as it is read: whole, or not at all."""
+    """Write a checkpoint completely or not at all, holding one array in memory at a time."""
     module = import_module(f"resnet_spec.checkpoints.formats.{KINDS[kind].writer}")
-    with creating(path) if kind == "orbax" else replacing(path) as part:
+    with create_folder(path) if kind == "orbax" else replace_file(path) as part:
         module.write(part, tensors, metadata)
 
 
-def _reader(path: str) -> str:
-    """The file here that reads a path, by its first bytes. Raises CheckpointError."""
+def _detect_reader(path: str) -> str:
+    """Return the name of the module that reads a file, by its first bytes. Raises CheckpointError."""
     if Path(path).is_dir():
         return "orbax_reader"
     with Path(path).open("rb") as file:
-        head = file.read(_HEAD)
-    if head[8:9] == b"{":  # where the eight bytes of a safetensors header's length end; they may look like anything
+        head = file.read(_SIGNATURE_BYTES)
+    # The JSON header of a safetensors file follows eight bytes of length, which can have any value.
+    if head[8:9] == b"{":
         return "safetensors_file"
     if head.startswith(b"PK") or (is_zipfile(path) and not head.startswith(b"\x80")):
-        return "torch_zip" if any(name.endswith(".pkl") for name in zip_archive.archive(path).entries) else "npz"
+        entries = zip_archive.read_directory(path).entries
+        return "torch_zip" if any(name.endswith(".pkl") for name in entries) else "npz"
     if head[:1] == b"\x80":
         return "torch_legacy" if head[2:].startswith(MAGIC) else "paddle_pickle"
     if Path(path).suffix == ".safetensors":
         return "safetensors_file"
-    for start, what in _NOT_OURS.items():
-        if head.startswith(start):
-            raise CheckpointError(f"{path} is no checkpoint that is known, but {what}")
-    raise CheckpointError(f"{path} is no checkpoint that is known: it starts with {head!r}")
+    for signature, what in _UNSUPPORTED.items():
+        if head.startswith(signature):
+            raise CheckpointError(f"{path} is not a checkpoint in a known format: it is {what}")
+    raise CheckpointError(f"{path} is not a checkpoint in a known format: it starts with {head!r}")

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: arrays whose names, shapes and types are known, and that are read one at a time when asked for."""
+"""The contents of a checkpoint: arrays of known name, shape and type, which are read one at a time on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnet_spec.weights.canonical import Array
 
 Dtype: TypeAlias = np.dtype[Any]
 
-# NumPy has no bfloat16 of its own; ml_dtypes, which JAX, ONNX and TensorFlow share, registers one, so arrays keep their type.
+# NumPy has no bfloat16. The type of ml_dtypes, which JAX, ONNX and TensorFlow use too, works as the dtype of an array.
 BFLOAT16: Dtype = np.dtype(ml_dtypes.bfloat16)
 FLOATS: dict[str, Dtype] = {
     "float64": np.dtype(np.float64),
@@ -23,16 +23,18 @@ FLOATS: dict[str, Dtype] = {
     "float16": np.dtype(np.float16),
     "bfloat16": BFLOAT16,
 }
-"""The types that weights may have, by name."""
+"""The types of weights by name."""
+
+_MAX_AXES = 32
 
 
 class CheckpointError(ValueError):
-    """A file that is damaged, or holds no checkpoint that is known: what was expected, and what was found."""
+    """A file that is damaged or is not a checkpoint in a known format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An array of a checkpoint. ``read`` gives it, in C order and native bytes, as memory of the caller's own."""
+    """An array of a checkpoint. ``read`` returns it as a new array in C order and native byte order."""
 
     shape: Shape
     dtype: Dtype
@@ -40,18 +42,19 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
+        """The array's size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A file's arrays by name, as it names them; names of nested mappings are joined by dots.
+    """A checkpoint's arrays by the names in the file; keys of nested mappings are joined by dots.
 
     Attributes:
-        format: What kind of file it is, in words.
-        layout: The framework in whose layouts such a file keeps arrays, unless its names say otherwise.
-        metadata: What whoever wrote the file said of it.
-        notes: What a user should be told of how it was read.
+        format: The file format, for messages.
+        layout: The framework whose array layouts the format uses unless the names show another.
+        metadata: What the file's writer stored about it.
+        notes: What the user should know about how the file was read.
     """
 
     path: str
@@ -62,25 +65,29 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-def raw(array: Array) -> memoryview:
-    """An array's bytes, in C order."""
+def view_bytes(array: Array) -> memoryview:
+    """Return an array's bytes in C order, without a copy if it is contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def bounded(path: str, name: str, shape: object, itemsize: int, most: int) -> Shape:
-    """A shape that a file claims for an array, if it is one and takes no more than ``most`` bytes. Raises CheckpointError."""
+def validate_shape(path: str, name: str, shape: object, itemsize: int, limit: int) -> Shape:
+    """Return the shape that a file claims for an array.
+
+    Raises CheckpointError if it is not a shape, or if the array would take more than ``limit`` bytes.
+    """
     if not isinstance(shape, tuple | list) or not all(type(size) is int and size >= 0 for size in shape):
         raise CheckpointError(f"{path} is damaged: expected a shape for {name!r}, found {str(shape)[:80]}")
     claimed = math.prod(shape) * itemsize
-    if claimed > most or len(shape) > 32:
+    if claimed > limit or len(shape) > _MAX_AXES:
         raise CheckpointError(
-            f"{path} is damaged: {name!r} claims the shape {str(tuple(shape))[:80]}, which is {claimed:,} bytes, where {most:,} are held"
+            f"{path} is damaged: {name!r} claims the shape {str(tuple(shape))[:80]}, which takes {claimed:,} bytes, "
+            f"but at most {limit:,} are available"
         )
     return tuple(shape)
 
 
-def bounded_total(path: str, tensors: Mapping[str, Tensor], size: int) -> None:
-    """Raises CheckpointError if arrays that share their bytes come to more than twice the file."""
+def check_total_size(path: str, tensors: Mapping[str, Tensor], size: int) -> None:
+    """Raise CheckpointError if arrays that may share bytes add up to more than twice the file's ``size``."""
     total = sum(tensor.nbytes for tensor in tensors.values())
     if total > 2 * size:
-        raise CheckpointError(f"{path} is damaged: its arrays come to {total:,} bytes, but the file holds {size:,}")
+        raise CheckpointError(f"{path} is damaged: its arrays take {total:,} bytes, but the file has {size:,}")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual, walk
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Part, Residual
+from resnet_spec.network.traversal import walk
 from resnet_spec.ops import (
     AvgPool,
     BatchNorm,
@@ -105,18 +107,12 @@ def kind_of(leaf: Leaf) -> str:
 def _leaves(parts: tuple[Part, ...]) -> Iterator[Leaf]:
     """Operations in the order that they run, without those that work out what a gate multiplies by."""
     for part in parts:
-        match part:
-            case Leaf():
-                yield part
-            case Chain():
-                yield from _leaves(part.parts)
-            case Residual():
-                gated = () if part.combine == "multiply" else part.branch
-                for section in (part.before, gated, part.shortcut, part.after):
-                    yield from _leaves(section)
-            case Parallel():
-                for branch in part.branches:
-                    yield from _leaves(branch)
+        if isinstance(part, Leaf):
+            yield part
+        is_gate = isinstance(part, Residual) and part.combine == "multiply"
+        for index, row in enumerate(part.rows):
+            if not (is_gate and index == 1):  # its branch
+                yield from _leaves(row)
 
 
 def _gates(parts: tuple[Part, ...]) -> Iterator[Residual]:

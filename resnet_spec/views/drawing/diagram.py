@@ -8,11 +8,12 @@ from itertools import chain
 from typing import Literal, TypeAlias, assert_never
 
 from resnet_spec.language.spec import Join
-from resnet_spec.network.network import Chain, Leaf, Network, Parallel, Part, Residual
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.network.structure import Group, Repeats, group_repeats, group_stages, path_range
 from resnet_spec.ops import Shape, op_name
 
-Kind: TypeAlias = Literal["conv", "linear", "pool", "norm", "act"]
+CellKind: TypeAlias = Literal["conv", "linear", "pool", "norm", "act"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Cell:
     """One box: an operation, and the norms and activations that follow it."""
 
     leaves: tuple[Leaf, ...]
-    kind: Kind
+    kind: CellKind
     label: str
     notes: tuple[tuple[str, str], ...]
     """What stands below the label: each with the path that it belongs to."""
@@ -35,7 +36,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class ResidualItem:
     """A residual block: where its input parts into branch and shortcut, and where they meet.
 
     No shortcut is the identity; ``early`` says that it starts above what is before the branch.
@@ -53,7 +54,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Fan:
+class ParallelItem:
     """Branches side by side, and how they meet: each reads all, or where ``split`` a piece; in a ``cascade`` the last one's output too."""
 
     path: str
@@ -65,7 +66,7 @@ class Fan:
     output_shape: Shape
 
 
-Item: TypeAlias = Cell | Split | Fan
+Item: TypeAlias = Cell | ResidualItem | ParallelItem
 Column: TypeAlias = tuple[Item, ...]
 
 
@@ -90,46 +91,46 @@ class Frame:
     blocks: tuple[Block, ...]
 
 
-def diagram(network: Network, *, unfold: bool = False) -> tuple[Frame, ...]:
+def build_diagram(network: Network, *, unfold: bool = False) -> tuple[Frame, ...]:
     """What to draw of a network, its repeated blocks folded unless they are to be unfolded.
 
     >>> from resnet_spec import load
-    >>> [block.name for block in diagram(load("resnet152"))[3].blocks]
+    >>> [block.name for block in build_diagram(load("resnet152"))[3].blocks]
     ['layer3.0', 'layer3.1-35']
     """
-    return tuple(Frame(group, tuple(_blocks(group, unfold))) for group in group_stages(network))
+    return tuple(Frame(group, tuple(_build_blocks(group, unfold))) for group in group_stages(network))
 
 
-def _blocks(group: Group, unfold: bool) -> Iterator[Block]:
+def _build_blocks(group: Group, unfold: bool) -> Iterator[Block]:
     if not group.path:
-        yield Block(group.parts, tuple(column(group.parts)))
+        yield Block(group.parts, tuple(build_column(group.parts)))
         return
     for run in [(part,) for part in group.parts] if unfold else group_repeats(group.parts):
-        yield Block(run, tuple(column(run[:1])))
+        yield Block(run, tuple(build_column(run[:1])))
 
 
-def column(parts: tuple[Part, ...]) -> Iterator[Item]:
+def build_column(parts: tuple[Part, ...]) -> Iterator[Item]:
     """Parts as items one below the other: sequences opened, norms and activations joined to what they follow."""
     leaves: list[Leaf] = []
-    for part in _flat(parts):
+    for part in _flatten(parts):
         match part:
             case Leaf():
-                if leaves and kind(part) not in ("norm", "act"):
-                    yield _cell(leaves)
+                if leaves and classify(part) not in ("norm", "act"):
+                    yield _build_cell(leaves)
                     leaves = []
                 leaves.append(part)
             case Residual() | Parallel():
                 if leaves:
-                    yield _cell(leaves)
+                    yield _build_cell(leaves)
                     leaves = []
-                yield _split(part) if isinstance(part, Residual) else _fan(part)
+                yield _build_residual(part) if isinstance(part, Residual) else _build_parallel(part)
             case _:
                 assert_never(part)
     if leaves:
-        yield _cell(leaves)
+        yield _build_cell(leaves)
 
 
-def kind(leaf: Leaf) -> Kind:
+def classify(leaf: Leaf) -> CellKind:
     """What an operation is to the eye, told from what it does, so that a new one needs no entry here."""
     if leaf.op.macs(leaf.input_shape):
         return "conv" if len(leaf.input_shape) == 3 else "linear"
@@ -138,11 +139,11 @@ def kind(leaf: Leaf) -> Kind:
     return "norm" if leaf.op.weights(leaf.input_shape) else "act"
 
 
-def label(leaf: Leaf) -> str:
+def format_label(leaf: Leaf) -> str:
     """An operation as papers write it.
 
     >>> from resnet_spec import load
-    >>> [label(leaf) for leaf in load("resnet18").leaves()][:4]
+    >>> [format_label(leaf) for leaf in load("resnet18").leaves()][:4]
     ['7×7 conv, 64, /2', 'batch norm', 'relu', '3×3 max pool, /2']
     """
     words = [op_name(leaf.op).replace("_", " ")]
@@ -155,7 +156,7 @@ def label(leaf: Leaf) -> str:
     return ", ".join(words)
 
 
-def summary(items: Column) -> Iterator[str]:
+def summarize(items: Column) -> Iterator[str]:
     """What a block computes, in the few lines that the paper's table has for it."""
     for item in items:
         match item:
@@ -163,26 +164,26 @@ def summary(items: Column) -> Iterator[str]:
                 pass
             case Cell():
                 yield item.label
-            case Split(combine="multiply"):
+            case ResidualItem(combine="multiply"):
                 yield "gate"
-            case Split():
-                yield from summary((*item.before, *item.branch, *item.after))
-            case Fan():
-                lines = [tuple(summary(branch)) for branch in item.branches if branch]
+            case ResidualItem():
+                yield from summarize((*item.before, *item.branch, *item.after))
+            case ParallelItem():
+                lines = [tuple(summarize(branch)) for branch in item.branches if branch]
                 alike = len(lines) > 1 and len(set(lines)) == 1
                 yield from (f"{len(lines)} × {line}" for line in lines[0]) if alike else chain.from_iterable(lines)
 
 
-def _cell(leaves: list[Leaf]) -> Cell:
+def _build_cell(leaves: list[Leaf]) -> Cell:
     main, *rest = leaves
-    light = kind(main) in ("norm", "act")
-    label_ = " · ".join(label(leaf) for leaf in leaves) if light else label(main)
-    notes = [(note, main.path) for note in _details(main)]
-    notes += [] if light else [(label(leaf), leaf.path) for leaf in rest]
-    return Cell(tuple(leaves), kind(main), label_, tuple(notes))
+    light = classify(main) in ("norm", "act")
+    label_ = " · ".join(format_label(leaf) for leaf in leaves) if light else format_label(main)
+    notes = [(note, main.path) for note in _label_details(main)]
+    notes += [] if light else [(format_label(leaf), leaf.path) for leaf in rest]
+    return Cell(tuple(leaves), classify(main), label_, tuple(notes))
 
 
-def _details(leaf: Leaf) -> Iterator[str]:
+def _label_details(leaf: Leaf) -> Iterator[str]:
     """What a label leaves out, and a reader would miss."""
     if leaf.op.macs(leaf.input_shape) and (groups := getattr(leaf.op, "groups", 1)) > 1:
         yield "depthwise" if groups == leaf.input_shape[0] else f"{groups} groups"
@@ -190,22 +191,26 @@ def _details(leaf: Leaf) -> Iterator[str]:
         yield f"dilation {dilation}"
 
 
-def _split(part: Residual) -> Split:
+def _build_residual(part: Residual) -> ResidualItem:
     before, branch, shortcut, after = (
-        tuple(column(section)) for section in (part.before, part.branch, part.shortcut, part.after)
+        tuple(build_column(section)) for section in (part.before, part.branch, part.shortcut, part.after)
     )
     early = part.reads == "input" and bool(part.before)
-    return Split(part.path, before, branch, shortcut, part.combine, after, early, part.input_shape, part.output_shape)
+    return ResidualItem(
+        part.path, before, branch, shortcut, part.combine, after, early, part.input_shape, part.output_shape
+    )
 
 
-def _fan(part: Parallel) -> Fan:
-    branches = tuple(tuple(column(branch)) for branch in part.branches)
-    return Fan(part.path, branches, part.combine, part.split, part.cascade, part.input_shape, part.output_shape)
+def _build_parallel(part: Parallel) -> ParallelItem:
+    branches = tuple(tuple(build_column(branch)) for branch in part.branches)
+    return ParallelItem(
+        part.path, branches, part.combine, part.split, part.cascade, part.input_shape, part.output_shape
+    )
 
 
-def _flat(parts: tuple[Part, ...]) -> Iterator[Leaf | Residual | Parallel]:
+def _flatten(parts: tuple[Part, ...]) -> Iterator[Leaf | Residual | Parallel]:
     for part in parts:
         if isinstance(part, Chain):
-            yield from _flat(part.parts)
+            yield from _flatten(part.parts)
         else:
             yield part

@@ -8,7 +8,7 @@ from resnet_spec.views.drawing.graph import Cluster, Edge, Graph, Node
 from resnet_spec.views.drawing.theme import DARK, LIGHT, Colours, Direction, Theme
 
 
-def dot(graph: Graph, name: str, theme: Theme = "auto", direction: Direction = "down") -> str:
+def render_dot(graph: Graph, name: str, theme: Theme = "auto", direction: Direction = "down") -> str:
     """The text of a graph."""
     way = "LR" if direction == "across" else "TB"
     colours = DARK if theme == "dark" else LIGHT

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, assert_never
 
-RADIUS = 8.0  # of a mark
-BEND = 6.0  # of a line's corners
-ARROW = 4.0  # half the width of an arrow's head
+MARK_RADIUS = 8.0  # of a mark
+CORNER_RADIUS = 6.0  # of a line's corners
+ARROW_HALF_WIDTH = 4.0  # half the width of an arrow's head
 
 Point: TypeAlias = tuple[float, float]
 Anchor: TypeAlias = Literal["start", "middle", "end"]
@@ -64,7 +64,7 @@ class Mark:
     path: str = ""
 
 
-Shape: TypeAlias = Box | Text | Line | Mark
+Element: TypeAlias = Box | Text | Line | Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,15 @@ class Figure:
 
     width: float
     height: float
-    shapes: tuple[Shape, ...]
+    shapes: tuple[Element, ...]
 
 
-def moved(shapes: Iterable[Shape], dx: float, dy: float) -> list[Shape]:
+def translate(shapes: Iterable[Element], dx: float, dy: float) -> list[Element]:
     """Shapes moved to the right and down."""
-    return [_moved(shape, dx, dy) for shape in shapes]
+    return [_translate_one(shape, dx, dy) for shape in shapes]
 
 
-def _moved(shape: Shape, dx: float, dy: float) -> Shape:
+def _translate_one(shape: Element, dx: float, dy: float) -> Element:
     match shape:
         case Box() | Text() | Mark():
             return replace(shape, x=shape.x + dx, y=shape.y + dy)
@@ -91,22 +91,22 @@ def _moved(shape: Shape, dx: float, dy: float) -> Shape:
             assert_never(shape)
 
 
-def corners(line: Line) -> Iterator[tuple[Point, Point, Point]]:
+def rounded_corners(line: Line) -> Iterator[tuple[Point, Point, Point]]:
     """Where a line bends: the point before each of its corners, the corner, and the point after it."""
     for before, corner, after in zip(line.points, line.points[1:], line.points[2:], strict=False):
-        yield _towards(corner, before), corner, _towards(corner, after)
+        yield _point_towards(corner, before), corner, _point_towards(corner, after)
 
 
-def head(line: Line) -> tuple[Point, Point, Point]:
+def arrow_head(line: Line) -> tuple[Point, Point, Point]:
     """The triangle at the end of an arrow, its tip first."""
     (x0, y0), (x, y) = line.points[-2:]
     away = math.hypot(x - x0, y - y0) or 1
-    dx, dy = ARROW * (x - x0) / away, ARROW * (y - y0) / away
+    dx, dy = ARROW_HALF_WIDTH * (x - x0) / away, ARROW_HALF_WIDTH * (y - y0) / away
     back = (x - 1.7 * dx, y - 1.7 * dy)
     return (x, y), (back[0] - dy, back[1] + dx), (back[0] + dy, back[1] - dx)
 
 
-def strokes(mark: Mark) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
+def sign_strokes(mark: Mark) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
     """The two strokes of a mark's sign."""
     x, y = mark.x, mark.y
     match mark.sign:
@@ -120,7 +120,7 @@ def strokes(mark: Mark) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
             assert_never(mark.sign)
 
 
-def _towards(corner: Point, other: Point) -> Point:
+def _point_towards(corner: Point, other: Point) -> Point:
     away = math.dist(corner, other) or 1
-    part = min(BEND, away / 2) / away
+    part = min(CORNER_RADIUS, away / 2) / away
     return corner[0] + part * (other[0] - corner[0]), corner[1] + part * (other[1] - corner[1])

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from resnet_spec.ops import Shape
-from resnet_spec.views.drawing.diagram import Block, Cell, Column, Fan, Frame, Item, Split, summary
-from resnet_spec.views.drawing.pieces import shown
+from resnet_spec.views.drawing.diagram import Block, Cell, Column, Frame, Item, ParallelItem, ResidualItem, summarize
+from resnet_spec.views.drawing.pieces import format_dimensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Graph:
 
 
 @dataclass(slots=True)
-class _Weaver:
+class _GraphBuilder:
     """Numbers nodes and ties each to what it follows."""
 
     nodes: list[Node] = field(default_factory=list)
@@ -67,22 +67,24 @@ class _Weaver:
         return nodes
 
 
-def graph(frames: tuple[Frame, ...], input_shape: Shape, depth: int | None = None) -> Graph:
+def build_graph(frames: tuple[Frame, ...], input_shape: Shape, depth: int | None = None) -> Graph:
     """The graph of a diagram, from the network's input to its output: stages at depth 1, blocks at depth 2, else all layers."""
-    weaver = _Weaver()
-    at = weaver.node(["input", shown(input_shape)], "end")
+    weaver = _GraphBuilder()
+    at = weaver.node(["input", format_dimensions(input_shape)], "end")
     clusters = [Cluster("input", "", weaver.taken(), ())]
     label = ""
     for number, frame in enumerate(frames):
         at, cluster = _frame(weaver, frame, f"s{number}", at, label, depth)
         clusters.append(cluster)
-        label = shown(frame.group.output_shape)
+        label = format_dimensions(frame.group.output_shape)
     end = weaver.node(["output", label], "end")
     weaver.tie([(at, False, "")], end)
     return Graph((*clusters, Cluster("output", "", weaver.taken(), ())), tuple(weaver.edges))
 
 
-def _frame(weaver: _Weaver, frame: Frame, id: str, start: str, label: str, depth: int | None) -> tuple[str, Cluster]:
+def _frame(
+    weaver: _GraphBuilder, frame: Frame, id: str, start: str, label: str, depth: int | None
+) -> tuple[str, Cluster]:
     """A frame as a cluster; and the last of its nodes."""
     group, at = frame.group, start
     if not group.path:
@@ -96,7 +98,7 @@ def _frame(weaver: _Weaver, frame: Frame, id: str, start: str, label: str, depth
     inner: list[Cluster] = []
     for index, block in enumerate(frame.blocks):
         if depth == 2:
-            node = weaver.node([_title(block), *summary(block.column)], "closed")
+            node = weaver.node([_title(block), *summarize(block.column)], "closed")
             weaver.tie([(at, False, label)], node)
             at = node
         else:
@@ -111,22 +113,22 @@ def _title(block: Block) -> str:
     return f"{block.name}, × {times}" if times > 1 else block.name
 
 
-def _column(weaver: _Weaver, items: Column, start: str, *, dashed: bool, label: str) -> str:
+def _column(weaver: _GraphBuilder, items: Column, start: str, *, dashed: bool, label: str) -> str:
     """Items after the node ``start``; the last of their nodes."""
     for item in items:
         start = _item(weaver, item, start, dashed=dashed, label=label)
-        label = shown(item.output_shape) if item.input_shape[1:] != item.output_shape[1:] else ""
+        label = format_dimensions(item.output_shape) if item.input_shape[1:] != item.output_shape[1:] else ""
         dashed = dashed and isinstance(item, Cell)
     return start
 
 
-def _item(weaver: _Weaver, item: Item, start: str, *, dashed: bool, label: str) -> str:
+def _item(weaver: _GraphBuilder, item: Item, start: str, *, dashed: bool, label: str) -> str:
     match item:
         case Cell():
             node = weaver.node([item.label, " · ".join(note for note, _ in item.notes)], item.kind)
             weaver.tie([(start, dashed, label)], node)
             return node
-        case Split():
+        case ResidualItem():
             read = _column(weaver, item.before, start, dashed=False, label=label)
             label = "" if item.before else label
             branch = _column(weaver, item.branch, read, dashed=False, label=label)
@@ -135,7 +137,7 @@ def _item(weaver: _Weaver, item: Item, start: str, *, dashed: bool, label: str) 
             meet = weaver.node(["+" if item.combine == "add" else "×"], "mark")
             weaver.tie([(branch, False, ""), (shortcut, bool(item.shortcut), "")], meet)
             return _column(weaver, item.after, meet, dashed=False, label="")
-        case Fan():
+        case ParallelItem():
             ends: list[str] = []
             for number, row in enumerate(item.branches):
                 first = f"n{weaver.count + 1}"
@@ -150,8 +152,8 @@ def _item(weaver: _Weaver, item: Item, start: str, *, dashed: bool, label: str) 
             assert_never(item)
 
 
-def walk(clusters: Iterable[Cluster]) -> Iterator[Node]:
+def walk_nodes(clusters: Iterable[Cluster]) -> Iterator[Node]:
     """Every node of some clusters."""
     for cluster in clusters:
         yield from cluster.nodes
-        yield from walk(cluster.inner)
+        yield from walk_nodes(cluster.inner)

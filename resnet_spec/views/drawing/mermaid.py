@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from resnet_spec.views.drawing.graph import Cluster, Edge, Graph, Node, walk
+from resnet_spec.views.drawing.graph import Cluster, Edge, Graph, Node, walk_nodes
 from resnet_spec.views.drawing.theme import DARK, LIGHT, Colours, Direction, Theme
 
-_LOOK = '%%{init: {"flowchart": {"curve": "basis", "padding": 10}}}%%'
+_CONFIG = '%%{init: {"flowchart": {"curve": "basis", "padding": 10}}}%%'
 
 
-def mermaid(graph: Graph, name: str, theme: Theme = "auto", direction: Direction = "down") -> str:
+def render_mermaid(graph: Graph, name: str, theme: Theme = "auto", direction: Direction = "down") -> str:
     """The text of a flowchart."""
     way = "LR" if direction == "across" else "TB"
-    lines = [_LOOK, f"flowchart {way}", f"  %% {name}"]
+    lines = [_CONFIG, f"flowchart {way}", f"  %% {name}"]
     for cluster in graph.clusters:
         lines += _cluster(cluster, way, "  ")
     lines += [f"  {_edge(edge)}" for edge in graph.edges]
     colours = DARK if theme == "dark" else LIGHT
-    used = {node.kind for node in walk(graph.clusters)}
-    lines += [f"  classDef {kind} {_look(kind, colours)}" for kind in sorted(used & colours.boxes.keys())]
+    used = {node.kind for node in walk_nodes(graph.clusters)}
+    lines += [f"  classDef {kind} {_style(kind, colours)}" for kind in sorted(used & colours.boxes.keys())]
     for cluster in graph.clusters:
         if cluster.title:
-            lines.append(f"  style {cluster.id} {_look('frame', colours)}")
-            lines += [f"  style {inner.id} {_look('block', colours)}" for inner in cluster.inner]
+            lines.append(f"  style {cluster.id} {_style('frame', colours)}")
+            lines += [f"  style {inner.id} {_style('block', colours)}" for inner in cluster.inner]
     return "\n".join(lines) + "\n"
 
 
@@ -57,7 +57,7 @@ def _edge(edge: Edge) -> str:
     return f"{edge.start} {arrow}{label} {edge.end}"
 
 
-def _look(kind: str, colours: Colours) -> str:
+def _style(kind: str, colours: Colours) -> str:
     fill, line = colours.boxes[kind]
     return f"fill:{fill},stroke:{line},color:{colours.strong}"
 

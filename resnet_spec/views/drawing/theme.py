@@ -61,7 +61,7 @@ DARK = Colours(
 )
 
 
-def look(text: str) -> tuple[Literal["strong", "muted", "accent"], bool]:
+def text_style(text: str) -> tuple[Literal["strong", "muted", "accent"], bool]:
     """The colour of a kind of text, and whether it is bold."""
     match text:
         case "title" | "name":

@@ -14,32 +14,32 @@ from typing import Any
 
 from resnet_spec.diagnostics.problems import Source
 from resnet_spec.network.network import Network
-from resnet_spec.views.drawing.svg import rules
+from resnet_spec.views.drawing.svg import css_rules
 from resnet_spec.views.drawing.theme import DARK, LIGHT
-from resnet_spec.views.page.parts import data
-from resnet_spec.views.page.stages import stages
+from resnet_spec.views.page.parts import page_data
+from resnet_spec.views.page.stages import render_stages
 
 SCRIPTS = ("select.js", "drawing.js", "table.js", "source.js", "page.js")
 DARK_PAGE = ':root[data-theme="dark"] '
 DARK_SYSTEM = ':root:not([data-theme="light"]) '
 
 
-def page(network: Network, sources: Iterable[Source] = ()) -> str:
+def render_page(network: Network, sources: Iterable[Source] = ()) -> str:
     """One self-contained page of a network. ``sources`` are shown first among the files that it was made from.
 
     >>> from resnet_spec import load
-    >>> page(load("resnet18")).startswith("<!doctype html>")
+    >>> render_page(load("resnet18")).startswith("<!doctype html>")
     True
     """
-    return document(network.name, content(network, sources), live=False)
+    return render_document(network.name, page_content(network, sources), live=False)
 
 
-def content(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
+def page_content(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
     """What a page shows of a network, as data for its script."""
-    return {**data(network, sources), "drawing": stages(network)}
+    return {**page_data(network, sources), "drawing": render_stages(network)}
 
 
-def document(title: str, shown: dict[str, Any], *, live: bool) -> str:
+def render_document(title: str, shown: dict[str, Any], *, live: bool) -> str:
     """The whole page about its data. A live one asks its server for what has changed."""
     script = _script()
     digest = b64encode(sha256(script.encode()).digest()).decode()
@@ -76,9 +76,9 @@ def _script() -> str:
 
 @cache
 def _style() -> str:
-    dark = "\n".join(rules(DARK, DARK_PAGE))
-    system = "\n".join(rules(DARK, DARK_SYSTEM))
-    shapes = "\n".join([*rules(LIGHT), dark, f"@media (prefers-color-scheme: dark) {{\n{system}\n}}"])
+    dark = "\n".join(css_rules(DARK, DARK_PAGE))
+    system = "\n".join(css_rules(DARK, DARK_SYSTEM))
+    shapes = "\n".join([*css_rules(LIGHT), dark, f"@media (prefers-color-scheme: dark) {{\n{system}\n}}"])
     return f"{shapes}\n{_file('page.css')}"
 
 

@@ -8,26 +8,28 @@ from typing import Any
 
 from resnet_spec.diagnostics.problems import Problem, Source
 from resnet_spec.library import bundled
-from resnet_spec.network.network import Leaf, Network, Part
-from resnet_spec.network.structure import children, group_repeats, group_stages, non_default_arguments
-from resnet_spec.views.table import COLUMNS, NUMBERS, summary, table
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Part
+from resnet_spec.network.structure import group_repeats, group_stages, non_default_arguments
+from resnet_spec.network.traversal import children
+from resnet_spec.views.table import COLUMNS, NUMERIC_COLUMNS, build_table, summarize_costs
 
 Files = dict[str, int]
 """Each source's name, and its number among a page's files."""
 
 
-def data(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
+def page_data(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
     """Everything a page shows but the drawing. ``sources`` are files to show first, beside those that parts come from."""
-    found = _sources(network, sources)
+    found = _collect_sources(network, sources)
     files = {source.name: index for index, source in enumerate(found)}
-    rows = table(network).rows
+    rows = build_table(network).rows
     named = {part.path: part for part in network.nodes()}
     return {
         "name": network.name,
-        "summary": summary(network),
-        "columns": columns(),
+        "summary": summarize_costs(network),
+        "columns": column_data(),
         "rows": [
-            {**row.values, "depth": row.depth, "group": row.group, **_more(named[str(row.values["path"])], files)}
+            {**row.values, "depth": row.depth, "group": row.group, **_part_data(named[str(row.values["path"])], files)}
             for row in rows
         ],
         "stages": [group.path for group in group_stages(network) if group.path],
@@ -38,22 +40,22 @@ def data(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
             for run in group_repeats(group.parts)
             if run[1:]
         ],
-        "files": files_of(found),
+        "files": file_data(found),
     }
 
 
-def nothing(name: str, sources: Iterable[Source]) -> dict[str, Any]:
+def empty_page_data(name: str, sources: Iterable[Source]) -> dict[str, Any]:
     """What a page shows where there is no network yet: the files alone."""
-    empty: dict[str, list[Any]] = {"rows": [], "stages": [], "folds": [], "columns": columns()}
-    return {"name": name, "summary": None, "drawing": "", **empty, "files": files_of(sources)}
+    empty: dict[str, list[Any]] = {"rows": [], "stages": [], "folds": [], "columns": column_data()}
+    return {"name": name, "summary": None, "drawing": "", **empty, "files": file_data(sources)}
 
 
-def columns() -> list[dict[str, Any]]:
+def column_data() -> list[dict[str, Any]]:
     """The table's columns."""
-    return [{"key": key, "heading": heading, "number": key in NUMBERS} for key, heading in COLUMNS.items()]
+    return [{"key": key, "heading": heading, "number": key in NUMERIC_COLUMNS} for key, heading in COLUMNS.items()]
 
 
-def problems(found: Iterable[Problem], sources: Iterable[Source]) -> list[dict[str, Any]]:
+def problem_data(found: Iterable[Problem], sources: Iterable[Source]) -> list[dict[str, Any]]:
     """Problems for a page to show in place: each with the number of its file, or None for a file that it does not show."""
     files = {source.name: index for index, source in enumerate(sources)}
     return [
@@ -70,13 +72,13 @@ def problems(found: Iterable[Problem], sources: Iterable[Source]) -> list[dict[s
     ]
 
 
-def files_of(sources: Iterable[Source]) -> list[dict[str, str]]:
+def file_data(sources: Iterable[Source]) -> list[dict[str, str]]:
     """Files by the names to show them under."""
     found = list(sources)
-    return [{"name": name, "text": source.text} for name, source in zip(_names(found), found, strict=True)]
+    return [{"name": name, "text": source.text} for name, source in zip(_display_names(found), found, strict=True)]
 
 
-def _more(part: Part, files: Files) -> dict[str, Any]:
+def _part_data(part: Part, files: Files) -> dict[str, Any]:
     more: dict[str, Any] = {"at": [files[part.at.source.name], part.at.line] if part.at else None}
     if isinstance(part, Leaf):
         more["arguments"] = non_default_arguments(part.op)
@@ -84,22 +86,22 @@ def _more(part: Part, files: Files) -> dict[str, Any]:
     return more
 
 
-def _sources(network: Network, first: Iterable[Source]) -> list[Source]:
+def _collect_sources(network: Network, first: Iterable[Source]) -> list[Source]:
     """The files that parts come from, the spec's own before those of blocks."""
     found = {source.name: source for source in first}
-    for part in _down(network.parts):
+    for part in _walk(network.parts):
         if part.at:
             found.setdefault(part.at.source.name, part.at.source)
     return list(found.values())
 
 
-def _down(parts: Iterable[Part]) -> Iterator[Part]:
+def _walk(parts: Iterable[Part]) -> Iterator[Part]:
     for part in parts:
         yield part
-        yield from _down(children(part))
+        yield from _walk(children(part))
 
 
-def _names(sources: list[Source]) -> list[str]:
+def _display_names(sources: list[Source]) -> list[str]:
     """Names to show: a bundled file's within ``specs/``, any other's without the folders that are the reader's own affair."""
     home = str(bundled.directory())
     return [

@@ -15,14 +15,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from resnet_spec.diagnostics.problems import Source, SpecError
 from resnet_spec.library.load import find_source, find_sources, load
-from resnet_spec.views.page.page import content, document
-from resnet_spec.views.page.parts import files_of, nothing, problems
+from resnet_spec.views.page.page import page_content, render_document
+from resnet_spec.views.page.parts import empty_page_data, file_data, problem_data
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-EVERY = ("0.0.0.0", "::", "")
+WILDCARD_HOSTS = ("0.0.0.0", "::", "")
 
 
-class Watched:
+class WatchedSpec:
     """A spec as its files are now: what to show of it, and a number that grows as that changes."""
 
     def __init__(self, spec: str) -> None:
@@ -30,7 +30,7 @@ class Watched:
         self.lock = Lock()
         self.version = 0
         self.texts: dict[str, str | None] = {}
-        self.good = nothing(Path(spec).name, [])
+        self.good = empty_page_data(Path(spec).name, [])
         self.news: dict[str, Any] = {"problems": []}
         find_source(spec)  # a spec that never was there is an error; one that goes later is news
 
@@ -49,7 +49,7 @@ class Watched:
 
     def _look(self) -> None:
         """Read the files again if they have changed; while something is wrong always, since what is missing may come."""
-        texts = {name: _text(name) for name in self.texts}
+        texts = {name: _read_text(name) for name in self.texts}
         if self.version and texts == self.texts and not self.news["problems"]:
             return
         good, news, found = self._read()
@@ -62,37 +62,37 @@ class Watched:
         found: list[Source] = []
         try:
             found = find_sources(find_source(self.spec))
-            return content(load(self.spec), found), {"problems": []}, found
+            return page_content(load(self.spec), found), {"problems": []}, found
         except SpecError as error:
             named = {one.name: one for one in (*found, *(problem.at.source for problem in error.problems))}
             texts = list(named.values())
-            return self.good, {"problems": problems(error.problems, texts), "files": files_of(texts)}, found
+            return self.good, {"problems": problem_data(error.problems, texts), "files": file_data(texts)}, found
         except OSError:
             gone = {"message": f"{Path(self.spec).name} is no longer there", "help": "", "file": None}
             return self.good, {"problems": [gone]}, found
 
 
-def server(spec: str, host: str = "127.0.0.1", port: int = 8000) -> ThreadingHTTPServer:
+def create_server(spec: str, host: str = "127.0.0.1", port: int = 8000) -> ThreadingHTTPServer:
     """A server of a spec's page, bound and ready for ``serve_forever``; port 0 is any that is free.
 
     Raises FileNotFoundError where there is no such spec, and OSError where the port is taken.
     """
-    watched = Watched(spec)
+    watched = WatchedSpec(spec)
 
-    class Page(_Page):
+    class Page(_PageHandler):
         state = watched
         hosts: frozenset[str] = frozenset()
 
     made = ThreadingHTTPServer((host, port), Page)
     made.daemon_threads = True
-    if host not in EVERY:
+    if host not in WILDCARD_HOSTS:
         names = {*LOOPBACK, host} if host in LOOPBACK or host.startswith("127.") else {host}
         Page.hosts = frozenset(f"{name}:{made.server_port}" for name in names)
     return made
 
 
-class _Page(BaseHTTPRequestHandler):
-    state: Watched
+class _PageHandler(BaseHTTPRequestHandler):
+    state: WatchedSpec
     hosts: frozenset[str]
     """What the page may be asked for as; empty: anything."""
     protocol_version = "HTTP/1.1"
@@ -103,7 +103,7 @@ class _Page(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"ask by the name that this server was started with\n")
         elif asked.path == "/":
             now = self.state.now()
-            self._answer(HTTPStatus.OK, "text/html", document(now["name"], now, live=True).encode())
+            self._answer(HTTPStatus.OK, "text/html", render_document(now["name"], now, live=True).encode())
         elif asked.path == "/state":
             have = parse_qs(asked.query).get("have", [""])[0]
             news = self.state.since(int(have) if have.isdecimal() else 0)
@@ -132,7 +132,7 @@ class _Page(BaseHTTPRequestHandler):
         """Nothing: a page asks twice a second."""
 
 
-def _text(name: str) -> str | None:
+def _read_text(name: str) -> str | None:
     try:
         return Path(name).read_bytes().decode("utf-8-sig", errors="replace")
     except OSError:

@@ -14,7 +14,7 @@ import pytest
 
 from resnet_spec import Network, build, dump, load, loads, run
 from resnet_spec.backend import SGD, BackendError, TrainingStep, load_backend
-from resnet_spec.network.network import Leaf
+from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import OPS, AvgPool, MaxPool
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import REQUIRED, required

@@ -16,10 +16,10 @@ import pytest
 from resnet_spec import load, loads
 from resnet_spec.library import bundled
 from resnet_spec.views.drawing import render as drawing
-from resnet_spec.views.drawing.diagram import Cell, Column, Fan, Split, diagram
+from resnet_spec.views.drawing.diagram import Cell, Column, ParallelItem, ResidualItem, build_diagram
 from resnet_spec.views.drawing.figure import Box, Figure, Line, Mark, Text
-from resnet_spec.views.drawing.layout import figure
-from resnet_spec.views.drawing.pieces import reach
+from resnet_spec.views.drawing.layout import layout_figure
+from resnet_spec.views.drawing.pieces import text_width
 from resnet_spec.views.drawing.render import Format, draw
 from resnet_spec.views.drawing.theme import DARK, LIGHT, Direction, Theme
 from shared.command_line import run_cli
@@ -61,7 +61,7 @@ def overlap(one: Box, other: Box) -> bool:
 
 
 def extent(text: Text) -> Box:
-    width = reach(text.text, text.size)
+    width = text_width(text.text, text.size)
     left = {"start": text.x, "middle": text.x - width / 2, "end": text.x - width}[text.anchor]
     return Box(left, text.y - text.size / 2, width, text.size, "text", text.path)
 
@@ -72,9 +72,9 @@ def drawn_leaves(items: Column) -> list[str]:
         match item:
             case Cell(leaves):
                 found += [leaf.path for leaf in leaves]
-            case Split():
+            case ResidualItem():
                 found += drawn_leaves((*item.before, *item.branch, *item.shortcut, *item.after))
-            case Fan(_, branches):
+            case ParallelItem(_, branches):
                 found += [path for branch in branches for path in drawn_leaves(branch)]
     return found
 
@@ -82,7 +82,7 @@ def drawn_leaves(items: Column) -> list[str]:
 @pytest.mark.parametrize("name", bundled.names()[::4])
 def test_every_operation_is_drawn_once(name: str) -> None:
     network = load(name)
-    frames = diagram(network, unfold=True)
+    frames = build_diagram(network, unfold=True)
     assert [path for frame in frames for block in frame.blocks for path in drawn_leaves(block.column)] == [
         leaf.path for leaf in network.leaves()
     ]
@@ -94,7 +94,7 @@ def test_every_operation_is_drawn_once(name: str) -> None:
     "name", ["resnet18", "resnet152", "seresnet50", "preact_resnet18_cifar", "resnet50d", "nested"]
 )
 def test_nothing_covers_anything_else(name: str, direction: Direction, depth: int | None) -> None:
-    drawn = figure(loads(NESTED) if name == "nested" else load(name), depth=depth, direction=direction)
+    drawn = layout_figure(loads(NESTED) if name == "nested" else load(name), depth=depth, direction=direction)
     cells = [shape for shape in drawn.shapes if isinstance(shape, Box) and shape.kind in CELLS]
     sizes = [extent(shape) for shape in drawn.shapes if isinstance(shape, Text) and shape.kind == "shape"]
     assert len(cells) >= 4
@@ -104,7 +104,7 @@ def test_nothing_covers_anything_else(name: str, direction: Direction, depth: in
 
 
 def test_text_fits_its_box() -> None:
-    drawn = figure(load("resnext50_32x4d"))
+    drawn = layout_figure(load("resnext50_32x4d"))
     boxes = [shape for shape in drawn.shapes if isinstance(shape, Box) and shape.kind in CELLS]
     texts = [
         shape for shape in drawn.shapes if isinstance(shape, Text) and shape.path and shape.kind in ("label", "note")
@@ -114,7 +114,7 @@ def test_text_fits_its_box() -> None:
 
 
 def test_identity_is_solid_and_projection_dashed() -> None:
-    drawn = figure(load("resnet18"))
+    drawn = layout_figure(load("resnet18"))
     marks = [shape for shape in drawn.shapes if isinstance(shape, Mark)]
     beside = [shape for shape in drawn.shapes if isinstance(shape, Line) and shape.points[-1] in _meets(marks)]
     assert len(marks) == len(beside) == 7  # layer1's two blocks are one
@@ -127,12 +127,12 @@ def _meets(marks: list[Mark]) -> set[tuple[float, float]]:
 
 
 def test_a_gate_multiplies() -> None:
-    signs = [shape.sign for shape in figure(load("seresnet50")).shapes if isinstance(shape, Mark)]
+    signs = [shape.sign for shape in layout_figure(load("seresnet50")).shapes if isinstance(shape, Mark)]
     assert signs == ["multiply", "add"] * 8
 
 
 def test_repeated_blocks_are_folded_with_their_count() -> None:
-    folded, unfolded = (figure(load("resnet152"), unfold=unfold) for unfold in (False, True))
+    folded, unfolded = (layout_figure(load("resnet152"), unfold=unfold) for unfold in (False, True))
     counts = [shape.text for shape in folded.shapes if isinstance(shape, Text) and shape.kind == "count"]
     assert counts == ["× 2", "× 7", "× 35", "× 2"]
     assert not [shape for shape in unfolded.shapes if isinstance(shape, Text) and shape.kind == "count"]
@@ -141,7 +141,9 @@ def test_repeated_blocks_are_folded_with_their_count() -> None:
 
 def test_shapes_stand_where_the_resolution_changes() -> None:
     sizes = [
-        shape.text for shape in figure(load("resnet18")).shapes if isinstance(shape, Text) and shape.kind == "shape"
+        shape.text
+        for shape in layout_figure(load("resnet18")).shapes
+        if isinstance(shape, Text) and shape.kind == "shape"
     ]
     wanted = "3 × 224 × 224, 64 × 112 × 112, 64 × 56 × 56, 128 × 28 × 28, 256 × 14 × 14, 512 × 7 × 7, 512, 1000"
     assert set(sizes) == set(wanted.split(", "))
@@ -163,7 +165,7 @@ def test_svg_is_xml_in_the_theme_asked_for(theme: Theme, colours: set[str]) -> N
 def test_pixels_and_pages(form: Format) -> None:
     pytest.importorskip("matplotlib", reason="a drawing as PNG needs matplotlib, which is not installed")
     network = load("resnet18")
-    data, drawn = draw(network, form), figure(network)
+    data, drawn = draw(network, form), layout_figure(network)
     assert draw(network, form) == data  # nothing in it tells the time
     if form == "png":
         assert struct.unpack(">II", data[16:24]) == (int(drawn.width * 2), int(drawn.height * 2))

@@ -11,7 +11,7 @@ import pytest
 
 from resnet_spec import load
 from resnet_spec.library.load import find_source, find_sources
-from resnet_spec.views.page.page import page
+from resnet_spec.views.page.page import render_page
 from shared.browser import NARROW, WIDE, drawn, one, paths, press, shape, texts
 from shared.command_line import run_cli
 
@@ -22,7 +22,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
     def open_(name: str = "resnet50", size: tuple[int, int] = WIDE, dark: bool = False) -> Any:
         path = tmp_path / "page.html"
-        path.write_text(page(load(name), find_sources(find_source(name))), encoding="utf-8")
+        path.write_text(render_page(load(name), find_sources(find_source(name))), encoding="utf-8")
         shape(browser, size, dark)
         browser.get(f"file://{path}")
         return browser

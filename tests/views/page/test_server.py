@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resnet_spec.views.page.server import server
+from resnet_spec.views.page.server import create_server
 from shared.browser import WIDE, one, shape, texts, until
 from shared.command_line import run_cli
 
@@ -26,7 +26,7 @@ def served(browser: Any, tmp_path: Path) -> Iterator[Callable[[], Any]]:
     made: list[Any] = []
 
     def open_() -> Any:
-        made.append(server(str(tmp_path / "mine.yaml"), port=0))
+        made.append(create_server(str(tmp_path / "mine.yaml"), port=0))
         threading.Thread(target=made[0].serve_forever, daemon=True).start()
         shape(browser, WIDE, dark=False)
         browser.get(f"http://127.0.0.1:{made[0].server_port}/")
@@ -98,7 +98,7 @@ def test_a_file_that_goes_and_comes_again(served: Callable[[], Any], tmp_path: P
 def port(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "mine.yaml").write_text("name: mine\nextends: resnet18\n")
     (tmp_path / "secret.yaml").write_text("name: secret\nextends: resnet18\n")
-    made = server(str(tmp_path / "mine.yaml"), port=0)
+    made = create_server(str(tmp_path / "mine.yaml"), port=0)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield made.server_port
     made.shutdown()
@@ -140,7 +140,7 @@ def test_nothing_new_is_nothing_said(port: int) -> None:
 
 def test_it_listens_to_this_machine_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("name: mine\nextends: resnet18\n")
-    made = server(str(tmp_path / "mine.yaml"), port=0)
+    made = create_server(str(tmp_path / "mine.yaml"), port=0)
     assert made.server_address[0] == "127.0.0.1"
     made.server_close()
 

@@ -1,0 +1,132 @@
+"""The nodes of a network's tree: operations, and what runs them in a chain, as a residual block or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias, assert_never
+
+from resnet_spec.diagnostics.problems import Span
+from resnet_spec.language.spec import Join, Role
+from resnet_spec.ops import Op, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One operation. ``path`` is its dotted name from the root, as in ``layer1.0.conv1``."""
+
+    path: str
+    op: Op
+    input_shape: Shape
+    output_shape: Shape
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """No parts are inside an operation."""
+        return ()
+
+    def with_rows(self, rows: Sequence[Row]) -> Leaf:
+        """Return the operation itself."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Parts that run one after another."""
+
+    path: str
+    parts: Row
+    input_shape: Shape
+    output_shape: Shape
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The one row of parts."""
+        return (self.parts,)
+
+    def with_rows(self, rows: Sequence[Row]) -> Chain:
+        """Return the chain with other parts."""
+        (parts,) = rows
+        return replace(self, parts=parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x, as ``reads`` says.
+
+    An empty ``shortcut`` is the identity. ``order`` lists the sections in the order in which the spec writes them, which is the
+    order of their weights.
+    """
+
+    path: str
+    before: Row
+    branch: Row
+    shortcut: Row
+    combine: Literal["add", "multiply"]
+    after: Row
+    order: tuple[Role, ...]
+    input_shape: Shape
+    output_shape: Shape
+    reads: Literal["input", "before"] = "input"
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+    def section(self, role: Role) -> Row:
+        """Return the parts of one section."""
+        match role:
+            case "before":
+                return self.before
+            case "branch":
+                return self.branch
+            case "shortcut":
+                return self.shortcut
+            case "after":
+                return self.after
+            case _:
+                assert_never(role)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The four sections, in the order in which they run."""
+        return (self.before, self.branch, self.shortcut, self.after)
+
+    def with_rows(self, rows: Sequence[Row]) -> Residual:
+        """Return the block with other parts in its four sections."""
+        before, branch, shortcut, after = rows
+        changed = replace(self, before=before, branch=branch, shortcut=shortcut, after=after)
+        order = tuple(role for role in self.order if changed.section(role))
+        # Without parts before the branch, both sides read the input.
+        return replace(changed, order=order, reads=self.reads if before else "input")
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Branches side by side, joined again. Each reads the whole input or, if ``split``, an equal piece of its channels.
+
+    In a ``cascade`` each branch reads its piece plus the previous branch's output; an empty branch passes its piece on. The
+    parts are named beside this one and not beneath it, as Res2Net's are (``convs.0``, ``bns.0``).
+    """
+
+    path: str
+    branches: tuple[Row, ...]
+    split: bool
+    cascade: bool
+    combine: Join
+    input_shape: Shape
+    output_shape: Shape
+    at: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The branches."""
+        return self.branches
+
+    def with_rows(self, rows: Sequence[Row]) -> Parallel:
+        """Return the part with other branches."""
+        return replace(self, branches=tuple(rows))
+
+
+Part: TypeAlias = Leaf | Chain | Residual | Parallel
+Row: TypeAlias = tuple[Part, ...]
+"""Parts that run one after another."""

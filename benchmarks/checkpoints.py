@@ -23,7 +23,7 @@ from rich.table import Table
 from resnet_spec import load
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import FLOATS, Tensor
-from resnet_spec.checkpoints.transfer.convert import said
+from resnet_spec.checkpoints.transfer.convert import make_metadata
 from resnet_spec.weights.canonical import Array, initialize
 
 SLOWEST = 1 / 3  # of the speed of copying
@@ -33,7 +33,7 @@ ENDINGS = {"safetensors": ".safetensors", "torch": ".pth", "paddle": ".pdparams"
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from resnet_spec.transfer.convert import convert
+from resnet_spec.checkpoints.transfer.convert import convert
 start = time.perf_counter()
 convert(sys.argv[1], sys.argv[2])
 seconds = time.perf_counter() - start
@@ -78,7 +78,7 @@ def _make(name: str, dtype: str, path: Path) -> None:
         return drawn[name].astype(dtype)
 
     tensors = {name: Tensor(array.shape, FLOATS[dtype], partial(read, name)) for name, array in drawn.items()}
-    registry.write(path, "safetensors", tensors, said(network))
+    registry.write(path, "safetensors", tensors, make_metadata(network))
 
 
 def _measured(folder: Path, canonical: Path, one: str, other: str, repeat: int) -> tuple[list[str], bool]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 from typing import Any, TypeAlias
 
 Record: TypeAlias = dict[str, Any]
@@ -68,6 +69,7 @@ def results_table(found: Results) -> str:
     rows = [record for record in found.records if "ratio" in record]
     figures = [record for record in found.records if "value" in record]
     machine = ", ".join(f"{key} {value}" for key, value in found.machine.items())
+    machine = fill(machine, 120, break_on_hyphens=False)
     return f"{machine}\n\n{_compared(rows)}\n\n{_figures(figures)}"
 
 

@@ -1,17 +1,25 @@
-"""The parts of the reference that declarations already say, put into the site's pages as it is built."""
+"""MkDocs hook: fill the reference pages from the declarations in the code, so that the two cannot disagree.
+
+A page holds a line ``<!-- generated: NAME -->``; NAME is a key of ``PARTS``, whose function returns the Markdown.
+"""
 
 from __future__ import annotations
 
+import inspect
+import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from inspect import cleandoc
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import click
 import yaml
 
+import resnet_spec
+from resnet_spec.commands.main import COMMANDS, cli
 from resnet_spec.diagnostics.codes import codes
 from resnet_spec.language.docstrings import attribute_descriptions
 from resnet_spec.language.grammar import BLOCK, BRANCHES, SPEC, STAGE
@@ -20,123 +28,235 @@ from resnet_spec.library.bundled import block_files
 from resnet_spec.ops import OPS, AtLeast, Below
 from resnet_spec.parity.case import GATES, GROUPS
 
-COMPARED = {
-    "evaluation": "every part's output, in evaluation",
-    "training forward": "every part's output, in training",
+GROUP_DESCRIPTIONS = {
+    "evaluation": "the output of every part in evaluation mode",
+    "training forward": "the output of every part in training mode",
     "loss": "the loss",
     "gradient": "the gradient of every parameter and of the input",
     "statistics": "running statistics after one step",
     "weights": "every weight after five steps",
 }
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)(#[^)]*)?\)")
 
-KEYS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Branches side by side": BRANCHES}
-"""The mappings of the language whose keys are known."""
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """MkDocs calls this with each page. Links out of the folder of pages lead nowhere in a site, so they lose their target."""
-    markdown = MARK.sub(lambda found: PARTS[found[1]](), markdown)
-    return re.sub(r"\[([^\]]+)\]\(\.\./(?!\w[\w-]*\.md)[^)]*\)", r"\1", markdown)
+MAPPINGS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Parallel branches": BRANCHES}
+"""The mappings of the language that have fixed keys."""
 
 
-def keys() -> str:
-    """Every key, by what it is a key of."""
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Fill in the generated parts of a page. MkDocs calls this for each page.
+
+    A link to a file outside ``docs/`` keeps its text only, because the site does not contain the file.
+    """
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def keep_inside_site(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, link[2]))
+        return link[1] if target.startswith("../") else link[0]
+
+    return LINK.sub(keep_inside_site, MARK.sub(lambda mark: PARTS[mark[1]](), markdown))
+
+
+def describe_keys() -> str:
+    """Return a table of the keys of each mapping."""
     return "\n\n".join(
-        f"### {title}\n\n" + _table(("key", "means"), [(f"`{name}`", key.says) for name, key in record.keys.items()])
-        for title, record in KEYS.items()
+        f"### {title}\n\n"
+        + _table(("key", "meaning"), [(f"`{name}`", key.description) for name, key in record.keys.items()])
+        for title, record in MAPPINGS.items()
     )
 
 
-def options() -> str:
-    """What can be asked of any network."""
-    said = attribute_descriptions(Options)
+def describe_options() -> str:
+    """Return a table of the options that every network takes."""
+    descriptions = attribute_descriptions(Options)
     return _table(
-        ("option", "by default", "does"),
-        [(f"`{field.name}`", f"`{field.default}`", said[field.name]) for field in fields(Options)],
+        ("option", "default", "effect"),
+        [(f"`{field.name}`", f"`{_yaml(field.default)}`", descriptions[field.name]) for field in fields(Options)],
     )
 
 
-def blocks() -> str:
-    """The bundled blocks: the first comment of each file, and what it takes."""
+def describe_blocks() -> str:
+    """Return a table of the bundled blocks: the first comment of each file, and the arguments it takes."""
     rows = []
     for name, file in block_files().items():
         text = file.read_text(encoding="utf-8")
-        taken = (yaml.safe_load(text) or {}).get("takes") or {}
-        comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
-        says = " ".join(line.lstrip("# ") for line in comment if not line.startswith("# yaml-language-server"))
-        rows.append((f"`{name}`", says, ", ".join(f"`{key}`" for key in taken)))
-    return _table(("block", "is", "takes"), rows)
+        arguments = (yaml.safe_load(text) or {}).get("takes") or {}
+        comments = takewhile(lambda line: line.startswith("#"), text.splitlines())
+        summary = " ".join(line.lstrip("# ") for line in comments if not line.startswith("# yaml-language-server"))
+        rows.append((f"`{name}`", summary, ", ".join(f"`{argument}`" for argument in arguments)))
+    return _table(("block", "description", "arguments"), rows)
 
 
-def operations() -> str:
-    """Every operation: what it computes, its arguments, their kinds and defaults."""
-    return "\n\n".join(_operation(name, kind) for name, kind in sorted(OPS.items()))
+def describe_operations() -> str:
+    """Return a section for each operation: what it computes, and its arguments with types and defaults."""
+    return "\n\n".join(_describe_operation(name, kind) for name, kind in sorted(OPS.items()))
 
 
-def _operation(name: str, kind: type) -> str:
-    text = re.sub(r"\s*\n\s*", " ", cleandoc(kind.__doc__ or "").partition("Attributes:")[0].replace("\n\n", "\0"))
-    said, hints = attribute_descriptions(kind), get_type_hints(kind, include_extras=True)
+def _describe_operation(name: str, kind: type) -> str:
+    text = "\n\n".join(_paragraphs(cleandoc(kind.__doc__ or "").partition("Attributes:")[0]))
+    descriptions, hints = attribute_descriptions(kind), get_type_hints(kind, include_extras=True)
     rows = [
         (
             f"`{field.name}`",
-            _values(hints[field.name]),
+            _describe_type(hints[field.name]),
             "required" if field.default is MISSING else f"`{_yaml(field.default)}`",
-            said[field.name],
+            descriptions[field.name],
         )
         for field in fields(kind)
     ]
-    table = _table(("argument", "is", "by default", "means"), rows) if rows else "It has no arguments."
-    meaning = meanings()[name]
-    differs = f"\n\n*Where frameworks differ:* {meaning['differs']}" if "differs" in meaning else ""
-    return f"## {name}\n\n{text.replace(chr(0), chr(10) * 2).strip()}\n\n```text\n{meaning['formula']}\n```\n\n{table}{differs}"
+    table = _table(("argument", "type", "default", "meaning"), rows) if rows else "It has no arguments."
+    meaning = operation_meanings()[name]
+    differences = f"\n\n*Where frameworks differ:* {meaning['differs']}" if "differs" in meaning else ""
+    return f"## {name}\n\n{text}\n\n```text\n{meaning['formula']}\n```\n\n{table}{differences}"
 
 
-def meanings() -> dict[str, dict[str, str]]:
-    """Each operation's formula, and where frameworks differ."""
-    found: dict[str, dict[str, str]] = yaml.safe_load(
+def operation_meanings() -> dict[str, dict[str, str]]:
+    """Return the formula of each operation, and where frameworks differ, from ``meanings.yaml``."""
+    meanings: dict[str, dict[str, str]] = yaml.safe_load(
         Path(__file__).with_name("meanings.yaml").read_text(encoding="utf-8")
     )
-    return found
+    return meanings
 
 
-def _values(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
     if get_origin(hint) is Annotated:
         kind, *bounds = get_args(hint)
         least = [f"at least {bound.least:g}" for bound in bounds if isinstance(bound, AtLeast)]
         below = [f"below {bound.bound:g}" for bound in bounds if isinstance(bound, Below)]
-        return ", ".join([_values(kind), *least, *below])
+        return ", ".join([_describe_type(kind), *least, *below])
     if get_origin(hint) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(hint))
-    return {int: "a whole number", float: "a number", bool: "`true` or `false`"}[hint]
+    return {int: "an integer", float: "a number", bool: "`true` or `false`"}[hint]
 
 
 def _yaml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def errors() -> str:
-    """Every code, with a spec that gives it and that spec mended."""
+def describe_errors() -> str:
+    """Return a section for each error code, with a spec that causes it and the corrected spec."""
     return "\n\n".join(
-        f"### {code.code}: {code.title}\n\n{code.says.strip()}\n\n```yaml\n{code.wrong.rstrip()}\n```\n\nMended:\n\n```yaml\n{code.right.rstrip()}\n```"
+        f"### {code.code}: {code.title}\n\n{code.explanation.strip()}\n\n"
+        f"```yaml\n{code.wrong.rstrip()}\n```\n\nCorrected:\n\n```yaml\n{code.right.rstrip()}\n```"
         for code in codes().values()
     )
 
 
-def gates() -> str:
-    """What parity compares at each level, and the largest difference that passes."""
+def describe_gates() -> str:
+    """Return a table of what parity compares at each level, and the largest difference that passes."""
     rows = []
     for level, groups in GROUPS.items():
         for group in groups:
-            double, single = (GATES[dtype].get(group) for dtype in ("float64", "float32"))
-            texts = [COMPARED[group], *("not compared" if gate is None else f"{gate:.0e}" for gate in (double, single))]
-            rows.append((f"`{level}`", *texts))
-    return _table(("level", "compared", "float64", "float32"), rows)
+            gates = (GATES[dtype].get(group) for dtype in ("float64", "float32"))
+            texts = ["not compared" if gate is None else f"{gate:.0e}" for gate in gates]
+            rows.append((f"`{level}`", GROUP_DESCRIPTIONS[group], *texts))
+    return _table(("level", "compared", "gate in float64", "gate in float32"), rows)
+
+
+def describe_commands() -> str:
+    """Return a section for each command of ``resnet-spec``: its usage, what it does, and its options."""
+    root = click.Context(cli, info_name="resnet-spec")
+    commands = ((name, cli.get_command(root, name)) for name in COMMANDS)
+    return "\n\n".join(
+        text for name, command in commands if command is not None for text in _describe_command(root, name, command)
+    )
+
+
+def _describe_command(parent: click.Context, name: str, command: click.Command) -> Iterator[str]:
+    context = click.Context(command, info_name=name, parent=parent)
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    help = "\n\n".join(_paragraphs(cleandoc(command.help or "")))
+    options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
+    records = [option.get_help_record(context) for option in options]
+    rows = [(f"`{record[0]}`", _joined(record[1])) for record in records if record is not None]
+    table = f"\n\n{_table(('option', 'meaning'), rows)}" if rows else ""
+    yield f"## {context.command_path.removeprefix('resnet-spec ')}\n\n```text\n{usage}\n```\n\n{help}{table}"
+    if isinstance(command, click.Group):
+        for inner_name, inner in command.commands.items():
+            yield from _describe_command(context, inner_name, inner)
+
+
+def describe_python() -> str:
+    """Return a section for each name that ``resnet_spec`` exports: functions, then classes and exceptions."""
+    exports = sorted(vars(resnet_spec).items())
+    functions = [_describe_function(name, value) for name, value in exports if inspect.isfunction(value)]
+    classes = [_describe_class(name, value) for name, value in exports if inspect.isclass(value)]
+    return "\n\n".join([*functions, *classes])
+
+
+def _describe_function(name: str, function: Callable[..., Any]) -> str:
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    lines = [_describe_parameter(parameter) for parameter in parameters]
+    kinds = [parameter.kind for parameter in parameters]
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
+        lines.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    arguments = "".join(f"    {line},\n" for line in lines)
+    code = f"{name}(\n{arguments}) -> {signature.return_annotation}"
+    return f"## {name}\n\n```python\n{code}\n```\n\n{_describe_docstring(function.__doc__ or '')}"
+
+
+def _describe_parameter(parameter: inspect.Parameter) -> str:
+    prefixes: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    return f"{prefixes.get(parameter.kind, '')}{parameter.name}: {parameter.annotation}{default}"
+
+
+def _describe_class(name: str, kind: type) -> str:
+    members = [
+        (f"`{member}`" if isinstance(value, property) else f"`{member}()`", _summary(value.__doc__))
+        for member, value in vars(kind).items()
+        if not member.startswith("_") and value.__doc__ and (isinstance(value, property) or inspect.isfunction(value))
+    ]
+    table = f"\n\n{_table(('member', 'meaning'), members)}" if members else ""
+    return f"## {name}\n\n{_describe_docstring(kind.__doc__ or '')}{table}"
+
+
+def _describe_docstring(docstring: str) -> str:
+    return "\n\n".join(_describe_paragraph(text) for text in cleandoc(docstring).split("\n\n"))
+
+
+def _describe_paragraph(text: str) -> str:
+    """Return a paragraph of a docstring as Markdown: a section becomes a table, and a doctest a code block."""
+    heading, _, body = text.partition("\n")
+    if text.startswith(">>>"):
+        return f"```python\n{text}\n```"
+    if heading in ("Args:", "Raises:", "Attributes:"):
+        entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", body, re.MULTILINE)
+        column = {"Args:": "argument", "Raises:": "raises", "Attributes:": "attribute"}[heading]
+        return _table((column, "meaning"), [(f"`{name}`", _joined(meaning)) for name, meaning in entries])
+    return _joined(text)
+
+
+def _summary(docstring: str | None) -> str:
+    return _joined(cleandoc(docstring or "").split("\n\n")[0])
+
+
+def _paragraphs(text: str) -> Iterable[str]:
+    return [_joined(paragraph) for paragraph in text.split("\n\n") if paragraph.strip()]
+
+
+def _joined(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [heads, tuple("---" for _ in heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines)
 
 
-PARTS = {"keys": keys, "options": options, "blocks": blocks, "operations": operations, "errors": errors, "gates": gates}
+def _escape(cell: str) -> str:
+    """Escape the bars of a table cell, except in code, where Markdown takes them literally."""
+    return "".join(part if part.startswith("`") else part.replace("|", "\\|") for part in re.split(r"(`[^`]*`)", cell))
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "keys": describe_keys,
+    "options": describe_options,
+    "blocks": describe_blocks,
+    "operations": describe_operations,
+    "errors": describe_errors,
+    "gates": describe_gates,
+    "commands": describe_commands,
+    "python": describe_python,
+}

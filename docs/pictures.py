@@ -1,4 +1,4 @@
-"""Draw the networks in ``docs/images``: ``python docs/pictures.py``."""
+"""Draw the networks shown in the documentation, into ``docs/images``: ``python docs/pictures.py``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from resnet_spec import load
 from resnet_spec.views.drawing.render import draw
 
-PICTURES: dict[str, int | None] = {
+DEPTHS: dict[str, int | None] = {
     "resnet18": None,
     "resnet50": 2,
     "resnet152": None,
     "resnext50_32x4d": None,
     "seresnet50": None,
 }
-"""Each network, and the depth that it is drawn to: None for every layer."""
+"""The depth to which each network is drawn: None draws every layer."""
 
 
 def main() -> None:
-    """Write every picture anew."""
-    for name, depth in PICTURES.items():
+    """Draw every picture again."""
+    for name, depth in DEPTHS.items():
         (Path(__file__).parent / "images" / f"{name}.svg").write_bytes(draw(load(name), "svg", depth=depth))
 
 

@@ -43,12 +43,12 @@ def gradients_and_statistics(model: Any) -> dict[str, Any]:
 
 def run_worker(spec: str) -> None:
     """Compute gradients on this process's share of the images, and compare with one process on all of them."""
-    from resnet_spec_paddle.sync import synchronized
+    from resnet_spec_paddle.sync import synchronize_norms
 
     distributed.init_parallel_env()
     rank, count = distributed.get_rank(), distributed.get_world_size()
     train, _ = load_digits("float64")
-    model = synchronized(build_model(spec))
+    model = synchronize_norms(build_model(spec))
     backpropagate(paddle.DataParallel(model), train.images[rank:IMAGES:count], train.labels[rank:IMAGES:count])
     single_process = build_model(spec)
     backpropagate(single_process, train.images[:IMAGES], train.labels[:IMAGES])

@@ -17,7 +17,7 @@ from torch.utils.data import DistributedSampler
 
 import resnet_spec
 from digits import SPEC, load_digits
-from resnet_spec_torch.sync import synchronized
+from resnet_spec_torch.sync import synchronize_norms
 
 IMAGES = 32
 TOLERANCE = 1e-10
@@ -30,7 +30,7 @@ def build_model(spec: str) -> Any:
 
 def parallelize(model: Any, engine: str) -> Any:
     """Synchronise the norms of a model, then wrap it for DDP or FSDP."""
-    model = synchronized(model)
+    model = synchronize_norms(model)
     return DistributedDataParallel(model) if engine == "ddp" else fully_shard(model)
 
 

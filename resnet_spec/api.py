@@ -1,4 +1,4 @@
-"""What a user calls: build a network in a framework, run it, take its weights out, carry them between files."""
+"""The public functions: build a network in a framework, run it, read and write its weights, convert checkpoints."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
 from resnet_spec.transforms.feature_outputs import with_feature_outputs
 
-if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand, so what needs it is imported where it is used
+if TYPE_CHECKING:  # importing NumPy takes longer than expanding a spec, so it is imported only where it is used
     from resnet_spec.checkpoints.transfer.convert import Conversion, Progress
     from resnet_spec.checkpoints.transfer.identify import Match
     from resnet_spec.weights.canonical import Array
 
 Weights: TypeAlias = "Mapping[str, Array] | str | PathLike[str]"
+"""Arrays by canonical name, or the path of a checkpoint."""
 
 Mode: TypeAlias = Literal["training", "inference"]
 
@@ -24,7 +25,7 @@ DTYPES: dict[Mode, tuple[str, ...]] = {
     "training": ("float32", "float64"),
     "inference": ("float32", "float64", "bfloat16"),
 }
-"""The types that a model can be built for."""
+"""The types of numbers for which a model can be built, by mode."""
 
 
 def build(
@@ -40,29 +41,33 @@ def build(
     compile: bool = False,
     **settings: Setting,
 ) -> Model:
-    """Build a network as a framework's own kind of model, in evaluation mode.
+    """Build a network as a native model of a framework, in evaluation mode.
 
     Args:
-        spec: A bundled name, the path of a YAML file, or a loaded network.
-        backend: "torch" gives a torch.nn.Module, "paddle" a paddle.nn.Layer, "flax" an nnx.Module; "numpy" is the reference.
-        weights: Canonical weights by name, or a checkpoint of any kind that ``convert`` reads. Drawn from the seed where there are none.
-        seed: What initial weights are drawn from: the same bits in every framework.
-        dtype: "float32" or "float64"; by default the first, and the second for the reference.
+        spec: The name of a bundled network, the path of a YAML file, or a loaded network.
+        backend: "torch" builds a torch.nn.Module, "paddle" a paddle.nn.Layer, "flax" an nnx.Module, "onnx" an ONNX
+            model, and "numpy" the reference implementation.
+        weights: Arrays by canonical name, or a checkpoint in any format that ``convert`` reads. By default, weights are
+            initialized from the seed.
+        seed: Seed of the initial weights, which have the same bits in every framework.
+        dtype: "float32" or "float64". The default is "float64" for "numpy" and "float32" for other backends.
         input: As for ``load``.
-        outputs: As for ``load``: the model gives those maps, as a tuple in this order.
-        mode: "training" gives a model to train or to evaluate. "inference" gives one to evaluate alone, and faster: norms are
-            folded into convolutions, so that ``model.network`` and ``dump(model)`` are those of a smaller network, and the backend
-            picks its fastest layout. It can be built for "bfloat16" too, from weights in float32.
-        compile: Whether the framework's compiler is used too, in inference mode: it takes seconds to minutes for the first images of
-            each shape.
+        outputs: As for ``load``. The model returns these feature maps as a tuple, in this order.
+        mode: "training" builds a model that can be trained and evaluated. "inference" builds a faster model for
+            evaluation only: norms are folded into convolutions, so ``model.network`` and ``dump(model)`` are those of
+            a smaller network, and the backend chooses its fastest memory layout. This mode also supports "bfloat16",
+            with weights in float32.
+        compile: Whether to use the framework's compiler, in inference mode. Compilation takes seconds to minutes for
+            the first images of each shape.
         settings: As for ``load``.
 
     Raises:
         SpecError: The spec has problems.
-        WeightsError: The weights do not fit the network; the message lists every name that is wrong.
-        CheckpointError: The file is damaged, or no checkpoint that is known.
-        BackendError: There is no such backend, or its framework is not installed, or it can't do what is asked.
-        ValueError: The network can't give an output that is asked for; or there is no such type or mode.
+        WeightsError: The weights do not fit the network. The message lists every name that does not fit.
+        CheckpointError: The file is damaged, or its format is unknown.
+        BackendError: There is no such backend, its framework is not installed, or it does not support what is asked
+            for.
+        ValueError: The type, the mode, or a path in ``outputs`` is not possible.
 
     >>> model = build("resnet18", backend="numpy", classes=10)
     >>> import numpy
@@ -71,41 +76,45 @@ def build(
     """
     if isinstance(spec, Network):
         if input is not None or settings:
-            raise TypeError("a loaded network's input and settings are fixed; give them to load()")
+            raise TypeError("a loaded network's input and settings are fixed; pass them to load()")
         network = spec if outputs is None else with_feature_outputs(spec, outputs)
     else:
         network = load(spec, input=input, outputs=outputs, **settings)
     module = load_backend(backend)
     dtype = dtype or module.DTYPE
-    _allowed(dtype, mode, compile)
+    _check_options(dtype, mode, compile)
     if mode == "training":
-        return module.build(network, _weights(network, weights, seed, dtype), dtype)
+        return module.build(network, _resolve_weights(network, weights, seed, dtype), dtype)
     from resnet_spec.transforms.norm_folding import fold_norms
 
     optimized = load_inference(backend, dtype, compile)
-    return optimized(*fold_norms(network, _weights(network, weights, seed, _STORED.get(dtype, dtype))), dtype)
+    resolved = _resolve_weights(network, weights, seed, _STORAGE_DTYPES.get(dtype, dtype))
+    return optimized(*fold_norms(network, resolved), dtype)
 
 
 def run(model: Model, images: Array) -> Any:
-    """Evaluate a model that ``build`` made: images (batch, channels, height, width) in, NumPy out.
+    """Evaluate a model on images (batch, channels, height, width), and return its output as a NumPy array.
 
-    A model with ``outputs`` gives a tuple of maps, in their order.
+    For a model with ``outputs``, returns a tuple of feature maps in their order.
 
     Raises:
-        BackendError: No backend built this model.
-        ValueError: The images do not have four axes, or not the network's channels.
+        BackendError: The model was not built by ``build``.
+        ValueError: The images do not have four axes, or the number of channels is not the network's.
     """
-    found = backend_of(model).run(model, _images(model, images))
-    wanted = model.network.outputs
-    return tuple(found[path] for path in wanted) if wanted else found[OUTPUT]
+    arrays = backend_of(model).run(model, _check_images(model, images))
+    outputs = model.network.outputs
+    return tuple(arrays[path] for path in outputs) if outputs else arrays[OUTPUT]
 
 
-def watch(model: Model, images: Array, paths: Collection[str]) -> dict[str, Array]:
-    """Evaluate a model and give the outputs of the parts at these paths, and its own under "".
+def capture(model: Model, images: Array, paths: Collection[str]) -> dict[str, Array]:
+    """Evaluate a model on images, and return the outputs of the parts at ``paths``, and the model's own under "".
+
+    Raises ValueError if there is no part at one of the paths, and otherwise as ``run`` does.
 
     >>> import numpy
     >>> model = build("resnet18", backend="numpy")
-    >>> {path: array.shape for path, array in watch(model, numpy.zeros((1, 3, 64, 64)), ["layer1", "layer4.1.conv1"]).items()}
+    >>> outputs = capture(model, numpy.zeros((1, 3, 64, 64)), ["layer1", "layer4.1.conv1"])
+    >>> {path: array.shape for path, array in outputs.items()}
     {'layer1': (1, 64, 16, 16), 'layer4.1.conv1': (1, 512, 2, 2), '': (1, 1000)}
     """
     known = {part.path for part in model.network.nodes()}
@@ -113,27 +122,30 @@ def watch(model: Model, images: Array, paths: Collection[str]) -> dict[str, Arra
     if unknown:
         from resnet_spec.diagnostics.suggestions import suggest
 
-        near = suggest(unknown[0], known) if len(known) < 5000 else ""
-        raise ValueError(f"{model.network.name} has no part at {unknown[0]!r}; {near}")
-    return backend_of(model).run(model, _images(model, images), paths)
+        suggestion = suggest(unknown[0], known) if len(known) < 5000 else ""
+        raise ValueError(f"{model.network.name} has no part at {unknown[0]!r}; {suggestion}")
+    return backend_of(model).run(model, _check_images(model, images), paths)
 
 
 def dump(model: Model) -> dict[str, Array]:
-    """A model's weights and running statistics under canonical names, in PyTorch's layouts, bit for bit."""
+    """Return a model's weights and running statistics by canonical name, in PyTorch's layouts, with unchanged bits."""
     return backend_of(model).dump(model)
 
 
 def load_weights(model: Model, weights: Weights) -> None:
-    """Set a model's weights: a mapping by canonical name, or a checkpoint of any kind that ``convert`` reads.
+    """Set a model's weights from arrays by canonical name, or from a checkpoint in any format that ``convert`` reads.
 
-    Raises WeightsError and CheckpointError before it sets any.
+    Raises WeightsError or CheckpointError, without changing the model.
     """
-    given = weights if isinstance(weights, Mapping) else _from_file(model.network, weights)
-    backend_of(model).load(model, given)
+    arrays = weights if isinstance(weights, Mapping) else _read_weights(model.network, weights)
+    backend_of(model).load(model, arrays)
 
 
 def save_weights(model: Model, path: str | PathLike[str]) -> None:
-    """Write a model's weights to a file of any kind that ``convert`` writes, whole or not at all."""
+    """Write a model's weights to a file in any format that ``convert`` writes.
+
+    If writing fails, no incomplete file is left.
+    """
     from resnet_spec.checkpoints.formats.tensors import Tensor
     from resnet_spec.checkpoints.transfer.convert import write
 
@@ -153,23 +165,28 @@ def convert(
     progress: Progress | None = None,
     **settings: Setting,
 ) -> Conversion:
-    """Convert a checkpoint to another framework's file. It is written whole or not at all, an array at a time.
+    """Convert a checkpoint to another framework's format, one array at a time.
+
+    If the conversion fails, no incomplete file is left.
 
     Args:
-        source: A safetensors, PyTorch, Paddle or NumPy file, or an Orbax folder; told apart by what it holds. No code in it is run.
-        target: Its ending says what is written: .safetensors, .pth, .pdparams, .npz, or none for an Orbax folder.
-        spec: The network; by default that which the source itself names.
-        kind: What to write, whatever the target's ending: "safetensors", "torch", "paddle", "npz" or "orbax".
-        names: Whose names to write, as in "paddleclas"; by default the spec's own.
-        dtype: "float64", "float32", "float16" or "bfloat16", for every array; by default each stays as it is.
-        under: Which of the source's mappings holds the weights, where the likeliest is not meant, as in "state_dict_ema".
-        progress: Told of bytes written, and of all.
+        source: A safetensors, PyTorch, Paddle or NumPy file, or an Orbax folder. The format is recognised by the
+            content, and no code in the file is run.
+        target: The file to write. Its suffix determines the format: .safetensors, .pth, .pdparams, .npz, or no suffix
+            for an Orbax folder.
+        spec: The network. By default, the one that the source's metadata name.
+        kind: The format, regardless of the target's suffix: "safetensors", "torch", "paddle", "npz" or "orbax".
+        names: The naming convention of the target, such as "paddleclas". By default, the spec's own names.
+        dtype: "float64", "float32", "float16" or "bfloat16", for every array. By default, types are unchanged.
+        under: The mapping in the source that holds the weights, such as "state_dict_ema". By default, the most likely
+            one.
+        progress: Called with the number of bytes that are written and the total.
         settings: As for ``load``.
 
     Raises:
         SpecError: The spec has problems.
-        WeightsError: The weights do not fit the network; the message lists every name that is wrong.
-        CheckpointError: The source is damaged, or no checkpoint that is known.
+        WeightsError: The weights do not fit the network. The message lists every name that does not fit.
+        CheckpointError: The source is damaged, or its format is unknown.
 
     >>> from tempfile import mkdtemp
     >>> import numpy
@@ -194,55 +211,60 @@ def convert(
 
 
 def identify(path: str | PathLike[str]) -> list[Match]:
-    """The bundled networks that a checkpoint fits, the best first, then those that it comes near; from names and shapes alone.
+    """Return the bundled networks that a checkpoint fits, best first, followed by those that it nearly fits.
 
-    Raises CheckpointError and FileNotFoundError.
+    Only names and shapes are compared. Raises CheckpointError or FileNotFoundError if the checkpoint cannot be read.
     """
     from resnet_spec.checkpoints.transfer.identify import identify
 
     return identify(path)[1]
 
 
-_STORED = {"bfloat16": "float32"}
-"""What weights are kept in on their way to a model, where NumPy lacks its type."""
+_STORAGE_DTYPES = {"bfloat16": "float32"}
+"""Types of weights before they are set in a model, for types that NumPy does not have."""
 
 
-def _allowed(dtype: str, mode: Mode, compile: bool) -> None:
+def _check_options(dtype: str, mode: Mode, compile: bool) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode is {mode!r}; it can be {' or '.join(get_args(Mode))}")
     if dtype not in DTYPES[mode]:
-        raise ValueError(f"dtype is {dtype!r}; it can be {' or '.join(DTYPES[mode])}" + _only_inference(dtype))
+        raise ValueError(f"dtype is {dtype!r}; it can be {' or '.join(DTYPES[mode])}" + _inference_hint(dtype))
     if compile and mode == "training":
-        raise ValueError('compile is for mode="inference"; a model to train is compiled by its framework\'s own means')
+        raise ValueError(
+            'compile needs mode="inference"; compile a model for training by the framework\'s own functions'
+        )
 
 
-def _only_inference(dtype: str) -> str:
-    return ', or this with mode="inference"' if dtype in DTYPES["inference"] else ""
+def _inference_hint(dtype: str) -> str:
+    return f', or {dtype} with mode="inference"' if dtype in DTYPES["inference"] else ""
 
 
-def _weights(network: Network, weights: Weights | None, seed: int, dtype: str) -> dict[str, Array]:
+def _resolve_weights(network: Network, weights: Weights | None, seed: int, dtype: str) -> dict[str, Array]:
     from resnet_spec.weights.canonical import initialize, match_weights
 
     if weights is None:
-        drawn = initialize(network, seed)
-        return drawn if dtype == "float32" else {name: array.astype(dtype) for name, array in drawn.items()}
+        initial = initialize(network, seed)
+        return initial if dtype == "float32" else {name: array.astype(dtype) for name, array in initial.items()}
     if isinstance(weights, Mapping):
         return match_weights(network.weights(), weights, dtype, network.takes)
-    return {name: array.astype(dtype, copy=False) for name, array in _from_file(network, weights).items()}
+    return {name: array.astype(dtype, copy=False) for name, array in _read_weights(network, weights).items()}
 
 
-def _from_file(network: Network, path: str | PathLike[str]) -> dict[str, Array]:
+def _read_weights(network: Network, path: str | PathLike[str]) -> dict[str, Array]:
     from resnet_spec.checkpoints.formats import registry
-    from resnet_spec.checkpoints.transfer.matching import fit
+    from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
 
-    return {name: tensor.read() for name, tensor in fit(network, registry.read(path)).tensors().items()}
+    interpretation = interpret_checkpoint(network, registry.read(path))
+    return {name: tensor.read() for name, tensor in interpretation.canonical_tensors().items()}
 
 
-def _images(model: Model, images: Array) -> Array:
+def _check_images(model: Model, images: Array) -> Array:
     import numpy as np
 
     images = np.asarray(images)
     channels = model.network.input[0]
     if images.ndim != 4 or images.shape[1] != channels:
-        raise ValueError(f"images are (batch, {channels}, height, width) for {model.network.name}, not {images.shape}")
+        raise ValueError(
+            f"images must be (batch, {channels}, height, width) for {model.network.name}, not {images.shape}"
+        )
     return images

@@ -1,8 +1,8 @@
-"""What a backend promises, and how one is found by name.
+"""The contract of a backend, and how one is found by name.
 
 A backend is a module, registered as an entry point in the group ``resnet_spec.backends``, with the functions of ``Backend``.
-All arrays that cross it are NumPy; images are (batch, channels, height, width); weights have canonical names and layouts. Its models
-have a ``network`` and say ``resnet_spec_backend``, the name that their backend is registered by.
+All arrays that cross it are NumPy: images (batch, channels, height, width), weights under canonical names in PyTorch's
+layouts. Its models have an attribute ``network``, and name their backend in ``resnet_spec_backend``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REFERENCE = "numpy"
 """The backend that defines what operations mean."""
 
 OUTPUT = ""
-"""The path under which a network's own output is given: that of its root."""
+"""The path under which a network's own output stands: that of its root."""
 
 Model: TypeAlias = Any
 
@@ -36,7 +36,7 @@ Model: TypeAlias = Any
 class SGD:
     """Stochastic gradient descent: v = momentum * v + (gradient + weight_decay * weight); weight = weight - rate * v.
 
-    Each number is the nearest float32, as Paddle keeps them.
+    Each number is rounded to float32, as Paddle keeps it.
     """
 
     rate: float = 0.0625
@@ -49,14 +49,14 @@ class SGD:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """One step of training, as it was before the weights moved.
+    """The results of one training step, computed before the weights are updated.
 
     Attributes:
         loss: The mean cross-entropy of the batch.
-        outputs: The watched parts' outputs by path; the network's own under "".
-        gradients: The loss's gradient for each parameter, by canonical name.
-        output_gradients: The same for each watched part's output, by path, and for the images under "input".
-        optimizer: The framework's own, to hand to the next step.
+        outputs: The outputs of the captured parts by path; the network's own under "".
+        gradients: The gradient of the loss for each parameter, by canonical name.
+        output_gradients: The gradient of the loss for each captured output, by path, and for the images under "input".
+        optimizer: The framework's own optimizer, to pass to the next step.
     """
 
     loss: float
@@ -66,90 +66,95 @@ class TrainingStep:
     optimizer: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do besides evaluating a network.
+
+    Attributes:
+        training_forward: It runs a network as in training: ``run(..., train=True)``.
+        gradients: It has ``step`` and ``vjp``.
+        inference: It has ``build_inference``: a faster way to evaluate. For other backends a folded network is built by ``build``.
+    """
+
+    training_forward: bool = False
+    gradients: bool = False
+    inference: bool = False
+
+
 class Backend(Protocol):
-    """The functions of a backend's module."""
+    """The functions of a backend's module. Those that ``CAPABILITIES`` does not list need not be there."""
 
     DTYPE: str
-    """What it computes in unless asked otherwise: "float32", or "float64" for the reference."""
+    """The type that it computes in unless asked otherwise: "float32", or "float64" for the reference."""
+
+    CAPABILITIES: Capabilities
+    """What it can do; parity compares that and reports the rest as not compared."""
 
     def build(self, network: Network, weights: dict[str, Array], dtype: str) -> Model:
-        """A native model in evaluation mode, its weights set. ``weights`` fit, are of the dtype, and become the model's own.
+        """Build a native model in evaluation mode, with its weights set.
 
-        A framework that copies them may take each out of the dict as it does, so that memory holds no array twice.
+        ``weights`` fit the network, have the dtype, and become the model's own. A framework that copies them may remove each from
+        the dict as it does, so that memory holds no array twice.
         """
         ...
 
     def dump(self, model: Model) -> dict[str, Array]:
-        """The canonical weights, bit for bit, as copies."""
+        """Return the canonical weights, bit for bit, as copies."""
         ...
 
     def load(self, model: Model, weights: Mapping[str, Array]) -> None:
-        """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
+        """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
         ...
 
     def run(
-        self, model: Model, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+        self, model: Model, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
     ) -> dict[str, Array]:
-        """Outputs by path, of the parts to watch and of the network, in evaluation or as in training.
+        """Run a model; return its output, and those of the parts at the paths ``capture``, by path.
 
-        The network's own stands under "", or, where it has ``outputs``, those under their paths.
-
-        With a ``part``, that part alone is run, on an input of its own, and its output is given under "". The model is left as it was,
-        its mode and its statistics too.
+        The network's own output stands under "", or, if it has ``outputs``, those stand under their paths. With a ``part``, that part
+        alone runs, on an input of its own, and its output stands under "". With ``train``, norms and dropout work as in training.
+        The model does not change, neither its mode nor its statistics.
         """
         ...
-
-
-class Trainer(Backend, Protocol):
-    """A backend that can train."""
 
     def step(
-        self, model: Model, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+        self, model: Model, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
     ) -> TrainingStep:
-        """One training step: weights and statistics are updated. ``labels`` are class numbers (batch,)."""
+        """Train one step: update weights and statistics. ``labels`` are class numbers (batch,)."""
         ...
 
-    def pull(self, model: Model, part: str, x: Array, slope: Array) -> dict[str, Array]:
-        """The gradient of (slope * part(x)).sum() in training: by canonical name, and for x under "input".
+    def vjp(self, model: Model, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
+        """Return the vector-Jacobian product of a part in training: the gradients of (cotangent * part(x)).sum().
 
-        The model is left as it was.
+        They stand under canonical names, and that of x under "input". The model does not change.
         """
         ...
 
+    def build_inference(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:
+        """Build a native model that evaluates alone, from a folded network, in the framework's fastest layout.
 
-class Inference(Trainer, Protocol):
-    """A backend that knows a faster way to evaluate. For others a folded network is built as any other."""
-
-    def optimized(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:
-        """A native model to evaluate alone, of a network that is folded already: as ``build``, in the framework's fastest layout.
-
-        With ``compile`` its compiler is used too. For "bfloat16" the weights are in float32. Raises BackendError.
+        With ``compile`` the framework's compiler is used too. For "bfloat16" the weights are in float32. Raises BackendError.
         """
         ...
 
 
 class BackendError(ImportError):
-    """A backend that isn't there, or whose framework isn't, or that can't do what is asked."""
-
-
-def evaluates_only(backend: Backend) -> bool:
-    """Whether a backend has no training mode: it says so by ``EVALUATES_ONLY = True``, and is compared in evaluation alone."""
-    return bool(getattr(backend, "EVALUATES_ONLY", False))
+    """A backend does not exist, its framework is not installed, or it cannot do what was requested."""
 
 
 def registered_backends() -> list[str]:
-    """The registered backends, whether or not their frameworks are installed."""
+    """Return the names of the registered backends, whether or not their frameworks are installed."""
     return sorted(_points())
 
 
 def installed_backends() -> list[str]:
-    """The backends whose frameworks are installed, the reference only where there is no other. No framework is imported."""
+    """Return the backends whose frameworks are installed, without importing any; the reference only if there is no other."""
     found = [name for name, point in sorted(_points().items()) if not _missing(point)]
     return [name for name in found if name != REFERENCE] or found
 
 
 def require_backend(name: str) -> None:
-    """Raises BackendError for a backend that isn't there, or whose framework isn't installed. No framework is imported."""
+    """Raise BackendError if a backend does not exist or its framework is not installed, without importing one."""
     points = _points()
     if name not in points:
         raise BackendError(f"no backend named {name!r}; {suggest(name, registered_backends()) or 'none is registered'}")
@@ -158,20 +163,25 @@ def require_backend(name: str) -> None:
         raise BackendError(_needs(name, missing[0]))
 
 
-def load_backend(name: str) -> Trainer:
-    """Import a backend, and with it its framework. Raises BackendError."""
+def load_backend(name: str) -> Backend:
+    """Import a backend and with it its framework. Raises BackendError."""
     require_backend(name)
     try:
-        return cast("Trainer", _points()[name].load())
+        backend = cast("Backend", _points()[name].load())
     except ModuleNotFoundError as error:
         raise BackendError(_needs(name, str(error.name))) from error
+    if not isinstance(getattr(backend, "CAPABILITIES", None), Capabilities):
+        raise BackendError(
+            f"backend {name!r} does not say what it can do; its module needs CAPABILITIES = Capabilities(...)"
+        )
+    return backend
 
 
 def load_inference(name: str, dtype: str, compile: bool) -> Callable[[Network, dict[str, Array], str], Model]:
-    """The function by which a backend makes a model to evaluate alone. Raises BackendError where it can't be as is asked."""
+    """Return the function by which a backend builds models for inference. Raises BackendError for what it cannot do."""
     backend = load_backend(name)
-    if hasattr(backend, "optimized"):
-        return partial(cast("Inference", backend).optimized, compile=compile)
+    if backend.CAPABILITIES.inference:
+        return partial(backend.build_inference, compile=compile)
     if compile:
         raise BackendError(f"backend {name!r} has no compiler; leave compile out")
     if dtype == "bfloat16":
@@ -179,11 +189,11 @@ def load_inference(name: str, dtype: str, compile: bool) -> Callable[[Network, d
     return backend.build
 
 
-def backend_of(model: Model) -> Trainer:
-    """The backend that built a model. Raises BackendError."""
+def backend_of(model: Model) -> Backend:
+    """Return the backend that built a model. Raises BackendError."""
     name = getattr(model, "resnet_spec_backend", None)
     if not isinstance(name, str):
-        raise BackendError(f"{type(model).__name__} is no model that build() made")
+        raise BackendError(f"{type(model).__name__} was not made by resnet_spec.build")
     return load_backend(name)
 
 
@@ -194,7 +204,7 @@ def _points() -> dict[str, EntryPoint]:
 
 
 def _missing(point: EntryPoint) -> list[str]:
-    """The packages of a backend's extra, which is called as the backend is, that are not installed."""
+    """Return the packages that a backend needs and that are not installed: those of the extra called as the backend."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     missing = []

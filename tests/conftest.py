@@ -17,6 +17,9 @@ from resnet_spec.weights.canonical import Array
 from shared import small_network
 from shared.frameworks import REQUIRED, required
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: one thread each
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # to compile takes most of the time
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
 
 collect_ignore = ["data", "backends/third_party"]  # what records the peers, and a package to install
@@ -106,5 +109,5 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Array]:
     """Weights of a small network, in a folder of their own: small.yaml, and w.safetensors."""
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(small_network.SMALL)
-    save_file(small_network.weights(), "w.safetensors")
-    return small_network.weights()
+    save_file(small_network.make_weights(), "w.safetensors")
+    return small_network.make_weights()

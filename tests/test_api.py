@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from resnet_spec import BackendError, SpecError, build, dump, load, run, watch
+from resnet_spec import BackendError, SpecError, build, capture, dump, load, run
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 from resnet_spec.weights.canonical import comparison_weights, initialize
 
@@ -22,7 +22,7 @@ def test_a_loaded_network_can_be_built() -> None:
 
 
 def test_a_loaded_networks_settings_are_fixed() -> None:
-    with pytest.raises(TypeError, match=r"^a loaded network's input and settings are fixed; give them to load\(\)$"):
+    with pytest.raises(TypeError, match=r"^a loaded network's input and settings are fixed; pass them to load\(\)$"):
         build(load("resnet18"), backend="numpy", classes=5)
 
 
@@ -56,15 +56,15 @@ def test_drawn_weights_have_the_spread_that_they_should() -> None:
         (
             lambda: run(build("resnet18", backend="numpy"), np.zeros((3, 8, 8))),
             ValueError,
-            "images are (batch, 3, height, width) for resnet18, not (3, 8, 8)",
+            "images must be (batch, 3, height, width) for resnet18, not (3, 8, 8)",
         ),
         (
-            lambda: watch(build("resnet18", backend="numpy"), np.zeros((1, 3, 8, 8)), ["layer1.0.con1"]),
+            lambda: capture(build("resnet18", backend="numpy"), np.zeros((1, 3, 8, 8)), ["layer1.0.con1"]),
             ValueError,
             "resnet18 has no part at 'layer1.0.con1'; did you mean 'layer1.0.conv1'?",
         ),
         (lambda: build("resnet18", backend="numpy", weights="no.safetensors"), FileNotFoundError, "no weights file named 'no.safetensors'"),
-        (lambda: load("resnet18", input=(3, 224)), ValueError, "input is (channels, height, width), as in (3, 224, 224), not (3, 224)"),
+        (lambda: load("resnet18", input=(3, 224)), ValueError, "input must be (channels, height, width), such as (3, 224, 224), not (3, 224)"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_done_is_said(call: object, error: type[Exception], message: str) -> None:
@@ -75,7 +75,7 @@ def test_what_can_not_be_done_is_said(call: object, error: type[Exception], mess
 
 def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      junk")
-    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a valid safetensors file"):
         build("resnet18", backend="numpy", weights=tmp_path / "w.safetensors")
 
 

@@ -1,7 +1,9 @@
-"""Every block of code in the site's pages does what it says, in the order of its page; and the reference leaves nothing out."""
+"""The documentation: code blocks run, page by page, links resolve, lines fit, and the reference is complete."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 import sys
@@ -13,35 +15,50 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from resnet_spec import SpecError, load
-from resnet_spec.commands.main import cli
+from resnet_spec.commands.main import main
 from resnet_spec.ops import OPS
 from shared.frameworks import required
 from shared.paths import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(page for page in DOCS.rglob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
+README = ROOT / "README.md"
+MARKDOWN = [README, ROOT / "CONTRIBUTING.md", *PAGES]
+MAX_COLUMNS = 120
+
 FENCE = re.compile(r'^([ ]*)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK_LINE = re.compile(r"^[\s>*-]*!?\[[^\]]*\]\([^)]*\)[.,;]?$")
+EXIT_STATUS = re.compile(r"\s+# exit status (\d+)$")
+UNTESTED = ("text", "sh")
+"""Languages of blocks that are not run: output, and commands that install, measure, or need several machines."""
 
 sys.path.insert(0, str(DOCS))
 import generated  # noqa: E402  # the hook that MkDocs runs
 
 
-class Code(NamedTuple):
+class CodeBlock(NamedTuple):
+    """A fenced block of a page. A title names the file that the block is written to."""
+
     language: str
     title: str
     text: str
 
 
-def code(page: Path) -> Iterator[Code]:
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def code_blocks(page: Path) -> Iterator[CodeBlock]:
+    """Yield the fenced blocks of a page, in order."""
     for indent, language, title, text in FENCE.findall(page.read_text(encoding="utf-8")):
-        yield Code(language, title, textwrap.dedent(text) if indent else text)
+        yield CodeBlock(language, title, textwrap.dedent(text) if indent else text)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
-def test_code_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [README, *PAGES], ids=page_id)
+def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
     for name in ("torch", "paddle", "flax", "onnx"):
         if re.search(
@@ -50,21 +67,22 @@ def test_code_does_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.
             required(name)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "docs"}
-    for block in code(page):
+    for block in code_blocks(page):
         match block.language:
             case "python":
                 exec(compile(block.text, str(page), "exec", dont_inherit=True), namespace)
             case "yaml":
-                _yaml(block, tmp_path)
+                check_yaml(block, tmp_path)
             case "toml":
                 tomllib.loads(block.text)
             case "console":
-                _shell(block.text)
+                check_console(block.text)
             case language:
-                assert language == "text", f"a block of {language or 'nothing'} in {page}: it is never run"
+                assert language in UNTESTED, f"a block in {language or 'no language'} in {page} is never run"
 
 
-def _yaml(block: Code, folder: Path) -> None:
+def check_yaml(block: CodeBlock, folder: Path) -> None:
+    """Write a block to its file, and load it if it is a spec. A file named wrong.yaml must have problems."""
     path = folder / (block.title or "block.yaml")
     path.write_text(block.text, encoding="utf-8")
     if path.stem == "wrong":
@@ -74,36 +92,77 @@ def _yaml(block: Code, folder: Path) -> None:
         load(path)
 
 
-def _shell(text: str) -> None:
-    """Each line after a $ is a command; other lines are in what it prints."""
+def check_console(text: str) -> None:
+    """Run each line after a ``$``, and find each other line in what the command prints.
+
+    ``...`` in such a line stands for any text. If a command does not exit with 0, a comment gives its status, as in
+    ``# exit status 2``.
+    """
     printed = ""
     for line in text.splitlines():
         if line.startswith("$ "):
-            program, *arguments = shlex.split(line[2:])
+            status = EXIT_STATUS.search(line)
+            program, *arguments = shlex.split(EXIT_STATUS.sub("", line[2:]))
             assert program == "resnet-spec"
-            done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-            assert done.exit_code == (2 if "wrong.yaml" in arguments else 0), done.output
-            printed = done.output
+            code, printed = run_main(arguments)
+            assert code == (int(status[1]) if status else 0), printed
         else:
-            assert line in printed
+            pattern = ".*".join(map(re.escape, line.rstrip().split("...")))
+            assert re.search(rf"^{pattern}\s*$", printed, re.MULTILINE), f"{line!r} is not in:\n{printed}"
 
 
-def test_every_page_is_in_the_sites_contents() -> None:
-    named = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    assert sorted(named) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
+def run_main(arguments: list[str]) -> tuple[object, str]:
+    """Run the command line in this process, and return its exit status and all that it prints."""
+    output = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+        pytest.raises(SystemExit) as stop,
+    ):
+        patch.setattr(sys, "argv", ["resnet-spec", *arguments])
+        main()
+    return stop.value.code, output.getvalue()
 
 
-@pytest.mark.parametrize("title", generated.KEYS)
-def test_every_key_is_explained(title: str) -> None:
-    assert all(key.says.endswith(".") for key in generated.KEYS[title].keys.values())
+@pytest.mark.parametrize("page", MARKDOWN, ids=page_id)
+def test_links_lead_to_files(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = [target.partition("#")[0] for target in LINK.findall(prose) if "://" not in target]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=page_id)
+def test_lines_fit(page: Path) -> None:
+    """Table rows and lines that are one link can't be wrapped; code blocks show output as it is printed."""
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    breakable = [line for line in prose.splitlines() if not line.startswith("|") and not LINK_LINE.match(line)]
+    assert [line for line in breakable if len(line) > MAX_COLUMNS] == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
+
+
+def test_home_page_links_to_every_page() -> None:
+    home = DOCS / "index.md"
+    linked = {target for target in LINK.findall(home.read_text(encoding="utf-8")) if "://" not in target}
+    assert {page.relative_to(DOCS).as_posix() for page in PAGES} - {"index.md"} <= linked
+
+
+@pytest.mark.parametrize("title", generated.MAPPINGS)
+def test_every_key_has_a_sentence(title: str) -> None:
+    assert all(key.description.endswith(".") for key in generated.MAPPINGS[title].keys.values())
 
 
 def test_every_operation_has_a_formula() -> None:
-    assert list(generated.meanings()) == sorted(OPS)
+    assert list(generated.operation_meanings()) == sorted(OPS)
 
 
 @pytest.mark.parametrize("part", generated.PARTS)
-def test_what_is_generated_holds_no_hole(part: str) -> None:
-    made = generated.PARTS[part]()
-    assert "None" not in made
-    assert not re.search(r"\|\s*\|\s*$", made, re.MULTILINE)
+def test_generated_tables_have_no_empty_last_cell(part: str) -> None:
+    text = generated.PARTS[part]()
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert not [line for line in tables if "None" in line or re.search(r"\|\s*\|\s*$", line)]
+    assert tables or part == "errors"

@@ -1,4 +1,4 @@
-"""Packages import only from the layers below their own, modules of a package in no circle, and the core no framework."""
+"""Packages import only from layers below their own, modules import in no circle, and the core imports no framework."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYERS = [
     {"commands", "pytest_plugin"},
     {"__main__"},
 ]
-"""The packages and modules of ``resnet_spec/``, lowest first. ARCHITECTURE.md draws the same list, with what each is for."""
+"""The packages and modules of ``resnet_spec/``, lowest first. ARCHITECTURE.md draws the same list, with a purpose each."""
 
 CORE = Path(resnet_spec.__file__).parent
 FRAMEWORKS = {"torch", "paddle", "jax", "flax"}

@@ -101,7 +101,7 @@ def test_flax_trains_the_same_without_nnx_jits_way_through_the_modules(way: str)
     assert not np.array_equal(moved, dump(before)["a.0.bn1.running_mean"])
 
 
-@pytest.mark.parametrize(("table", "page"), [("readme", "README.md"), ("all", "docs/performance.md")])
+@pytest.mark.parametrize(("table", "page"), [("readme", "README.md"), ("all", "docs/reference/measurements.md")])
 def test_a_page_has_the_table_that_the_benchmarks_print(table: str, page: str) -> None:
     command = [sys.executable, str(ROOT / "benchmarks/run.py"), "--table", table]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout

@@ -1,4 +1,4 @@
-"""A network to a Flax module: the tree, part by part, and its weights."""
+"""Build a Flax module from a network: its layers part by part, then its weights."""
 
 from __future__ import annotations
 
@@ -16,65 +16,70 @@ from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.ops import Stochastic
 from resnet_spec.weights.canonical import Array
 from resnet_spec_flax import modules
-from resnet_spec_flax.layers import layer
+from resnet_spec_flax.layers import make_layer
 from resnet_spec_flax.weights import fill
 
 Model = TypeVar("Model", bound=modules.ResNet)
-Make: TypeAlias = Callable[[Leaf, str], Any]
-"""What makes a layer of an operation, for weights of a type."""
+LayerFactory: TypeAlias = Callable[[Leaf, str], Any]
+"""A function that makes the layer of an operation, with weights of a dtype."""
 
 
 def build(network: Network, weights: dict[str, Array], dtype: str) -> modules.ResNet:
-    """The network as an nnx.Module in evaluation mode. ``weights`` become its own. Raises BackendError."""
-    return filled(modules.ResNet(network), weights, dtype)
+    """Return the network as an nnx.Module in evaluation mode. It empties ``weights``. Raises BackendError."""
+    return populate(modules.ResNet(network), weights, dtype)
 
 
-def filled(model: Model, weights: dict[str, Array], dtype: str, make: Make = layer) -> Model:
-    """A model that holds nothing yet, with what its network says, and its weights. ``make`` makes its layers. Raises BackendError."""
+def populate(model: Model, weights: dict[str, Array], dtype: str, make_layer: LayerFactory = make_layer) -> Model:
+    """Set the layers of an empty model's network and their weights; return the model in evaluation mode.
+
+    Raises BackendError if JAX does not support the dtype, or if a part's name is an attribute of its module.
+    """
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise BackendError(
-            f"JAX makes float32 of {dtype} unless told otherwise, once for the whole process; "
+            f"JAX turns {dtype} into float32 unless 64-bit types are enabled for the whole process; "
             'set JAX_ENABLE_X64=1, or call jax.config.update("jax_enable_x64", True) first'
         )
-    _register(model, "", model.network.parts, dtype, make)
+    _register(model, "", model.network.parts, dtype, make_layer)
     fill(model, weights)
     if any(isinstance(leaf.op, Stochastic) for leaf in model.network.leaves()):
         nnx.reseed(model, dropout=0)
     return model
 
 
-def _module(part: Part, dtype: str, make: Make) -> Any:
+def _make_module(part: Part, dtype: str, make_layer: LayerFactory) -> Any:
     match part:
         case Leaf():
-            return make(part, dtype)
+            return make_layer(part, dtype)
         case Chain():
             steps = plan_steps(part.path, part.parts)
             kind = modules.Numbered if modules.is_numbered(steps) else modules.Chain
-            return _register(kind(part.path, steps), part.path, part.parts, dtype, make)
+            return _register(kind(part.path, steps), part.path, part.parts, dtype, make_layer)
         case Residual():
             block = modules.Residual(part.path, plan_residual(part))
             for row in rows_as_written(part):
-                _register(block, part.path, row, dtype, make)
+                _register(block, part.path, row, dtype, make_layer)
             return block
-        case Parallel():  # its branches are registered beside it
+        case Parallel():  # held_parts lists its branches after it, and the same holder registers them
             return modules.Parallel(part.split, part.cascade, part.combine)
         case _:
             assert_never(part)
 
 
-def _register(holder: nnx.Module, path: str, row: Row, dtype: str, make: Make) -> nnx.Module:
-    """Register the parts that a module at a path holds, under their names below that path; return the module."""
+def _register(holder: nnx.Module, path: str, row: Row, dtype: str, make_layer: LayerFactory) -> nnx.Module:
+    """Set a row of parts in the module at a path, by their names relative to it; return the module."""
     for (*outer, name), part in held_parts(path, row):
         module = holder
         for step in outer:
             if step not in vars(module):
-                _set(module, step, nnx.Dict())
+                _set_child(module, step, nnx.Dict())
             module = getattr(module, step)
-        _set(module, name, _module(part, dtype, make))
+        _set_child(module, name, _make_module(part, dtype, make_layer))
     return holder
 
 
-def _set(module: nnx.Module, name: str, child: Any) -> None:
-    if hasattr(module, name):  # nnx would hide its own method by the layer, and say nothing
-        raise BackendError(f"{type(module).__name__} has a {name!r} of its own in Flax, so no layer can be called that")
+def _set_child(module: nnx.Module, name: str, child: Any) -> None:
+    if hasattr(module, name):  # nnx would silently hide its own method behind the layer
+        raise BackendError(
+            f"{type(module).__name__} has an attribute {name!r} in Flax, so no layer of it can have that name"
+        )
     setattr(module, name, child)

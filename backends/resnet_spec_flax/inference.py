@@ -1,4 +1,4 @@
-"""A model to evaluate alone: called on images it runs as one compiled function, without nnx.jit's way through the modules."""
+"""Build a Flax model for inference only. Compiled, it is one function of jax.jit, without the overhead of nnx.jit."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from flax import nnx
 
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
-from resnet_spec_flax import quick
-from resnet_spec_flax.build import filled
-from resnet_spec_flax.modules import ResNet, Tap
+from resnet_spec_flax import matmul_conv
+from resnet_spec_flax.build import populate
+from resnet_spec_flax.modules import OutputHook, ResNet
 
 
-def optimized(network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Inference:
-    """A folded network as an nnx.Module that evaluates alone. ``weights`` become its own. Raises BackendError."""
-    rounded = {name: weights.pop(name).astype(jnp.dtype(dtype), copy=False) for name in [*weights]}  # bfloat16 is JAX's
-    return filled(Inference(network, compile), rounded, dtype, quick.layer)
+def build_inference(network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Inference:
+    """Return a folded network as an nnx.Module for inference only. It empties ``weights``. Raises BackendError."""
+    # NumPy has no bfloat16; JAX defines the dtype.
+    converted = {name: weights.pop(name).astype(jnp.dtype(dtype), copy=False) for name in [*weights]}
+    return populate(Inference(network, compile), converted, dtype, matmul_conv.make_layer)
 
 
 class Inference(ResNet):
-    """A network that takes images of any type, and gives its outputs in the images' type.
+    """A network that takes images of any dtype, and returns outputs of the images' dtype.
 
-    If it is ``compiled``, calling it is calling a function made by jax.jit, once for each shape of images; under another
-    transformation it is the modules that are traced.
+    If it is ``compiled``, a call runs a function made by jax.jit, which is compiled once for each shape of the images.
+    Inside another transformation, the modules are traced instead.
     """
 
     def __init__(self, network: Network, compiled: bool) -> None:
@@ -36,78 +37,91 @@ class Inference(ResNet):
         self._compiled = compiled
         self._evaluator = nnx.static(Evaluator())
 
-    def __call__(self, images: jax.Array, tap: Tap | None = None) -> Any:
-        if not self._compiled or tap is not None or isinstance(images, jax.core.Tracer):
-            return self._plain(images, tap)
+    def __call__(self, images: jax.Array, hook: OutputHook | None = None) -> Any:
+        if not self._compiled or hook is not None or isinstance(images, jax.core.Tracer):
+            return self._run_modules(images, hook)
         return self._evaluator(self, images)
 
-    def _plain(self, images: jax.Array, tap: Tap | None = None) -> Any:
+    def _run_modules(self, images: jax.Array, hook: OutputHook | None = None) -> Any:
         like = next(iter(jax.tree.leaves(nnx.state(self, nnx.Param))), images)
-        given = super().__call__(images.astype(like.dtype), tap)
-        return jax.tree.map(lambda x: x.astype(images.dtype), given)
+        outputs = super().__call__(images.astype(like.dtype), hook)
+        return jax.tree.map(lambda x: x.astype(images.dtype), outputs)
 
 
 @dataclass(eq=False)
 class Evaluator:
-    """The compiled function of a model, and what it was made from.
+    """The compiled function of a model, with what is needed to notice that the model changed.
 
-    Comparing that with what the model holds now takes tens of microseconds; nnx.jit, which describes the whole model anew, takes
-    milliseconds.
+    To compare the model's contents with those of the last call takes tens of microseconds. nnx.jit describes the whole
+    model at each call, which takes milliseconds.
     """
 
-    made_from: tuple[Any, ...] = ()
+    contents: tuple[Any, ...] = ()
+    """What the model and its modules held when the function was made."""
     variables: tuple[nnx.Variable[Any], ...] = ()
-    turned: frozenset[int] = frozenset()
-    """Which variables are kernels that the function takes turned."""
+    """The variables whose values are the function's arguments, in order."""
+    winograd_indices: frozenset[int] = frozenset()
+    """Which variables are kernels that the function takes in Winograd form."""
     function: Callable[..., Any] | None = None
-    seen: list[Any] = field(default_factory=list)
-    """What each variable held at the last call, and what the function was given for it."""
-    given: list[Any] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    """The value of each variable at the last call."""
+    arguments: list[Any] = field(default_factory=list)
+    """The argument made of each value."""
 
     def __call__(self, model: Inference, images: jax.Array) -> Any:
-        held = tuple(_held(model))
-        if len(held) != len(self.made_from) or not all(map(_same, held, self.made_from)):
-            self._make(model, held)
+        contents = tuple(_iter_contents(model))
+        if len(contents) != len(self.contents) or not all(map(_is_same, contents, self.contents)):
+            self._make_function(model, contents)
         assert self.function is not None
-        for number, variable in enumerate(self.variables):
+        for index, variable in enumerate(self.variables):
             value = variable.get_raw_value()
-            if value is not self.seen[number]:
-                # A reference's value may change, and it stays the same reference: it is not turned.
-                turns = number in self.turned and isinstance(value, jax.Array)
-                self.seen[number], self.input_shape[number] = value, quick.turned(value) if turns else value
-        return self.function(self.input_shape, images)
+            if value is not self.values[index]:
+                # A mutable array stays the same object when its value changes, so its Winograd form would become stale.
+                transforms = index in self.winograd_indices and isinstance(value, jax.Array)
+                self.values[index] = value
+                self.arguments[index] = matmul_conv.winograd_kernel(value) if transforms else value
+        return self.function(self.arguments, images)
 
     def __reduce__(self) -> tuple[type[Evaluator], tuple[()]]:
-        return Evaluator, ()  # a copy compiles for itself: what is compiled can't be pickled
+        return Evaluator, ()  # compiled functions cannot be pickled, so a copy compiles its own
 
-    def _make(self, model: Inference, held: tuple[Any, ...]) -> None:
-        definition, state = nnx.split(model)
+    def _make_function(self, model: Inference, contents: tuple[Any, ...]) -> None:
+        graph, state = nnx.split(model)
         leaves, structure = jax.tree.flatten(state)
-        by_array = {id(value.get_value()): value for value in held if isinstance(value, nnx.Variable)}
+        by_array = {id(value.get_value()): value for value in contents if isinstance(value, nnx.Variable)}
         self.variables = tuple(by_array[id(leaf)] for leaf in leaves)
-        kernels = {id(module.kernel) for module in held if isinstance(module, quick.Conv2d) and module.turns}
-        self.turned = frozenset(number for number, variable in enumerate(self.variables) if id(variable) in kernels)
-        self.seen, self.input_shape = [None] * len(leaves), [None] * len(leaves)
-        self.made_from = held
+        convolutions = (module for module in contents if isinstance(module, matmul_conv.Conv2d))
+        kernels = {id(module.kernel) for module in convolutions if module.uses_winograd}
+        self.winograd_indices = frozenset(
+            index for index, variable in enumerate(self.variables) if id(variable) in kernels
+        )
+        self.values, self.arguments = [None] * len(leaves), [None] * len(leaves)
+        self.contents = contents
 
         def evaluate(leaves: list[jax.Array], images: jax.Array) -> Any:
-            return nnx.merge(definition, jax.tree.unflatten(structure, leaves))._plain(images)
+            return nnx.merge(graph, jax.tree.unflatten(structure, leaves))._run_modules(images)
 
         self.function = jax.jit(evaluate)
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether a module holds what it held: nnx's own transformations leave equal arguments in place of the same."""
-    return one is other or (
-        not isinstance(one, nnx.Module | nnx.Variable) and type(one) is type(other) and one == other
+def _is_same(value: Any, before: Any) -> bool:
+    """Return whether a module still holds a value: the same object, or an equal one that is no module or variable.
+
+    nnx's own transformations replace plain attributes by equal copies.
+    """
+    return value is before or (
+        not isinstance(value, nnx.Module | nnx.Variable) and type(value) is type(before) and value == before
     )
 
 
-def _held(module: nnx.Module) -> Iterator[Any]:
-    """All that a module and those beneath it hold; but not nnx's own notes, nor in the order that they were set, which it changes."""
+def _iter_contents(module: nnx.Module) -> Iterator[Any]:
+    """Yield everything that a module and those inside it hold, except for nnx's own bookkeeping.
+
+    The order is by name, since nnx changes the order in which attributes are set.
+    """
     for name, value in sorted(vars(module).items()):
         if name.startswith("_pytree__"):
             continue
         yield value
         if isinstance(value, nnx.Module):
-            yield from _held(value)
+            yield from _iter_contents(value)

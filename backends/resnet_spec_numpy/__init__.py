@@ -1,9 +1,12 @@
-"""The reference: what each operation means, in plain NumPy, float64 unless asked otherwise. It evaluates and does not train."""
+"""The reference: each operation in plain NumPy, in float64 by default. It evaluates networks and does not train."""
 
+from resnet_spec.backend import Capabilities
 from resnet_spec_numpy.build import build as build
 from resnet_spec_numpy.run import run as run
 from resnet_spec_numpy.weights import dump as dump
 from resnet_spec_numpy.weights import load as load
 
 DTYPE = "float64"
-"""What it computes in unless asked otherwise."""
+"""The default dtype."""
+
+CAPABILITIES = Capabilities(training_forward=True)

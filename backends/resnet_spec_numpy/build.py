@@ -1,4 +1,4 @@
-"""A network to an object that evaluates it in NumPy."""
+"""Build an object that evaluates a network in NumPy."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from resnet_spec_numpy.modules import ResNet
 
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> ResNet:
-    """The network with its weights, in evaluation mode. ``weights`` become its own; they are of the dtype already."""
+    """Return the network in evaluation mode. It keeps the arrays of ``weights``, which have the dtype already."""
     return ResNet(network, dict(weights))

@@ -1,4 +1,4 @@
-"""A network as an object to call: the tree is walked, each operation by its definition."""
+"""A network as a callable object: it walks over the tree and computes each operation by its definition."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, propagate
 from resnet_spec.weights.canonical import Array
-from resnet_spec_numpy.layers import layer
+from resnet_spec_numpy.layers import run_layer
 
 
 class ResNet:
-    """A network with its weights. (batch, channels, height, width) -> what the spec's head gives.
+    """A network with its weights: (batch, channels, height, width) -> the output of its last part.
 
-    ``training`` chooses the batch's own statistics and random dropping, as in the frameworks; calling it then updates the running
-    statistics in ``weights``.
+    If ``training`` is set, norms use the statistics of the batch and dropout is active, as in the frameworks. A call
+    then updates the running statistics in ``weights``.
     """
 
     resnet_spec_backend: ClassVar[str] = "numpy"
@@ -30,30 +30,35 @@ class ResNet:
         self.random = np.random.default_rng(0)
 
     def __call__(
-        self, images: Array, watch: Collection[str] = (), seen: dict[str, Array] | None = None, part: str = ""
+        self, images: Array, capture: Collection[str] = (), captured: dict[str, Array] | None = None, part: str = ""
     ) -> Any:
-        """Run the network, or one part of it; keep the outputs of the parts at the paths ``watch`` in ``seen``."""
-        seen = {} if seen is None else seen
+        """Run the network, or one part of it; add the outputs of the parts in ``capture`` to ``captured``, by path."""
+        captured = {} if captured is None else captured
         row = self.network.parts if part == "" else (self.network.part(part),)
         dtype = next(iter(self.weights.values())).dtype if self.weights else np.float64
         outputs = () if part else self.network.outputs
-        kept = frozenset({*watch, *outputs})
+        paths = frozenset({*capture, *outputs})
 
         def leave(part: Part, x: Array, y: Array) -> tuple[Part, Array]:
-            if part.path in kept:
-                seen[part.path] = y
+            if part.path in paths:
+                captured[part.path] = y
             return part, y
 
         rules: Rules[Array] = Rules(
-            self._run, _combine, _join, _split, lambda part, index, x, previous: x + previous, leave=leave
+            leaf=self._run_leaf,
+            combine=_combine,
+            join=_join,
+            split=_split,
+            cascade=lambda part, index, piece, previous: piece + previous,
+            leave=leave,
         )
         _, last = propagate(row, images.astype(dtype, copy=False), rules)
-        return tuple(seen[path] for path in outputs) if outputs else last
+        return tuple(captured[path] for path in outputs) if outputs else last
 
-    def _run(self, leaf: Leaf, x: Array) -> tuple[Part, Array]:
+    def _run_leaf(self, leaf: Leaf, x: Array) -> tuple[Part, Array]:
         names = {weight.name: f"{leaf.path}.{weight.name}" for weight in leaf.op.weights(leaf.input_shape)}
-        own = {name: self.weights[full] for name, full in names.items()}
-        y, statistics = layer(leaf, own, x, self.random if self.training else None)
+        weights = {name: self.weights[full_name] for name, full_name in names.items()}
+        y, statistics = run_layer(leaf, weights, x, self.random if self.training else None)
         self.weights |= {names[name]: value for name, value in statistics.items()}
         return leaf, y
 

@@ -1,4 +1,4 @@
-"""Run the reference: evaluate it and look into it."""
+"""Evaluate the reference, and capture its parts' outputs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from resnet_spec_numpy.modules import ResNet
 
 
 def run(
-    model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+    model: ResNet, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
-    """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
-    weights, mode, seen = model.weights, model.training, dict[str, Array]()
+    """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
+
+    The model does not change.
+    """
+    weights, training, captured = model.weights, model.training, dict[str, Array]()
     model.weights, model.training = dict(weights), train
     try:
-        given = model(images, watch, seen, part)
+        result = model(images, capture, captured, part)
     finally:
-        model.weights, model.training = weights, mode
+        model.weights, model.training = weights, training
     outputs = () if part else model.network.outputs
-    return {**seen, **(dict(zip(outputs, given, strict=True)) if outputs else {OUTPUT: given})}
+    return {**captured, **(dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result})}

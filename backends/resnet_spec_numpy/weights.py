@@ -1,4 +1,4 @@
-"""Canonical weights into the reference and out of it, where they are kept as they are."""
+"""Set and read the canonical weights of the reference, which keeps them as they are."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from resnet_spec_numpy.modules import ResNet
 
 
 def dump(model: ResNet) -> dict[str, Array]:
-    """The canonical weights, bit for bit, as copies."""
+    """Return the canonical weights, bit for bit, as copies."""
     return {name: array.copy() for name, array in model.weights.items()}
 
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
-    """Set all weights, in the model's type. Raises WeightsError, before anything is set, if they do not fit."""
+    """Set all weights, in the model's dtype. Raises WeightsError, before any is set, if they do not fit."""
     dtype = next((array.dtype for array in model.weights.values()), None)
     model.weights = match_weights(model.network.weights(), weights, None if dtype is None else str(dtype))

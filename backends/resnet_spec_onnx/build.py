@@ -1,4 +1,4 @@
-"""A network to an object that writes itself as ONNX."""
+"""Build an object that writes a network as ONNX."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from resnet_spec_onnx.modules import ResNet
 
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> ResNet:
-    """The network with its weights, in inference form. ``weights`` become its own; they are of the dtype already."""
+    """Return the network in inference form. It keeps the arrays of ``weights``, which have the dtype already."""
     return ResNet(network, dict(weights), dtype)

@@ -1,4 +1,4 @@
-"""An ONNX file of a model: checked, and then written whole or not at all."""
+"""Write an ONNX file: it is checked first, and appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,44 +14,46 @@ from resnet_spec.network.network import Network
 from resnet_spec_onnx.modules import OPSET, ResNet
 
 OPSETS = range(13, onnx.defs.onnx_opset_version() + 1)
-"""The versions of ONNX's operators that can be written: before 13 axes were attributes."""
+"""The supported versions of ONNX's operators. Before 13 the axes of some operators were attributes."""
 
-PROTOBUF_MOST = 2**31 - 2**20
-"""Protobuf's limit for a file, less some for all but the weights: above it weights go to a file beside."""
+MAX_PROTOBUF_BYTES = 2**31 - 2**20
+"""Protobuf's limit for a file, less room for everything but the weights. Larger weights go to a separate file."""
 
 
 def export(model: ResNet, path: Path, *, opset: int = OPSET, batch: int | str = 1) -> list[Path]:
-    """Write a model to an ONNX file, and a large one's weights beside it. Gives the files. Raises ValueError for an opset.
+    """Write a model to an ONNX file, and large weights to a second file beside it; return the files.
 
-    It passes ``onnx.checker`` with strict shape inference, which must agree with the shapes of the core.
+    The file passes ``onnx.checker`` with strict shape inference, so ONNX agrees with the shapes that the core inferred.
+    Raises ValueError if the opset is not supported.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset is {opset}; it can be {OPSETS[0]} to {OPSETS[-1]}")
-    proto = model.proto(opset=opset, batch=batch)
+    proto = model.to_proto(opset=opset, batch=batch)
     proto.producer_version = version("resnet-spec")
-    helper.set_model_props(proto, _properties(model.network))
+    helper.set_model_props(proto, _metadata(model.network))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
-        written = _written(proto, Path(folder) / path.name)
-        onnx.checker.check_model(str(Path(folder) / path.name), full_check=True)
-        return [file.replace(path.parent / file.name) for file in written]
+        temporary = Path(folder) / path.name
+        files = _save(proto, temporary)
+        onnx.checker.check_model(str(temporary), full_check=True)
+        return [file.replace(path.parent / file.name) for file in files]
 
 
-def _written(proto: ModelProto, path: Path) -> list[Path]:
-    """The weights' file first: the model must not be seen without it."""
+def _save(proto: ModelProto, path: Path) -> list[Path]:
+    """Save a model; return its files in the order to move them: the weights first, as the model needs them."""
     size = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
-    if size < PROTOBUF_MOST:
+    if size < MAX_PROTOBUF_BYTES:
         onnx.save_model(proto, path)
         return [path]
-    beside = path.with_name(f"{path.name}.data")
-    onnx.save_model(proto, path, save_as_external_data=True, location=beside.name)
-    beside.chmod(path.stat().st_mode)  # onnx makes it its owner's alone
-    return [beside, path]
+    weights_path = path.with_name(f"{path.name}.data")
+    onnx.save_model(proto, path, save_as_external_data=True, location=weights_path.name)
+    weights_path.chmod(path.stat().st_mode)  # onnx creates it readable by its owner only
+    return [weights_path, path]
 
 
-def _properties(network: Network) -> dict[str, str]:
-    """What a reader of the file may want to know: the spec's source, and how images are prepared."""
-    found = {"source": network.source} if network.source else {}
+def _metadata(network: Network) -> dict[str, str]:
+    """Return the file's metadata properties: the spec's source, and how to preprocess images."""
+    metadata = {"source": network.source} if network.source else {}
     if network.preprocess is not None:
-        words = {name: getattr(network.preprocess, name) for name in network.preprocess.__dataclass_fields__}
-        found["preprocess"] = json.dumps(words)
-    return found
+        fields = {name: getattr(network.preprocess, name) for name in network.preprocess.__dataclass_fields__}
+        metadata["preprocess"] = json.dumps(fields)
+    return metadata

@@ -1,7 +1,7 @@
-"""An ONNX graph as it is written: nodes, initialisers, and the shapes that the core says.
+"""An ONNX graph while it is written: nodes, initializers, and the shapes that the core inferred.
 
-Every name in it is ours. A value is named by the path of the part that gives it, an initialiser by its canonical name; what has no name
-in the tree stands below the part that it serves, after a slash, as in ``layer1.0/add``.
+A value has the path of the part that it is the output of, and an initializer its canonical name. Other values have the
+path of the part that needs them, a slash and a word, as in ``layer1.0/add``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ INPUT = "input"
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes in the order that they run.
+    """The nodes of a graph in the order in which they run, and what they need.
 
     Attributes:
-        dtype: What the graph computes in.
+        dtype: The dtype of all floating-point values.
         opset: The version of ONNX's operators.
-        batch: The number of images, or a name for one that is free.
+        batch: The number of images, or the name of a dynamic axis.
         nodes: The nodes.
-        weights: The initialisers by name.
-        shapes: The shape of each value that the tree knows, without the batch.
+        weights: The initializers by name.
+        shapes: The shape, without the batch, of each value that is the output of a part.
     """
 
     dtype: str
@@ -40,40 +40,40 @@ class Graph:
     weights: dict[str, Array] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
 
-    def node(self, kind: str, inputs: Sequence[str], gives: str, *more: str, **attributes: Any) -> str:
-        """Add a node, named as the value that it gives, or the first of several. Gives that name."""
-        self.nodes.append(helper.make_node(kind, list(inputs), [gives, *more], name=gives, **attributes))
-        return gives
+    def add_node(self, op_type: str, inputs: Sequence[str], output: str, *more_outputs: str, **attributes: Any) -> str:
+        """Add a node, named as its first output; return that name."""
+        node = helper.make_node(op_type, list(inputs), [output, *more_outputs], name=output, **attributes)
+        self.nodes.append(node)
+        return output
 
-    def is_from(self, kind: str, value: str) -> bool:
-        """Whether a node of a kind gives a value."""
-        return any(node.op_type == kind and value in node.output for node in self.nodes)
+    def is_output_of(self, op_type: str, value: str) -> bool:
+        """Return whether a value is the output of a node of a type."""
+        return any(node.op_type == op_type and value in node.output for node in self.nodes)
 
-    def split(self, x: str, sizes: Sequence[int], names: Sequence[str], path: str) -> list[str]:
-        """Add a node that cuts the channels into pieces."""
-        inputs = [x, self.integers(f"{path}/sizes", sizes)]
+    def add_split(self, x: str, sizes: Sequence[int], names: Sequence[str], path: str) -> list[str]:
+        """Add a node that splits the channels into pieces of these sizes; return the names of the pieces."""
+        inputs = [x, self.add_integers(f"{path}/sizes", sizes)]
         self.nodes.append(helper.make_node("Split", inputs, list(names), name=f"{path}/split", axis=1))
         return list(names)
 
-    def weight(self, name: str, array: Array) -> str:
-        """Add an initialiser. Gives its name."""
+    def add_weight(self, name: str, array: Array) -> str:
+        """Add an initializer; return its name."""
         self.weights[name] = array
         return name
 
-    def number(self, name: str, value: float) -> str:
-        """Add a scalar of the graph's type."""
-        return self.weight(name, np.array(value, self.dtype))
+    def add_scalar(self, name: str, value: float) -> str:
+        """Add a scalar initializer of the graph's dtype; return its name."""
+        return self.add_weight(name, np.array(value, self.dtype))
 
-    def integers(self, name: str, values: Sequence[int]) -> str:
-        """Add a row of whole numbers: a shape, axes, pads."""
-        return self.weight(name, np.array(values, np.int64))
+    def add_integers(self, name: str, values: Sequence[int]) -> str:
+        """Add an int64 vector as an initializer, for a shape, axes or pads; return its name."""
+        return self.add_weight(name, np.array(values, np.int64))
 
-    def reshape(self, x: str, shape: Sequence[int], gives: str) -> str:
-        """Add a node that lays the elements out anew: 0 keeps an axis's size, -1 is what is left."""
-        return self.node("Reshape", [x, self.integers(f"{gives}/shape", shape)], gives)
+    def add_reshape(self, x: str, shape: Sequence[int], output: str) -> str:
+        """Add a node that reshapes x; return the output. 0 keeps the size of an axis, and -1 infers it."""
+        return self.add_node("Reshape", [x, self.add_integers(f"{output}/shape", shape)], output)
 
-    def value(self, name: str, shape: Shape) -> ValueInfoProto:
-        """A value's declaration."""
-        return helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), [self.batch, *shape]
-        )
+    def make_value_info(self, name: str, shape: Shape) -> ValueInfoProto:
+        """Return the declaration of a value."""
+        element_type = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        return helper.make_tensor_value_info(name, element_type, [self.batch, *shape])

@@ -1,7 +1,7 @@
-"""An operation to ONNX nodes, in inference form.
+"""Translate an operation to ONNX nodes, in inference form.
 
-ONNX keeps attributes in float32 and has rules of its own for padding and rounding up, so numbers that are not exact in float32 are
-initialisers, and windows are padded explicitly, by the shapes that the core worked out.
+ONNX stores attributes in float32, and rounds the number of a pooling's windows up by its own rule. So numbers that
+float32 cannot hold are initializers, and windows are padded explicitly for the shapes that the core inferred.
 """
 
 from __future__ import annotations
@@ -11,138 +11,92 @@ from typing import assert_never
 
 import numpy as np
 
+from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
-from resnet_spec.ops import (
-    AvgPool,
-    BatchNorm,
-    BlurPool,
-    ChannelConv,
-    Conv,
-    DropBlock,
-    Dropout,
-    DropPath,
-    Elu,
-    EvoNormS0,
-    FilterResponseNorm,
-    Flatten,
-    Gelu,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    GroupNorm,
-    HardSigmoid,
-    HardSwish,
-    Identity,
-    LayerNorm,
-    LeakyRelu,
-    Linear,
-    MaxPool,
-    PadChannels,
-    Relu,
-    Relu6,
-    Sigmoid,
-    Silu,
-    SplitSoftmax,
-    SplitSum,
-    StandardizedConv,
-    Tanh,
-    ZeroPad,
-)
 from resnet_spec.weights.canonical import Array
+from resnet_spec_onnx import custom_layers
 from resnet_spec_onnx.graph import Graph
-from resnet_spec_onnx.own import (
-    blur_pool,
-    channel_conv,
-    clipped,
-    evo_norm_s0,
-    filter_response_norm,
-    gelu,
-    group_norm,
-    hard_sigmoid,
-    layer_norm,
-    padded,
-    split_softmax,
-    split_sum,
-    standardized,
-    weighted,
-)
 
 
-def layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
-    """Add the nodes of a leaf that reads x. The value that it gives is named by its path."""
+def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add the nodes of an operation that reads x; return its output, which has the operation's path as its name."""
     path = leaf.path
     match leaf.op:
-        case Conv() as op:
-            return _conv(op, path, weights, x, graph)
-        case StandardizedConv() as op:
-            kernels = {"weight": standardized(weights["weight"], op.epsilon)}
-            return _conv(op.plain(), path, {**weights, **kernels}, x, graph)
-        case ChannelConv():
-            return channel_conv(leaf, weights, x, graph)
-        case Linear():
-            return graph.node("Gemm", [x, *weighted(path, weights, graph)], path, transB=1)
-        case BatchNorm() as op:
-            return _batch_norm(op, leaf, weights, x, graph)
-        case GroupNorm() as op:
-            return group_norm(op.count(leaf.input_shape[0]), op.epsilon, leaf, weights, x, graph)
-        case LayerNorm(epsilon):
-            return layer_norm(epsilon, leaf, weights, x, graph)
-        case EvoNormS0(groups, epsilon):
-            return evo_norm_s0(groups, epsilon, leaf, weights, x, graph)
-        case FilterResponseNorm(epsilon):
-            return filter_response_norm(epsilon, leaf, weights, x, graph)
-        case Relu():
-            return graph.node("Relu", [x], path)
-        case Relu6():
-            return clipped(x, path, path, graph)
-        case LeakyRelu(slope):
-            return graph.node("LeakyRelu", [x], path, alpha=slope)
-        case Elu():
-            return graph.node("Elu", [x], path)
-        case Gelu(approximate):
-            return gelu(approximate, path, x, graph)
-        case Silu():
-            return graph.node("Mul", [x, graph.node("Sigmoid", [x], f"{path}/sigmoid")], path)
-        case Sigmoid():
-            return graph.node("Sigmoid", [x], path)
-        case Tanh():
-            return graph.node("Tanh", [x], path)
-        case HardSigmoid():
-            return hard_sigmoid(path, x, path, graph)
-        case HardSwish():
-            return graph.node("Mul", [x, hard_sigmoid(path, x, f"{path}/gate", graph)], path)
-        case MaxPool(kernel, stride):
+        case ops.Conv() as op:
+            return _add_conv(op, path, weights, x, graph)
+        case ops.StandardizedConv() as op:
+            kernels = {"weight": custom_layers.standardize(weights["weight"], op.epsilon)}
+            return _add_conv(op.to_conv(), path, {**weights, **kernels}, x, graph)
+        case ops.ChannelConv():
+            return custom_layers.add_channel_conv(leaf, weights, x, graph)
+        case ops.Linear():
+            return graph.add_node("Gemm", [x, *custom_layers.add_weights(path, weights, graph)], path, transB=1)
+        case ops.BatchNorm() as op:
+            return _add_batch_norm(op, leaf, weights, x, graph)
+        case ops.GroupNorm() as op:
+            return custom_layers.add_group_norm(
+                op.group_count(leaf.input_shape[0]), op.epsilon, leaf, weights, x, graph
+            )
+        case ops.LayerNorm(epsilon):
+            return custom_layers.add_layer_norm(epsilon, leaf, weights, x, graph)
+        case ops.EvoNormS0(groups, epsilon):
+            return custom_layers.add_evo_norm_s0(groups, epsilon, leaf, weights, x, graph)
+        case ops.FilterResponseNorm(epsilon):
+            return custom_layers.add_filter_response_norm(epsilon, leaf, weights, x, graph)
+        case ops.Relu():
+            return graph.add_node("Relu", [x], path)
+        case ops.Relu6():
+            return custom_layers.add_relu6(path, x, path, graph)
+        case ops.LeakyRelu(slope):
+            return graph.add_node("LeakyRelu", [x], path, alpha=slope)
+        case ops.Elu():
+            return graph.add_node("Elu", [x], path)
+        case ops.Gelu(approximate):
+            return custom_layers.add_gelu(approximate, path, x, graph)
+        case ops.Silu():
+            return graph.add_node("Mul", [x, graph.add_node("Sigmoid", [x], f"{path}/sigmoid")], path)
+        case ops.Sigmoid():
+            return graph.add_node("Sigmoid", [x], path)
+        case ops.Tanh():
+            return graph.add_node("Tanh", [x], path)
+        case ops.HardSigmoid():
+            return custom_layers.add_hard_sigmoid(path, x, path, graph)
+        case ops.HardSwish():
+            return graph.add_node("Mul", [x, custom_layers.add_hard_sigmoid(path, x, f"{path}/gate", graph)], path)
+        case ops.MaxPool(kernel, stride):
             window = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": _pads(leaf.op, leaf)}
-            # ONNX Runtime makes zeros padded before a max pool part of it, as minus infinity; not where indices are given too.
-            indices = [f"{path}/indices"] if graph.is_from("Pad", x) else []
-            return graph.node("MaxPool", [x], path, *indices, **window)
-        case AvgPool() as op:
-            return _avg_pool(op, leaf, x, graph)
-        case BlurPool(stride):
-            return blur_pool(stride, leaf, x, graph)
-        case GlobalAvgPool(keepdims):
-            return _global("GlobalAveragePool", keepdims, path, x, graph)
-        case GlobalMaxPool(keepdims):
-            return _global("GlobalMaxPool", keepdims, path, x, graph)
-        case ZeroPad(top, bottom, left, right):
-            return padded(x, (0, top, left, 0, bottom, right), path, graph)
-        case PadChannels(before, after):
-            return padded(x, (before, 0, 0, after, 0, 0), path, graph)
-        case SplitSum(parts):
-            return split_sum(parts, leaf, x, graph)
-        case SplitSoftmax(parts, groups):
-            return split_softmax(parts, groups, leaf, x, graph)
-        case Flatten():
-            return graph.node("Flatten", [x], path, axis=1)
-        case Dropout() | DropPath() | DropBlock() | Identity():
-            return graph.node("Identity", [x], path)
+            # ONNX Runtime merges zeros padded before a max pool into it, as minus infinity. A second output, even one
+            # that nothing reads, prevents that.
+            indices = [f"{path}/indices"] if graph.is_output_of("Pad", x) else []
+            return graph.add_node("MaxPool", [x], path, *indices, **window)
+        case ops.AvgPool() as op:
+            return _add_avg_pool(op, leaf, x, graph)
+        case ops.BlurPool(stride):
+            return custom_layers.add_blur_pool(stride, leaf, x, graph)
+        case ops.GlobalAvgPool(keepdims):
+            return _add_global_pool("GlobalAveragePool", keepdims, path, x, graph)
+        case ops.GlobalMaxPool(keepdims):
+            return _add_global_pool("GlobalMaxPool", keepdims, path, x, graph)
+        case ops.ZeroPad(top, bottom, left, right):
+            return custom_layers.add_pad(x, (0, top, left, 0, bottom, right), path, graph)
+        case ops.PadChannels(before, after):
+            return custom_layers.add_pad(x, (before, 0, 0, after, 0, 0), path, graph)
+        case ops.SplitSum(parts):
+            return custom_layers.add_split_sum(parts, leaf, x, graph)
+        case ops.SplitSoftmax(parts, groups):
+            return custom_layers.add_split_softmax(parts, groups, leaf, x, graph)
+        case ops.Flatten():
+            return graph.add_node("Flatten", [x], path, axis=1)
+        case ops.Dropout() | ops.DropPath() | ops.DropBlock() | ops.Identity():
+            return graph.add_node("Identity", [x], path)
         case _:
             assert_never(leaf.op)
 
 
-def _conv(op: Conv, path: str, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
-    return graph.node(
+def _add_conv(op: ops.Conv, path: str, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    return graph.add_node(
         "Conv",
-        [x, *weighted(path, weights, graph)],
+        [x, *custom_layers.add_weights(path, weights, graph)],
         path,
         kernel_shape=[op.kernel] * 2,
         strides=[op.stride] * 2,
@@ -152,31 +106,33 @@ def _conv(op: Conv, path: str, weights: Mapping[str, Array], x: str, graph: Grap
     )
 
 
-def _batch_norm(op: BatchNorm, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+def _add_batch_norm(op: ops.BatchNorm, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
     channels, path = leaf.input_shape[0], leaf.path
-    own = {name: f"{path}.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
-    for name, full in own.items():  # a norm without scale and shift has none of its own, but ONNX wants them
-        graph.weight(full, weights.get(name, np.full(channels, float(name == "weight"), graph.dtype)))
-    return graph.node("BatchNormalization", [x, *own.values()], path, epsilon=op.epsilon)
+    names = {name: f"{path}.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+    for name, full_name in names.items():  # ONNX requires a scale and a shift even where the operation has none
+        graph.add_weight(full_name, weights.get(name, np.full(channels, float(name == "weight"), graph.dtype)))
+    return graph.add_node("BatchNormalization", [x, *names.values()], path, epsilon=op.epsilon)
 
 
-def _pads(op: MaxPool | AvgPool, leaf: Leaf) -> list[int]:
-    """Top, left, bottom, right: after the image as many as the windows reach, so that no rule for rounding up is needed."""
-    needs = [(count - 1) * op.stride + op.kernel - op.padding for count in leaf.output_shape[1:]]
-    return [op.padding] * 2 + [max(0, need - size) for need, size in zip(needs, leaf.input_shape[1:], strict=True)]
+def _pads(op: ops.MaxPool | ops.AvgPool, leaf: Leaf) -> list[int]:
+    """Return top, left, bottom and right: after the image up to the last window's end, so that nothing is rounded."""
+    ends = [(count - 1) * op.stride + op.kernel - op.padding for count in leaf.output_shape[1:]]
+    return [op.padding] * 2 + [max(0, end - size) for end, size in zip(ends, leaf.input_shape[1:], strict=True)]
 
 
-def _avg_pool(op: AvgPool, leaf: Leaf, x: str, graph: Graph) -> str:
-    """What ceil adds beyond the padding counts in no case: where padding counts, it is laid around the image first."""
+def _add_avg_pool(op: ops.AvgPool, leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add an average pool. If padding counts, a node pads the image first: what ``ceil`` adds beyond must not count."""
     pads = _pads(op, leaf)
     if op.count_padding and op.padding:
-        x = padded(x, (0, op.padding, op.padding, 0, op.padding, op.padding), f"{leaf.path}/padded", graph)
+        x = custom_layers.add_pad(
+            x, (0, op.padding, op.padding, 0, op.padding, op.padding), f"{leaf.path}/padded", graph
+        )
         pads = [0, 0, *(max(0, after - op.padding) for after in pads[2:])]
     window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2, "pads": pads, "count_include_pad": 0}
-    return graph.node("AveragePool", [x], leaf.path, **window)
+    return graph.add_node("AveragePool", [x], leaf.path, **window)
 
 
-def _global(kind: str, keepdims: bool, path: str, x: str, graph: Graph) -> str:
+def _add_global_pool(kind: str, keepdims: bool, path: str, x: str, graph: Graph) -> str:
     if keepdims:
-        return graph.node(kind, [x], path)
-    return graph.node("Flatten", [graph.node(kind, [x], f"{path}/pooled")], path, axis=1)
+        return graph.add_node(kind, [x], path)
+    return graph.add_node("Flatten", [graph.add_node(kind, [x], f"{path}/pooled")], path, axis=1)

@@ -1,4 +1,4 @@
-"""Evaluate a model: by ONNX Runtime in float32, by ONNX's reference evaluator in float64, which the runtime lacks kernels for."""
+"""Evaluate a model: by ONNX Runtime in float32, and in float64, for which it lacks kernels, by ONNX's own evaluator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from resnet_spec.backend import OUTPUT, BackendError
-from resnet_spec.network.parts import Part
+from resnet_spec.network.parts import Row
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT
@@ -20,43 +20,52 @@ from resnet_spec_onnx.modules import ResNet
 
 
 def run(
-    model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+    model: ResNet, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
-    """Outputs by path, of the parts to watch and of the network, or of a part alone. It does not train: raises BackendError."""
+    """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
+
+    The model does not change. Raises BackendError for ``train``.
+    """
     if train:
-        raise BackendError("the onnx backend evaluates and does not train")
+        raise BackendError("the onnx backend only evaluates: it has no training mode")
     images = np.asarray(images, model.dtype)
-    key = (images.shape[1:], frozenset(watch), part)
+    key = (images.shape[1:], frozenset(capture), part)
     if key not in model.sessions:
-        model.sessions.clear()  # each holds the weights once more
-        model.sessions[key] = _session(model, images.shape[1:], watch, part)
+        model.sessions.clear()  # each session holds a copy of the weights
+        model.sessions[key] = _make_session(model, images.shape[1:], capture, part)
     session, values = model.sessions[key]
     names = [name for name in dict.fromkeys(values.values()) if name != INPUT]
-    found = dict(zip(names, session.run(names, {INPUT: images}), strict=True)) if names else {}
-    found[INPUT] = images
-    return {path: np.array(found[name]) for path, name in values.items()}
+    arrays = dict(zip(names, session.run(names, {INPUT: images}), strict=True)) if names else {}
+    arrays[INPUT] = images
+    return {path: np.array(arrays[name]) for path, name in values.items()}
 
 
-def _session(model: ResNet, given: tuple[int, ...], watch: Collection[str], part: str) -> tuple[Any, dict[str, str]]:
-    """What runs the network, or a part of it, on images of a size; and the values that it gives, by path."""
+def _make_session(
+    model: ResNet, input_shape: tuple[int, ...], capture: Collection[str], part: str
+) -> tuple[Any, dict[str, str]]:
+    """Return a session that runs the network, or a part of it, and the names of the values to return, by path."""
     network = model.network
-    parts: tuple[Part, ...] = (network.part(part),) if part else infer_shapes(network, given).parts  # type: ignore[arg-type]  # three axes
-    graph, values = model.graph(parts)
-    whole = network.outputs if not part and network.outputs else ()
-    wanted = {path: values[path] for path in (*watch, *whole) if path}
-    if not whole:
-        wanted[OUTPUT] = values[parts[-1].path]
-    names = [name for name in dict.fromkeys(wanted.values()) if name != INPUT]
-    proto = model.model(graph, given, names)
+    # A part's input may have one axis only, but images have three.
+    parts: Row = (network.part(part),) if part else infer_shapes(network, input_shape).parts  # type: ignore[arg-type]
+    graph, values = model.to_graph(parts)
+    outputs = network.outputs if not part and network.outputs else ()
+    returned = {path: values[path] for path in (*capture, *outputs) if path}
+    if not outputs:
+        returned[OUTPUT] = values[parts[-1].path]
+    names = [name for name in dict.fromkeys(returned.values()) if name != INPUT]
+    proto = model.make_model_proto(graph, input_shape, names)
     if model.dtype == "float64":
-        return ReferenceEvaluator(proto, new_ops=[Erf]), wanted
-    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]), wanted
+        return ReferenceEvaluator(proto, new_ops=[Erf]), returned
+    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]), returned
 
 
 class Erf(OpRun):
-    """The error function in the type that it is given: the evaluator's own computes in float32, which is off by 1.2e-8."""
+    """The error function in the dtype of its input.
 
-    _exact = np.vectorize(math.erf, otypes=[np.float64])
+    Replaces the evaluator's own, which computes in float32, with an error of 1.2e-8.
+    """
+
+    _erf = np.vectorize(math.erf, otypes=[np.float64])
 
     def _run(self, x: Array) -> tuple[Array]:
-        return (self._exact(x).astype(x.dtype),)
+        return (self._erf(x).astype(x.dtype),)

@@ -1,4 +1,4 @@
-"""Canonical weights into a model and out of it. Names and layouts are ONNX's own, which are PyTorch's."""
+"""Set and read the canonical weights of a model. ONNX's names and layouts are PyTorch's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from resnet_spec_onnx.modules import ResNet
 
 
 def dump(model: ResNet) -> dict[str, Array]:
-    """The canonical weights, bit for bit, as copies."""
+    """Return the canonical weights, bit for bit, as copies."""
     return {name: array.copy() for name, array in model.weights.items()}
 
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
-    """Set all weights, in the model's type. Raises WeightsError, before anything is set, if they do not fit."""
+    """Set all weights, in the model's dtype. Raises WeightsError, before any is set, if they do not fit."""
     model.weights = match_weights(model.network.weights(), weights, model.dtype)
     model.sessions.clear()

@@ -1,4 +1,4 @@
-"""A network to a PaddlePaddle layer: the tree, part by part, and its weights."""
+"""Build a Paddle layer from a network: its layers part by part, then its weights."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle import modules
-from resnet_spec_paddle.layers import layer
+from resnet_spec_paddle.layers import make_layer
 from resnet_spec_paddle.weights import fill
 
 Model = TypeVar("Model", bound=modules.ResNet)
 
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
-    """The network as a paddle.nn.Layer in evaluation mode. ``weights`` become its own."""
-    return filled(modules.ResNet(network), weights, dtype)
+    """Return the network as a paddle.nn.Layer in evaluation mode, with a copy of ``weights``."""
+    return populate(modules.ResNet(network), weights, dtype)
 
 
-def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
-    """A model that holds nothing yet, with what its network says, and its weights."""
+def populate(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
+    """Register the layers of an empty model's network, set their weights, and return the model in evaluation mode."""
     with _default_dtype(dtype), paddle.LazyGuard():
         _register(model, "", model.network.parts)
     fill(model, weights)
@@ -35,12 +35,12 @@ def filled(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
     return model
 
 
-def _module(part: Part) -> nn.Layer:
+def _make_module(part: Part) -> nn.Layer:
     match part:
         case Leaf():
-            return layer(part)
+            return make_layer(part)
         case Chain() if is_plain_row(part):
-            named = ((names[0], _module(inner)) for names, inner in held_parts(part.path, part.parts))
+            named = ((names[0], _make_module(inner)) for names, inner in held_parts(part.path, part.parts))
             return nn.Sequential(*named)
         case Chain():
             chain = modules.Chain(plan_steps(part.path, part.parts))
@@ -50,27 +50,27 @@ def _module(part: Part) -> nn.Layer:
             for row in rows_as_written(part):
                 _register(block, part.path, row)
             return block
-        case Parallel():  # its branches are registered beside it
+        case Parallel():  # held_parts lists its branches after it, and the same holder registers them
             return modules.Parallel(part.split, part.cascade, part.combine)
         case _:
             assert_never(part)
 
 
 def _register(holder: nn.Layer, path: str, row: Row) -> nn.Layer:
-    """Register the parts that a layer at a path holds, under their names below that path; return the layer."""
+    """Register a row of parts in the layer at a path, by their names relative to it; return the layer."""
     for (*outer, name), part in held_parts(path, row):
         module: Any = holder
         for step in outer:
             if step not in module._sub_layers:
                 module.add_sublayer(step, nn.Layer())
             module = module._sub_layers[step]
-        module.add_sublayer(name, _module(part))
+        module.add_sublayer(name, _make_module(part))
     return holder
 
 
 @contextmanager
 def _default_dtype(dtype: str) -> Iterator[None]:
-    """Paddle's layers take their type from a global, and from nowhere else."""
+    """Set Paddle's default dtype inside the context. Paddle's layers have no argument for it."""
     before = paddle.get_default_dtype()
     paddle.set_default_dtype(getattr(paddle, dtype))
     try:

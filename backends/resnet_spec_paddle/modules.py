@@ -1,4 +1,4 @@
-"""The layers that hold others: a network, a residual block. What they hold is registered under its path's own names."""
+"""The layers that hold others: the network, a chain, a residual block, parallel branches."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from resnet_spec.network.network import Network
 
 
 class ResNet(nn.Layer):
-    """A network: its parts run one after another. (batch, channels, height, width) -> what the spec's head gives.
+    """A network as a layer: (batch, channels, height, width) -> the output of its last part.
 
-    Where the network has ``outputs``, it gives those maps, as a tuple in the order that they were asked for.
+    If the network has ``outputs``, the result is a tuple of those feature maps, in that order.
     """
 
     resnet_spec_backend: ClassVar[str] = "paddle"
@@ -36,11 +36,11 @@ class ResNet(nn.Layer):
         return tuple(maps[path] for path in self.network.outputs)
 
     def changed(self) -> None:
-        """Its weights were set: what was made from them before is to be made again."""
+        """Discard what was derived from the weights, after they were set. This class derives nothing."""
 
 
 class Chain(nn.Layer):
-    """Parts run one after another, where they are no plain row of children as nn.Sequential holds."""
+    """A chain that nn.Sequential cannot hold, since a part has a dotted name or parallel branches."""
 
     def __init__(self, steps: Steps) -> None:
         super().__init__()
@@ -60,27 +60,30 @@ class Residual(nn.Layer):
         self._shortcut = steps.shortcut
         self._after = steps.after
         self._combine = steps.combine
-        self._shortcut_reads = steps.shortcut_reads
+        self._reads = steps.shortcut_reads
 
     def forward(self, x: Tensor) -> Tensor:
         y = run_steps(self, self._before, x)
         branch = run_steps(self, self._branch, y)
-        shortcut = run_steps(self, self._shortcut, y if self._shortcut_reads == "before" else x)
+        shortcut = run_steps(self, self._shortcut, y if self._reads == "before" else x)
         match self._combine:
             case "add":
-                both = branch + shortcut
+                combined = branch + shortcut
             case "multiply":  # (batch, channels) -> (batch, channels, 1, 1)
-                both = shortcut * branch.reshape([*branch.shape, *[1] * (shortcut.ndim - branch.ndim)])
+                combined = shortcut * branch.reshape([*branch.shape, *[1] * (shortcut.ndim - branch.ndim)])
             case _:
                 assert_never(self._combine)
-        return run_steps(self, self._after, both)
+        return run_steps(self, self._after, combined)
 
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
 
 
 class Parallel(nn.Layer):
-    """Joins branches that read the same input, or each its own piece of the channels. It owns none: they stand beside it."""
+    """Runs branches on the same input, or on equal pieces of its channels, and joins their outputs.
+
+    The branches are arguments of ``forward``, since their layers are registered beside this one.
+    """
 
     def __init__(self, split: bool, cascade: bool, combine: Join) -> None:
         super().__init__()
@@ -89,20 +92,20 @@ class Parallel(nn.Layer):
         self._combine: Join = combine
 
     def forward(self, x: Tensor, branches: Sequence[Callable[[Tensor], Tensor] | None]) -> Tensor:
-        given = x.chunk(len(branches), axis=1) if self._split else [x] * len(branches)
-        gives: list[Tensor] = []
-        for index, branch in enumerate(branches):  # no zip: Paddle's compiler takes none that is strict
+        inputs = x.chunk(len(branches), axis=1) if self._split else [x] * len(branches)
+        outputs: list[Tensor] = []
+        for index, branch in enumerate(branches):  # Paddle's compiler does not support zip with strict=True
             if branch is None:
-                gives.append(given[index])
+                outputs.append(inputs[index])
             else:
-                gives.append(branch(given[index] + gives[-1] if self._cascade and gives else given[index]))
+                outputs.append(branch(inputs[index] + outputs[-1] if self._cascade and outputs else inputs[index]))
         match self._combine:
             case "concat":
-                return paddle.concat(gives, axis=1)
+                return paddle.concat(outputs, axis=1)
             case "add":
-                return paddle.stack(gives).sum(axis=0)
+                return paddle.stack(outputs).sum(axis=0)
             case "mean":
-                return paddle.stack(gives).mean(axis=0)
+                return paddle.stack(outputs).mean(axis=0)
             case _:
                 assert_never(self._combine)
 
@@ -115,7 +118,7 @@ def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     module: nn.Layer = model
     for name in path.split(".") if path else ():
         module = module._sub_layers[name]
-    branches = [_branch(model, branch) for branch in plan_part(model.network.part(path))] if path else []
+    branches = [_bind_branch(model, branch) for branch in plan_part(model.network.part(path))] if path else []
     return (lambda x: module(x, branches)) if branches else module
 
 
@@ -125,13 +128,14 @@ def run_steps(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:
         part: Any = module
         for name in names:
             part = part._sub_layers[name]
-        x = part(x, [_branch(module, branch) for branch in branches]) if branches else part(x)
+        x = part(x, [_bind_branch(module, branch) for branch in branches]) if branches else part(x)
     return x
 
 
-def _branch(module: nn.Layer, steps: Steps) -> Callable[[Tensor], Tensor] | None:
-    """Return a branch as a function. Paddle compiles no functools.partial, and in one unknown sizes would read as -1."""
+def _bind_branch(module: nn.Layer, steps: Steps) -> Callable[[Tensor], Tensor] | None:
+    """Return a parallel branch as a function; None for an empty one, which is the identity."""
 
+    # Not functools.partial: Paddle does not compile into one, so sizes unknown until run time would read as -1 in it.
     def run(x: Tensor) -> Tensor:
         return run_steps(module, steps, x)
 

@@ -1,4 +1,4 @@
-"""Run a Paddle model: evaluate it and look into it, or train it one step. NumPy in, NumPy out."""
+"""Evaluate a Paddle model, capture its parts' outputs, compute gradients, train one step. Arrays are NumPy's."""
 
 from __future__ import annotations
 
@@ -13,105 +13,114 @@ from paddle.nn import functional
 from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.modules import ResNet, run_part
-from resnet_spec_paddle.weights import canonical, sublayer, tensors
+from resnet_spec_paddle.weights import get_sublayer, named_tensors, to_canonical
 
 
 def run(
-    model: ResNet, images: Array, watch: Collection[str] = (), *, train: bool = False, part: str = ""
+    model: ResNet, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
-    """Outputs by path, of the parts to watch and of the network, or of a part alone. The model is left as it was."""
-    with _mode(model, train), paddle.no_grad(), _watched(model, watch) as seen:
-        given = run_part(model, part)(_tensor(model, images))
+    """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
+
+    The model does not change.
+    """
+    with _temporary_mode(model, train), paddle.no_grad(), _capturing(model, capture) as captured:
+        result = run_part(model, part)(_to_tensor(model, images))
         outputs = () if part else model.network.outputs
-        seen |= dict(zip(outputs, given, strict=True)) if outputs else {OUTPUT: given}
-    return _arrays(seen)
+        captured |= dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result}
+    return _to_arrays(captured)
 
 
 def step(
-    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
 ) -> TrainingStep:
-    """One training step: weights and statistics are updated."""
-    optimizer = optimizer or _optimizer(model, sgd)
+    """Train one step: update the weights and the running statistics."""
+    optimizer = optimizer or _make_optimizer(model, sgd)
     optimizer.clear_grad(set_to_zero=False)
-    given = _tensor(model, images)
-    given.stop_gradient = False
-    with _mode(model, train=True, keep=False), _watched(model, watch) as seen:
-        seen[OUTPUT] = model(given)
-        for output in seen.values():
+    x = _to_tensor(model, images)
+    x.stop_gradient = False
+    with _temporary_mode(model, train=True, restore_statistics=False), _capturing(model, capture) as captured:
+        captured[OUTPUT] = model(x)
+        for output in captured.values():
             output.retain_grads()
-        loss = functional.cross_entropy(seen[OUTPUT].flatten(1), paddle.to_tensor(labels, place=given.place))
+        loss = functional.cross_entropy(captured[OUTPUT].flatten(1), paddle.to_tensor(labels, place=x.place))
         loss.backward()
     step = TrainingStep(
         loss=float(loss),
-        outputs=_arrays(seen),
-        gradients=canonical(model, {name: tensor.grad for name, tensor in tensors(model).items()}),
-        output_gradients=_arrays({"input": given.grad, **{path: output.grad for path, output in seen.items()}}),
+        outputs=_to_arrays(captured),
+        gradients=to_canonical(model, {name: tensor.grad for name, tensor in named_tensors(model).items()}),
+        output_gradients=_to_arrays({"input": x.grad, **{path: output.grad for path, output in captured.items()}}),
         optimizer=optimizer,
     )
     optimizer.step()
     return step
 
 
-def pull(model: ResNet, part: str, x: Array, slope: Array) -> dict[str, Array]:
-    """The gradient of (slope * part(x)).sum() in training, by canonical name and for the input. The model is left as it was."""
-    given = _tensor(model, x)
-    given.stop_gradient = False
-    parameters = {name: tensor for name, tensor in tensors(model).items() if not tensor.stop_gradient}
-    with _mode(model, train=True):
-        output = run_part(model, part)(given)
-        wanted = [given, *parameters.values()]
-        found = paddle.grad([output], wanted, [_tensor(model, slope)], allow_unused=True)  # other parts' have none
-    return _arrays({"input": found[0]}) | canonical(model, dict(zip(parameters, found[1:], strict=True)))
+def vjp(model: ResNet, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
+    """Return the vector-Jacobian product of a part in training, by canonical name and under "input".
+
+    It is the gradient of (cotangent * part(x)).sum(). The model does not change.
+    """
+    x_tensor = _to_tensor(model, x)
+    x_tensor.stop_gradient = False
+    parameters = {name: tensor for name, tensor in named_tensors(model).items() if not tensor.stop_gradient}
+    with _temporary_mode(model, train=True):
+        output = run_part(model, part)(x_tensor)
+        # Parameters of other parts are not used, and have no gradient.
+        of_x, *of_parameters = paddle.grad(
+            [output], [x_tensor, *parameters.values()], [_to_tensor(model, cotangent)], allow_unused=True
+        )
+    return _to_arrays({"input": of_x}) | to_canonical(model, dict(zip(parameters, of_parameters, strict=True)))
 
 
-def _optimizer(model: ResNet, sgd: SGD) -> Any:
+def _make_optimizer(model: ResNet, sgd: SGD) -> Any:
     parameters = model.parameters()
     if sgd.momentum:
         return paddle.optimizer.Momentum(sgd.rate, sgd.momentum, parameters, weight_decay=sgd.weight_decay)
     return paddle.optimizer.SGD(sgd.rate, parameters, sgd.weight_decay)
 
 
-def _tensor(model: ResNet, images: Array) -> Tensor:
+def _to_tensor(model: ResNet, array: Array) -> Tensor:
+    """Return an array as a tensor with the place and dtype of the model's parameters."""
     like = next(iter(model.parameters()), None)
     if like is None:
-        return paddle.to_tensor(images)
-    return paddle.to_tensor(images, dtype=like.dtype, place=like.place)
+        return paddle.to_tensor(array)
+    return paddle.to_tensor(array, dtype=like.dtype, place=like.place)
 
 
-def _arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
+def _to_arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
     return {name: tensor.numpy().copy() for name, tensor in tensors.items() if tensor is not None}
 
 
 @contextmanager
-def _mode(model: ResNet, train: bool, *, keep: bool = True) -> Iterator[None]:
-    """The model in training or evaluation mode, while the context lasts; its statistics are kept too, unless they are to move."""
+def _temporary_mode(model: ResNet, train: bool, *, restore_statistics: bool = True) -> Iterator[None]:
+    """Put the model in training or evaluation mode; on exit restore each layer's mode, and the running statistics."""
     modes = {module: module.training for module in model.sublayers(include_self=True)}
-    held = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.stop_gradient]
-    kept = [(tensor, tensor.clone()) for tensor in held] if train and keep else []
+    statistics = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.stop_gradient]
+    saved = [(tensor, tensor.clone()) for tensor in statistics] if train and restore_statistics else []
     model.train() if train else model.eval()
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for tensor, before in kept:
+        for tensor, before in saved:
             tensor.set_value(before)
 
 
 @contextmanager
-def _watched(model: ResNet, watch: Collection[str]) -> Iterator[dict[str, Tensor]]:
-    """What the layers at these paths give, while the context lasts."""
-    seen: dict[str, Tensor] = {}
+def _capturing(model: ResNet, capture: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that receives the outputs of the layers at these paths when they run."""
+    captured: dict[str, Tensor] = {}
 
-    def hook(path: str) -> Any:
-        def keep(module: nn.Layer, inputs: object, output: Tensor) -> None:
-            seen[path] = output
+    def make_hook(path: str) -> Any:
+        def hook(module: nn.Layer, inputs: object, output: Tensor) -> None:
+            captured[path] = output
 
-        return keep
+        return hook
 
-    handles = [sublayer(model, path).register_forward_post_hook(hook(path)) for path in watch if path]
+    handles = [get_sublayer(model, path).register_forward_post_hook(make_hook(path)) for path in capture if path]
     try:
-        yield seen
+        yield captured
     finally:
         for handle in handles:
             handle.remove()

@@ -1,4 +1,7 @@
-"""Canonical weights into a Paddle model and out of it: Paddle names statistics otherwise, and transposes linear weights."""
+"""Set and read the canonical weights of a Paddle model.
+
+Paddle has other names for running statistics, and transposes the weights of linear layers.
+"""
 
 from __future__ import annotations
 
@@ -10,57 +13,59 @@ from paddle import Tensor, nn
 from resnet_spec.weights.canonical import Array, match_weights
 from resnet_spec_paddle.modules import ResNet
 
-_NAMES = {"running_mean": "_mean", "running_var": "_variance"}
+_PADDLE_NAMES = {"running_mean": "_mean", "running_var": "_variance"}
 
 
 def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Copy the arrays into a model whose weights have no memory yet."""
-    for name, tensor in tensors(model).items():
-        tensor.set_value(_turned(model, name, weights[name]))
+    for name, tensor in named_tensors(model).items():
+        tensor.set_value(_swap_layout(model, name, weights[name]))
 
 
 def dump(model: ResNet) -> dict[str, Array]:
-    """The canonical weights, bit for bit, as copies."""
-    return canonical(model, tensors(model))
+    """Return the canonical weights, bit for bit, as copies."""
+    return to_canonical(model, named_tensors(model))
 
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
-    """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
-    given = match_weights(model.network.weights(), weights)
-    for name, tensor in tensors(model).items():
-        array = _turned(model, name, given[name])
+    """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
+    matched = match_weights(model.network.weights(), weights)
+    for name, tensor in named_tensors(model).items():
+        array = _swap_layout(model, name, matched[name])
         tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype, place=tensor.place))
     model.changed()
 
 
-def tensors(model: ResNet) -> dict[str, Tensor]:
-    """A model's parameters and statistics by canonical name, in Paddle's layout."""
-    found = {}
+def named_tensors(model: ResNet) -> dict[str, Tensor]:
+    """Return a model's parameters and running statistics by canonical name, in Paddle's layout."""
+    tensors = {}
     for name in model.network.weights():
-        module, last = _owner(model, name)
-        found[name] = getattr(module, last)
-    return found
+        layer, attribute = _find_owner(model, name)
+        tensors[name] = getattr(layer, attribute)
+    return tensors
 
 
-def canonical(model: ResNet, tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
-    """Weights, or their gradients, as arrays in the canonical layouts, copied."""
-    return {name: _turned(model, name, tensor.numpy()).copy() for name, tensor in tensors.items() if tensor is not None}
+def to_canonical(model: ResNet, tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
+    """Return weights, or gradients of weights, as arrays in canonical layouts, copied."""
+    present = {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
+    return {name: _swap_layout(model, name, array).copy() for name, array in present.items()}
 
 
-def _turned(model: ResNet, name: str, array: Array) -> Array:
-    """From Paddle's layout to the canonical one, or back: a linear weight is (in, out) here and (out, in) there."""
-    module, last = _owner(model, name)
-    return array.T if isinstance(module, nn.Linear) and last == "weight" else array
+def _swap_layout(model: ResNet, name: str, array: Array) -> Array:
+    """Convert between Paddle's layout and the canonical one: (in, out) and (out, in) for a linear layer's weight."""
+    layer, attribute = _find_owner(model, name)
+    return array.T if isinstance(layer, nn.Linear) and attribute == "weight" else array
 
 
-def _owner(model: ResNet, name: str) -> tuple[nn.Layer, str]:
-    path, _, last = name.rpartition(".")
-    return sublayer(model, path), _NAMES.get(last, last)
+def _find_owner(model: ResNet, name: str) -> tuple[nn.Layer, str]:
+    """Return the layer that owns a weight, and the weight's attribute there."""
+    path, _, attribute = name.rpartition(".")
+    return get_sublayer(model, path), _PADDLE_NAMES.get(attribute, attribute)
 
 
-def sublayer(model: ResNet, path: str) -> nn.Layer:
-    """The layer at a path; the model itself under ""."""
-    module: nn.Layer = model
+def get_sublayer(model: ResNet, path: str) -> nn.Layer:
+    """Return the layer at a path; the model itself for an empty one."""
+    layer: nn.Layer = model
     for name in path.split(".") if path else ():
-        module = module._sub_layers[name]
-    return module
+        layer = layer._sub_layers[name]
+    return layer

@@ -1,4 +1,4 @@
-"""An operation to a native layer: torch's own wherever it computes exactly what the operation says."""
+"""Translate an operation to a layer: torch's own wherever it computes exactly what the operation defines."""
 
 from __future__ import annotations
 
@@ -7,115 +7,81 @@ from typing import assert_never
 import torch
 from torch import nn
 
+from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
-from resnet_spec.ops import (
-    AvgPool,
-    BatchNorm,
-    BlurPool,
-    ChannelConv,
-    Conv,
-    DropBlock,
-    Dropout,
-    DropPath,
-    Elu,
-    EvoNormS0,
-    FilterResponseNorm,
-    Flatten,
-    Gelu,
-    GlobalAvgPool,
-    GlobalMaxPool,
-    GroupNorm,
-    HardSigmoid,
-    HardSwish,
-    Identity,
-    LayerNorm,
-    LeakyRelu,
-    Linear,
-    MaxPool,
-    PadChannels,
-    Relu,
-    Relu6,
-    Sigmoid,
-    Silu,
-    SplitSoftmax,
-    SplitSum,
-    StandardizedConv,
-    Tanh,
-    ZeroPad,
-)
-from resnet_spec_torch import own
+from resnet_spec_torch import custom_layers
 
 
-def layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
-    """The layer of a leaf. Weights are on the meta device: none is drawn here only to be replaced."""
+def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
+    """Return the layer of an operation. Its weights are on the meta device, since ``fill`` replaces them anyway."""
     channels = leaf.input_shape[0]
     match leaf.op:
-        case Conv(out, kernel, stride, padding, dilation, groups, bias):
+        case ops.Conv(out, kernel, stride, padding, dilation, groups, bias):
             return nn.Conv2d(channels, out, kernel, stride, padding, dilation, groups, bias, device="meta", dtype=dtype)
-        case StandardizedConv() as op:
-            return own.StandardizedConv2d(channels, op, dtype)
-        case ChannelConv(kernel):
-            return own.ChannelConv1d(kernel, dtype)
-        case Linear(out, bias):
+        case ops.StandardizedConv() as op:
+            return custom_layers.StandardizedConv2d(channels, op, dtype)
+        case ops.ChannelConv(kernel):
+            return custom_layers.ChannelConv1d(kernel, dtype)
+        case ops.Linear(out, bias):
             return nn.Linear(channels, out, bias, device="meta", dtype=dtype)
-        case BatchNorm(epsilon, decay, variance, affine):
-            return own.BatchNorm2d(leaf.path, channels, epsilon, decay, variance, affine, dtype)
-        case GroupNorm() as op:
-            return nn.GroupNorm(op.count(channels), channels, op.epsilon, device="meta", dtype=dtype)
-        case LayerNorm(epsilon):
-            kind = own.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
+        case ops.BatchNorm(epsilon, decay, variance, affine):
+            return custom_layers.BatchNorm2d(leaf.path, channels, epsilon, decay, variance, affine, dtype)
+        case ops.GroupNorm() as op:
+            return nn.GroupNorm(op.group_count(channels), channels, op.epsilon, device="meta", dtype=dtype)
+        case ops.LayerNorm(epsilon):
+            kind = custom_layers.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
             return kind(channels, epsilon, device="meta", dtype=dtype)
-        case EvoNormS0(groups, epsilon):
-            return own.EvoNorm2dS0(channels, groups, epsilon, dtype)
-        case FilterResponseNorm(epsilon):
-            return own.FilterResponseNorm2d(channels, epsilon, dtype)
-        case Relu():
+        case ops.EvoNormS0(groups, epsilon):
+            return custom_layers.EvoNorm2dS0(channels, groups, epsilon, dtype)
+        case ops.FilterResponseNorm(epsilon):
+            return custom_layers.FilterResponseNorm2d(channels, epsilon, dtype)
+        case ops.Relu():
             return nn.ReLU()
-        case Relu6():
+        case ops.Relu6():
             return nn.ReLU6()
-        case LeakyRelu(slope):
+        case ops.LeakyRelu(slope):
             return nn.LeakyReLU(slope)
-        case Elu():
+        case ops.Elu():
             return nn.ELU()
-        case Gelu(approximate):
+        case ops.Gelu(approximate):
             return nn.GELU("tanh" if approximate else "none")
-        case Silu():
+        case ops.Silu():
             return nn.SiLU()
-        case Sigmoid():
+        case ops.Sigmoid():
             return nn.Sigmoid()
-        case Tanh():
+        case ops.Tanh():
             return nn.Tanh()
-        case HardSigmoid():
-            return own.Hardsigmoid()
-        case HardSwish():
+        case ops.HardSigmoid():
+            return custom_layers.Hardsigmoid()
+        case ops.HardSwish():
             return nn.Hardswish()
-        case MaxPool(kernel, stride, padding, ceil):
+        case ops.MaxPool(kernel, stride, padding, ceil):
             return nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
-        case AvgPool(kernel, stride, padding, ceil, count_padding):
+        case ops.AvgPool(kernel, stride, padding, ceil, count_padding):
             return nn.AvgPool2d(kernel, stride, padding, ceil, count_padding)
-        case BlurPool(stride):
-            return own.BlurPool2d(channels, stride, dtype)
-        case GlobalAvgPool(keepdims):
-            return nn.AdaptiveAvgPool2d(1) if keepdims else own.GlobalAvgPool2d(1)
-        case GlobalMaxPool(keepdims):
-            return nn.AdaptiveMaxPool2d(1) if keepdims else own.GlobalMaxPool2d(1)
-        case ZeroPad(top, bottom, left, right):
+        case ops.BlurPool(stride):
+            return custom_layers.BlurPool2d(channels, stride, dtype)
+        case ops.GlobalAvgPool(keepdims):
+            return nn.AdaptiveAvgPool2d(1) if keepdims else custom_layers.GlobalAvgPool2d(1)
+        case ops.GlobalMaxPool(keepdims):
+            return nn.AdaptiveMaxPool2d(1) if keepdims else custom_layers.GlobalMaxPool2d(1)
+        case ops.ZeroPad(top, bottom, left, right):
             return nn.ZeroPad2d((left, right, top, bottom))
-        case PadChannels(before, after):
+        case ops.PadChannels(before, after):
             return nn.ConstantPad3d((0, 0, 0, 0, before, after), 0.0)
-        case SplitSum(parts):
-            return own.SplitSum2d(parts)
-        case SplitSoftmax(parts, groups):
-            return own.SplitSoftmax2d(parts, groups)
-        case Flatten():
+        case ops.SplitSum(parts):
+            return custom_layers.SplitSum2d(parts)
+        case ops.SplitSoftmax(parts, groups):
+            return custom_layers.SplitSoftmax2d(parts, groups)
+        case ops.Flatten():
             return nn.Flatten()
-        case Dropout(rate):
+        case ops.Dropout(rate):
             return nn.Dropout(rate)
-        case DropPath(rate):
-            return own.DropPath2d(rate)
-        case DropBlock() as op:
-            return own.DropBlock2d(op)
-        case Identity():
+        case ops.DropPath(rate):
+            return custom_layers.DropPath2d(rate)
+        case ops.DropBlock() as op:
+            return custom_layers.DropBlock2d(op)
+        case ops.Identity():
             return nn.Identity()
         case _:
             assert_never(leaf.op)

@@ -1,4 +1,4 @@
-"""The modules that hold others: a network, a residual block. What they hold is registered under its path's own names."""
+"""The modules that hold others: the network, a chain, a residual block, parallel branches."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from resnet_spec.network.network import Network
 
 
 class ResNet(nn.Module):
-    """A network: its parts run one after another. (batch, channels, height, width) -> what the spec's head gives.
+    """A network as a module: (batch, channels, height, width) -> the output of its last part.
 
-    Where the network has ``outputs``, it gives those maps, as a tuple in the order that they were asked for.
+    If the network has ``outputs``, the result is a tuple of those feature maps, in that order.
     """
 
     resnet_spec_backend: ClassVar[str] = "torch"
@@ -38,7 +38,7 @@ class ResNet(nn.Module):
 
 
 class Chain(nn.Module):
-    """Parts run one after another, where they are no plain row of children as nn.Sequential holds."""
+    """A chain that nn.Sequential cannot hold, since a part has a dotted name or parallel branches."""
 
     def __init__(self, steps: Steps) -> None:
         super().__init__()
@@ -58,18 +58,18 @@ class Residual(nn.Module):
         self._shortcut = steps.shortcut
         self._after = steps.after
         self._combine = steps.combine
-        self._shortcut_reads = steps.shortcut_reads
+        self._reads = steps.shortcut_reads
 
     def forward(self, x: Tensor) -> Tensor:
         y = run_steps(self, self._before, x)
-        # The sections' outputs have no names here: a name would keep them in memory while the next section runs.
-        both = _combine(
+        # The outputs of branch and shortcut have no names here: a name would keep their memory while ``after`` runs.
+        combined = _combine(
             self._combine,
             run_steps(self, self._branch, y),
-            run_steps(self, self._shortcut, y if self._shortcut_reads == "before" else x),
+            run_steps(self, self._shortcut, y if self._reads == "before" else x),
         )
         del y
-        return run_steps(self, self._after, both)
+        return run_steps(self, self._after, combined)
 
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
@@ -79,14 +79,17 @@ def _combine(combine: Literal["add", "multiply"], branch: Tensor, shortcut: Tens
     match combine:
         case "add":
             return branch + shortcut
-        case "multiply":
+        case "multiply":  # (batch, channels) -> (batch, channels, 1, 1)
             return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
         case _:
             assert_never(combine)
 
 
 class Parallel(nn.Module):
-    """Joins branches that read the same input, or each its own piece of the channels. It owns none: they stand beside it."""
+    """Runs branches on the same input, or on equal pieces of its channels, and joins their outputs.
+
+    The branches are arguments of ``forward``, since their layers are registered beside this module.
+    """
 
     def __init__(self, split: bool, cascade: bool, combine: Join) -> None:
         super().__init__()
@@ -95,20 +98,20 @@ class Parallel(nn.Module):
         self._combine: Join = combine
 
     def forward(self, x: Tensor, branches: Sequence[Callable[[Tensor], Tensor] | None]) -> Tensor:
-        given = x.chunk(len(branches), dim=1) if self._split else [x] * len(branches)
-        gives: list[Tensor] = []
-        for branch, piece in zip(branches, given, strict=True):
+        inputs = x.chunk(len(branches), dim=1) if self._split else [x] * len(branches)
+        outputs: list[Tensor] = []
+        for branch, piece in zip(branches, inputs, strict=True):
             if branch is None:
-                gives.append(piece)
+                outputs.append(piece)
             else:
-                gives.append(branch(piece + gives[-1] if self._cascade and gives else piece))
+                outputs.append(branch(piece + outputs[-1] if self._cascade and outputs else piece))
         match self._combine:
             case "concat":
-                return torch.cat(gives, dim=1)
+                return torch.cat(outputs, dim=1)
             case "add":
-                return torch.stack(gives).sum(dim=0)
+                return torch.stack(outputs).sum(dim=0)
             case "mean":
-                return torch.stack(gives).mean(dim=0)
+                return torch.stack(outputs).mean(dim=0)
             case _:
                 assert_never(self._combine)
 
@@ -120,7 +123,7 @@ def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     """Return one part of a model as a function of its input, or the model itself for an empty path."""
     module = model.get_submodule(path)
     branches = plan_part(model.network.part(path)) if path else ()
-    return partial(module, branches=_branches(model, branches)) if branches else module
+    return partial(module, branches=_bind_branches(model, branches)) if branches else module
 
 
 def run_steps(module: nn.Module, steps: Steps, x: Tensor) -> Tensor:
@@ -129,9 +132,10 @@ def run_steps(module: nn.Module, steps: Steps, x: Tensor) -> Tensor:
         part: Any = module
         for name in names:
             part = part._modules[name]
-        x = part(x, _branches(module, branches)) if branches else part(x)
+        x = part(x, _bind_branches(module, branches)) if branches else part(x)
     return x
 
 
-def _branches(module: nn.Module, branches: tuple[Steps, ...]) -> list[Callable[[Tensor], Tensor] | None]:
+def _bind_branches(module: nn.Module, branches: tuple[Steps, ...]) -> list[Callable[[Tensor], Tensor] | None]:
+    """Return parallel branches as functions; None for an empty one, which is the identity."""
     return [partial(run_steps, module, branch) if branch else None for branch in branches]

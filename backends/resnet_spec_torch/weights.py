@@ -1,4 +1,4 @@
-"""Canonical weights into a PyTorch model and out of it. Names and layouts are PyTorch's own."""
+"""Set and read the canonical weights of a PyTorch model. Their names and layouts are PyTorch's own."""
 
 from __future__ import annotations
 
@@ -12,47 +12,48 @@ from resnet_spec_torch.modules import ResNet
 
 
 def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
-    """Give the arrays to a model whose weights are still on the meta device, as its own memory."""
+    """Set the weights of a model that has them on the meta device. The model takes over the arrays' memory."""
     for name, array in weights.items():
-        module, last = _owner(model, name)
+        module, attribute = _find_owner(model, name)
         tensor = torch.from_numpy(array)
-        if last in module._parameters:
-            module._parameters[last] = nn.Parameter(tensor)
+        if attribute in module._parameters:
+            module._parameters[attribute] = nn.Parameter(tensor)
         else:
-            module._buffers[last] = tensor
+            module._buffers[attribute] = tensor
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d):  # canonical weights leave this buffer out, so it is still on meta
             module.num_batches_tracked = torch.tensor(0)
 
 
 def dump(model: ResNet) -> dict[str, Array]:
-    """The canonical weights, bit for bit, as copies."""
-    return {name: array(tensor) for name, tensor in tensors(model).items()}
+    """Return the canonical weights, bit for bit, as copies."""
+    return {name: to_array(tensor) for name, tensor in named_tensors(model).items()}
 
 
-def array(tensor: Tensor) -> Array:
-    """A copy in NumPy, which has no bfloat16: float32 holds its every value."""
-    whole = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    return whole.numpy(force=True).copy()
+def to_array(tensor: Tensor) -> Array:
+    """Return a copy in NumPy; bfloat16, which NumPy lacks, becomes float32, which holds each of its values."""
+    supported = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return supported.numpy(force=True).copy()
 
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
-    """Set all weights. Raises WeightsError, before anything is set, if they do not fit."""
-    given = match_weights(model.network.weights(), weights)
+    """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
+    matched = match_weights(model.network.weights(), weights)
     with torch.no_grad():
-        for name, tensor in tensors(model).items():
-            tensor.copy_(torch.from_numpy(given[name]))
+        for name, tensor in named_tensors(model).items():
+            tensor.copy_(torch.from_numpy(matched[name]))
 
 
-def tensors(model: ResNet) -> dict[str, Tensor]:
-    """A model's parameters and statistics by canonical name."""
-    found = {}
+def named_tensors(model: ResNet) -> dict[str, Tensor]:
+    """Return a model's parameters and running statistics by canonical name."""
+    tensors = {}
     for name in model.network.weights():
-        module, last = _owner(model, name)
-        found[name] = getattr(module, last)
-    return found
+        module, attribute = _find_owner(model, name)
+        tensors[name] = getattr(module, attribute)
+    return tensors
 
 
-def _owner(model: ResNet, name: str) -> tuple[nn.Module, str]:
-    path, _, last = name.rpartition(".")
-    return model.get_submodule(path), last
+def _find_owner(model: ResNet, name: str) -> tuple[nn.Module, str]:
+    """Return the module that owns a weight, and the weight's attribute there."""
+    path, _, attribute = name.rpartition(".")
+    return model.get_submodule(path), attribute

@@ -1,1 +1,1 @@
-"""The commands of ``resnet-spec``, a file for each group of them; ``resnet_spec/commands/main.py`` names them all."""
+"""The command line: one module per command, listed in ``main``, and what they share in ``options`` and ``output``."""

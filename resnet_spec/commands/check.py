@@ -1,4 +1,4 @@
-"""``check``: every problem of a spec, or none."""
+"""The ``check`` command: report every problem of specs, as text or in machine-readable formats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import sys
 
 import click
 
-from resnet_spec.commands.options import WRONG, input_option, loaded, said, set_option, show_problem
+from resnet_spec.commands.options import (
+    EXIT_ERROR,
+    describe_error,
+    input_option,
+    load_network,
+    print_problem,
+    set_option,
+)
 from resnet_spec.diagnostics.problems import Problem, Source, Span, SpecError
 from resnet_spec.network.warnings import find_warnings
 
@@ -16,46 +23,44 @@ FORMATS = ("text", "json", "github", "sarif")
 
 @click.command()
 @click.argument("specs", nargs=-1, required=True)
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="How problems are printed."
-)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Output format.")
 @click.option("--json", "form", flag_value="json", help="Short for --format json.")
-@click.option("--strict", is_flag=True, help="Let warnings count as problems.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 @set_option
 @input_option
 def check(specs: tuple[str, ...], form: str, strict: bool, settings: tuple[str, ...], size: str | None) -> None:
-    """Check specs, and print every problem of each."""
-    found: list[Problem] = []
+    """Check specs, and print every problem in each of them."""
+    problems: list[Problem] = []
     for spec in specs:
-        problems = _found(spec, settings, size)
-        found += problems
+        of_spec = _find_problems(spec, settings, size)
+        problems += of_spec
         if form == "text":
-            _tell(spec, problems)
+            _print_problems(spec, of_spec)
     if form != "text":
-        click.echo(_reported(found, form))
-    if any(strict or problem.level == "error" for problem in found):
-        sys.exit(WRONG)
+        click.echo(_render(problems, form))
+    if any(strict or problem.level == "error" for problem in problems):
+        sys.exit(EXIT_ERROR)
 
 
-def _found(spec: str, settings: tuple[str, ...], size: str | None) -> list[Problem]:
+def _find_problems(spec: str, settings: tuple[str, ...], size: str | None) -> list[Problem]:
     try:
-        return find_warnings(loaded(spec, settings, size))
+        return find_warnings(load_network(spec, settings, size))
     except SpecError as error:
         return list(error.problems)
     except OSError as error:
-        return [Problem("RS209", said(error), Span(Source(spec, ""), 1, 1, 1))]
+        return [Problem("RS209", describe_error(error), Span(Source(spec, ""), 1, 1, 1))]
 
 
-def _tell(spec: str, problems: list[Problem]) -> None:
+def _print_problems(spec: str, problems: list[Problem]) -> None:
     for problem in problems:
-        show_problem(problem)
+        print_problem(problem)
     if not any(problem.level == "error" for problem in problems):
         warnings = f", {len(problems)} warning{'s' * (len(problems) > 1)}" if problems else ""
         click.echo(f"{click.format_filename(spec)}: no problems{warnings}")
 
 
-def _reported(problems: list[Problem], form: str) -> str:
-    from resnet_spec.diagnostics import formats  # what it needs of codes takes longer to read than most specs
+def _render(problems: list[Problem], form: str) -> str:
+    from resnet_spec.diagnostics import formats  # it reads all codes, which takes longer than checking most specs
 
     match form:
         case "github":

@@ -1,8 +1,9 @@
-"""What ``parity`` and ``fuzz`` share: options, and cases examined before someone who waits."""
+"""What ``parity`` and ``fuzz`` share: options, the choice of backends, and a sweep with a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,23 +13,23 @@ from resnet_spec.backend import installed_backends, require_backend
 
 if TYPE_CHECKING:
     from resnet_spec.parity.case import Case
-    from resnet_spec.parity.sweep import Examined, Sweep
+    from resnet_spec.parity.sweep import CaseResult, Sweep
 
-names_option = click.option(
-    "--backend", "names", metavar="NAME,...", help="Backends to compare. [default: those installed]"
+backend_option = click.option(
+    "--backend", "names", metavar="NAME,...", help="Backends to compare. [default: all installed ones]"
 )
 level_option = click.option(
     "--level",
     type=click.Choice(["forward", "gradient", "training"]),
     default="training",
     show_default=True,
-    help="How far to go: outputs; gradients too; five steps of training too.",
+    help="What to compare: forward, the outputs; gradient, also gradients; training, also five training steps.",
 )
 jobs_option = click.option(
-    "--jobs", default=1, show_default=True, type=click.IntRange(1), help="How many cases at a time."
+    "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Number of cases to examine at a time."
 )
-seconds_option = click.option(
-    "--timeout", default=600.0, show_default=True, help="Seconds that a backend may take over a case."
+timeout_option = click.option(
+    "--timeout", default=600.0, show_default=True, help="Seconds that a backend may take for one case."
 )
 failures_option = click.option(
     "--failures",
@@ -36,61 +37,64 @@ failures_option = click.option(
     default="parity-failures",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the smallest network that differs is written.",
+    help="Folder for the smallest networks that differ.",
 )
-tries_option = click.option(
-    "--shrink", default=100, show_default=True, type=click.IntRange(0), help="Smaller networks to try."
+shrink_option = click.option(
+    "--shrink",
+    default=100,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Number of smaller networks to try for a network that differs.",
 )
 
 
-def ready(names: str | None, against: bool) -> list[str]:
-    """The backends to compare: those asked for, which must be here; else those that are, or none beside records."""
+def select_backends(names: str | None, has_records: bool) -> list[str]:
+    """Return the backends of ``--backend``; without it, all that are installed, or none if there are saved records.
+
+    Raises BackendError for a name that is not registered or not installed.
+    """
     if names is not None:
-        wanted = [name for name in names.split(",") if name]
-        for name in wanted:
+        backends = [name for name in names.split(",") if name]
+        for name in backends:
             require_backend(name)
-        return wanted
-    if against:
-        return []
-    return installed_backends()
+        return backends
+    return [] if has_records else installed_backends()
 
 
-def examined(cases: Iterable[Case], count: int, sweep: Sweep, failures: Path) -> list[Examined]:
-    """Examine cases with a bar of progress where someone looks; an interrupt ends it with what was done."""
-    from resnet_spec.parity.sweep import kept, swept
+def run_cases(cases: Iterable[Case], count: int, sweep: Sweep, failures: Path) -> list[CaseResult]:
+    """Examine cases with a progress bar, and save the smallest networks that differ.
 
-    done: list[Examined] = []
-    running = swept(cases, sweep)
+    After an interrupt, return the results so far.
+    """
+    from resnet_spec.parity.sweep import run_sweep, save_smallest
+
+    results: list[CaseResult] = []
+    running = run_sweep(cases, sweep)
     try:
-        with _bar(count) as advance:
-            for one in running:
-                done.append(one)
-                advance(one.case.network.name)
-                path = kept(failures, one)
+        with _progress_bar(count) as advance:
+            for result in running:
+                results.append(result)
+                advance(result.case.network.name)
+                path = save_smallest(failures, result)
                 if path is not None:
-                    click.echo(f"the smallest network that differs is in {path}, which says how to see it", err=True)
+                    click.echo(
+                        f"wrote the smallest network that differs, with a command to reproduce it: {path}", err=True
+                    )
     except KeyboardInterrupt:
-        click.echo(f"stopped after {len(done)} of {count} cases", err=True)
+        click.echo(f"stopped after {len(results)} of {count} cases", err=True)
     finally:
         running.close()  # type: ignore[attr-defined]  # a generator
-    return done
+    return results
 
 
-class _bar:  # noqa: N801  # used as a function is
-    """A context that gives a function to call as each case is done."""
+@contextmanager
+def _progress_bar(count: int) -> Iterator[Callable[[str], None]]:
+    """Show progress on a terminal; return a function to call with a name when a case is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, count: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.progress.add_task("parity", total=count)
-
-    def __enter__(self) -> Callable[[str], None]:
-        self.progress.start()
-        return lambda name: self.progress.update(self.task, advance=1, description=name)
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("parity", total=count)
+        yield lambda name: progress.update(task, advance=1, description=name)

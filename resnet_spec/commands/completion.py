@@ -1,4 +1,4 @@
-"""``completion``: a script for a shell, so that Tab completes commands, options and the names of networks."""
+"""The ``completion`` command: print a script that lets a shell complete commands, options and network names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROGRAM = "resnet-spec"
 
 
 class SpecName(click.ParamType[str]):
-    """A spec: a bundled network's name, or a file."""
+    """The type of an argument that takes a bundled network's name or a file."""
 
     name = "text"
 
@@ -21,7 +21,7 @@ class SpecName(click.ParamType[str]):
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The bundled networks that begin so; and, for the shell to find, files."""
+        """Return the bundled networks whose names start like this, and an item that makes the shell add files."""
         names = [CompletionItem(name) for name in bundled.names() if name.startswith(incomplete)]
         return [*names, CompletionItem(incomplete, type="file")]
 
@@ -30,7 +30,10 @@ class SpecName(click.ParamType[str]):
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print a script for the shell to read at its start, as in: eval "$(resnet-spec completion bash)"."""
-    kind = get_completion_class(shell)
-    assert kind is not None  # click has these three
-    click.echo(kind(ctx.find_root().command, {}, PROGRAM, "_RESNET_SPEC_COMPLETE").source())
+    """Print a completion script for a shell.
+
+    To use it, put this line into the shell's startup file: eval "$(resnet-spec completion bash)"
+    """
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None  # click supports all three shells
+    click.echo(completion_class(ctx.find_root().command, {}, PROGRAM, "_RESNET_SPEC_COMPLETE").source())

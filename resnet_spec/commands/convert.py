@@ -1,4 +1,4 @@
-"""``convert``: a checkpoint to another framework's file."""
+"""The ``convert`` command: convert a checkpoint to another framework's format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resnet_spec.commands.options import json_option, set_option, settings_of, show_json, spec_option
+from resnet_spec.commands.options import json_option, parse_settings, print_json, set_option, spec_option
 
 if TYPE_CHECKING:
     from resnet_spec.checkpoints.transfer.convert import Conversion
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 @click.argument("target")
 @spec_option
 @set_option
-@click.option("--to", "kind", metavar="KIND", help="safetensors, torch, paddle, npz or orbax. [default: by the ending]")
-@click.option("--names", metavar="DIALECT", help="Whose names to write, as in paddleclas. [default: the spec's own]")
-@click.option("--dtype", metavar="TYPE", help="float64, float32, float16 or bfloat16. [default: as it is]")
-@click.option("--under", metavar="NAME", help="Which of the source's mappings to read, as in state_dict_ema.")
+@click.option(
+    "--to", "kind", metavar="KIND", help="safetensors, torch, paddle, npz or orbax. [default: by TARGET's suffix]"
+)
+@click.option("--names", metavar="DIALECT", help="The names to write, such as paddleclas. [default: the spec's own]")
+@click.option("--dtype", metavar="TYPE", help="float64, float32, float16 or bfloat16. [default: unchanged]")
+@click.option("--under", metavar="NAME", help="The mapping in SOURCE that holds the weights, such as state_dict_ema.")
 @json_option
 def convert(
     source: str,
@@ -35,12 +37,15 @@ def convert(
     under: str | None,
     as_json: bool,
 ) -> None:
-    """Convert a checkpoint to another framework's file: .safetensors, .pth, .pdparams, .npz, or a folder for Orbax."""
+    """Convert a checkpoint to another framework's format.
+
+    TARGET is a .safetensors, .pth, .pdparams or .npz file, or an Orbax folder, whose name has no suffix.
+    """
     from resnet_spec.checkpoints.transfer import tables
     from resnet_spec.checkpoints.transfer.convert import convert
 
-    with _bytes(f"{source} to {target}") as progress:
-        done: Conversion = convert(
+    with _progress_bar(f"{source} to {target}") as progress:
+        conversion: Conversion = convert(
             source,
             target,
             spec,
@@ -49,17 +54,17 @@ def convert(
             dtype=dtype,
             under=under,
             progress=progress,
-            settings=settings_of(settings),
+            settings=parse_settings(settings),
         )
     if as_json:
-        show_json(tables.conversion_data(done))
+        print_json(tables.conversion_data(conversion))
     else:
-        click.echo(tables.conversion(done))
+        click.echo(tables.render_conversion(conversion))
 
 
 @contextmanager
-def _bytes(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar of bytes, where someone looks."""
+def _progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar of bytes and yield a function that updates it; yield None if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

@@ -1,4 +1,4 @@
-"""``diff``: what differs from one network to another, or to a checkpoint."""
+"""The ``diff`` command: show the differences between two networks, or between a network and a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,57 +7,68 @@ from pathlib import Path
 
 import click
 
-from resnet_spec.commands.options import DIFFERS, json_option, loaded, set_option, show, show_json
+from resnet_spec.commands.options import (
+    EXIT_DIFFERENT,
+    json_option,
+    load_network,
+    print_fitting,
+    print_json,
+    set_option,
+)
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 from resnet_spec.views.network_diff import Change, StageDiff
 
 
 @click.command()
-@click.argument("one")
-@click.argument("other")
+@click.argument("first")
+@click.argument("second")
 @set_option
 @json_option
-def diff(one: str, other: str, settings: tuple[str, ...], as_json: bool) -> None:
-    """Say what differs between two networks, aligned by structure, and what that costs by stage.
+def diff(first: str, second: str, settings: tuple[str, ...], as_json: bool) -> None:
+    """Show the differences between two networks, aligned by structure, and the costs of their stages.
 
-    OTHER may also be a checkpoint: then it is names and shapes that are compared. The exit status is 1 if anything differs.
+    SECOND may also be a checkpoint, whose names and shapes are compared with those of the network's weights. The exit
+    status is 1 if anything differs.
     """
     from resnet_spec.views.diff_tables import render_changes, render_stages, to_data
 
-    first = loaded(one, settings)
-    found, costed = _of_weights(first, other) if _holds_weights(other) else _of_networks(first, loaded(other, settings))
+    network = load_network(first, settings)
+    is_checkpoint = _is_checkpoint(second)
+    changes, stages = (
+        _diff_checkpoint(network, second) if is_checkpoint else _diff_networks(network, load_network(second, settings))
+    )
     if as_json:
-        show_json(to_data(found, costed))
-    elif found:
-        show(render_changes(found))
-        show(render_stages(costed, one, other))
-    elif _holds_weights(other):
-        click.echo(f"{other} holds the weights of {one}")
+        print_json(to_data(changes, stages))
+    elif changes:
+        print_fitting(render_changes(changes))
+        print_fitting(render_stages(stages, first, second))
+    elif is_checkpoint:
+        click.echo(f"{second} holds the weights of {first}")
     else:
-        click.echo(f"{one} and {other} are the same network")
-    if found:
-        sys.exit(DIFFERS)
+        click.echo(f"{first} and {second} are the same network")
+    if changes:
+        sys.exit(EXIT_DIFFERENT)
 
 
-def _of_networks(one: Network, other: Network) -> tuple[list[Change], list[StageDiff]]:
+def _diff_networks(first: Network, second: Network) -> tuple[list[Change], list[StageDiff]]:
     from resnet_spec.views.network_diff import diff_networks, diff_stages
 
-    return diff_networks(one, other), diff_stages(one, other)
+    return diff_networks(first, second), diff_stages(first, second)
 
 
-def _of_weights(network: Network, path: str) -> tuple[list[Change], list[StageDiff]]:
+def _diff_checkpoint(network: Network, path: str) -> tuple[list[Change], list[StageDiff]]:
     from resnet_spec.checkpoints.formats import registry  # here, since it imports NumPy
-    from resnet_spec.checkpoints.transfer.matching import fit
+    from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
     from resnet_spec.views.checkpoint_diff import diff_weight_stages, diff_weights
 
-    held = fit(network, registry.read(path)).held()
-    return diff_weights(network, held), diff_weight_stages(network, held)
+    shapes = interpret_checkpoint(network, registry.read(path)).canonical_shapes()
+    return diff_weights(network, shapes), diff_weight_stages(network, shapes)
 
 
-def _holds_weights(path: str) -> bool:
-    """Whether a path is that of a checkpoint, and not of a spec."""
-    found = Path(path)
-    if found.is_dir():
-        return bundled.find(path) is None
-    return found.exists() and found.suffix not in (".yaml", ".yml")
+def _is_checkpoint(name: str) -> bool:
+    """Whether an argument is the path of a checkpoint, and not that of a spec or the name of a bundled network."""
+    path = Path(name)
+    if path.is_dir():
+        return bundled.find(name) is None
+    return path.exists() and path.suffix not in (".yaml", ".yml")

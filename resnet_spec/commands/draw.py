@@ -1,4 +1,4 @@
-"""``draw``: a network as a drawing."""
+"""The ``draw`` command: draw a network."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from typing import get_args
 
 import click
 
-from resnet_spec.commands.options import depth_option, extent_option, levels, loaded, set_option
+from resnet_spec.commands.options import depth_option, extent_option, load_network, parse_depth, set_option
 from resnet_spec.views.drawing.render import FORMATS, Format, draw
 from resnet_spec.views.drawing.theme import Direction, Theme
 
 
 @click.command("draw")
 @click.argument("spec")
-@click.option("-o", "--output", required=True, metavar="FILE", help="What to write: .svg, .png, .pdf, .mmd or .dot.")
-@click.option("--unfold", is_flag=True, help="Draw every block, where several alike would be one with a count.")
 @click.option(
-    "--theme", default="auto", type=click.Choice(get_args(Theme)), help="[default: auto, which turns with the page]"
+    "-o", "--output", required=True, metavar="FILE", help="The file to write: .svg, .png, .pdf, .mmd or .dot."
+)
+@click.option("--unfold", is_flag=True, help="Draw every block, and not one of several equal ones with their number.")
+@click.option(
+    "--theme",
+    default="auto",
+    type=click.Choice(get_args(Theme)),
+    help="Colours; auto follows the system in .svg. [default: auto]",
 )
 @click.option(
-    "--direction", type=click.Choice(get_args(Direction)), help="How stages follow. [default: across; .mmd, .dot: down]"
+    "--direction",
+    type=click.Choice(get_args(Direction)),
+    help="How stages follow each other. [default: across; .mmd, .dot: down]",
 )
 @depth_option
 @extent_option
@@ -35,13 +42,16 @@ def draw_(
     extent: str | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Draw a network: its stages, blocks and layers, and their shortcuts: solid for the identity, dashed for a projection."""
-    ending = Path(output).suffix.lower()
-    form: Format | None = next((known for known in FORMATS if f".{known}" == ending), None)
-    if form is None:
-        endings = ", ".join(f".{known}" for known in FORMATS)
-        raise click.UsageError(f"--output ends in one of {endings}, not {Path(output).name!r}")
-    level = levels(depth)
-    network = loaded(spec, settings, None, extent)
-    drawn = draw(network, form, theme=theme, depth=level, unfold=unfold, direction=direction)
-    Path(output).write_bytes(drawn)
+    """Draw a network with its stages, blocks and layers.
+
+    A shortcut is a solid line if it is the identity, and a dashed line if it is a projection.
+    """
+    suffix = Path(output).suffix.lower()
+    file_format: Format | None = next((name for name in FORMATS if f".{name}" == suffix), None)
+    if file_format is None:
+        suffixes = ", ".join(f".{name}" for name in FORMATS)
+        raise click.UsageError(f"--output must end in one of {suffixes}, not {Path(output).name!r}")
+    level = parse_depth(depth)
+    network = load_network(spec, settings, None, extent)
+    drawing = draw(network, file_format, theme=theme, depth=level, unfold=unfold, direction=direction)
+    Path(output).write_bytes(drawing)

@@ -1,4 +1,4 @@
-"""``explain``: what the code of a problem means."""
+"""The ``explain`` command: print what error codes mean."""
 
 from __future__ import annotations
 
@@ -13,31 +13,39 @@ from resnet_spec.network.warnings import find_warnings
 @click.command()
 @click.argument("names", metavar="[CODE]...", nargs=-1)
 def explain(names: tuple[str, ...]) -> None:
-    """Explain the code of a problem, as in RS101, or list all codes."""
+    """Explain error codes, such as RS101, or list all of them."""
     from resnet_spec.diagnostics.codes import codes
 
     known = codes()
     unknown = [name for name in names if name.upper() not in known]
     if unknown:
-        raise click.UsageError(f"no problem has the code {unknown[0]!r}; {suggest(unknown[0].upper(), known)}")
+        raise click.UsageError(f"there is no error code {unknown[0]!r}; {suggest(unknown[0].upper(), known)}")
     if names:
-        click.echo("\n\n".join(_explained(name.upper()) for name in names))
+        click.echo("\n\n".join(_explain(name.upper()) for name in names))
     else:
         click.echo("\n".join(f"{code}  {meaning.title}" for code, meaning in known.items()))
 
 
-def _explained(name: str) -> str:
+def _explain(name: str) -> str:
     from textwrap import fill, indent
 
     from resnet_spec.diagnostics.codes import codes
 
     code = codes()[name]
-    parts = [f"{name}: {code.title}", fill(code.says, 100), "This gives it:", indent(code.wrong.rstrip(), "    ")]
-    parts += [indent(str(problem), "    ") for problem in _problems(code.wrong)]
-    return "\n\n".join([*parts, "This does not:", indent(code.right.rstrip(), "    ")])
+    problems = "\n\n".join(map(str, _find_problems(code.wrong)))
+    parts = [
+        f"{name}: {code.title}",
+        fill(code.explanation, 100),
+        "A spec that causes it:",
+        indent(code.wrong.rstrip(), "    "),
+        indent(problems, "    "),
+        "The corrected spec:",
+        indent(code.right.rstrip(), "    "),
+    ]
+    return "\n\n".join(parts)
 
 
-def _problems(text: str) -> list[Problem]:
+def _find_problems(text: str) -> list[Problem]:
     try:
         return find_warnings(loads(text, name="my.yaml"))
     except SpecError as error:

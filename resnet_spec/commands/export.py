@@ -1,4 +1,4 @@
-"""``export``: a network in inference form as an ONNX file, without a framework."""
+"""The ``export`` command: write a network as an ONNX model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from resnet_spec.api import Mode, build
 from resnet_spec.backend import load_backend
-from resnet_spec.commands.options import input_option, loaded, progress, set_option
+from resnet_spec.commands.options import input_option, load_network, set_option, show_progress
 
 
 @click.command()
@@ -20,13 +20,15 @@ from resnet_spec.commands.options import input_option, loaded, progress, set_opt
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write. [default: the network's name and .onnx]",
+    help="File to write. [default: NAME.onnx, with the network's name]",
 )
-@click.option("--weights", metavar="FILE", help="A safetensors file. [default: drawn from --seed]")
-@click.option("--seed", default=0, show_default=True, help="What initial weights are drawn from.")
-@click.option("--opset", default=17, show_default=True, help="The version of ONNX's operators.")
-@click.option("--batch", default="1", show_default=True, metavar="N|dynamic", help="How many images at a time.")
-@click.option("--fold", is_flag=True, help="Fold norms into convolutions: fewer nodes, the same outputs.")
+@click.option("--weights", metavar="FILE", help="A checkpoint in any format. [default: initial weights]")
+@click.option("--seed", default=0, show_default=True, help="Seed of the initial weights.")
+@click.option("--opset", default=17, show_default=True, help="Version of the ONNX operator set.")
+@click.option(
+    "--batch", default="1", show_default=True, metavar="N|dynamic", help="Number of images in a batch, or dynamic."
+)
+@click.option("--fold", is_flag=True, help="Fold norms into convolutions, for fewer nodes and the same outputs.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float64"]))
 @input_option
 @set_option
@@ -42,23 +44,26 @@ def export(
     size: str | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Write a network as an ONNX model in inference form, its names the spec's; no framework is needed."""
-    network = loaded(spec, settings, size)
+    """Write a network as an ONNX model in evaluation mode, with the names of the spec.
+
+    No framework needs to be installed.
+    """
+    network = load_network(spec, settings, size)
     path = output or Path(re.sub(r"[^\w.-]+", "-", network.name) + ".onnx")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder named {str(path.parent)!r}")
     backend: Any = load_backend("onnx")
-    with progress(f"writing {path}"):
+    with show_progress(f"writing {path}"):
         mode: Mode = "inference" if fold else "training"
         model = build(network, backend="onnx", weights=weights, seed=seed, dtype=dtype, mode=mode)
-        files = backend.export(model, path, opset=opset, batch=_batch(batch))
+        files = backend.export(model, path, opset=opset, batch=_parse_batch(batch))
     for file in files:
         click.echo(f"{file}: {file.stat().st_size:,} bytes")
 
 
-def _batch(text: str) -> int | str:
+def _parse_batch(text: str) -> int | str:
     if text == "dynamic":
         return "batch"
     if not text.isdecimal() or int(text) < 1:
-        raise click.UsageError(f"--batch takes a number of images, or dynamic, not {text!r}")
+        raise click.UsageError(f"--batch takes a number of images or dynamic, not {text!r}")
     return int(text)

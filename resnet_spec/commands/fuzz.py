@@ -1,4 +1,4 @@
-"""``fuzz``: whether backends compute the same of a thousand random networks."""
+"""``fuzz``: compare backends on random networks."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 import click
 
 from resnet_spec.commands.comparison import (
-    examined,
+    backend_option,
     failures_option,
     jobs_option,
     level_option,
-    names_option,
-    ready,
-    seconds_option,
-    tries_option,
+    run_cases,
+    select_backends,
+    shrink_option,
+    timeout_option,
 )
-from resnet_spec.commands.options import DIFFERS, json_option, show, show_json
+from resnet_spec.commands.options import EXIT_DIFFERENT, json_option, print_fitting, print_json
 
 
 @click.command()
-@click.option("--count", default=100, show_default=True, type=click.IntRange(1), help="How many random networks.")
+@click.option("--count", default=100, show_default=True, type=click.IntRange(1), help="Number of random networks.")
 @click.option(
-    "--seed", default=1, show_default=True, help="The first network's number; the same number gives the same network."
+    "--seed", default=1, show_default=True, help="Number of the first network. A number always gives the same network."
 )
-@names_option
+@backend_option
 @level_option
 @jobs_option
-@seconds_option
-@tries_option
+@timeout_option
+@shrink_option
 @failures_option
 @json_option
 def fuzz(
@@ -43,22 +43,25 @@ def fuzz(
     failures: Path,
     as_json: bool,
 ) -> None:
-    """Compare backends on random networks, and print totals and the worst figure of each level."""
+    """Compare backends on random networks; print how many differ, and the worst error of each group of arrays."""
     from resnet_spec.parity import random_networks, tables
     from resnet_spec.parity.case import Case
-    from resnet_spec.parity.processes import HASTY
+    from resnet_spec.parity.processes import FAST_COMPILE_ENV
     from resnet_spec.parity.sweep import Sweep
 
-    wanted = ready(names, against=False)
-    cases = (Case(random_networks.network(number), level=level) for number in range(seed, seed + count))  # type: ignore[arg-type]
-    done = examined(cases, count, Sweep(wanted, (), jobs, timeout, None, shrink, HASTY), failures)
-    findings = [finding for one in done for finding in one.findings]
-    off = [finding for finding in findings if finding.verdict in ("differs", "failed")]
+    backends = select_backends(names, has_records=False)
+    networks = map(random_networks.generate_network, range(seed, seed + count))
+    cases = (Case(network, level=level) for network in networks)  # type: ignore[arg-type]  # click has checked it
+    sweep = Sweep(backends, jobs=jobs, timeout=timeout, shrink=shrink, environment=FAST_COMPILE_ENV)
+    results = run_cases(cases, count, sweep, failures)
+    findings = [finding for result in results for finding in result.findings]
+    different = [finding for finding in findings if finding.verdict in ("differs", "failed")]
+    summary = tables.summarize(len(results), backends, findings)
     if as_json:
-        show_json(tables.totals(len(done), wanted, findings) | {"findings": [tables.data(finding) for finding in off]})
+        print_json(summary | {"findings": [tables.to_json(finding) for finding in different]})
     else:
-        if off:
-            show(tables.table(off))
-        click.echo(tables.line(tables.totals(len(done), wanted, findings)))
-    if off:
-        sys.exit(DIFFERS)
+        if different:
+            print_fitting(tables.to_table(different))
+        click.echo(tables.format_summary(summary))
+    if different:
+        sys.exit(EXIT_DIFFERENT)

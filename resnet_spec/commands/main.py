@@ -1,4 +1,4 @@
-"""``resnet-spec``: look at networks, check them, run them and compare frameworks, from a shell."""
+"""The command line ``resnet-spec``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from resnet_spec.backend import BackendError
 from resnet_spec.commands.completion import SpecName
-from resnet_spec.commands.options import WRONG, said, show_problem
+from resnet_spec.commands.options import EXIT_ERROR, describe_error, print_problem
 from resnet_spec.diagnostics.problems import SpecError
 
 COMMANDS = {
@@ -33,11 +33,11 @@ COMMANDS = {
     "identify": "identify",
     "weights": "weights",
 }
-"""Each command, which is a module of ``resnet_spec/commands/``, and the function in it. Only the one called is imported."""
+"""Names of commands, each of which is a module in ``resnet_spec/commands/``, with the function in that module."""
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is called."""
+    """A group that imports only the command that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -59,24 +59,24 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line. Whatever is wrong with the input is said in sentences, with exit status 2."""
+    """Run the command line. An error in the input is printed as a sentence, and the exit status is 2."""
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+    except click.exceptions.Exit as exit_request:
+        sys.exit(exit_request.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(WRONG)
+        sys.exit(EXIT_ERROR)
     except click.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)
     except SpecError as error:
         for problem in error.problems:
-            show_problem(problem)
-        sys.exit(WRONG)
+            print_problem(problem)
+        sys.exit(EXIT_ERROR)
     except (BackendError, ValueError, OSError) as error:
-        click.echo(f"error: {said(error)}", err=True)
-        sys.exit(WRONG)
+        click.echo(f"error: {describe_error(error)}", err=True)
+        sys.exit(EXIT_ERROR)
     sys.exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What commands share: options, and how they read and print."""
+"""Options, exit statuses and output functions that several commands share."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from resnet_spec.network.network import Network
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-WRONG = 2
-"""The exit status of a command that could not do what was asked."""
-PAPER = 300
-"""How many columns there are to print on where there is no terminal."""
-DIFFERS = 1
-"""That of one which found what it looks for: a network that is not the same."""
+EXIT_ERROR = 2
+"""Exit status of a command that failed, because of its input or because a spec has problems."""
+EXIT_DIFFERENT = 1
+"""Exit status of a command that compares, if it found a difference."""
+NON_TTY_WIDTH = 300
+"""Columns of the output if it is not a terminal."""
 
 set_option = click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a name that the spec takes."
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set an argument that the spec takes, or an option."
 )
 input_option = click.option("--input", "size", metavar="CxHxW", help="Show shapes for an image of this size.")
 extent_option = click.option(
@@ -37,83 +37,87 @@ spec_option = click.option("--spec", metavar="SPEC", help="The network. [default
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def loaded(spec: str, settings: tuple[str, ...], size: str | None = None, extent: str | None = None) -> Network:
-    """The network of a command's argument and options, for an image of ``size`` CxHxW, or of ``extent`` HxW."""
+def load_network(spec: str, settings: tuple[str, ...], size: str | None = None, extent: str | None = None) -> Network:
+    """Load a network as the options of a command say, for an image of ``size`` CxHxW or of ``extent`` HxW."""
     if size and extent:
-        raise click.UsageError("--input says height and width already; leave --size out")
+        raise click.UsageError("--input includes height and width; omit --size")
     if size:
-        return load(spec, input=numbers(size, "CxHxW", 3), **settings_of(settings))
-    network = load(spec, input=None, **settings_of(settings))
+        return load(spec, input=parse_sizes(size, "CxHxW", 3), **parse_settings(settings))
+    network = load(spec, input=None, **parse_settings(settings))
     if extent is None:
         return network
-    return load(spec, input=(network.input[0], *numbers(extent, "HxW", 2)), **settings_of(settings))
+    return load(spec, input=(network.input[0], *parse_sizes(extent, "HxW", 2)), **parse_settings(settings))
 
 
-def settings_of(texts: tuple[str, ...]) -> dict[str, Any]:
-    """What ``--set`` was given, by name."""
-    return dict(map(_setting, texts))
+def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Parse the values of ``--set``; return the settings by name."""
+    return dict(map(_parse_setting, texts))
 
 
-def _setting(text: str) -> tuple[str, Setting]:
+def _parse_setting(text: str) -> tuple[str, Setting]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise click.UsageError(f"--set takes NAME=VALUE, as in classes=10, not {text!r}")
     if name in ("input", "outputs"):
-        raise click.UsageError(f"--set gives a spec what it takes or an option; {name} is neither")
+        raise click.UsageError(f"--set sets an argument that the spec takes, or an option; {name} is neither")
     return name, value
 
 
-def levels(depth: str) -> int | None:
-    """What ``--depth`` was given: None for all."""
+def parse_depth(depth: str) -> int | None:
+    """Parse the value of ``--depth``; return None for all levels."""
     if depth == "all":
         return None
     if not depth.isdecimal() or int(depth) < 1:
-        raise click.UsageError(f"--depth takes a number from 1, or all, not {depth!r}")
+        raise click.UsageError(f"--depth takes an integer of at least 1, or all, not {depth!r}")
     return int(depth)
 
 
-def numbers(text: str, form: str, count: int) -> tuple[int, ...]:
-    """Numbers joined by x, as in 3x224x224."""
-    found = text.lower().split("x")
-    if len(found) != count or not all(number.isdecimal() and int(number) > 0 for number in found):
+def parse_sizes(text: str, form: str, count: int) -> tuple[int, ...]:
+    """Parse positive integers that are joined by x, such as 3x224x224."""
+    sizes = text.lower().split("x")
+    if len(sizes) != count or not all(size.isdecimal() and int(size) > 0 for size in sizes):
         raise click.UsageError(f"expected {form}, as in {'x'.join(['3', '224', '224'][-count:])}, not {text!r}")
-    return tuple(map(int, found))
+    return tuple(map(int, sizes))
 
 
-def show(renderable: Any, *narrower: RenderableType) -> None:
-    """Print by rich: the first that fits the terminal, or the first where there is none."""
+def print_fitting(renderable: Any, *narrower: RenderableType) -> None:
+    """Print the first of several renderables that fits the width of the terminal.
+
+    If none fits, the last one is printed; if the output is not a terminal, the first one.
+    """
     from rich.console import Console
     from rich.measure import Measurement
 
     console = Console()
     if not console.is_terminal:
-        Console(width=PAPER).print(renderable)
+        Console(width=NON_TTY_WIDTH).print(renderable)
         return
-    endless = console.options.update(width=PAPER)
-    found = (one for one in (renderable, *narrower) if Measurement.get(console, endless, one).maximum <= console.width)
-    console.print(next(found, (renderable, *narrower)[-1]))
+    unlimited = console.options.update(width=NON_TTY_WIDTH)
+    candidates = (renderable, *narrower)
+    widths = (Measurement.get(console, unlimited, candidate).maximum for candidate in candidates)
+    fitting = (candidate for candidate, width in zip(candidates, widths, strict=True) if width <= console.width)
+    console.print(next(fitting, candidates[-1]))
 
 
-def show_problem(problem: Problem) -> None:
-    """Print a problem of a spec to standard error: in colours if that is a terminal, and NO_COLOR is not set."""
+def print_problem(problem: Problem) -> None:
+    """Print a problem of a spec to standard error, in colours if that is a terminal and NO_COLOR is not set."""
     colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    click.echo(
-        f"{render_problem(problem, _painted) if colours else render_problem(problem)}\n", err=True, color=colours
-    )
+    text = render_problem(problem, _paint) if colours else render_problem(problem)
+    click.echo(f"{text}\n", err=True, color=colours)
 
 
-def _painted(role: str, text: str) -> str:
+def _paint(role: str, text: str) -> str:
     colour = {"error": "red", "warning": "yellow", "frame": "blue", "aside": "cyan"}.get(role)
     return click.style(text, fg=colour, bold=role in {"error", "warning", "strong"})
 
 
-def show_json(data: object) -> None:
-    """Print as JSON."""
+def print_json(data: object) -> None:
+    """Print data as JSON."""
     click.echo(json.dumps(data, indent=2))
 
 
-def progress(message: str) -> AbstractContextManager[object]:
-    """A line that says what is being done while a context lasts, where someone looks."""
+def show_progress(message: str) -> AbstractContextManager[object]:
+    """Return a context that shows a message and a spinner while it is active, if standard error is a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -122,7 +126,7 @@ def progress(message: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def status_line() -> Iterator[Callable[[str], None] | None]:
-    """A line that says what is looked at, where someone looks."""
+    """Show a status line while the context is active; yield the function that sets it, or None without a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -133,8 +137,8 @@ def status_line() -> Iterator[Callable[[str], None] | None]:
         yield status.update
 
 
-def said(error: Exception) -> str:
-    """An error as one sentence."""
+def describe_error(error: Exception) -> str:
+    """Return an error as one sentence."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror.lower()}: {error.filename}"
     return str(error)

@@ -1,4 +1,4 @@
-"""How commands print a table, in the format asked for."""
+"""The options and the function with which commands print a table in one of several formats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never, get_arg
 
 import click
 
-from resnet_spec.commands.options import show, show_json
+from resnet_spec.commands.options import print_fitting, print_json
 
 if TYPE_CHECKING:
     from resnet_spec.views.table import Table
@@ -18,23 +18,29 @@ format_option = click.option(
     "--format", "form", default="terminal", type=click.Choice(get_args(Format)), help="[default: terminal]"
 )
 batch_option = click.option(
-    "--batch", default=1, show_default=True, type=click.IntRange(1), help="Images to count costs for."
+    "--batch", default=1, show_default=True, type=click.IntRange(1), help="Number of images that costs are counted for."
 )
 
 
-def print_table(table: Table, form: Format, columns: Sequence[str], data: Any, narrower: Sequence[Sequence[str]] = ()) -> None:
-    """Print a table's columns: in a terminal those of ``narrower`` that fit, where all do not. ``data`` is what JSON holds."""
+def print_table(
+    table: Table, form: Format, columns: Sequence[str], data: Any, narrower: Sequence[Sequence[str]] = ()
+) -> None:
+    """Print some columns of a table.
+
+    If they are too wide for the terminal, the first of the ``narrower`` choices that fits is printed instead. With the
+    format "json", ``data`` is printed.
+    """
     from resnet_spec.views import table_formats
 
     match form:
         case "terminal":
-            show(*(table_formats.render_terminal(table, chosen) for chosen in (columns, *narrower)))
+            print_fitting(*(table_formats.render_terminal(table, chosen) for chosen in (columns, *narrower)))
         case "markdown":
             click.echo(table_formats.render_markdown(table, columns), nl=False)
         case "csv":
             click.echo(table_formats.render_csv(table, columns), nl=False)
         case "json":
-            show_json(data)
+            print_json(data)
         case "latex":
             click.echo(table_formats.render_latex(table, columns), nl=False)
         case _:

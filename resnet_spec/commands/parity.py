@@ -1,4 +1,4 @@
-"""``parity``: whether backends compute the same network."""
+"""``parity``: check that backends compute the same network."""
 
 from __future__ import annotations
 
@@ -12,49 +12,51 @@ from typing import Any
 import click
 
 from resnet_spec.commands.comparison import (
-    examined,
+    backend_option,
     failures_option,
     jobs_option,
     level_option,
-    names_option,
-    ready,
-    seconds_option,
-    tries_option,
+    run_cases,
+    select_backends,
+    shrink_option,
+    timeout_option,
 )
-from resnet_spec.commands.options import DIFFERS, loaded, set_option, settings_of, show
+from resnet_spec.commands.options import EXIT_DIFFERENT, load_network, parse_settings, print_fitting, set_option
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 
 
 @click.command()
 @click.argument("specs", nargs=-1, required=True)
-@names_option
+@backend_option
 @level_option
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float64", "float32"]), help="[default: both]")
-@click.option("--seed", default=0, show_default=True, help="The first seed of weights, images and labels.")
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many seeds.")
+@click.option("--seed", default=0, show_default=True, help="First seed for weights, images and labels.")
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Number of seeds.")
 @click.option(
-    "--size", metavar="HxW", help="The images' size. [default: 72x56, or the spec's own where that is smaller]"
+    "--size", metavar="HxW", help="Size of the images. [default: 72x56, or the spec's own size if that is smaller]"
 )
-@click.option("--report", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML page.")
+@click.option("--report", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report.")
 @click.option("--junit", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML.")
 @click.option(
     "--json", "as_json", is_flag=False, flag_value="-", metavar="[FILE]", help="Print JSON, or write it to a file."
 )
 @click.option(
-    "--save", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Keep what each backend computed."
+    "--save", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Save what each backend computed."
 )
 @click.option(
     "--against",
     multiple=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Compare with what --save kept, on another machine perhaps.",
+    help="Compare with records from --save, for example from another machine.",
 )
-@click.option("--narrow", is_flag=True, help="Compare copies with fewer channels, of the same topology.")
+@click.option(
+    "--narrow", is_flag=True, help="Compare copies of the networks with fewer channels and the same topology."
+)
 @jobs_option
-@seconds_option
-@tries_option
+@timeout_option
+@shrink_option
 @failures_option
 @set_option
 def parity(
@@ -75,16 +77,17 @@ def parity(
     settings: tuple[str, ...],
     **outputs: Any,
 ) -> None:
-    """Compare what backends compute with each other and with the reference in NumPy: every part's output, gradients, training.
+    """Compare what backends compute: the output of every part, gradients and training steps.
 
-    A SPEC with * in it stands for the bundled networks that it fits, as in 'timm/resnet*'.
+    The reference is the NumPy backend; what it does not compute is compared between the other backends. A SPEC with a *
+    stands for all bundled networks that match it, as in 'timm/resnet*'.
     """
     from resnet_spec.parity import saved_records
     from resnet_spec.parity.case import Case
     from resnet_spec.parity.sweep import Sweep
     from resnet_spec.transforms.width_reduction import reduce_width
 
-    networks = [_sized(spec, settings, size) for given in specs for spec in _meant(given)]
+    networks = [_load(spec, settings, size) for pattern in specs for spec in _expand(pattern)]
     if narrow:
         networks = list(map(reduce_width, networks))
     cases = [
@@ -93,51 +96,53 @@ def parity(
         for dtype in dtypes or ("float64", "float32")
         for number in range(seeds)
     ]
-    others = [saved_records.Stored(name, folder) for folder in against for name in saved_records.backends(folder)]
-    wanted = ready(names, against=bool(against))
-    keep = (lambda name, case, record: saved_records.save(save, name, case, record)) if save else None
-    done = examined(cases, len(cases), Sweep(wanted, others, jobs, timeout, keep, shrink), failures)
-    findings = [finding for one in done for finding in one.findings]
-    _present(findings, **outputs)
+    others = [
+        saved_records.SavedRecords(name, folder) for folder in against for name in saved_records.find_backends(folder)
+    ]
+    backends = select_backends(names, has_records=bool(against))
+    on_record = (lambda name, case, record: saved_records.save_record(save, name, case, record)) if save else None
+    results = run_cases(cases, len(cases), Sweep(backends, others, jobs, timeout, on_record, shrink), failures)
+    findings = [finding for result in results for finding in result.findings]
+    _write_outputs(findings, **outputs)
     if any(finding.verdict in ("differs", "failed") for finding in findings):
-        sys.exit(DIFFERS)
+        sys.exit(EXIT_DIFFERENT)
     if not save and not any(finding.count for finding in findings):
         click.echo("nothing was compared", err=True)
-        sys.exit(DIFFERS)
+        sys.exit(EXIT_DIFFERENT)
 
 
-def _present(findings: Sequence[Any], as_json: str | None, report: Path | None, junit: Path | None) -> None:
-    from resnet_spec.parity import junit as as_junit
-    from resnet_spec.parity import report as as_report
+def _write_outputs(findings: Sequence[Any], as_json: str | None, report: Path | None, junit: Path | None) -> None:
     from resnet_spec.parity import tables
+    from resnet_spec.parity.junit import to_junit
+    from resnet_spec.parity.report import to_html
 
-    data = json.dumps([tables.data(finding) for finding in findings], indent=2)
+    data = json.dumps([tables.to_json(finding) for finding in findings], indent=2)
     if as_json == "-":
         click.echo(data)
     else:
-        show(tables.table(findings))
+        print_fitting(tables.to_table(findings))
         if as_json is not None:
             Path(as_json).write_text(data + "\n", encoding="utf-8")
     if report is not None:
-        report.write_text(as_report.page(findings), encoding="utf-8")
+        report.write_text(to_html(findings), encoding="utf-8")
     if junit is not None:
-        junit.write_text(as_junit.xml(findings), encoding="utf-8")
+        junit.write_text(to_junit(findings), encoding="utf-8")
 
 
-def _meant(spec: str) -> list[str]:
-    """The specs that an argument stands for."""
+def _expand(spec: str) -> list[str]:
+    """Return the specs that an argument stands for: itself, or the bundled networks that a pattern matches."""
     if "*" not in spec:
         return [spec]
-    found = fnmatch.filter(bundled.names(), spec)
-    if not found:
-        raise click.UsageError(f"no bundled network fits {spec!r}; resnet-spec list shows them")
-    return found
+    names = fnmatch.filter(bundled.names(), spec)
+    if not names:
+        raise click.UsageError(f"no bundled network matches {spec!r}; resnet-spec list shows them all")
+    return names
 
 
-def _sized(spec: str, settings: tuple[str, ...], size: str | None) -> Network:
-    """A network at the size asked for, or else at a small one."""
-    from resnet_spec.parity.comparison_size import small
+def _load(spec: str, settings: tuple[str, ...], size: str | None) -> Network:
+    """Load a network for images of ``--size``, by default of a small size."""
+    from resnet_spec.parity.case import load_for_comparison
 
     if size is None:
-        return small(spec, **settings_of(settings))
-    return loaded(spec, settings, extent=size)
+        return load_for_comparison(spec, **parse_settings(settings))
+    return load_network(spec, settings, extent=size)

@@ -1,4 +1,4 @@
-"""``run``: a network on a photograph, in every backend, side by side."""
+"""The ``run`` command: predict the classes of an image in several backends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import click
 
 from resnet_spec.api import build, run
 from resnet_spec.backend import installed_backends
-from resnet_spec.commands.options import json_option, loaded, set_option, show, show_json
+from resnet_spec.commands.options import json_option, load_network, print_fitting, print_json, set_option
 
 
 @click.command("run")
 @click.argument("spec")
-@click.option("--image", required=True, metavar="FILE", help="A photograph, in any format that Pillow reads.")
-@click.option(
-    "--backend", "names", metavar="NAME,...", help="Backends to run it in. [default: those installed, else numpy]"
-)
-@click.option("--weights", metavar="FILE", help="A checkpoint of any kind. [default: drawn from --seed]")
-@click.option("--seed", default=0, show_default=True, help="What initial weights are drawn from.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many classes to print.")
+@click.option("--image", required=True, metavar="FILE", help="An image, in any format that Pillow reads.")
+@click.option("--backend", "names", metavar="NAME,...", help="Backends to use. [default: the installed ones, or numpy]")
+@click.option("--weights", metavar="FILE", help="A checkpoint in any format. [default: initial weights]")
+@click.option("--seed", default=0, show_default=True, help="Seed of the initial weights.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes to print.")
 @set_option
 @json_option
 def run_(
@@ -30,16 +28,16 @@ def run_(
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run a network on a photograph, and print the likeliest classes by backend, side by side."""
+    """Predict the classes of an image, and print the most likely ones, with a column for each backend."""
     from resnet_spec import preprocessing
 
-    network = loaded(spec, settings, None)
-    photo = preprocessing.prepare(image, network)
-    found = {}
+    network = load_network(spec, settings, None)
+    pixels = preprocessing.prepare(image, network)
+    classes = {}
     for name in names.split(",") if names else installed_backends():
         model = build(network, backend=name, weights=weights, seed=seed, dtype="float32")
-        found[name] = preprocessing.likeliest(run(model, photo)[0], top)
+        classes[name] = preprocessing.top_classes(run(model, pixels)[0], top)
     if as_json:
-        show_json({name: [{"class": index, "probability": p} for index, p in best] for name, best in found.items()})
+        print_json({name: [{"class": index, "probability": p} for index, p in top] for name, top in classes.items()})
     else:
-        show(preprocessing.side_by_side(found))
+        print_fitting(preprocessing.tabulate_classes(classes))

@@ -1,4 +1,4 @@
-"""``schema``: the JSON Schema of specs, for editors."""
+"""The ``schema`` command: print the JSON Schema of specs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import click
 
 @click.command()
 @click.option(
-    "--block", "at", metavar="ADDRESS", help="Print that of a file with one block, which refers to the other there."
+    "--block",
+    "location",
+    metavar="LOCATION",
+    help="Print the schema of files with one block, which refers to the schema of specs at this location.",
 )
-def schema(at: str | None) -> None:
+def schema(location: str | None) -> None:
     """Print the JSON Schema of specs, for editors."""
-    from resnet_spec.language.json_schema import block_schema
-    from resnet_spec.language.json_schema import spec_schema as networks
+    from resnet_spec.language.json_schema import block_schema, spec_schema
 
-    click.echo(json.dumps(networks() if at is None else block_schema(at), indent=1))
+    click.echo(json.dumps(spec_schema() if location is None else block_schema(location), indent=1))

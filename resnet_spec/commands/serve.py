@@ -1,4 +1,4 @@
-"""``serve``: a spec's page, redrawn as the file is saved."""
+"""The ``serve`` command: serve the page of a spec, which is redrawn whenever the spec is saved."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import click
 
 @click.command()
 @click.argument("spec")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 is any that is free.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 selects a free port.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Another address opens the page to other machines."
+    "--host", default="127.0.0.1", show_default=True, help="With another address, other machines can open the page."
 )
 def serve(spec: str, port: int, host: str) -> None:
-    """Serve the page of a spec, redrawn as its files are saved, to this machine alone.
+    """Serve the page of a spec to this machine, and redraw it whenever its files are saved.
 
-    It shows what `show --html` writes. What is wrong with an edit stands beside the last good drawing.
+    The page is the one that `show --html` writes. Problems in an edit are shown beside the last valid drawing.
     """
     from resnet_spec.views.page.server import create_server
 
     try:
-        made = create_server(spec, host, port)
-    except FileNotFoundError:
+        server = create_server(spec, host, port)
+    except FileNotFoundError:  # there is no such spec; every other OSError is about the address
         raise
     except OSError as error:
         raise ValueError(f"can't serve at {host}, port {port}: {str(error.strerror).lower()}; try: --port 0") from None
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"{spec} at http://{shown}:{made.server_port}/, until Ctrl+C")
+    url_host = f"[{host}]" if ":" in host else host
+    click.echo(f"serving {spec} at http://{url_host}:{server.server_port}/; press Ctrl+C to stop")
     try:
-        made.serve_forever()
+        server.serve_forever()
     except KeyboardInterrupt:
         pass
     finally:
-        made.server_close()
+        server.server_close()

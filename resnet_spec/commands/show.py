@@ -1,4 +1,4 @@
-"""``show``: every layer of a network, as a table or as a page."""
+"""The ``show`` command: show every layer of a network in a table or on a page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from resnet_spec.commands.options import (
     extent_option,
     input_option,
     json_option,
-    levels,
-    loaded,
+    load_network,
+    parse_depth,
     set_option,
 )
 from resnet_spec.commands.output import Format, batch_option, format_option, print_table
@@ -22,10 +22,10 @@ from resnet_spec.library.load import find_source, find_sources
 @click.command("show")
 @click.argument("spec")
 @depth_option
-@click.option("--columns", "names", metavar="NAME,...", help="Columns, of those that --help lists below.")
+@click.option("--columns", "names", metavar="NAME,...", help="The columns to show, out of those listed above.")
 @batch_option
 @format_option
-@click.option("--html", metavar="FILE", help="Write a page: drawing, table and YAML, to look at in a browser.")
+@click.option("--html", metavar="FILE", help="Write a page for a browser instead, with drawing, table and YAML.")
 @extent_option
 @set_option
 @input_option
@@ -42,22 +42,23 @@ def show_(
     size: str | None,
     as_json: bool,
 ) -> None:
-    """Show every layer of a network: its shapes, its parameters, its costs.
+    """Show every layer of a network with its shapes, parameters and costs.
 
-    Columns: path, operation, in, out, kernel, stride, parameters, share, statistics, macs, flops, memory, field (the receptive
-    field), step (the cumulative stride).
+    Columns: path, operation, in, out, kernel, stride, parameters, share (of the parameters), statistics, macs, flops,
+    memory, field (the receptive field), step (the cumulative stride).
     """
     from resnet_spec.views import table
 
-    level = levels(depth)
-    chosen = table.parse_columns(names) if names else None
-    network = loaded(spec, settings, size, extent)
+    level = parse_depth(depth)
+    columns = table.parse_columns(names) if names else None
+    network = load_network(spec, settings, size, extent)
     if html:
         from resnet_spec.views.page.page import render_page
 
         Path(html).write_text(render_page(network, find_sources(find_source(spec))), encoding="utf-8")
         return
     form = "json" if as_json else form
-    found = table.build_table(network, level, batch, grouped=form not in ("csv", "json"))
-    data = {**table.summarize_costs(network, batch), "layers": [row.values for row in found.rows]}
-    print_table(found, form, chosen or table.DEFAULT_COLUMNS, data, () if chosen else table.NARROWER_COLUMNS)
+    # Programs may add up a column of CSV or JSON, so rows that contain other rows are left out there.
+    layers = table.build_table(network, level, batch, grouped=form not in ("csv", "json"))
+    data = {**table.summarize_costs(network, batch), "layers": [row.values for row in layers.rows]}
+    print_table(layers, form, columns or table.DEFAULT_COLUMNS, data, () if columns else table.NARROWER_COLUMNS)

@@ -1,4 +1,4 @@
-"""``weights``: look at checkpoints."""
+"""The ``weights`` command group: inspect checkpoints."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 import click
 
 from resnet_spec.commands.options import (
-    DIFFERS,
+    EXIT_DIFFERENT,
     json_option,
+    parse_settings,
+    print_fitting,
+    print_json,
     set_option,
-    settings_of,
-    show,
-    show_json,
     spec_option,
     status_line,
 )
@@ -20,25 +20,28 @@ from resnet_spec.commands.options import (
 
 @click.group()
 def weights() -> None:
-    """Look at checkpoints."""
+    """Inspect checkpoints."""
 
 
 @weights.command("diff")
-@click.argument("one")
-@click.argument("other")
+@click.argument("first")
+@click.argument("second")
 @spec_option
 @set_option
 @json_option
-def diff(one: str, other: str, spec: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Compare two checkpoints array by array, whatever their formats: how far apart, and where."""
+def diff(first: str, second: str, spec: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Compare the arrays of two checkpoints, which may have different formats.
+
+    The exit status is 1 if any differs.
+    """
     from resnet_spec.checkpoints.transfer import tables
-    from resnet_spec.checkpoints.transfer.difference import differences
+    from resnet_spec.checkpoints.transfer.difference import compare_checkpoints
 
     with status_line() as progress:
-        found = differences(one, other, spec, settings_of(settings), progress)
+        differences = compare_checkpoints(first, second, spec, parse_settings(settings), progress)
     if as_json:
-        show_json([tables.difference_data(each) for each in found])
+        print_json([tables.difference_data(difference) for difference in differences])
     else:
-        show(tables.differences(found))
-    if not all(each.identical for each in found):
-        sys.exit(DIFFERS)
+        print_fitting(tables.render_differences(differences))
+    if not all(difference.identical for difference in differences):
+        sys.exit(EXIT_DIFFERENT)

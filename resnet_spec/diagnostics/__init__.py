@@ -1,1 +1,1 @@
-"""Problems in a spec: where each one is, what its code means, and how it is reported."""
+"""Problems in specs: places, codes, printing and export, and suggestions for unknown names."""

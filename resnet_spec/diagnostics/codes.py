@@ -1,4 +1,4 @@
-"""What the codes of problems mean, from ``codes.yaml``: a title, an explanation, a spec that gives the problem, and that mended."""
+"""Meanings of the codes of problems, read from ``codes.yaml``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ import yaml
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A kind of problem."""
+    """A kind of problem.
+
+    Attributes:
+        code: The code, such as "RS101".
+        title: What the problem is, in a few words.
+        explanation: What the code means, and what to do.
+        wrong: A spec that has the problem, and no other.
+        right: The same spec, corrected.
+    """
 
     code: str
     title: str
-    says: str
+    explanation: str
     wrong: str
     right: str
 
 
 @cache
 def codes() -> dict[str, Code]:
-    """Every code and what it means.
+    """Return every code with its meaning.
 
     >>> codes()["RS102"].title
-    'a key is given twice'
+    'duplicate key'
     """
     text = (files("resnet_spec.diagnostics") / "codes.yaml").read_text(encoding="utf-8")
     return {code: Code(code, **meaning) for code, meaning in yaml.safe_load(text).items()}

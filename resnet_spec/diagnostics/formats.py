@@ -1,4 +1,4 @@
-"""Problems as programs read them: JSON, GitHub's annotations, SARIF 2.1.0."""
+"""Problems in machine-readable formats: JSON, annotations of GitHub workflows, SARIF 2.1.0."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import quote
 from resnet_spec.diagnostics.codes import codes
 from resnet_spec.diagnostics.problems import Problem, Span
 
-SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def as_json(problems: Iterable[Problem]) -> list[dict[str, object]]:
-    """Problems as data. Lines and columns count from 1, in characters; ``end`` is one past the last column."""
+    """Return problems as JSON data. Lines and columns start at 1 and count characters; ``end`` is exclusive."""
     return [
         {
             "code": problem.code,
@@ -29,21 +29,21 @@ def as_json(problems: Iterable[Problem]) -> list[dict[str, object]]:
 
 
 def as_github(problems: Iterable[Problem]) -> str:
-    """Problems as commands that a workflow of GitHub prints, to be shown beside the lines they concern."""
+    """Return problems as workflow commands, for GitHub to show them beside the lines that they concern."""
     return "\n".join(map(_annotation, problems))
 
 
 def as_sarif(problems: Iterable[Problem], version: str) -> dict[str, Any]:
-    """Problems as a SARIF log, which code hosts and editors read."""
-    found = list(problems)
-    used = sorted({problem.code for problem in found})
+    """Return problems as a SARIF log, for code hosts and editors."""
+    problems = list(problems)
+    used = sorted({problem.code for problem in problems})
     driver = {"name": "resnet-spec", "version": version, "rules": [_rule(code) for code in used]}
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(problem, used.index(problem.code)) for problem in found],
+        "results": [_result(problem, used.index(problem.code)) for problem in problems],
     }
-    return {"$schema": SARIF, "version": "2.1.0", "runs": [run]}
+    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
 def _place(at: Span) -> dict[str, object]:
@@ -56,23 +56,23 @@ def _annotation(problem: Problem) -> str:
     place = {"line": at.line, "col": at.column, "endColumn": at.end - 1} if at.end > at.column else {}
     fields = {"file": at.file, **place, "title": title}
     text = "\n".join([problem.message, *([f"help: {problem.help}"] if problem.help else [])])
-    escaped = ",".join(f"{key}={_escaped(str(value), also=':,')}" for key, value in fields.items())
-    return f"::{problem.level} {escaped}::{_escaped(text)}"
+    escaped = ",".join(f"{key}={_escape(str(value), more=':,')}" for key, value in fields.items())
+    return f"::{problem.level} {escaped}::{_escape(text)}"
 
 
-def _escaped(text: str, also: str = "") -> str:
-    for character in f"%\r\n{also}":
+def _escape(text: str, more: str = "") -> str:
+    for character in f"%\r\n{more}":
         text = text.replace(character, f"%{ord(character):02X}")
     return text
 
 
 def _rule(code: str) -> dict[str, Any]:
     meaning = codes()[code]
-    help = f"{meaning.says}\n\nWrong:\n\n{meaning.wrong}\nRight:\n\n{meaning.right}"
+    help = f"{meaning.explanation}\n\nWrong:\n\n{meaning.wrong}\nRight:\n\n{meaning.right}"
     return {
         "id": code,
         "shortDescription": {"text": meaning.title},
-        "fullDescription": {"text": meaning.says},
+        "fullDescription": {"text": meaning.explanation},
         "help": {"text": help},
     }
 

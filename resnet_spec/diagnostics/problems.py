@@ -1,40 +1,40 @@
-"""Where a thing is written, and how a problem with it is shown."""
+"""Problems in specs, the places in source texts that they refer to, and how a problem is printed."""
 
 from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 MAX_PROBLEMS = 100
-"""How many problems are told at once: more than anyone reads, and a bound on the work that a hostile spec makes."""
+"""Most problems that are reported at once: more than anyone reads, and a bound on the work for a malicious spec."""
 
 MAX_EXCERPT_WIDTH = 112
-"""How much of a line is shown."""
+"""Most characters of a source line that are printed."""
 
 Level: TypeAlias = Literal["error", "warning"]
 Paint: TypeAlias = Callable[[str, str], str]
-"""What colours a text by its role: error, warning, strong, frame or aside."""
+"""A function that colours a text by its role: error, warning, strong, frame or aside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text and the name it is known by in messages, usually its path."""
+    """A text and its name in messages, usually its path."""
 
     name: str
     text: str
 
     def line(self, number: int) -> str:
-        """Line ``number``, from 1, without its end; empty past the last."""
+        """Return a line by its number, which starts at 1, without its line end; "" past the last line."""
         lines = _lines(self.text)
         return lines[number - 1] if number <= len(lines) else ""
 
-    def at(self, index: int, length: int = 1) -> Span:
-        """The place of a character, counted from 0."""
+    def locate(self, index: int, length: int = 1) -> Span:
+        """Return the span of ``length`` characters at an index, which starts at 0."""
         before = _split(self.text[:index])
         column = len(before[-1]) + 1
         return Span(self, len(before), column, column + length)
@@ -42,9 +42,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of one line of a source. Lines and columns count from 1; ``end`` is one past the last column.
+    """A range of columns in one line of a source. Lines and columns start at 1, and ``end`` is exclusive.
 
-    What goes on over several lines is marked on its first. A span of no width is the file as a whole.
+    A value that extends over several lines has the span of its part in the first line. An empty span stands for the
+    entire file.
     """
 
     source: Source
@@ -54,8 +55,8 @@ class Span:
 
     @property
     def file(self) -> str:
-        """The source's name: relative to the working directory, where that is shorter."""
-        return _near(self.source.name)
+        """Return the source's name, as a relative path if that is shorter."""
+        return _shortest_path(self.source.name)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
@@ -63,7 +64,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Another place that a problem concerns, and what it has to do with it."""
+    """Another place that is related to a problem, and how."""
 
     message: str
     at: Span
@@ -71,7 +72,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a spec: a stable code, what, where, and if we know it, what would be right."""
+    """A problem in a spec: its code, message and place, and a suggestion if there is one."""
 
     code: str
     message: str
@@ -85,12 +86,12 @@ class Problem:
 
 
 class SpecError(ValueError):
-    """A spec that can't be used. ``problems`` holds everything found wrong with it, file by file, as it is written."""
+    """A spec with problems. ``problems`` holds all of them, grouped by file and sorted by line and column."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        found = list(problems)
-        files = list(dict.fromkeys(problem.at.source.name for problem in found))
-        self.problems = tuple(sorted(found, key=lambda p: (files.index(p.at.source.name), p.at.line, p.at.column)))
+        unsorted = list(problems)
+        files = list(dict.fromkeys(problem.at.source.name for problem in unsorted))
+        self.problems = tuple(sorted(unsorted, key=lambda p: (files.index(p.at.source.name), p.at.line, p.at.column)))
         super().__init__(self.problems)
 
     def __str__(self) -> str:
@@ -98,38 +99,55 @@ class SpecError(ValueError):
 
 
 class Problems:
-    """Problems as they are found: none twice, and no more than anyone would read."""
+    """A collection of problems without duplicates: one problem for each code and place."""
 
     def __init__(self) -> None:
-        self.found: dict[tuple[object, ...], Problem] = {}
+        self._problems: dict[tuple[object, ...], Problem] = {}
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._problems.values())
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def copy(self) -> Problems:
+        """Return a collection of the same problems."""
+        copy = Problems()
+        copy._problems = dict(self._problems)
+        return copy
 
     def add(self, problem: Problem, inner: Span | None = None) -> None:
-        """Keep a problem. ``inner`` is where it arose, if that is not where it is shown. Raises SpecError past the bound."""
+        """Add a problem. Raises SpecError if there are more than ``MAX_PROBLEMS``.
+
+        ``inner`` is the place where it occurs, if the problem is shown at another one.
+        """
         places = (problem.at, inner or problem.at)
         key = (problem.code, *((at.source.name, at.line, at.column) for at in places))
-        if key in self.found:  # as a repeated block makes them: the first will do
+        if key in self._problems:  # a repeated block has the same problem each time
             return
-        if len(self.found) == MAX_PROBLEMS:
-            self.found[key] = Problem("RS104", f"more than {MAX_PROBLEMS} problems; the rest are not told", problem.at)
+        if len(self) == MAX_PROBLEMS:
+            self._problems[key] = Problem(
+                "RS104", f"more than {MAX_PROBLEMS} problems; the others are not shown", problem.at
+            )
             self.stop()
-        self.found[key] = problem
+        self._problems[key] = problem
 
     def report(self, code: str, message: str, at: Span, help: str = "", notes: tuple[Note, ...] = ()) -> None:
-        """Keep a problem made of these."""
+        """Add a problem made of these parts."""
         self.add(Problem(code, message, at, help, notes))
 
     def stop(self) -> None:
-        """Raise what is found, if anything is."""
-        if self.found:
-            raise SpecError(self.found.values())
+        """Raise SpecError if there is a problem."""
+        if self:
+            raise SpecError(self)
 
 
 def quote(text: str) -> str:
-    """A text of the user's as a message quotes it: in one line, and not without end."""
+    """Return a text from a spec in quotes, escaped to one line and shortened to at most 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-# -- a problem as it is printed -----------------------------------------------------------------------------------
+# -- printing -----------------------------------------------------------------------------------------------------
 
 
 def _plain(role: str, text: str) -> str:
@@ -137,11 +155,11 @@ def _plain(role: str, text: str) -> str:
 
 
 def render_problem(problem: Problem, paint: Paint = _plain) -> str:
-    """A problem with the lines that it concerns, and carets beneath what they say wrong."""
+    """Return a problem as text: its message, and each line that it concerns with carets beneath the columns."""
     margin = " " * len(str(max(problem.at.line, *(note.at.line for note in problem.notes), 0)))
     title = paint(problem.level, f"{problem.level}[{problem.code}]") + paint("strong", f": {problem.message}")
-    whole = problem.at.end == problem.at.column
-    lines = [title, *([] if whole else _excerpt(problem.at, margin, problem.level, paint))]
+    entire_file = problem.at.end == problem.at.column
+    lines = [title, *([] if entire_file else _excerpt(problem.at, margin, problem.level, paint))]
     bar = paint("frame", f"{margin} =")
     for note in problem.notes:
         lines += [f"{bar} {paint('aside', 'note:')} {note.message}", *_excerpt(note.at, margin, "aside", paint)]
@@ -167,18 +185,18 @@ def _excerpt(at: Span, margin: str, role: str, paint: Paint) -> list[str]:
 
 
 def _visible(character: str) -> str:
-    """A tab as four spaces, wherever it stands, so that the carets stay beneath; what can't be seen, made visible."""
+    """Return a character as it is printed: a tab as four spaces, an invisible character as a replacement character."""
     if character == "\t":
         return "    "
     if character.isascii() and character.isprintable():
         return character
-    import unicodedata  # only where there is a problem to draw
+    import unicodedata  # loaded only when a problem is printed
 
     return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character).startswith("C") else character
 
 
 def _columns(character: str) -> int:
-    """How many columns of a terminal a character takes, as ``_visible`` shows it."""
+    """Return how many columns of a terminal a character takes, printed by ``_visible``."""
     if character == "\t":
         return 4
     if character.isascii():
@@ -190,14 +208,14 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _near(name: str) -> str:
+def _shortest_path(name: str) -> str:
     if not Path(name).is_absolute():
         return name
     try:
-        near = os.path.relpath(name)
-    except (OSError, ValueError):  # there is no working directory any more, or it is on another drive
+        relative = os.path.relpath(name)
+    except (OSError, ValueError):  # the working directory was deleted, or is on another drive
         return name
-    return near if len(near) < len(name) else name
+    return relative if len(relative) < len(name) else name
 
 
 def _split(text: str) -> list[str]:

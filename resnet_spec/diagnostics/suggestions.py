@@ -1,4 +1,4 @@
-"""What to say of a name that is not known: the nearest one that is."""
+"""Suggestions for unknown names: similar known names, and what other frameworks' terms are called here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 MAX_LISTED = 16
+"""Most known names that a message lists."""
 MAX_KNOWN = 400
+"""Most known names that an unknown one is compared with, which bounds the time for large specs."""
 MAX_LETTERS = 40
+"""Longest unknown name for which a similar one is searched."""
 
 FOREIGN_TERMS = {
     "momentum": (
         "decay",
-        "decay is the weight of the old statistics: PyTorch's momentum of 0.1 and Paddle's or Flax's of 0.9 are both decay: 0.9",
+        "decay is the weight of the old statistics: momentum 0.1 in PyTorch, and 0.9 in Paddle and Flax, is decay: 0.9",
     ),
     "eps": ("epsilon", ""),
     "out_channels": ("out", ""),
@@ -45,87 +48,97 @@ FOREIGN_TERMS = {
     "conv2d": ("conv", ""),
     "conv3x3": ("conv", ""),
 }
-"""What frameworks and papers call things, what they are called here, and where that is not all, what else to know."""
+"""Terms of frameworks and papers: each with the name that is used here, and a remark if their meanings differ."""
 
 
-def suggest(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> str:
-    """What to say of an unknown name: the nearest known one; or all of them if they are few. ``given`` are there already."""
+def suggest(unknown: str, known: Iterable[str], present: Collection[str] = ()) -> str:
+    """Return a sentence that suggests the known name most similar to an unknown one, or else lists known names.
+
+    Names that are ``present`` already are less likely to be suggested. Returns "" if there are no known names.
+    """
     names = list(known)
-    near = nearest(wrong, names, given)
-    if near is not None:
-        also = FOREIGN_TERMS.get(wrong.lower(), ("", ""))[1]
-        return f"did you mean {near!r}?" + (f" {also}" if also else "")
+    match = find_nearest(unknown, names, present)
+    if match is not None:
+        remark = FOREIGN_TERMS.get(unknown.lower(), ("", ""))[1]
+        return f"did you mean {match!r}?" + (f" {remark}" if remark else "")
     return f"known: {', '.join(names[:MAX_LISTED])}{', ...' if names[MAX_LISTED:] else ''}" if names else ""
 
 
-def nearest(wrong: str, known: Iterable[str], given: Collection[str] = ()) -> str | None:
-    """The known name that one was most likely meant to be.
+def find_nearest(unknown: str, known: Iterable[str], present: Collection[str] = ()) -> str | None:
+    """Return the known name that was most likely meant by an unknown one, or None if there is no similar name.
 
-    That with the fewest letters wrong, missing, too many or swapped, one not ``given`` before one that is; else one that is not,
-    and that begins it, or that it begins.
+    In order of preference: the name here for another framework's term; the name with the smallest edit distance, if
+    that is small enough; and, among the names that are not ``present``, a prefix of the unknown name, a similar name
+    by difflib, and a name that starts with the unknown one.
     """
     names = list(known)[:MAX_KNOWN]
-    if len(wrong) > MAX_LETTERS:
+    if len(unknown) > MAX_LETTERS:
         return None
-    theirs = FOREIGN_TERMS.get(wrong.lower())
-    if theirs and theirs[0] in names:
-        return theirs[0]
-    most = max(1, len(wrong) // 3)
-    close = [name for name in names if abs(len(name) - len(wrong)) <= most]
-    distances = [(edit_distance(wrong, name), name) for name in close]
-    least = min((distance for distance, _ in distances), default=most + 1)
-    nearer = [name for distance, name in distances if distance == least < len(name)]
-    if least <= most and nearer:
-        # Of several, the first that shares most letters, is not there yet, and has the nearest number: layer4 for layer5.
+    translation = FOREIGN_TERMS.get(unknown.lower())
+    if translation and translation[0] in names:
+        return translation[0]
+    max_distance = max(1, len(unknown) // 3)
+    candidates = [name for name in names if abs(len(name) - len(unknown)) <= max_distance]
+    distances = [(edit_distance(unknown, name), name) for name in candidates]
+    smallest = min((distance for distance, _ in distances), default=max_distance + 1)
+    nearest = [name for distance, name in distances if distance == smallest < len(name)]
+    if smallest <= max_distance and nearest:
+        # Ties: most letters in common, then names that are not present, then the nearest number (layer4 for layer5).
         return max(
-            nearer,
-            key=lambda name: ((Counter(wrong) & Counter(name)).total(), name not in given, -_apart(wrong, name)),
+            nearest,
+            key=lambda name: (
+                (Counter(unknown) & Counter(name)).total(),
+                name not in present,
+                -_number_distance(unknown, name),
+            ),
         )
-    others = [name for name in names if name not in given]
-    begun = [name for name in others if len(name) > 2 and wrong.startswith(name)]
-    return max(begun, key=len) if begun else _alike(wrong, others)
+    absent = [name for name in names if name not in present]
+    prefixes = [name for name in absent if len(name) > 2 and unknown.startswith(name)]
+    return max(prefixes, key=len) if prefixes else _find_similar(unknown, absent)
 
 
-@lru_cache(maxsize=2**15)  # as many as a spec may have names, since a block is walked as often as it is used
-def one_edit_away(wrong: str, known: tuple[str, ...]) -> str:
-    """The first of some names that is one letter from another; empty if none is.
+@lru_cache(maxsize=2**15)  # the same names recur each time that a block is used
+def one_edit_away(unknown: str, known: tuple[str, ...]) -> str:
+    """Return the first known name whose edit distance from an unknown one is 1, or "" if there is none.
 
     >>> one_edit_away("bloc", ("op", "block"))
     'block'
     """
-    near = (name for name in known if abs(len(name) - len(wrong)) <= 1)
-    return next((name for name in near if edit_distance(wrong, name) == 1), "")
+    candidates = (name for name in known if abs(len(name) - len(unknown)) <= 1)
+    return next((name for name in candidates if edit_distance(unknown, name) == 1), "")
 
 
 def edit_distance(left: str, right: str) -> int:
-    """How many letters to change, add, take away or swap with the next, to make one word another. Case counts for nothing.
+    """Return the number of edits that turn one word into another, ignoring case (optimal string alignment distance).
+
+    An edit changes, inserts or deletes a letter, or swaps two adjacent ones.
 
     >>> edit_distance("dpeth", "depth"), edit_distance("ou", "out"), edit_distance("Conv", "conv")
     (1, 1, 0)
     """
     left, right = left.lower(), right.lower()
-    before: list[int] = []
+    previous: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
-        last, before, row = before, row, [i]
+        second_previous, previous, row = previous, row, [i]
         for j, b in enumerate(right, 1):
-            cost = min(row[j - 1] + 1, before[j] + 1, before[j - 1] + (a != b))
+            cost = min(row[j - 1] + 1, previous[j] + 1, previous[j - 1] + (a != b))
             if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
-                cost = min(cost, last[j - 2] + 1)
+                cost = min(cost, second_previous[j - 2] + 1)
             row.append(cost)
     return row[-1]
 
 
-def _apart(left: str, right: str) -> int:
-    """How far apart the numbers are that two words end in; 0 if either ends in none."""
+def _number_distance(left: str, right: str) -> int:
+    """Return the difference of the numbers at the ends of two words; 0 if one of them has none."""
     first, second = (word[len(word.rstrip("0123456789")) :] for word in (left, right))
     return abs(int(first) - int(second)) if first and second else 0
 
 
-def _alike(wrong: str, names: list[str]) -> str | None:
-    import difflib  # only where something is wrong
+def _find_similar(unknown: str, names: list[str]) -> str | None:
+    import difflib  # loaded only when there is a problem
 
     short = [name for name in names if len(name) <= 2 * MAX_LETTERS]
-    near = difflib.get_close_matches(wrong, short, n=1)
-    begins = [name for name in short if len(wrong) > 1 and name.startswith(wrong)]
-    return next(iter([*near, *begins]), None)
+    similar = difflib.get_close_matches(unknown, short, n=1)
+    longer = [name for name in short if len(unknown) > 1 and name.startswith(unknown)]
+    return next(iter([*similar, *longer]), None)

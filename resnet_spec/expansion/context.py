@@ -1,4 +1,4 @@
-"""The state of one walk through a spec: its names, its problems, what is taken, and how much there may be."""
+"""The state of one expansion: names, problems, paths in use, and limits on the size of the network."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ T = TypeVar("T")
 
 MAX_LAYERS = 10_000
 MAX_PARAMETERS = 2**40
-MAX_PATH_NAMES = 48  # in a path: frameworks recurse into what holds what
-MAX_STEPS = (
-    200_000  # names and layers looked at, those that come to nothing too: what bounds the time that a spec takes
-)
+MAX_PATH_NAMES = 48  # frameworks recurse into nested modules, and would exceed Python's stack
+MAX_STEPS = 200_000  # visits to names and layers, including those that are left out: this bounds the time
 
 Expansion: TypeAlias = tuple[list[Part], Shape | None]
-"""Parts, and the shape that the last gives: None once that is unknown, after a problem."""
-
+"""The parts that something expands to, and the shape after them: None if a problem keeps it from being known."""
 
 Library: TypeAlias = Callable[[str], Block | None]
-"""A block for everyone's use, by its name, or None."""
+"""Returns a bundled block by its name, or None."""
 
 
 class Context:
-    """One walk. ``shelf`` names the library's blocks, and ``small`` are the problems that a larger image might not have.
+    """The state of one expansion.
 
-    ``vague`` says that heights and widths are not known, after a problem, so that what depends on them is not to be told.
+    Attributes:
+        library_names: The names of the bundled blocks, to suggest.
+        spatial_size_unknown: Whether a problem keeps heights and widths from being known. If so, problems that depend
+            on them are not reported.
+        names_only: Whether only names are looked up, in layers that are not part of the network.
+        size_problems: Problems that a larger image might not have.
     """
 
     def __init__(
@@ -42,14 +44,13 @@ class Context:
         library: Library,
         library_names: Iterable[str],
         problems: Problems,
-        spatial_size_unknown: bool = False,
     ) -> None:
         self.spec = spec
         self.library = library
         self.library_names = library_names
         self.problems = problems
         self.spatial_size_unknown = False
-        self.names_only = False  # at names alone, in what is not part of the network
+        self.names_only = False
         self.size_problems = Problems()
         self.names = NameTable(spec)
         self.reporter = Reporter(problems, spec.at.source)
@@ -57,12 +58,15 @@ class Context:
         self.layers = self.parameters = self.steps = 0
 
     def lose_shape(self) -> Shape | None:
-        """The shape after a problem."""
+        """Return the shape after a problem: none."""
         self.spatial_size_unknown = True
         return None
 
     def try_or_report(self, value: Callable[[], T], notes: Callable[[Span], Iterable[Note]] | None = None) -> T | None:
-        """A value, or None if it raises: what is wrong is noted, and beside it what ``notes`` says of the place."""
+        """Return ``value()``; if it raises SpecError, report its problems and return None.
+
+        ``notes`` returns notes to add to a problem at a place.
+        """
         try:
             return value()
         except SpecError as error:
@@ -71,22 +75,22 @@ class Context:
                 self.reporter.report(problem.code, problem.message, problem.at, problem.help, beside)
             return None
 
-    # -- limits: what passes one ends the walk ------------------------------------------------------------------
+    # -- limits: exceeding one ends the expansion ----------------------------------------------------------------
 
     def step(self, at: Span, count: int = 1) -> None:
-        """Count what is looked at."""
+        """Count steps of the expansion, which are a measure of its time."""
         self.steps += count
         if self.steps > MAX_STEPS:
-            self.stop(f"more than {MAX_STEPS:,} steps to expand the spec", at)
+            self.stop(f"expanding the spec takes more than {MAX_STEPS:,} steps", at)
 
     def layer(self, at: Span, path: str) -> None:
-        """Count a layer at a path."""
+        """Count a visit to a layer."""
         self.step(at)
         if path.count(".") >= MAX_PATH_NAMES:
-            self.stop(f"a path of more than {MAX_PATH_NAMES} names", at)
+            self.stop(f"the path of this layer has more than {MAX_PATH_NAMES} names", at)
 
     def count(self, at: Span, layers: int = 0, parameters: int = 0) -> None:
-        """Count what a network is made of."""
+        """Count layers and parameters of the network."""
         self.layers += layers
         self.parameters += parameters
         if self.layers > MAX_LAYERS:
@@ -95,6 +99,6 @@ class Context:
             self.stop(f"the network has more than {MAX_PARAMETERS:,} weights", at)
 
     def stop(self, message: str, at: Span, code: str = "RS104") -> NoReturn:
-        """Note what ends the walk. Raises SpecError."""
+        """Report a problem that ends the expansion, and raise SpecError."""
         self.reporter.report(code, message, at)
         raise SpecError([])

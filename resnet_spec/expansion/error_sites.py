@@ -1,4 +1,4 @@
-"""Where a problem in a network is shown: at what its author wrote, with the line of the block that it arose in beside it."""
+"""Choose where to show a problem: at a line that the author of the spec wrote, with a note on the line that fails."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from resnet_spec.diagnostics.problems import Note, Problem, Problems, Source, Sp
 
 
 class Reporter:
-    """Problems of a network whose author wrote ``root``."""
+    """Reports the problems of a network; ``root`` is the file that its author wrote."""
 
     def __init__(self, problems: Problems, root: Source) -> None:
         self.problems = problems
         self.root = root
         self.sites: list[tuple[str, Span]] = []
-        """The blocks that the walk is in, from outside in: each by its name, and where it is used."""
+        """The blocks being expanded, outermost first: the name of each, and where it is used."""
         self.shared: set[str] = set()
-        """The names of files that hold a block for everyone's use."""
+        """The files of bundled blocks, which the author did not write."""
 
     def report(
         self,
@@ -28,25 +28,26 @@ class Reporter:
         others: Iterable[Span] | None = None,
         to: Problems | None = None,
     ) -> None:
-        """Keep a problem that arises at a place.
+        """Add a problem that arises at a place.
 
-        It is shown where its author would mend it: not in a block for everyone's use, but where that is used; and where things do
-        not go together, at the one of them, or of ``others``, that the author wrote.
+        It is shown where the author can fix it. A problem inside a bundled block is shown where the block is used. If
+        values at several places do not match, ``at`` and ``others``, it is shown at the one that the author wrote.
         """
         places = [at, *(others or ())]
         if others is not None or self._rank(at) == 2:
             places += [used for _, used in self.sites]
-        best = min(places, key=self._rank)  # of several alike, the first
-        beside = list(notes)
-        if best is not at and not any(_same_line(note.at, at) for note in beside):
-            inside = f"in block {self.sites[-1][0]}, " if self.sites else ""
-            beside.append(Note(f"{inside}it is this that fails", at))
+        best = min(places, key=self._rank)  # the first of several with the same rank
+        all_notes = list(notes)
+        if best is not at and not any(_same_line(note.at, at) for note in all_notes):
+            block = f"in block {self.sites[-1][0]}, " if self.sites else ""
+            all_notes.append(Note(f"{block}this line fails", at))
         elif best is at and self.sites and not _same_line(self.sites[0][1], at):
-            beside.append(Note(f"block {self.sites[0][0]} is used here", self.sites[0][1]))
-        # A block says the same of each line that it is used on; one line is told once.
-        (self.problems if to is None else to).add(Problem(code, message, best, help, tuple(beside)), inner=at)
+            all_notes.append(Note(f"block {self.sites[0][0]} is used here", self.sites[0][1]))
+        # A block that is used several times has the same problem each time; Problems keeps one for each line.
+        (self.problems if to is None else to).add(Problem(code, message, best, help, tuple(all_notes)), inner=at)
 
     def _rank(self, at: Span) -> int:
+        """Return 0 for what the user wrote or set, 1 for the files it extends, and 2 for bundled blocks."""
         if at.source.name == self.root.name or at.source.name.startswith("--set "):
             return 0
         return 2 if at.source.name in self.shared else 1

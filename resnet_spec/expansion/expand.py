@@ -1,4 +1,4 @@
-"""A ``Spec`` to a ``Network``: every shape worked out, every problem found, and for what is too small an image that will do."""
+"""Expand a Spec into a Network; report every problem, and suggest an image size if the image is too small."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from resnet_spec.diagnostics.problems import Problems, SpecError
 from resnet_spec.expansion.context import Context, Library
 from resnet_spec.expansion.expander import Expander
 from resnet_spec.expansion.unused_names import report_unused
-from resnet_spec.language.spec import Spec, Word
+from resnet_spec.language.spec import Spec
 from resnet_spec.network.input_size import WINDOW, find_smallest_input
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Part
+from resnet_spec.syntax.nodes import Scalar
 
 
 def expand(
@@ -21,64 +22,63 @@ def expand(
     bundled_names: Iterable[str] = (),
     problems: Problems | None = None,
 ) -> Network:
-    """Expand a spec. ``bundled`` gives a block by name, or None.
+    """Return the network of a spec. ``bundled`` returns a bundled block by name, or None.
 
-    Raises SpecError with every problem found, those in ``problems`` before; each points at what the user wrote.
+    Raises SpecError with every problem, including those that ``problems`` held before.
     """
-    found = Problems() if problems is None else problems
-    before = dict(found.found)
-    context = Context(spec, bundled, bundled_names, found)
-    parts = _walked(context)
-    if context.size_problems.found:
-        found = Problems()
-        found.found |= before
-        _note_small(context, found)
-    elif not found.found:
+    reported = Problems() if problems is None else problems
+    before = reported.copy()
+    context = Context(spec, bundled, bundled_names, reported)
+    parts = _expand_parts(context)
+    if context.size_problems:
+        reported = before
+        _report_size_problems(context, reported)
+    elif not reported:
         if not parts:
-            found.report("RS203", "the network has no layers", spec.at)
-        report_unused(spec, context.names, found)
-    found.stop()
-    assert spec.input is not None  # or there is a problem
+            reported.report("RS203", "the network has no layers", spec.at)
+        report_unused(spec, context.names, reported)
+    reported.stop()
+    assert spec.input is not None  # otherwise there is a problem
     stages = tuple(stage.name.text for stage in spec.stages)
-    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages, takes=_numbers(spec))
+    return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages, takes=_integers(spec))
 
 
-def _numbers(spec: Spec) -> tuple[tuple[str, int], ...]:
-    """The whole numbers that the spec takes, as they are set."""
-    words = [(name, value) for name, value in spec.takes.items() if isinstance(value, Word) and value.plain]
-    return tuple((name, int(word.text)) for name, word in words if word.text.isdecimal() and len(word.text) < 20)
+def _integers(spec: Spec) -> tuple[tuple[str, int], ...]:
+    """Return the integer arguments that the spec takes, with their values."""
+    plain = [(name, value.text) for name, value in spec.takes.items() if isinstance(value, Scalar) and value.plain]
+    return tuple((name, int(text)) for name, text in plain if text.isdecimal() and len(text) < 20)
 
 
-def _walked(context: Context) -> list[Part]:
-    """The network's parts: all of them, if no problem was found."""
+def _expand_parts(context: Context) -> list[Part]:
+    """Return the network's parts. The list is complete only if no problem was reported."""
     try:
         parts = Expander(context).network()
         context.paths.report_conflicts()
-    except SpecError:  # a limit is passed, which is noted
+    except SpecError:  # a limit was exceeded, and that is reported already
         return []
     return parts
 
 
-def _note_small(context: Context, found: Problems) -> None:
-    """Note what an image is too small for, with one that will do; and what is wrong at that one as well."""
+def _report_size_problems(context: Context, problems: Problems) -> None:
+    """Report that the image is too small, the smallest size that fits, and the problems that remain at that size."""
 
-    def codes(image: tuple[int, int, int]) -> set[str]:
-        other = Context(replace(context.spec, input=image), context.library, context.library_names, Problems())
-        _walked(other)
-        return {problem.code for problem in other.size_problems.found.values()}
+    def codes_at(image: tuple[int, int, int]) -> set[str]:
+        resized = Context(replace(context.spec, input=image), context.library, context.library_names, Problems())
+        _expand_parts(resized)
+        return {problem.code for problem in resized.size_problems}
 
-    small = list(context.size_problems.found.values())
-    assert context.spec.input is not None  # or no size would be known
-    image = find_smallest_input(context.spec.input, codes, context.steps)
+    size_problems = list(context.size_problems)
+    first = size_problems[0]
+    assert context.spec.input is not None  # otherwise no size would be known
+    image = find_smallest_input(context.spec.input, codes_at, context.steps)
     if image is not None:
-        _walked(Context(replace(context.spec, input=image), context.library, context.library_names, found))
-        size = " x ".join(map(str, image))
-        also = f"{small[0].help}; or " if small[0].help else ""
-        found.add(replace(small[0], help=f"{also}an image of {size} is the smallest that will do"))
+        _expand_parts(Context(replace(context.spec, input=image), context.library, context.library_names, problems))
+        help = f"the smallest image that fits is {' x '.join(map(str, image))}"
+        problems.add(replace(first, help=f"{first.help}; {help}" if first.help else help))
         return
-    for problem in context.problems.found.values():
-        found.add(problem)
-    for problem in small:
-        found.add(problem)
+    for problem in context.problems:
+        problems.add(problem)
+    for problem in size_problems:
+        problems.add(problem)
         if problem.code == WINDOW:
-            break  # the rest only follows from it
+            break  # the later ones are its consequences

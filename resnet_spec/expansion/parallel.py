@@ -1,4 +1,4 @@
-"""Branches side by side: the piece that each is given, the shape that they give together, and what is told where there is none."""
+"""Infer the shapes of parallel branches, and report branches that can't be split or joined."""
 
 from __future__ import annotations
 
@@ -12,44 +12,48 @@ from resnet_spec.ops import Shape, ShapeError
 
 
 def branch_input_shape(
-    context: Context, path: str, fork: Branches, input_shape: Shape | None, split: bool
+    context: Context, path: str, written: Branches, input_shape: Shape | None, split: bool
 ) -> Shape | None:
-    """What each branch is given; None after a problem."""
+    """Return the input shape of each branch, or None after a problem."""
     if input_shape is None or not split:
         return input_shape
     try:
-        return split_shape(input_shape, len(fork.branches))
+        return split_shape(input_shape, len(written.branches))
     except ShapeError as error:
-        context.reporter.report("RS401", f"{error}, in {path}", fork.at, error.help, others=[])
+        context.reporter.report("RS401", f"{error}, in {path}", written.at, error.help, others=[])
         return context.lose_shape()
 
 
 def join_branches(
-    context: Context, path: str, fork: Branches, piece: Shape, rows: Sequence[Expansion], cascade: bool
+    context: Context, path: str, written: Branches, piece: Shape, rows: Sequence[Expansion], cascade: bool
 ) -> Shape | None:
-    """What the branches give together; None after a problem."""
-    output_shape = [shape for _, shape in rows if shape is not None]
-    if len(output_shape) < len(rows):
+    """Return the shape of the branches joined, or None after a problem.
+
+    ``piece`` is the input shape of each branch, and ``rows`` are the expanded branches.
+    """
+    output_shapes = [shape for _, shape in rows if shape is not None]
+    if len(output_shapes) < len(rows):
         return context.lose_shape()
     try:
         if cascade:
-            for (parts, _), before in zip(rows[1:], output_shape, strict=False):
+            for (parts, _), previous in zip(rows[1:], output_shapes, strict=False):
                 if parts:
-                    check_cascade(piece, before)
-        return joined_shape(fork.combine, output_shape)
+                    check_cascade(piece, previous)
+        return joined_shape(written.combine, output_shapes)
     except ShapeError as error:
-        to = _small(context, fork, output_shape)
+        to = _size_problems(context, written, output_shapes)
         notes = [
-            Note(f"this branch gives {shape}", group.at)
-            for group, shape in zip(fork.branches, output_shape, strict=True)
+            Note(f"the output shape of this branch is {shape}", group.at)
+            for group, shape in zip(written.branches, output_shapes, strict=True)
         ]
         if to is None or not context.spatial_size_unknown:
-            context.reporter.report("RS402", f"{error}, in {path}", fork.at, error.help, notes, others=[], to=to)
-        return output_shape[0]
+            context.reporter.report("RS402", f"{error}, in {path}", written.at, error.help, notes, others=[], to=to)
+        return output_shapes[0]
 
 
-def _small(context: Context, fork: Branches, output_shape: Sequence[Shape]) -> Problems | None:
-    """Where a problem goes that is of height and width alone, so that another image may not have it."""
-    channels = {shape[:1] if len(shape) == 3 else shape for shape in output_shape}
-    maps = all(len(shape) == 3 for shape in output_shape)
-    return context.size_problems if maps and (fork.combine == "concat" or len(channels) == 1) else None
+def _size_problems(context: Context, written: Branches, output_shapes: Sequence[Shape]) -> Problems | None:
+    """Return where to report a problem if it is with heights and widths only, which another image may not have."""
+    if any(len(shape) != 3 for shape in output_shapes):
+        return None
+    channels = {shape[0] for shape in output_shapes}
+    return context.size_problems if written.combine == "concat" or len(channels) == 1 else None

@@ -1,4 +1,4 @@
-"""Which paths of a network are taken: every part has one of its own, and what dotted names lie in is no part as well."""
+"""Check the paths of parts: no two parts share one, and a part's path is not the prefix of a dotted name outside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from resnet_spec.expansion.error_sites import Reporter
 
 
 class PathRegistry:
-    """The paths of parts, and those that only hold what a name with dots puts there: ``a`` for a stage called ``a.b``."""
+    """The paths of parts, and the prefixes of dotted names: ``a`` for a stage named ``a.b``."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
@@ -15,7 +15,7 @@ class PathRegistry:
         self.holders: dict[str, Span] = {}
 
     def reserve(self, parent: str, name: str, at: Span) -> None:
-        """A name is used beneath a parent."""
+        """Record the prefixes of a dotted name below a parent."""
         if "." in name:
             steps = name.split(".")[:-1]
             for count in range(1, len(steps) + 1):
@@ -23,17 +23,16 @@ class PathRegistry:
                 self.holders.setdefault(path, at)
 
     def claim(self, path: str, at: Span) -> None:
-        """A part is at a path."""
+        """Record a part at a path; report a second one at the same path."""
         if path in self.parts:
-            notes = [Note("the other one", self.parts[path])]
-            self.reporter.report("RS207", f"two parts are called {path}", at, "call one of them otherwise", notes)
+            notes = [Note("the other part", self.parts[path])]
+            self.reporter.report("RS207", f"two parts are named {path}", at, "rename one of them", notes)
         self.parts[path] = at
 
     def report_conflicts(self) -> None:
-        """Note each path that is a part, and yet has what lies outside that part beneath it."""
+        """Report each path that is both a part and the holder of layers outside that part."""
         for path in self.holders.keys() & self.parts.keys():
-            notes = [Note(f"{path} is made of this", self.parts[path])]
-            message = f"this puts layers into {path}, which is a part of its own"
-            self.reporter.report(
-                "RS207", message, self.holders[path], "write them where that is, or call one otherwise", notes
-            )
+            notes = [Note(f"{path} is defined here", self.parts[path])]
+            message = f"this puts layers into {path}, which is a part itself"
+            help = "write them inside that part, or rename one of the two"
+            self.reporter.report("RS207", message, self.holders[path], help, notes)

@@ -1,4 +1,4 @@
-"""A branch and a shortcut put together, and what is told where their shapes do not go together."""
+"""Combine a branch and a shortcut, and report shapes that do not match."""
 
 from __future__ import annotations
 
@@ -10,66 +10,58 @@ from resnet_spec.expansion.scopes import Invocation
 from resnet_spec.language.spec import Block
 from resnet_spec.network.parts import Leaf, Part
 from resnet_spec.network.shape_inference import combined_shape
-from resnet_spec.network.traversal import walk as leaves_of
+from resnet_spec.network.traversal import walk
 from resnet_spec.ops import Shape, ShapeError
 
 Side = tuple[Sequence[Part], Shape | None]
+"""The parts of a branch or a shortcut, and the shape after them."""
 
 
 def combine_sides(
     context: Context, path: str, block: Block, branch: Side, shortcut: Side, use: Invocation
 ) -> Shape | None:
-    """The shape of a branch and a shortcut combined; of one alone where a problem keeps the other from being known."""
-    (_, one), (parts, other) = branch, shortcut
-    if one is None or other is None:
+    """Return the shape of a branch and a shortcut combined; the shape of one side if that of the other is unknown."""
+    (_, branch_shape), (shortcut_parts, shortcut_shape) = branch, shortcut
+    if branch_shape is None or shortcut_shape is None:
         context.lose_shape()
-        return one or other
+        return branch_shape or shortcut_shape
     try:
-        return combined_shape(one, other, block.combine)
+        return combined_shape(branch_shape, shortcut_shape, block.combine)
     except ShapeError:
         pass
-    small = len(one) == len(other) == 3 and one[0] == other[0]
-    if small and context.spatial_size_unknown:
-        return one
-    shortcut_is = "the shortcut gives" if parts else "x itself is"
-    does = {"add": "adds", "multiply": "multiplies by", "none": "adds"}[block.combine]
-    message = f"the branch of {path} gives {_size(one, context)}, but {shortcut_is} {_size(other, context)}, to which the block {does} it"
+    is_size_only = len(branch_shape) == len(shortcut_shape) == 3 and branch_shape[0] == shortcut_shape[0]
+    if is_size_only and context.spatial_size_unknown:
+        return branch_shape
+    kind = "shortcut" if shortcut_parts else "identity shortcut"
+    verb = "multiplied" if block.combine == "multiply" else "added"
+    shapes = _describe_shape(branch_shape, context), _describe_shape(shortcut_shape, context)
+    message = f"the branch of {path} has output {shapes[0]}, but the {kind} has {shapes[1]}; they can't be {verb}"
     notes = [
-        *_note("the branch gets its shape here", branch, small),
-        *_note("the shortcut gets its shape here", shortcut, small),
+        *_note("the branch gets its shape here", branch, is_size_only),
+        *_note("the shortcut gets its shape here", shortcut, is_size_only),
     ]
-    context.reporter.report(
-        "RS402",
-        message,
-        use.at,
-        _help(block, bool(parts)),
-        notes,
-        others=[],
-        to=context.size_problems if small else None,
-    )
-    return one
+    to = context.size_problems if is_size_only else None
+    context.reporter.report("RS402", message, use.at, _help(block, bool(shortcut_parts)), notes, others=[], to=to)
+    return branch_shape
 
 
 def _help(block: Block, projected: bool) -> str:
     if projected:
-        return "both have to give the same channels, height and width"
+        return "both outputs must have the same channels, height and width"
     if "shortcut" in block.sections:
-        return "the block's shortcut is not used here: project says when it is"
-    return "give the block a shortcut that changes the shape alike"
+        return "the block's shortcut layers are not used here; the key project sets when they are"
+    return "add a shortcut to the block that changes the shape in the same way"
 
 
-def _note(message: str, side: Side, small: bool) -> list[Note]:
-    """The layer that gave a side its shape: the last that changed its channels, or its height and width."""
+def _note(message: str, side: Side, is_size_only: bool) -> list[Note]:
+    """Return a note on the last layer that changes a side's channels or, if ``is_size_only``, its height or width."""
     parts, _ = side
-    leaves = [part for part in leaves_of(tuple(parts)) if isinstance(part, Leaf)]
-    changed = [
-        leaf
-        for leaf in leaves
-        if (leaf.input_shape[1:] != leaf.output_shape[1:] if small else leaf.input_shape[:1] != leaf.output_shape[:1])
-    ]
-    last = (changed or leaves)[-1:]
+    leaves = [part for part in walk(tuple(parts)) if isinstance(part, Leaf)]
+    axes = slice(1, None) if is_size_only else slice(0, 1)
+    changing = [leaf for leaf in leaves if leaf.input_shape[axes] != leaf.output_shape[axes]]
+    last = (changing or leaves)[-1:]
     return [Note(f"{message}, in {leaf.path}", leaf.at) for leaf in last if leaf.at]
 
 
-def _size(shape: Shape, context: Context) -> str:
+def _describe_shape(shape: Shape, context: Context) -> str:
     return f"{shape[0]} channels" if context.spatial_size_unknown else str(shape)

@@ -1,4 +1,4 @@
-"""Names and what they stand for: a word is looked up where it was written, never where it is used."""
+"""Lexical scopes: what a name stands for depends on where it is written, not on where it is used."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias
 from resnet_spec.diagnostics.problems import Problem, Span, SpecError, quote
 from resnet_spec.language.grammar import PREDEFINED
 from resnet_spec.language.spec import Argument as Written
-from resnet_spec.language.spec import Invalid, Project, Spec, Word
+from resnet_spec.language.spec import Invalid, Project, Spec
 from resnet_spec.language.values import ArgumentType, decode
 from resnet_spec.ops import Shape
+from resnet_spec.syntax.nodes import Scalar
 
 MAX_NESTING = 32
 
@@ -21,7 +22,7 @@ IN = "in"
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Something written, and the names that count where it was written."""
+    """A closure: a value as written, with the names in scope where it is written."""
 
     written: Written
     scope: Scope
@@ -32,74 +33,86 @@ Scope: TypeAlias = Mapping[str, Bound]
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """An operation or a block about to be used: by what name, with which arguments, where."""
+    """One use of an operation or a block: its name, its arguments and its place.
+
+    ``keys`` are the keys of the arguments as written; ``index`` is the index of a block in its stage.
+    """
 
     what: Literal["op", "block", "any"]
     target: Bound
     arguments: Mapping[str, Bound]
-    names: Mapping[str, Word]
+    keys: Mapping[str, Scalar]
     at: Span
     project: Project | None = None
-    index: int | None = None  # of the block in its stage
+    index: int | None = None
 
 
 class NameTable:
-    """The names of one network: what it takes, what it configures under ``layers``, and which of them were ever asked for."""
+    """The names that a network defines under ``takes`` and ``layers``, and which of them were used."""
 
     def __init__(self, spec: Spec) -> None:
         self.layers = spec.layers
         self.scope: dict[str, Bound] = {}
         self.scope |= bind_defaults(spec.takes, self.scope)
-        unset = (spec.taken[name] for name, value in spec.takes.items() if value is None)
+        unset = (spec.takes_keys[name] for name, value in spec.takes.items() if value is None)
         self.scope |= {name.text: Bound(Invalid(name.at), {}) for name in unset}
-        self.asked: set[int] = set()
-        """What was looked up, by identity of what is written."""
+        self.used: set[tuple[str, str]] = set()
+        """The names that were looked up, each with the key that defines it, "takes" or "layers"."""
 
     def resolve(self, bound: Bound) -> Bound:
-        """What is meant: taken names and those under ``layers`` followed to what they stand for. Raises SpecError."""
+        """Return what a name stands for, following ``takes``, ``layers`` and the predefined names. Raises SpecError."""
         start = bound.written
         for _ in range(MAX_NESTING):
             written = bound.written
-            if not isinstance(written, Word):
+            if not isinstance(written, Scalar):
                 return bound
-            if written.text in bound.scope:
-                bound = bound.scope[written.text]
-            elif written.text in self.layers:
-                bound = Bound(self.layers[written.text], self.scope)
-            elif written.text in PREDEFINED:
-                return Bound(Word(PREDEFINED[written.text], True, written.at), {})
+            name = written.text
+            if name in bound.scope:
+                bound = bound.scope[name]
+                if bound is self.scope.get(name):  # otherwise it is an argument of a block, with the same name
+                    self.used.add(("takes", name))
+            elif name in self.layers:
+                bound = Bound(self.layers[name], self.scope)
+                self.used.add(("layers", name))
+            elif name in PREDEFINED:
+                return Bound(Scalar(PREDEFINED[name], True, written.at), {})
             else:
                 return bound
-            self.asked.add(id(bound.written))
-        assert isinstance(start, Word)
-        raise SpecError([Problem("RS208", f"{quote(start.text)} is defined by itself", start.at)])
+        assert isinstance(start, Scalar)
+        raise SpecError([Problem("RS208", f"{quote(start.text)} is defined in terms of itself", start.at)])
 
-    def typed(self, bound: Bound, argument: ArgumentType) -> int | float | bool | str:
-        """The value of a type that is meant. Raises SpecError."""
-        return decode(self.word(bound), argument, self.resolve(bound).scope)
+    def decode(self, bound: Bound, argument: ArgumentType) -> int | float | bool | str:
+        """Return the typed value that a name or a literal stands for. Raises SpecError."""
+        return decode(self.scalar(bound), argument, self.resolve(bound).scope)
 
-    def word(self, bound: Bound) -> Word:
-        """The single value that is meant. Raises SpecError, of no problem where it is wrong already."""
-        resolve = self.resolve(bound).written
-        match resolve:
-            case Word():
-                return resolve
+    def scalar(self, bound: Bound) -> Scalar:
+        """Return the single value that a name stands for.
+
+        Raises SpecError, which holds no problems if the value is invalid and that is reported already.
+        """
+        resolved = self.resolve(bound).written
+        match resolved:
+            case Scalar():
+                return resolved
             case Invalid():
                 raise SpecError([])
             case _:
-                raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolve.at)])
+                raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolved.at)])
 
 
 def with_input_channels(scope: Scope, input_shape: Shape | None, at: Span) -> Scope:
-    """The scope with ``in``: how many channels arrive."""
-    return {**scope, IN: Bound(Word(str(input_shape[0]), True, at) if input_shape else Invalid(at), {})}
+    """Return the scope with the name ``in``, which is the number of input channels."""
+    return {**scope, IN: Bound(Scalar(str(input_shape[0]), True, at) if input_shape else Invalid(at), {})}
 
 
 def bind_defaults(takes: Mapping[str, Written | None], scope: dict[str, Bound]) -> dict[str, Bound]:
-    """Taken names at their defaults. A default may use the other names; its own means what it does outside."""
-    found: dict[str, Bound] = {}
+    """Bind arguments to their defaults, which may refer to each other.
+
+    A default that is the argument's own name, as in ``norm: norm``, refers to the definition outside.
+    """
+    bound: dict[str, Bound] = {}
     for name, value in takes.items():
         if value is not None:
-            own = isinstance(value, Word) and value.text == name
-            found[name] = Bound(value, {} if own else scope)
-    return found
+            is_own_name = isinstance(value, Scalar) and value.text == name
+            bound[name] = Bound(value, {} if is_own_name else scope)
+    return bound

@@ -1,51 +1,51 @@
-"""Names that a file gives, and nothing in it asks for: most likely they were to be another's."""
+"""Report names that a file defines and nothing uses, because they are probably misspelt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from resnet_spec.diagnostics.problems import Problems
-from resnet_spec.diagnostics.suggestions import nearest
+from resnet_spec.diagnostics.suggestions import find_nearest
 from resnet_spec.expansion.scopes import NameTable
-from resnet_spec.language.spec import Argument, Branches, Call, Group, Invalid, PerBlockValues, Spec, Word
+from resnet_spec.language.spec import Argument, Branches, Call, Group, Invalid, PerBlockValues, Spec
+from resnet_spec.syntax.nodes import Scalar
 
 
 def report_unused(spec: Spec, names: NameTable, problems: Problems) -> None:
-    """Note what the file that was read takes or configures for nothing. What it extends may have more than it needs."""
-    for what, given, values in (("takes", spec.taken, spec.takes), ("layers", spec.configured, spec.layers)):
-        for name, key in given.items():
-            if key.at.source is not spec.at.source or id(values[name]) in names.asked:
+    """Report unused names under ``takes`` and ``layers`` of the spec's own file; a base may define unused names."""
+    for section, keys in (("takes", spec.takes_keys), ("layers", spec.layers_keys)):
+        for name, key in keys.items():
+            if key.at.source is not spec.at.source or (section, name) in names.used:
                 continue
-            if name in _words(spec, what):
+            if name in _possible_names(spec, section):
                 continue
-            near = nearest(name, [other for other in given if other != name])
-            help = f"did you mean {near!r}?" if near else "take it away, or name it where it is to count"
+            suggestion = find_nearest(name, [other for other in keys if other != name])
+            help = f"did you mean {suggestion!r}?" if suggestion else "remove it, or use it"
             problems.report("RS214", f"nothing uses {name!r}", key.at, help)
 
 
-def _words(spec: Spec, what: str) -> set[str]:
-    """The words that a spec holds, wherever they would be looked up."""
-    stages: list[Argument | None] = []
+def _possible_names(spec: Spec, section: str) -> set[str]:
+    """Return the text of every value in a spec that may refer to a name in a section, "takes" or "layers".
+
+    A name may be written in a place that this network does not look up, such as an unused block.
+    """
+    arguments: list[Argument | None] = [spec.stem, spec.head, *spec.layers.values(), *spec.takes.values()]
     for stage in spec.stages:
-        for given in (stage.arguments, stage.first.arguments, stage.last.arguments):
-            stages += given.values()
-        stages += [stage.block, stage.depth]
-    usual = [word for arguments in spec.defaults.values() for word in arguments.values()]
-    found: list[Argument | None] = [spec.stem, spec.head, *stages, *usual, *spec.layers.values(), *spec.takes.values()]
-    if what == "layers":
-        found += [
-            group
-            for block in spec.blocks.values()
-            if not isinstance(block, Invalid)
-            for group in block.sections.values()
-        ]
-    return set(_texts(found))
+        arguments += [stage.block, stage.depth, *stage.arguments.values()]
+        arguments += [*stage.first.arguments.values(), *stage.last.arguments.values()]
+    for defaults in spec.defaults.values():
+        arguments += defaults.values()
+    if section == "layers":  # blocks can't refer to names under takes
+        for block in spec.blocks.values():
+            arguments += () if isinstance(block, Invalid) else block.sections.values()
+    return set(_texts(arguments))
 
 
 def _texts(arguments: Iterable[Argument | None]) -> Iterator[str]:
+    """Yield the text of every scalar in some arguments."""
     for argument in arguments:
         match argument:
-            case Word(text=text):
+            case Scalar(text=text):
                 yield text
             case Call(target=target, arguments=inner):
                 yield target.text

@@ -1,4 +1,4 @@
-"""What docstrings say of operations and their arguments."""
+"""Read descriptions of classes and their attributes from docstrings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from inspect import cleandoc
 
 
 def first_sentence(kind: type) -> str:
-    """The first sentence of a class's docstring."""
+    """Return the first paragraph of a class's docstring, on one line."""
     return cleandoc(kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")
 
 
 def attribute_descriptions(kind: type) -> dict[str, str]:
-    """What a class's docstring says under ``Attributes:``, by name.
+    """Return the descriptions under ``Attributes:`` in a class's docstring, by name.
 
     >>> from resnet_spec.ops import Gelu
     >>> attribute_descriptions(Gelu)
-    {'approximate': 'Whether the formula with tanh is used in its place.'}
+    {'approximate': 'Whether to compute the approximation by tanh.'}
     """
     _, _, listed = cleandoc(kind.__doc__ or "").partition("Attributes:\n")
     entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", listed, re.MULTILINE)

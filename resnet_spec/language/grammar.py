@@ -1,7 +1,8 @@
-"""The language as data: which keys there are, what each may hold, and what it is for. The reader and the schema both walk it.
+"""The grammar of the language as data: the keys of each mapping, the form of each value, and a description of each key.
 
-What is said here can be told of one file alone. Whether a name is known, an operation has all it needs and shapes fit is for
-``expand.py`` to find.
+The decoder, the JSON Schema and the reference documentation are derived from it. The grammar covers what can be checked
+in one file on its own. The expansion checks that names are defined, that operations have all their arguments, and that
+shapes match.
 """
 
 from __future__ import annotations
@@ -17,129 +18,143 @@ from resnet_spec.language.options import Options
 from resnet_spec.language.spec import Combine, Join, Project
 from resnet_spec.language.values import ArgumentType, argument_types
 
-Naming: TypeAlias = Literal["layer", "stage", "own"]
-"""What a mapping names: layers, stages, or what is one's own to call for by name: values, blocks, configured layers."""
+Naming: TypeAlias = Literal["layer", "stage", "identifier"]
+"""What the keys of a mapping name: layers, stages, or definitions (values, blocks, layers) to which a file refers."""
 
 
 class Simple(Enum):
-    """What needs no more said of it."""
+    """A form without parameters."""
 
     TEXT = "any text"
-    REFERENCE = "the name of an operation, a block, or what the file takes or configures"
-    NUMBERING = "how a stage names its blocks: blocks.{index} or b{number}"
-    LAYER = "a layer: a name, an operation or a block with arguments, or layers in a row"
-    GROUP = "layers in a row: a mapping names them, a list numbers them"
-    GIVEN = "what a block is given, or a name stands for: a value, a name or layers"
-    DEFAULTS = "a mapping of operations to some of their arguments"
-    OPTIONS = "what can be asked of any network"
-    BRANCH = "one of the branches of a fork: layers in a row, or the word none"
+    REFERENCE = "the name of an operation, a block, or a definition under takes or layers"
+    NUMBERING = "a pattern for the names of a stage's blocks, such as blocks.{index} or b{number}"
+    LAYER = "a layer: a name, an operation or a block with arguments, or a mapping or list of layers"
+    GROUP = "layers that run one after another: a mapping names them, a list numbers them"
+    ARGUMENT = "an argument: a literal value, a name, or a layer"
+    DEFAULTS = "a mapping from operations to default values for some of their arguments"
+    OPTIONS = "a mapping with options that every network has"
+    BRANCH = "one of several parallel branches: a mapping or list of layers, or the word none"
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a type: written out, or where that may be, the name of one."""
+    """A literal value of a type or, if ``accepts_name``, the name of a definition that holds one."""
 
     argument: ArgumentType
-    named: bool = True
+    accepts_name: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class PerBlock:
-    """One thing for all blocks of a stage, or a list with one for each."""
+    """One value for all blocks of a stage, or a list with one value for each block."""
 
     each: Form
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list: of so many, where ``count`` says it; ``like`` says what of."""
+    """A list: of exactly ``count`` items if that is set, and at least ``min_count``. Messages use the description."""
 
     each: Form
     count: int | None = None
-    like: str = "a list"
-    least: int = 0
+    description: str = "a list"
+    min_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """A mapping whose keys are the author's own names."""
+    """A mapping whose keys are names that the author chooses."""
 
     naming: Naming
     each: Form
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """A mapping of operations to some of their arguments."""
-
-
-@dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a mapping: what it holds, and in a sentence what it is for."""
+    """One key of a mapping: the form of its value, and a sentence of reference documentation."""
 
     form: Form
-    says: str
+    description: str
     required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mapping of known keys. ``rest`` is the form of other keys, where there may be any; of ``some`` one must be there."""
+    """A mapping with known keys.
 
-    what: str
+    Attributes:
+        name: What messages call the mapping.
+        keys: The known keys.
+        other_keys: The form of the values of any other keys; None if there may be no others.
+        at_least_one_of: Keys of which the mapping needs at least one.
+    """
+
+    name: str
     keys: Mapping[str, Key]
-    rest: Form | None = None
-    some: tuple[str, ...] = ()
+    other_keys: Form | None = None
+    at_least_one_of: tuple[str, ...] = ()
 
 
 Form: TypeAlias = Simple | Value | PerBlock | Items | Names | Record
 
 PREDEFINED = {"norm": "batch_norm", "act": "relu", "projection": "conv_projection", "convolution": "conv"}
-"""Words that blocks use and networks may give another meaning under ``layers:``."""
+"""Names that the bundled blocks use and that a network can redefine under ``layers``."""
 
-COUNT = ArgumentType(int, least=1)
-ANY_NUMBER = ArgumentType(float)
-POSITIVE = ArgumentType(float, least=1e-6)
-
-FLAG = ArgumentType(bool)
+POSITIVE_INTEGER = ArgumentType(int, least=1)
+NUMBER = ArgumentType(float)
+POSITIVE_NUMBER = ArgumentType(float, least=1e-6)
+BOOLEAN = ArgumentType(bool)
 
 
 def _choice(words: tuple[str, ...]) -> Value:
-    return Value(ArgumentType(str, choices=words), named=False)
+    return Value(ArgumentType(str, choices=words), accepts_name=False)
 
 
 PROJECT = Key(
     _choice(get_args(Project)),
-    "When a block uses its shortcut's layers, and not x itself: where the branch changes the shape (the default), "
-    "in a stage's first block too, always, or never.",
+    "When a block uses its shortcut layers instead of the identity: changed (the default), if the branch changes the "
+    "shape; first, also in the first block of a stage; always; or never.",
 )
 
 PREPROCESS = Record(
     "preprocess",
     {
         "resize": Key(
-            Value(COUNT, named=False), "Pixels that an image's shorter side is scaled to, before it is cropped.", True
+            Value(POSITIVE_INTEGER, accepts_name=False),
+            "Length in pixels to which the shorter side of an image is resized before the centre crop.",
+            True,
         ),
         "mean": Key(
-            Items(Value(ANY_NUMBER, named=False)), "What is subtracted from each channel, of pixels from 0 to 1.", True
+            Items(Value(NUMBER, accepts_name=False)),
+            "Value subtracted from each channel. Pixel values range from 0 to 1.",
+            True,
         ),
-        "std": Key(Items(Value(POSITIVE, named=False)), "What each channel is then divided by.", True),
+        "std": Key(
+            Items(Value(POSITIVE_NUMBER, accepts_name=False)),
+            "Value by which each channel is divided after mean is subtracted.",
+            True,
+        ),
     },
 )
 
 BRANCHES = Record(
-    "a fork",
+    "a layer with branches",
     {
         "branches": Key(
-            Items(Simple.BRANCH, like="a list of branches", least=1),
-            "What runs side by side, named beside the fork.",
+            Items(Simple.BRANCH, description="a list of branches", min_count=1),
+            "Branches that run in parallel, each a mapping or list of layers, or none to pass the input through. Their "
+            "layers are named beside this layer, not inside it.",
             True,
         ),
         "split": Key(
-            Value(FLAG), "Whether each branch is given a piece of the channels, in order, and not all of them."
+            Value(BOOLEAN), "Whether the channels are divided equally among the branches, in order. Default false."
         ),
-        "cascade": Key(Value(FLAG), "Whether what a branch gives is added to what the next is given."),
-        "combine": Key(_choice(get_args(Join)), "How what the branches give becomes one: concat, add or mean.", True),
+        "cascade": Key(
+            Value(BOOLEAN), "Whether the output of each branch is added to the input of the next. Default false."
+        ),
+        "combine": Key(
+            _choice(get_args(Join)), "How the outputs of the branches are combined: concat, add or mean.", True
+        ),
     },
 )
 
@@ -147,88 +162,103 @@ BLOCK = Record(
     "a block",
     {
         "takes": Key(
-            Names("own", Simple.GIVEN), "The names that a user of the block may set, with their defaults; or required."
+            Names("identifier", Simple.ARGUMENT),
+            "Arguments of the block with their default values. The value required marks an argument without a default.",
         ),
         "combine": Key(
             _choice(get_args(Combine)),
-            "How branch and shortcut become one: add (the default), multiply for a gate, or none for a plain chain.",
+            "How branch and shortcut are combined: add (the default), multiply (for a gate), or none for a plain chain "
+            "of layers without a shortcut.",
         ),
         "project": PROJECT,
         "reads": Key(
             _choice(("input", "before")),
-            "What the shortcut reads: the block's input, or what before makes of it. Its layers read the latter by default, and "
-            "the identity is the former.",
+            "What the shortcut reads: input, the input of the block, or before, the output of the before layers. By "
+            "default, shortcut layers read before, and an identity shortcut reads input.",
         ),
         "before": Key(
-            Simple.GROUP, "Layers that both the branch and the shortcut's layers read, as in pre-activation."
+            Simple.GROUP, "Layers whose output the branch and the shortcut layers read, as in pre-activation blocks."
         ),
-        "branch": Key(Simple.GROUP, "The layers whose output is combined with the shortcut.", True),
+        "branch": Key(Simple.GROUP, "Layers whose output is combined with the shortcut.", True),
         "shortcut": Key(
-            Simple.GROUP, "The layers beside the branch, where it changes the shape; else the shortcut is x."
+            Simple.GROUP, "Layers of the shortcut, used when project says so; otherwise the shortcut is the identity."
         ),
-        "after": Key(Simple.GROUP, "Layers that read what is combined."),
+        "after": Key(Simple.GROUP, "Layers that run on the combined output of branch and shortcut."),
     },
 )
 
 OVERRIDE = Record(
-    "what a block is told",
-    {"block": Key(Simple.REFERENCE, "The block that this one is, by name.")},
-    rest=Simple.GIVEN,
+    "a block override",
+    {"block": Key(Simple.REFERENCE, "Name of the block to use instead of the stage's.")},
+    other_keys=Simple.ARGUMENT,
 )
 
 STAGE = Record(
     "a stage",
     {
-        "block": Key(PerBlock(Simple.REFERENCE), "The block that is repeated, by name; a list has one for each.", True),
-        "depth": Key(Value(COUNT), "How many blocks there are.", True),
-        "as": Key(Simple.NUMBERING, 'What blocks are called: "blocks.{index}" counts from 0, "b{number}" from 1.'),
+        "block": Key(
+            PerBlock(Simple.REFERENCE), "Name of the block to repeat, or a list with one name for each block.", True
+        ),
+        "depth": Key(Value(POSITIVE_INTEGER), "Number of blocks.", True),
+        "as": Key(
+            Simple.NUMBERING,
+            "Pattern for the names of the blocks, where {index} counts from 0 and {number} from 1, as in "
+            '"blocks.{index}" or "b{number}". Default "{index}".',
+        ),
         "project": PROJECT,
-        "first": Key(OVERRIDE, "What the first block is told in place of what the stage says."),
-        "last": Key(OVERRIDE, "What the last block is told in place of what the stage says."),
+        "first": Key(OVERRIDE, "Arguments for the first block, which override those of the stage."),
+        "last": Key(OVERRIDE, "Arguments for the last block, which override those of the stage."),
     },
-    rest=PerBlock(Simple.GIVEN),
+    other_keys=PerBlock(Simple.ARGUMENT),
 )
 
 SPEC = Record(
     "a spec",
     {
-        "name": Key(Simple.TEXT, "What the network is called.", True),
-        "source": Key(Simple.TEXT, "Where the network comes from: a paper, a library."),
+        "name": Key(Simple.TEXT, "Name of the network.", True),
+        "source": Key(Simple.TEXT, "Where the network comes from, such as a paper or a library."),
         "extends": Key(
             Simple.TEXT,
-            "The spec that this one starts from: a bundled name or a file. Mappings merge, null takes away.",
+            "Spec to start from: the name of a bundled network, or a file. Mappings are merged, other values are "
+            "replaced, and null removes a key.",
         ),
         "takes": Key(
-            Names("own", Simple.GIVEN), "The names that a caller may set, with their defaults: build(..., classes=10)."
+            Names("identifier", Simple.ARGUMENT),
+            "Arguments of the network with their default values, which callers can set: build(..., classes=10). The "
+            "value required marks an argument without a default.",
         ),
         "input": Key(
-            Items(Value(COUNT, named=False), 3, "[channels, height, width], as in [3, 224, 224]"),
-            "The image's channels, height and width, for which shapes are shown.",
+            Items(Value(POSITIVE_INTEGER, accepts_name=False), 3, "[channels, height, width], as in [3, 224, 224]"),
+            "Channels, height and width of the input image, from which the shapes shown are inferred.",
             True,
         ),
-        "preprocess": Key(PREPROCESS, "What an image goes through before it is given to the network."),
+        "preprocess": Key(PREPROCESS, "How an image is prepared for the network: resize, centre crop, normalise."),
         "options": Key(
-            Simple.OPTIONS, "What can be asked of any network, as a caller may too: build(..., output_stride=8)."
+            Simple.OPTIONS, "Options that every network has; callers can set them too: build(..., output_stride=8)."
         ),
         "defaults": Key(
-            Simple.DEFAULTS, "Arguments of operations, for the whole network, where a layer does not say otherwise."
+            Simple.DEFAULTS, "Default arguments of operations in this network, used where a layer does not set them."
         ),
         "layers": Key(
-            Names("own", Simple.LAYER),
-            "Names for configured operations; norm, act and projection are known, until set here.",
+            Names("identifier", Simple.LAYER),
+            "Definitions of named layers. The names norm, act, projection and convolution are predefined and can be "
+            "redefined here.",
         ),
-        "blocks": Key(Names("own", BLOCK), "Blocks of one's own."),
-        "stem": Key(Simple.GROUP, "The layers before the stages."),
-        "stages": Key(Names("stage", STAGE), "Blocks repeated, stage by stage."),
-        "head": Key(Simple.GROUP, "The layers after the stages."),
+        "blocks": Key(Names("identifier", BLOCK), "Definitions of blocks."),
+        "stem": Key(Simple.GROUP, "Layers before the stages."),
+        "stages": Key(Names("stage", STAGE), "Stages, in the order in which they run; each repeats a block."),
+        "head": Key(Simple.GROUP, "Layers after the stages."),
     },
-    some=("stem", "stages", "head"),
+    at_least_one_of=("stem", "stages", "head"),
 )
 
 
 @cache
 def options_record() -> Record:
-    """The keys of ``options_record``, as they are declared."""
-    says = attribute_descriptions(Options)
-    known = argument_types(Options)
-    return Record("options", {name: Key(Value(argument, named=False), says[name]) for name, argument in known.items()})
+    """Return the keys of ``options``, with the types and descriptions that ``Options`` declares."""
+    descriptions = attribute_descriptions(Options)
+    keys = {
+        name: Key(Value(argument, accepts_name=False), descriptions[name])
+        for name, argument in argument_types(Options).items()
+    }
+    return Record("options", keys)

@@ -1,10 +1,11 @@
-"""The language as a JSON Schema (2020-12), so that editors complete, explain and check specs as they are typed.
+"""The language as a JSON Schema (draft 2020-12), with which editors complete, explain and check specs.
 
-It says what ``form.py`` says: of what form a file is, told of that file alone. A spec that the schema refuses is refused here, and one
-that is refused here for its form is refused by the schema; what keys mean (names, shapes, ``extends``) no schema can tell. How a number
-is written is beyond it too: ``64.0`` is a whole number in JSON, and not here.
+The schema accepts the same documents as the decoder, because both follow the grammar: it checks the form of one file on
+its own. It can't check what names refer to, shapes, or ``extends``. Nor can it check how a number is written: in JSON
+``64.0`` is an integer, in a spec it is not.
 
-A file that extends another may say things in part, so there are two of most definitions: ``layer``, and ``layer_in_part``.
+Most definitions exist twice, such as ``layer`` and ``layer_in_part``. The second is for partial specs, which are files
+that extend another one: records may lack keys, and values may be null.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from resnet_spec.language.grammar import (
     Form,
     Items,
     Names,
+    Naming,
     PerBlock,
     Record,
     Simple,
@@ -50,7 +52,7 @@ Schema = dict[str, Any]
 
 
 def spec_schema() -> Schema:
-    """The schema of a network's spec."""
+    """Return the schema of a network's spec."""
     return {
         "$schema": DRAFT,
         "title": "resnet-spec: a residual network",
@@ -62,17 +64,17 @@ def spec_schema() -> Schema:
     }
 
 
-def block_schema(at: str) -> Schema:
-    """The schema of a file that holds one block, which refers to the one of networks at an address."""
-    return {"$schema": DRAFT, "title": "resnet-spec: a block", "$ref": f"{at}#/$defs/block"}
+def block_schema(location: str) -> Schema:
+    """Return the schema of a file that defines one block. It refers to the schema of specs at a location."""
+    return {"$schema": DRAFT, "title": "resnet-spec: a block", "$ref": f"{location}#/$defs/block"}
 
 
 def _definitions() -> Schema:
     names: Schema = {
-        "layer_name": _name(LAYER_NAME.pattern, reserved=True, but=LAYER_KEYS),
+        "layer_name": _name(LAYER_NAME.pattern, reserved=True, excluded=LAYER_KEYS),
         "stage_name": _name(LAYER_NAME.pattern, reserved=True),
         "operation_name": {"enum": list(OPS)},
-        "own_name": _name(IDENTIFIER.pattern, but=(*OPS, *KEYWORDS)),
+        "own_name": _name(IDENTIFIER.pattern, excluded=(*OPS, *KEYWORDS)),
         "argument_name": _name(IDENTIFIER.pattern),
         "argument_name_in_part": _name(LAYER_NAME.pattern),
         "reference": _name(REFERENCE.pattern),
@@ -80,40 +82,49 @@ def _definitions() -> Schema:
             r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]*\{(index|number)\}[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", reserved=True
         ),
     }
-    found: Schema = {}
-    for part in (_Part(False), _Part(True)):
-        found |= part.definitions()
-    return names | found
+    return names | _Definitions(partial=False).all() | _Definitions(partial=True).all()
 
 
-def _name(pattern: str, reserved: bool = False, but: tuple[str, ...] = ()) -> Schema:
-    refused: list[Schema] = [{"enum": list(but)}] if but else []
+def _name(pattern: str, reserved: bool = False, excluded: tuple[str, ...] = ()) -> Schema:
+    """Return the schema of a name; ``reserved`` excludes the reserved names too."""
+    rejected: list[Schema] = [{"enum": list(excluded)}] if excluded else []
     if reserved:
-        refused.append({"pattern": rf"(^|\.)(__|({'|'.join(sorted(RESERVED))})(\.|$))"})
-    rule: Schema = {"type": "string", "maxLength": MAX_NAME_LENGTH, "pattern": f"^({pattern})$"}
-    return rule | ({"not": {"anyOf": refused}} if refused else {})
+        rejected.append({"pattern": rf"(^|\.)(__|({'|'.join(sorted(RESERVED))})(\.|$))"})
+    schema: Schema = {"type": "string", "maxLength": MAX_NAME_LENGTH, "pattern": f"^({pattern})$"}
+    return schema | ({"not": {"anyOf": rejected}} if rejected else {})
 
 
-class _Part:
-    """The definitions for whole files, or for those that say what differs from another."""
+# The names of definitions are part of the schema's interface: block_schema and schemas of others refer to them.
+_FORM_NAMES = {
+    Simple.LAYER: "layer",
+    Simple.GROUP: "group",
+    Simple.ARGUMENT: "given",
+    Simple.DEFAULTS: "defaults",
+    Simple.OPTIONS: "options",
+    Simple.BRANCH: "branch",
+}
+_KEY_NAMES: dict[Naming, str] = {"layer": "layer_name", "stage": "stage_name", "identifier": "own_name"}
+_RECORDS = {"block": BLOCK, "stage": STAGE, "told": OVERRIDE, "fork": BRANCHES}
+
+
+class _Definitions:
+    """Builds the definitions for complete specs or, if ``partial``, those for specs that extend another one."""
 
     def __init__(self, partial: bool) -> None:
         self.partial = partial
 
-    def definitions(self) -> Schema:
-        records = {
-            "spec": SPEC,
-            "block": BLOCK,
-            "stage": STAGE,
-            "told": OVERRIDE,
-            "fork": BRANCHES,
-            "options": options_record(),
-        }
-        calls = {f"op_{name}": self.operation(name) for name in OPS}
-        found = {name: self.record(form) for name, form in records.items()} | calls
-        found |= {
+    def all(self) -> Schema:
+        """Return all definitions by name."""
+        records = {"spec": SPEC, **_RECORDS, "options": options_record()}
+        definitions = {name: self.record(form) for name, form in records.items()}
+        definitions |= {f"op_{name}": self.operation(name) for name in OPS}
+        definitions |= {
             "layer": {
-                "anyOf": [self.named(), {"type": "array", "items": self.ref("layer")}, self.ref("layer_mapping")]
+                "anyOf": [
+                    self.layer_reference(),
+                    {"type": "array", "items": self.ref("layer")},
+                    self.ref("layer_mapping"),
+                ]
             },
             "layer_mapping": self.layer_mapping(),
             "group": {
@@ -124,16 +135,17 @@ class _Part:
                 "anyOf": [
                     {"type": "boolean"},
                     _number(ArgumentType(float)),
-                    self.named(),
+                    self.layer_reference(),
                     {"type": "array", "items": self.ref("layer")},
                     self.ref("layer_mapping"),
                 ]
             },
-            "defaults": self.closed({name: self.closed(self.properties(name)) for name in OPS}),
+            "defaults": self.closed({name: self.closed(self.arguments(name)) for name in OPS}),
         }
-        return {self.called(name): rule for name, rule in found.items()}
+        return {self.definition_name(name): schema for name, schema in definitions.items()}
 
     def form(self, form: Form) -> Schema:
+        """Return the schema of a value that has a form."""
         match form:
             case Simple.TEXT:
                 return {"type": "string"}
@@ -142,123 +154,128 @@ class _Part:
             case Simple.NUMBERING:
                 return _ref("numbering")
             case Simple():
-                return self.ref(form.name.lower())
-            case Value(argument, named):
-                return {"anyOf": [_value(argument), _ref("reference")]} if named else _value(argument)
+                return self.ref(_FORM_NAMES[form])
+            case Value(argument, accepts_name):
+                return {"anyOf": [_value(argument), _ref("reference")]} if accepts_name else _value(argument)
             case PerBlock(each):
                 return {"anyOf": [self.form(each), {"type": "array", "items": self.form(each)}]}
-            case Items(each, count, _, least):
-                most = {} if count is None else {"maxItems": count}
-                return {"type": "array", "items": self.form(each), "minItems": count or least} | most
+            case Items(each, count, _, min_count):
+                maximum = {} if count is None else {"maxItems": count}
+                return {"type": "array", "items": self.form(each), "minItems": count or min_count} | maximum
             case Names(naming, each):
-                return self.names(f"{naming}_name", self.form(each))
+                return self.names(_KEY_NAMES[naming], self.form(each))
             case Record():
-                known = {"block": BLOCK, "stage": STAGE, "told": OVERRIDE, "fork": BRANCHES}
-                shared = next((name for name, record in known.items() if record is form), None)
-                return self.ref(shared) if shared else self.record(form)
+                defined = next((name for name, record in _RECORDS.items() if record is form), None)
+                return self.ref(defined) if defined else self.record(form)
             case _:
                 assert_never(form)
 
     # -- mappings -----------------------------------------------------------------------------------------------
 
     def record(self, form: Record) -> Schema:
+        """Return the schema of a record."""
         properties = {
-            name: ({} if name == "extends" else self.value(self.form(key.form))) | {"description": key.says}
+            name: ({} if name == "extends" else self.value(self.form(key.form))) | {"description": key.description}
             for name, key in form.keys.items()
         }
         if "extends" in properties:
             properties["extends"] |= self.form(form.keys["extends"].form)
-        rule = self.closed(properties, nullable=False)
-        if form.rest is not None:
-            rule |= {"additionalProperties": self.value(self.form(form.rest)), "propertyNames": self.argument_name()}
+        schema = self.closed(properties, nullable=False)
+        if form.other_keys is not None:
+            values = self.value(self.form(form.other_keys))
+            schema |= {"additionalProperties": values, "propertyNames": self.ref("argument_name")}
         if not self.partial:
-            rule["required"] = [name for name, key in form.keys.items() if key.required]
-            if form.some:
-                rule["anyOf"] = [{"required": [name]} for name in form.some]
+            schema["required"] = [name for name, key in form.keys.items() if key.required]
+            if form.at_least_one_of:
+                schema["anyOf"] = [{"required": [name]} for name in form.at_least_one_of]
         if "shortcut" in form.keys:
-            rule["not"] = {
+            schema["not"] = {
                 "required": ["combine", "shortcut"],
                 "properties": {"combine": {"const": "none"}} | ({"shortcut": NOT_NULL} if self.partial else {}),
             }
-        return rule
+        return schema
 
     def names(self, name: str, each: Schema) -> Schema:
+        """Return the schema of a mapping from names, whose definition is ``name``, to values."""
         return {"type": "object", "propertyNames": _ref(name), "additionalProperties": self.value(each)}
 
     def closed(self, properties: Schema, nullable: bool = True) -> Schema:
-        held = {name: self.value(rule) for name, rule in properties.items()} if nullable else properties
-        return {"type": "object", "properties": held, "additionalProperties": False}
+        """Return the schema of a mapping without other keys. If ``nullable``, values may be null in a partial spec."""
+        schemas = {name: self.value(schema) for name, schema in properties.items()} if nullable else properties
+        return {"type": "object", "properties": schemas, "additionalProperties": False}
 
-    def value(self, rule: Schema) -> Schema:
-        """A mapping's value, which in part of a file may be null."""
+    def value(self, schema: Schema) -> Schema:
+        """Return the schema of a value in a mapping, which may be null in a partial spec."""
         if not self.partial:
-            return rule
-        said = {key: rule[key] for key in ("description", "default") if key in rule}
-        return said | {"anyOf": [{key: held for key, held in rule.items() if key not in said}, NULL]}
+            return schema
+        annotations = {key: schema[key] for key in ("description", "default") if key in schema}
+        checks = {key: value for key, value in schema.items() if key not in annotations}
+        return annotations | {"anyOf": [checks, NULL]}
 
     # -- layers -------------------------------------------------------------------------------------------------
 
-    def named(self) -> Schema:
-        """A layer by name: those that are always known first, for an editor to offer."""
+    def layer_reference(self) -> Schema:
+        """Return the schema of a layer by name. Predefined names come first, so that editors offer them."""
         return {"anyOf": [{"enum": ["norm", "act", "none"]}, _ref("operation_name"), _ref("reference")]}
 
     def layer_mapping(self) -> Schema:
-        """What each mapping is taken for, by its op and block: only one of the cases applies."""
-        op, block, fork = self.has("op"), self.has("block"), self.has("branches")
+        """Return the schema of a layer that is a mapping. The keys op, block and branches select one of the cases."""
+        op, block, branches = self.has("op"), self.has("block"), self.has("branches")
         known: Schema = {"required": ["op"], "properties": {"op": _ref("operation_name")}}
-        named: Schema = {"properties": {"op": self.nullable("op"), "block": self.nullable("block")}}
-        free = named | {"additionalProperties": self.value(self.ref("given")), "propertyNames": self.argument_name()}
+        call: Schema = {
+            "properties": {"op": self.call_target("op"), "block": self.call_target("block")},
+            "additionalProperties": self.value(self.ref("given")),
+            "propertyNames": self.ref("argument_name"),
+        }
         cases: list[tuple[Schema, Schema]] = [
             ({"required": ["op"], "properties": {"op": {"const": name}}}, self.ref(f"op_{name}")) for name in OPS
         ]
-        cases.append(({"allOf": [op, {"not": known}]}, free))
-        cases.append(({"allOf": [block, {"not": op}]}, free))
-        neither = free if self.partial else self.names("layer_name", self.ref("layer"))
-        cases.append(({"allOf": [fork, {"not": {"anyOf": [op, block]}}]}, self.ref("fork")))
-        cases.append(({"not": {"anyOf": [op, block, fork]}}, neither))
+        cases.append(({"allOf": [op, {"not": known}]}, call))
+        cases.append(({"allOf": [block, {"not": op}]}, call))
+        group = call if self.partial else self.names("layer_name", self.ref("layer"))
+        cases.append(({"allOf": [branches, {"not": {"anyOf": [op, block]}}]}, self.ref("fork")))
+        cases.append(({"not": {"anyOf": [op, block, branches]}}, group))
         return {
             "type": "object",
             "not": {"allOf": [op, block]},
-            "allOf": [{"if": condition, "then": rule} for condition, rule in cases],
+            "allOf": [{"if": condition, "then": schema} for condition, schema in cases],
         }
 
     def operation(self, name: str) -> Schema:
-        kind = OPS[name]
-        properties = self.properties(name) | ({"block": NULL} if self.partial else {})
-        said = {"op": {"const": name, "description": first_sentence(kind)}}
-        closed = self.closed(properties)
-        return closed | {"properties": said | closed["properties"], "description": first_sentence(kind)}
+        """Return the schema of an operation with arguments."""
+        description = first_sentence(OPS[name])
+        schema = self.closed(self.arguments(name) | ({"block": NULL} if self.partial else {}))
+        op = {"op": {"const": name, "description": description}}
+        return schema | {"properties": op | schema["properties"], "description": description}
 
-    def properties(self, name: str) -> Schema:
-        """An operation's arguments, as its declaration and its docstring say them."""
-        kind, says = OPS[name], attribute_descriptions(OPS[name])
-        usual = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
+    def arguments(self, name: str) -> Schema:
+        """Return the schemas of an operation's arguments, with the descriptions from its docstring and the defaults."""
+        kind, descriptions = OPS[name], attribute_descriptions(OPS[name])
+        defaults = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
         return {
             key: self.form(Value(argument))
-            | {"description": says[key]}
-            | ({"default": usual[key]} if key in usual else {})
+            | {"description": descriptions[key]}
+            | ({"default": defaults[key]} if key in defaults else {})
             for key, argument in operation_arguments(name).items()
         }
 
     def has(self, key: str) -> Schema:
+        """Return a schema that matches mappings with a key; in a partial spec a null key does not count."""
         return {"required": [key]} | ({"properties": {key: NOT_NULL}} if self.partial else {})
 
-    def nullable(self, key: str) -> Schema:
-        said = "The operation that this is." if key == "op" else "The block that this is."
+    def call_target(self, key: str) -> Schema:
+        """Return the schema of the value of op or block."""
         hints: list[Schema] = [_ref("operation_name")] if key == "op" else []
-        rule: Schema = {"anyOf": [*hints, _ref("reference")], "description": said}
-        return self.value(rule)
+        kind = "operation" if key == "op" else "block"
+        return self.value({"anyOf": [*hints, _ref("reference")], "description": f"Name of the {kind}."})
 
-    # -- definitions --------------------------------------------------------------------------------------------
+    # -- references ---------------------------------------------------------------------------------------------
 
-    def argument_name(self) -> Schema:
-        return self.ref("argument_name")
-
-    def called(self, name: str) -> str:
+    def definition_name(self, name: str) -> str:
         return f"{name}_in_part" if self.partial else name
 
     def ref(self, name: str) -> Schema:
-        return _ref(self.called(name))
+        return _ref(self.definition_name(name))
 
 
 def _ref(name: str) -> Schema:
@@ -270,15 +287,15 @@ def _value(argument: ArgumentType) -> Schema:
         return {"enum": list(argument.choices)}
     if argument.kind is bool:
         return {"type": "boolean"}
-    return _whole(argument) if argument.kind is int else _number(argument)
+    return _integer(argument) if argument.kind is int else _number(argument)
 
 
-def _whole(argument: ArgumentType) -> Schema:
-    least = {"minimum": int(argument.least)} if argument.least > -MAX_INTEGER else {"exclusiveMinimum": -MAX_INTEGER}
-    return {"type": "integer", **least, "exclusiveMaximum": int(min(argument.below, MAX_INTEGER))}
+def _integer(argument: ArgumentType) -> Schema:
+    lower = {"minimum": int(argument.least)} if argument.least > -MAX_INTEGER else {"exclusiveMinimum": -MAX_INTEGER}
+    return {"type": "integer", **lower, "exclusiveMaximum": int(min(argument.below, MAX_INTEGER))}
 
 
 def _number(argument: ArgumentType) -> Schema:
-    most = sys.float_info.max
-    above = {"exclusiveMaximum": argument.below} if argument.below <= most else {"maximum": most}
-    return {"type": "number", "minimum": max(argument.least, -most), **above}
+    maximum = sys.float_info.max
+    upper = {"exclusiveMaximum": argument.below} if argument.below <= maximum else {"maximum": maximum}
+    return {"type": "number", "minimum": max(argument.least, -maximum), **upper}

@@ -1,4 +1,4 @@
-"""What can be asked of any network, in its spec under ``options:`` or by whoever loads it."""
+"""Options that every network has, set in its spec under ``options`` or by the caller who loads it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from resnet_spec.diagnostics.problems import Problems, SpecError
-from resnet_spec.language.spec import Invalid, Word
+from resnet_spec.language.spec import Invalid
 from resnet_spec.language.values import argument_types, decode
 from resnet_spec.ops import Fraction, NonNegative
+from resnet_spec.syntax.nodes import Scalar
 
 Pool: TypeAlias = Literal["as_written", "avg", "max", "avg_max", "avg_max_concat"]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a network is asked to be, besides what its layers say.
+    """Changes to a network beyond what its layers say.
 
     Attributes:
-        output_stride: By how much height and width may shrink at most; a stride that would go further becomes dilation, as in
-            timm. 0 leaves all strides as they are.
-        drop_path: Stochastic depth: the last block's rate of dropping its branch; it grows evenly from 0 at the first.
-        drop_block: The rate of DropBlock in the last two stages, after the norm of each block's first wide convolution.
+        output_stride: The largest factor by which height and width may shrink. A stride that would exceed it becomes
+            dilation, as in timm. 0 keeps all strides.
+        drop_path: Stochastic depth: the rate of dropping the branch of the last block. The rate grows linearly from 0
+            at the first block.
+        drop_block: The rate of DropBlock in the last two stages, after the norm that follows each block's first
+            convolution larger than 1 x 1.
         dropout: The rate of dropout before the classifier.
-        zero_last_gamma: Whether the last norm of each branch starts at zero, so that blocks start as the identity.
-        pool: The pooling of the head: mean, maximum, the mean of both, or both one after the other.
+        zero_last_gamma: Whether the scale of each branch's last norm starts at zero, so that blocks start as the
+            identity.
+        pool: The pooling in the head: as_written, avg, max, avg_max (the mean of both), or avg_max_concat (both,
+            concatenated).
     """
 
     output_stride: NonNegative = 0
@@ -39,14 +44,14 @@ class Options:
 OPTION_NAMES = tuple(field.name for field in fields(Options))
 
 
-def decode_options(words: Mapping[str, Word | Invalid], problems: Problems) -> Options:
-    """Options from what was written for them; what is wrong is added to ``problems``."""
-    known = argument_types(Options) if words else {}
-    values: dict[str, Any] = {}  # of the declared types
-    for name, word in words.items():
-        if isinstance(word, Word):
+def decode_options(written: Mapping[str, Scalar | Invalid], problems: Problems) -> Options:
+    """Return the options from their written values; invalid ones keep their defaults and are added to ``problems``."""
+    known = argument_types(Options) if written else {}
+    values: dict[str, Any] = {}  # the types that Options declares
+    for name, value in written.items():
+        if isinstance(value, Scalar):
             try:
-                values[name] = decode(word, known[name])
+                values[name] = decode(value, known[name])
             except SpecError as error:
                 for problem in error.problems:
                     problems.add(problem)

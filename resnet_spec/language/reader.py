@@ -1,210 +1,138 @@
-"""Located nodes to a ``Spec``. What ``form.py`` found wrong is left out, so that the names in the rest can still be looked up."""
+"""Build a ``Spec`` from decoded records. Invalid values keep their places, so that all other names are looked up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, cast, get_args
 
-from resnet_spec.diagnostics.problems import Problems
+from resnet_spec.diagnostics.problems import Problems, Span
+from resnet_spec.language.decoder import Fields, decode
 from resnet_spec.language.grammar import BLOCK, SPEC, STAGE
 from resnet_spec.language.spec import (
-    Argument,
     Block,
     BlockOverride,
-    Branches,
-    Call,
-    Combine,
     Group,
     Invalid,
-    Join,
     Layer,
-    PerBlockValues,
     Preprocess,
-    Project,
     Role,
     Spec,
     Stage,
-    Word,
 )
-from resnet_spec.language.validator import Findings, check, word
 from resnet_spec.language.values import decode_integer, decode_number
-from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar
-
-T = TypeVar("T")
+from resnet_spec.syntax.nodes import Mapping, Node, Scalar
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-def read_spec(root: Node, problems: Problems) -> Spec:
-    """A network's spec, extends already followed; what is wrong with its form is added to ``problems``."""
-    return _Reader(check(root, SPEC, problems)).spec(root)
+def read_spec(root: Mapping, problems: Problems) -> Spec:
+    """Read a network's spec, with ``extends`` already merged; add problems with its form to ``problems``."""
+    fields = decode(root, SPEC, problems)
+    assert isinstance(fields, Fields)  # a mapping decodes to fields
+    found = fields.values
+    defaults: dict[str, dict[str, Scalar | Invalid]] = found.get("defaults", {})
+    blocks = _fields(found.get("blocks"), root.at)
+    return Spec(
+        name=_text(found.get("name")),
+        source=_text(found.get("source")),
+        input=_input(found.get("input")) if fields.complete else None,
+        takes=_takes(found.get("takes"), root.at),
+        takes_keys=_fields(found.get("takes"), root.at).keys,
+        preprocess=_preprocess(found.get("preprocess"), root.at),
+        options=_fields(found.get("options"), root.at).values,
+        defaults=defaults if isinstance(defaults, dict) else {},
+        layers=_fields(found.get("layers"), root.at).values,
+        layers_keys=_fields(found.get("layers"), root.at).keys,
+        blocks={name: _block(name, block) for name, block in blocks.values.items()},
+        stem=_group(found.get("stem")),
+        stages=tuple(_stage(key, stage) for key, stage in _pairs(found.get("stages"), root.at)),
+        head=_group(found.get("head")),
+        at=root.at,
+    )
 
 
 def read_block(root: Node, name: str) -> Block:
-    """A file that defines one block. Raises SpecError with every problem of form."""
+    """Read a file that defines one block. Raises SpecError with every problem of form."""
     problems = Problems()
-    block = _Reader(check(root, BLOCK, problems)).block(name, root)
+    block = _block(name, decode(root, BLOCK, problems))
     problems.stop()
-    assert isinstance(block, Block)  # or there is a problem
+    assert isinstance(block, Block)  # otherwise there is a problem
     return block
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads what is right. ``found`` says what is not, and which keys are misspelt."""
+def _block(name: str, fields: Fields | Invalid | Scalar) -> Block | Invalid:
+    if not isinstance(fields, Fields) or isinstance(fields.values.get("combine"), Invalid):
+        return Invalid(fields.at)
+    found = fields.values
+    if isinstance(found.get("takes"), Invalid):
+        return Invalid(fields.at)  # its arguments are unknown
+    written = ((role, _group(found[role])) for key in found for role in ROLES if role == key)
+    combine: Any = _text(found.get("combine")) or "add"
+    reads: Any = _text(found.get("reads")) or None
+    project: Any = _text(found.get("project")) or "changed"
+    sections = {role: group for role, group in written if group}
+    return Block(name, _takes(found.get("takes"), fields.at), sections, combine, project, reads, fields.at)
 
-    found: Findings
 
-    def spec(self, root: Node) -> Spec:
-        fields = self.fields(root)
-        return Spec(
-            name=self.text(fields.get("name")),
-            source=self.text(fields.get("source")),
-            input=self.input(fields.get("input")) if len(fields) == len(self.every(root)) else None,
-            takes=self.takes(fields.get("takes")),
-            taken=self.names(fields.get("takes")),
-            preprocess=self.preprocess(fields.get("preprocess")),
-            options=self.each(fields.get("options"), self.value),
-            defaults=self.each(fields.get("defaults"), lambda _, node: self.each(node, self.value)),
-            layers=self.each(fields.get("layers"), lambda _, node: self.layer(node)),
-            configured=self.names(fields.get("layers")),
-            blocks=self.each(fields.get("blocks"), lambda key, node: self.block(key.text, node)),
-            stem=self.section(fields.get("stem")),
-            stages=tuple(self.each(fields.get("stages"), self.stage).values()),
-            head=self.section(fields.get("head")),
-            at=root.at,
-        )
+def _stage(key: Scalar, fields: Fields | Invalid | Scalar) -> Stage:
+    found = _fields(fields, fields.at)
+    project: Any = _text(found.values.get("project")) or None
+    return Stage(
+        name=key,
+        block=found.values.get("block", Invalid(fields.at)),
+        depth=found.values.get("depth", Invalid(fields.at)),
+        numbering=_text(found.values.get("as")) or "{index}",
+        project=project,
+        arguments={name: value for name, value in found.values.items() if name not in STAGE.keys},
+        keys=found.keys,
+        first=_override(found.values.get("first"), fields.at),
+        last=_override(found.values.get("last"), fields.at),
+        at=fields.at,
+    )
 
-    def block(self, name: str, node: Node) -> Block | Invalid:
-        fields = self.fields(node)
-        if {id(node), id(fields.get("takes")), id(fields.get("combine"))} & self.found.bad:
-            return Invalid(node.at)  # what it takes or gives is not known
-        roles: list[Role] = [role for name in fields for role in ROLES if role == name]  # as they are written
-        sections = dict[Role, Group]()
-        for role in roles:
-            if group := self.section(fields[role]):
-                sections[role] = group
-        combine: Combine = self.text(fields.get("combine")) or "add"  # type: ignore[assignment]
-        project = self.project(fields) or "changed"
-        reads: Literal["input", "before"] | None = self.text(fields.get("reads")) or None  # type: ignore[assignment]
-        return Block(name, self.takes(fields.get("takes")), sections, combine, project, reads, node.at)
 
-    def stage(self, key: Scalar, node: Node) -> Stage:
-        fields = self.fields(node)
-        return Stage(
-            name=word(key),
-            block=self.several(fields["block"]) if "block" in fields else Invalid(node.at),
-            depth=self.value(key, fields["depth"]) if "depth" in fields else Invalid(node.at),
-            numbering=self.text(fields.get("as")) or "{index}",
-            project=self.project(fields),
-            arguments={name: self.several(given) for name, given in fields.items() if name not in STAGE.keys},
-            names=self.names(node),
-            first=self.told(fields.get("first")),
-            last=self.told(fields.get("last")),
-            at=node.at,
-        )
+def _override(fields: Any, at: Span) -> BlockOverride:
+    found = _fields(fields, at)
+    return BlockOverride(found.values, found.keys)
 
-    def told(self, node: Node | None) -> BlockOverride:
-        return BlockOverride({name: self.layer(given) for name, given in self.fields(node).items()}, self.names(node))
 
-    def takes(self, node: Node | None) -> dict[str, Layer | None]:
-        found = self.each(node, lambda _, given: self.layer(given))
-        return {name: None if isinstance(it, Word) and it.text == "required" else it for name, it in found.items()}
+def _takes(fields: Any, at: Span) -> dict[str, Layer | None]:
+    """Return the default of each argument; None for a required one."""
+    found = _fields(fields, at).values
+    return {name: None if isinstance(it, Scalar) and it.text == "required" else it for name, it in found.items()}
 
-    # -- layers -------------------------------------------------------------------------------------------------
 
-    def layer(self, node: Node) -> Layer:
-        if id(node) in self.found.bad:
-            return Invalid(node.at)
-        fields = self.fields(node)
-        match node:
-            case Scalar():
-                return word(node)
-            case Mapping() if fields.keys() & {"op", "block"}:
-                what: Literal["op", "block"] = "op" if "op" in fields else "block"
-                target = fields.pop(what)
-                assert isinstance(target, Scalar)  # or the whole of it is bad
-                arguments: dict[str, Argument] = {name: self.layer(given) for name, given in fields.items()}
-                return Call(what, word(target), arguments, self.names(node), node.at)
-            case Mapping() if "branches" in fields:
-                return self.fork(fields, node)
-            case _:
-                return self.group(node)
+def _input(items: Any) -> tuple[int, int, int] | None:
+    match items:
+        case (Scalar() as channels, Scalar() as height, Scalar() as width):
+            return decode_integer(channels), decode_integer(height), decode_integer(width)
+        case _:
+            return None
 
-    def fork(self, fields: dict[str, Node], node: Node) -> Branches | Invalid:
-        branches, combine = fields["branches"], self.text(fields.get("combine"))
-        if not isinstance(branches, List) or not combine:
-            return Invalid(node.at)
-        split, cascade = (self.value(None, fields[name]) if name in fields else None for name in ("split", "cascade"))
-        join: Join = combine  # type: ignore[assignment]
-        return Branches(tuple(map(self.branch, branches.items)), split, cascade, join, node.at)
 
-    def branch(self, node: Node) -> Group:
-        """A branch of a fork: named layers, or the word none for a piece that is handed on as it is."""
-        return Group((), node.at) if isinstance(node, Scalar) else self.group(node)
+def _preprocess(fields: Any, at: Span) -> Preprocess | None:
+    match _fields(fields, at).values:
+        case {"resize": Scalar() as resize, "mean": mean, "std": std}:
+            return Preprocess(decode_integer(resize), _numbers(mean), _numbers(std))
+        case _:
+            return None
 
-    def group(self, node: Node) -> Group:
-        match node:
-            case List():
-                items = [(Word(str(index), True, item.at), self.layer(item)) for index, item in enumerate(node.items)]
-            case _:
-                items = [(word(key), self.layer(item)) for key, item in self.pairs(node)]
-        return Group(tuple(items), node.at)
 
-    def section(self, node: Node | None) -> Group | None:
-        return None if node is None or isinstance(node, Scalar) or id(node) in self.found.bad else self.group(node)
+def _numbers(items: Any) -> tuple[float, ...]:
+    return tuple(decode_number(item) for item in items if isinstance(item, Scalar)) if isinstance(items, tuple) else ()
 
-    def several(self, node: Node) -> Argument:
-        if isinstance(node, List):
-            return PerBlockValues(tuple(map(self.layer, node.items)), node.at)
-        return self.layer(node)
 
-    # -- single values ------------------------------------------------------------------------------------------
+def _text(value: Any) -> str:
+    return value.text if isinstance(value, Scalar) else ""
 
-    def value(self, _: Scalar | None, node: Node) -> Word | Invalid:
-        right = isinstance(node, Scalar) and id(node) not in self.found.bad
-        return word(node) if right else Invalid(node.at)  # type: ignore[arg-type]
 
-    def text(self, node: Node | None) -> str:
-        return node.text if isinstance(node, Scalar) and id(node) not in self.found.bad else ""
+def _group(value: Any) -> Group | None:
+    return value if isinstance(value, Group) else None
 
-    def project(self, fields: dict[str, Node]) -> Project | None:
-        return self.text(fields.get("project")) or None  # type: ignore[return-value]
 
-    def input(self, node: Node | None) -> tuple[int, int, int] | None:
-        match self.items(node):
-            case [channels, height, width]:
-                return decode_integer(channels), decode_integer(height), decode_integer(width)
-            case _:
-                return None
+def _fields(value: Any, at: Span) -> Fields:
+    return value if isinstance(value, Fields) else Fields(at)
 
-    def preprocess(self, node: Node | None) -> Preprocess | None:
-        match self.fields(node):
-            case {"resize": Scalar() as resize, "mean": mean, "std": std} if id(resize) not in self.found.bad:
-                means, stds = (tuple(map(decode_number, self.items(given))) for given in (mean, std))
-                return Preprocess(decode_integer(word(resize)), means, stds)
-            case _:
-                return None
 
-    def items(self, node: Node | None) -> list[Word]:
-        items = node.items if isinstance(node, List) else ()
-        return [word(item) for item in items if isinstance(item, Scalar) and id(item) not in self.found.bad]
-
-    # -- mappings -----------------------------------------------------------------------------------------------
-
-    def pairs(self, node: Node | None) -> list[tuple[Scalar, Node]]:
-        return [(key, value) for key, value in self.every(node) if id(key) not in self.found.bad]
-
-    def every(self, node: Node | None) -> tuple[tuple[Scalar, Node], ...]:
-        return node.items if isinstance(node, Mapping) else ()
-
-    def fields(self, node: Node | None) -> dict[str, Node]:
-        return {self.found.name(key): value for key, value in self.pairs(node)}
-
-    def names(self, node: Node | None) -> dict[str, Word]:
-        return {self.found.name(key): word(key) for key, _ in self.pairs(node)}
-
-    def each(self, node: Node | None, read: Callable[[Scalar, Node], T]) -> dict[str, T]:
-        """What a mapping of names holds, by name."""
-        return {self.found.name(key): read(key, value) for key, value in self.pairs(node)}
+def _pairs(value: Any, at: Span) -> list[tuple[Scalar, Any]]:
+    found = _fields(value, at)
+    return list(zip(found.keys.values(), cast("list[Any]", found.values.values()), strict=True))

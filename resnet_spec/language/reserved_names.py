@@ -1,8 +1,9 @@
-"""The names that no layer may have, because a framework's own modules, or ours, have an attribute called so.
+"""Names that no layer can have, because modules of the frameworks or of this project have an attribute of that name.
 
-A layer is an attribute of the module that holds it: ``model.layer1.conv1``. torch.nn.Module refuses one called ``train`` with a
-KeyError; paddle.nn.Layer and nnx.Module let it take the method's place. So that a spec builds in every framework or in none, all
-refuse all of them, here, before anything is built. ``tests/language/test_reserved_names.py`` compares the lists with what the frameworks have.
+A layer is an attribute of the module that holds it: ``model.layer1.conv1``. torch.nn.Module rejects a layer named
+``train`` with a KeyError; paddle.nn.Layer and nnx.Module let it shadow the method. A name that one framework reserves
+is rejected for all of them when a spec is read, so that a spec builds in every framework or in none.
+``tests/language/test_reserved_names.py`` compares the lists with the installed frameworks.
 """
 
 from __future__ import annotations
@@ -49,24 +50,24 @@ _ATTRIBUTES = {
         eval get items iter_children iter_modules keys perturb pop popitem set_attributes setdefault sow train
         update values
     """,
-    "this project's own modules": """
+    "the modules that resnet-spec builds": """
         _after _before _branch _cascade _combine _network _parts _path _reads _shortcut _split _steps changed network
         resnet_spec_backend
     """,
-    "the operations, as the name of a weight": """
+    "operations that have weights": """
         bias num_batches_tracked running_mean running_var weight
     """,
 }
 
 RESERVED: dict[str, str] = {name: owner for owner in reversed(_ATTRIBUTES) for name in _ATTRIBUTES[owner].split()}
-"""Each name that is refused, and whose attribute it is."""
+"""The owner of the attribute that reserves each name."""
 
 
 def why_reserved(path: str) -> str:
-    """Why a name, or a part of one with dots, can't be a layer's; empty if it can."""
+    """Return why a layer can't have a name, or one of the names that its dots separate; empty if it can."""
     for name in path.split("."):
         if name in RESERVED:
-            return f"{name!r} is taken by {RESERVED[name]}"
+            return f"{name!r} is an attribute of {RESERVED[name]}"
         if name.startswith("__"):
-            return f"{name!r} starts with two underscores, as what is Python's own does"
+            return f"{name!r} starts with two underscores, which Python reserves for itself"
     return ""

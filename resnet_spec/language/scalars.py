@@ -1,4 +1,4 @@
-"""A single value against its form, and a name against what it names. Each function raises SpecError with what is wrong."""
+"""Check scalars against their forms, and names against what they name; raise SpecError if a check fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from resnet_spec.diagnostics.problems import Problem, SpecError, quote
 from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
 from resnet_spec.language.grammar import Naming, Simple, Value
 from resnet_spec.language.reserved_names import why_reserved
-from resnet_spec.language.spec import Word
 from resnet_spec.language.values import (
     IDENTIFIER,
     LAYER_NAME,
@@ -24,101 +23,99 @@ from resnet_spec.language.values import (
     value_error,
 )
 from resnet_spec.ops import OPS
+from resnet_spec.syntax.nodes import Scalar
 
 KEYWORDS = ("in", "none", "required")
-"""Words that stand for something wherever they are written."""
+"""Words with a fixed meaning, which no definition can have as its name."""
 
 CALL_KEYS = ("op", "block")
 """The keys that make a mapping an operation or a block with arguments."""
 
 LAYER_KEYS = (*CALL_KEYS, "branches")
-"""The keys that make a mapping one layer, and not layers by name."""
+"""The keys that make a mapping one layer. A mapping without them holds layers by name."""
 
 
-def check_scalar(word: Word, form: Simple | Value) -> None:
-    """Whether a word fits a form; that it names something known is for ``expand.py`` to see."""
+def check_scalar(scalar: Scalar, form: Simple | Value) -> None:
+    """Raise SpecError if a scalar does not have a form. Whether a name in it is defined is checked during expansion."""
     match form:
         case Simple.TEXT:
-            if not is_text(word):
-                raise value_error(
-                    "RS301",
-                    f"expected text, got {quote_value(word)}",
-                    word,
-                    "in quotes it is text" if word.text else "",
-                )
+            if not is_text(scalar):
+                help = "put it in quotes to make it text" if scalar.text else ""
+                raise value_error("RS301", f"expected text, got {quote_value(scalar)}", scalar, help)
         case Simple.REFERENCE:
-            _reference(word, "a name", "a name starts with a letter or _")
+            _check_reference(scalar, "a name", "a name starts with a letter or _")
         case Simple.LAYER:
-            _reference(word, "a layer", "a layer is a name, an operation or block with arguments, or layers in a row")
+            help = "a layer is a name, an operation or block with arguments, or a mapping or list of layers"
+            _check_reference(scalar, "a layer", help)
         case Simple.NUMBERING:
-            _numbering(word)
-        case Simple.GIVEN:
-            _given(word)
+            _check_numbering(scalar)
+        case Simple.ARGUMENT:
+            _check_argument(scalar)
         case Simple.BRANCH:
-            if word.text != "none":
-                help = "a branch of one layer names it too: {conv1: ...}"
-                raise value_error("RS301", f"expected layers in a row, or none, got {quote_value(word)}", word, help)
+            if scalar.text != "none":
+                message = f"expected a mapping or list of layers, or none, got {quote_value(scalar)}"
+                help = "name the layer, even if it is the only one of its branch: {conv1: ...}"
+                raise value_error("RS301", message, scalar, help)
         case Simple.GROUP | Simple.DEFAULTS | Simple.OPTIONS:
-            raise value_error("RS201", "expected a mapping, got a single value", word)
-        case Value(argument, named):
-            if not (named and is_reference(word)):
-                decode(word, argument)
+            raise value_error("RS201", "expected a mapping, got a single value", scalar)
+        case Value(argument, accepts_name):
+            if not (accepts_name and is_reference(scalar)):
+                decode(scalar, argument)
         case _:
             assert_never(form)
 
 
-def _reference(word: Word, what: str, help: str) -> None:
-    if not is_reference(word):
-        help = explain_pitfall(word.text) or help if word.text else "write none to leave a layer out"
-        raise value_error("RS301", f"expected {what}, got {quote_value(word)}", word, help)
+def _check_reference(scalar: Scalar, expected: str, help: str) -> None:
+    if not is_reference(scalar):
+        help = explain_pitfall(scalar.text) or help if scalar.text else "write none to leave a layer out"
+        raise value_error("RS301", f"expected {expected}, got {quote_value(scalar)}", scalar, help)
 
 
-def _numbering(word: Word) -> None:
-    mark = "{index}" if "{index}" in word.text else "{number}"
-    bare = word.text.replace(mark, "0", 1)
-    if bare == word.text or not LAYER_NAME.fullmatch(bare) or len(word.text) > MAX_NAME_LENGTH:
+def _check_numbering(scalar: Scalar) -> None:
+    placeholder = "{index}" if "{index}" in scalar.text else "{number}"
+    example = scalar.text.replace(placeholder, "0", 1)
+    if example == scalar.text or not LAYER_NAME.fullmatch(example) or len(scalar.text) > MAX_NAME_LENGTH:
         help = 'write "blocks.{index}", which counts from 0, or "b{number}", which counts from 1'
-        raise value_error("RS301", f"{quote(word.text)} does not number blocks", word, help)
-    reason = why_reserved(word.text)
+        raise value_error("RS301", f"{quote(scalar.text)} is not a pattern that numbers blocks", scalar, help)
+    reason = why_reserved(scalar.text)
     if reason:
-        raise value_error("RS213", f"no block can be called so: {reason}", word, "call it otherwise")
+        raise value_error("RS213", f"blocks can't have this name: {reason}", scalar, "choose another name")
 
 
-def _given(word: Word) -> None:
-    if is_reference(word):
+def _check_argument(scalar: Scalar) -> None:
+    if is_reference(scalar):
         return
-    if is_null(word):
+    if is_null(scalar):
         help = "write none to leave layers out"
-        raise value_error("RS301", "expected a value, a name or layers, got nothing", word, help)
-    if is_text(word):
-        message = f"expected a value, a name or layers, got {quote_value(word)}"
-        raise value_error("RS301", message, word, suggest_fix("a number", word, []))
-    (decode_boolean if word.text.isalpha() else decode_number)(word)
+        raise value_error("RS301", "expected a value, a name or layers, got nothing", scalar, help)
+    if is_text(scalar):
+        message = f"expected a value, a name or layers, got {quote_value(scalar)}"
+        raise value_error("RS301", message, scalar, suggest_fix("a number", scalar, []))
+    (decode_boolean if scalar.text.isalpha() else decode_number)(scalar)
 
 
-def check_name(key: Word, what: Naming) -> None:
-    """Whether a layer, a stage or something of one's own can be called so."""
-    own = what == "own"
-    pattern, may = (
-        (IDENTIFIER, "letters, digits, _ and -")
-        if own
-        else (LAYER_NAME, "letters, digits, _ and -, and dots between them")
-    )
+def check_name(key: Scalar, naming: Naming) -> None:
+    """Raise SpecError if a key is not a valid name for a layer, a stage or a definition."""
+    is_identifier = naming == "identifier"
+    if is_identifier:
+        pattern, rule = IDENTIFIER, "letters, digits, _ and -, starting with a letter or _"
+    else:
+        pattern, rule = LAYER_NAME, "letters, digits, _ and -, with dots between them"
     if not pattern.fullmatch(key.text) or len(key.text) > MAX_NAME_LENGTH:
-        help = f"a name is {may}, {MAX_NAME_LENGTH} at most"
-        raise value_error("RS212", f"{quote(key.text)} can't name anything here", key, help)
-    if own and (key.text in OPS or key.text in KEYWORDS):
-        already = "an operation" if key.text in OPS else "a word of the language"
-        raise value_error("RS212", f"{key.text} is {already} already", key, "call it otherwise")
-    if what == "layer" and key.text in LAYER_KEYS:
-        help = "give the layer a name, and say there what it is: {conv1: {op: conv, ...}}"
-        raise value_error("RS212", f"a layer can't be called {key.text}, which says what a layer is", key, help)
-    reason = "" if own else why_reserved(key.text)
+        help = f"a name has at most {MAX_NAME_LENGTH} characters: {rule}"
+        raise value_error("RS212", f"{quote(key.text)} is not a valid name", key, help)
+    if is_identifier and (key.text in OPS or key.text in KEYWORDS):
+        kind = "the name of an operation" if key.text in OPS else "a keyword"
+        raise value_error("RS212", f"{key.text} is already {kind}", key, "choose another name")
+    if naming == "layer" and key.text in LAYER_KEYS:
+        message = f"a layer can't be named {key.text}, which is the key that says what a layer is"
+        raise value_error("RS212", message, key, "name the layer first: {conv1: {op: conv, ...}}")
+    reason = "" if is_identifier else why_reserved(key.text)
     if reason:
-        raise value_error("RS213", f"nothing in a network can be called so: {reason}", key, "call it otherwise")
+        raise value_error("RS213", f"no layer or stage can have this name: {reason}", key, "choose another name")
 
 
-def check_argument_name(key: Word, partial: bool) -> None:
-    """Whether an argument can be called so. In part of a file it may be a layer's name as well."""
+def check_argument_name(key: Scalar, partial: bool) -> None:
+    """Raise SpecError if a key is not a valid name for an argument or, in a partial spec, for a layer."""
     if not (LAYER_NAME if partial else IDENTIFIER).fullmatch(key.text) or len(key.text) > MAX_NAME_LENGTH:
-        raise SpecError([Problem("RS212", f"{quote(key.text)} can't name an argument", key.at)])
+        raise SpecError([Problem("RS212", f"{quote(key.text)} is not a valid argument name", key.at)])

@@ -1,4 +1,4 @@
-"""A spec as it is written: what ``specs/*.yaml`` says, checked for form, its names not yet looked up."""
+"""A spec as written: the records that the reader returns. Their form is checked; their names are not looked up yet."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from resnet_spec.diagnostics.problems import Span
+from resnet_spec.syntax.nodes import Scalar
 
 Role: TypeAlias = Literal["before", "branch", "shortcut", "after"]
 Combine: TypeAlias = Literal["add", "multiply", "none"]
@@ -15,43 +16,37 @@ Project: TypeAlias = Literal["changed", "first", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """A single value: its text, whether it is unquoted, and where it stands. Its type is for whoever needs it to say."""
-
-    text: str
-    plain: bool
-    at: Span
-
-
-@dataclass(frozen=True, slots=True)
 class Invalid:
-    """Something that can't be read, as was said where it stands. It may stand for anything, and nothing more is said of it."""
+    """A placeholder for a value whose problem is reported. What depends on it causes no further problems."""
 
     at: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An operation or a block by name, with arguments: ``{op: conv, out: 64, kernel: 3}``."""
+    """An operation or a block by name, with arguments: ``{op: conv, out: 64, kernel: 3}``.
+
+    ``keys`` are the keys as written, by their meaning: a misspelt key stands under the name that was meant.
+    """
 
     what: Literal["op", "block"]
-    target: Word
+    target: Scalar
     arguments: Mapping[str, Argument]
-    names: Mapping[str, Word]
+    keys: Mapping[str, Scalar]
     at: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Named layers in a row, as a mapping or a list writes them."""
+    """Named layers that run one after another, written as a mapping or a list."""
 
-    layers: tuple[tuple[Word, Layer], ...]
+    layers: tuple[tuple[Scalar, Layer], ...]
     at: Span
 
 
 @dataclass(frozen=True, slots=True)
 class PerBlockValues:
-    """One argument for each block of a stage."""
+    """A list with one argument for each block of a stage."""
 
     items: tuple[Layer, ...]
     at: Span
@@ -59,26 +54,31 @@ class PerBlockValues:
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """Branches side by side: ``{branches: [...], split: true, combine: concat}``. Their layers are named beside the fork."""
+    """Parallel branches: ``{branches: [...], split: true, combine: concat}``.
+
+    The layers of the branches are named beside this one, not below it.
+    """
 
     branches: tuple[Group, ...]
-    split: Word | Invalid | None
-    cascade: Word | Invalid | None
+    split: Scalar | Invalid | None
+    cascade: Scalar | Invalid | None
     combine: Join
     at: Span
 
 
-Layer: TypeAlias = Word | Call | Group | Branches | Invalid
-Argument: TypeAlias = Word | Call | Group | Branches | PerBlockValues | Invalid
+Layer: TypeAlias = Scalar | Call | Group | Branches | Invalid
+Argument: TypeAlias = Scalar | Call | Group | Branches | PerBlockValues | Invalid
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """``after(combine(branch(x), shortcut(x)))``, where both read ``before(x)`` if there is one.
+    """A residual block: ``after(combine(branch(x), shortcut(x)))``, where both read ``before(x)`` if there is one.
 
-    An identity shortcut is x all the same, unless ``reads`` says otherwise of both kinds of shortcut. ``sections`` are in the
-    order that they are written, which is the order of their weights. A taken name whose value is None is required.
-    ``project`` says when the shortcut is used, where a stage does not.
+    Attributes:
+        takes: The default of each argument; None if the argument is required.
+        sections: The layers of each section, in the order in which they are written, which orders their weights.
+        project: When the shortcut layers are used, unless the stage sets that.
+        reads: What the shortcut reads. If None, shortcut layers read the output of ``before``, and the identity is x.
     """
 
     name: str
@@ -92,26 +92,26 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockOverride:
-    """What one block of a stage is told in place of what the stage says: ``first: {stride: 1}``."""
+    """Arguments for the first or the last block of a stage, which override the stage's: ``first: {stride: 1}``."""
 
     arguments: Mapping[str, Argument]
-    names: Mapping[str, Word]
+    keys: Mapping[str, Scalar]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``depth`` blocks in a row. The first takes the stride; the rest take every argument but that.
+    """``depth`` blocks in a row. A single ``stride`` applies to the first block only.
 
-    ``first`` and ``last`` are what those blocks are told besides, their ``block`` among it.
+    ``first`` and ``last`` override arguments of those blocks, and may name another block under ``block``.
     """
 
-    name: Word
+    name: Scalar
     block: Layer | PerBlockValues
-    depth: Word | Invalid
+    depth: Scalar | Invalid
     numbering: str
     project: Project | None
     arguments: Mapping[str, Argument]
-    names: Mapping[str, Word]
+    keys: Mapping[str, Scalar]
     first: BlockOverride
     last: BlockOverride
     at: Span
@@ -119,9 +119,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """What an image goes through: shorter side to ``resize`` pixels, centre crop to the input, then (x - mean) / std.
+    """How an image is prepared: shorter side to ``resize`` pixels, centre crop to the input, then (x - mean) / std.
 
-    Pixels are from 0 to 1; ``mean`` and ``std`` have a number for each channel.
+    Pixel values range from 0 to 1; ``mean`` and ``std`` have one number per channel.
     """
 
     resize: int
@@ -131,21 +131,25 @@ class Preprocess:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A network's spec. ``taken`` and ``configured`` hold the names under ``takes`` and ``layers`` where they are written.
+    """The spec of a network.
 
-    ``input`` is None where a problem keeps what the first layer is given from being known.
+    Attributes:
+        input: The shape of the image; None if a problem keeps it from being known.
+        takes: The value of each argument; None if it is required and not set.
+        takes_keys: The keys under ``takes``, as written.
+        layers_keys: The keys under ``layers``, as written.
     """
 
     name: str
     source: str
     input: tuple[int, int, int] | None
     takes: Mapping[str, Layer | None]
-    taken: Mapping[str, Word]
+    takes_keys: Mapping[str, Scalar]
     preprocess: Preprocess | None
-    options: Mapping[str, Word | Invalid]
-    defaults: Mapping[str, Mapping[str, Word | Invalid]]
+    options: Mapping[str, Scalar | Invalid]
+    defaults: Mapping[str, Mapping[str, Scalar | Invalid]]
     layers: Mapping[str, Layer]
-    configured: Mapping[str, Word]
+    layers_keys: Mapping[str, Scalar]
     blocks: Mapping[str, Block | Invalid]
     stem: Group | None
     stages: tuple[Stage, ...]

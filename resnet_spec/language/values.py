@@ -1,51 +1,50 @@
-"""A word to a typed value: what it must be is for the declaration that it fills to say, never for its look.
+"""Decode scalars to typed values. The type comes from the declaration of an argument, never from how the text looks.
 
-The scalar rules are YAML 1.2's core: ``010`` is no octal number, ``no`` no boolean, ``1e-5`` a number, a quoted ``'64'`` text.
+The rules are those of YAML 1.2's core schema: ``010`` is not octal, ``no`` is not a boolean, ``1e-5`` is a number, and
+a quoted ``'64'`` is text.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from resnet_spec.diagnostics.problems import Problem, SpecError, quote
-from resnet_spec.diagnostics.suggestions import nearest
+from resnet_spec.diagnostics.suggestions import find_nearest
 from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
-from resnet_spec.language.spec import Word
 from resnet_spec.ops import OPS, AtLeast, Below
+from resnet_spec.syntax.nodes import Scalar
 
-Literally: TypeAlias = int | float | bool | str
+ArgumentValue: TypeAlias = int | float | bool | str
 
-MAX_INTEGER = 2**53  # past it, a reader of JSON rounds
-MOST_FLOAT = sys.float_info.max
-MAX_NAME_LENGTH = 100  # a path is made of many, and a network of many paths
+MAX_INTEGER = 2**53  # JSON readers may round larger integers
+MAX_NAME_LENGTH = 100  # paths join many names, and a network has many paths
 
 LAYER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-"""What a layer or stage may be called."""
+"""The name of a layer or a stage."""
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-"""What a value, a block or a configured layer may be called."""
+"""The name of a value, a block or a layer that a file defines."""
 REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-"""How something is called for: a name, or that of a bundled block, which may lie in a folder."""
+"""A reference to a definition: an identifier, or the name of a bundled block, which may contain a folder."""
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]+|\.)?([eE][-+]?[0-9]+)?")
 _TRUE, _FALSE = {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
 _NULL = {"null", "Null", "NULL", "~", ""}
-_ANY_NUMBER = re.compile(
+_YAML_NUMBER = re.compile(
     r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
-"""What YAML 1.2's core takes for a number."""
+"""Everything that YAML 1.2's core schema reads as a number, including forms that specs do not allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArgumentType:
-    """What may stand for one argument of an operation."""
+    """The values that an argument accepts: a type, with bounds for a number or choices for text."""
 
     kind: type[int] | type[float] | type[bool] | type[str]
     least: float = -math.inf
@@ -56,17 +55,17 @@ class ArgumentType:
 
 @cache
 def operation_arguments(name: str) -> dict[str, ArgumentType]:
-    """What the operation of a name takes, from its declaration."""
+    """Return the argument types of an operation by its name."""
     return argument_types(OPS[name])
 
 
 def argument_types(kind: type[Any]) -> dict[str, ArgumentType]:
-    """What the fields of a declaration may be, by name."""
+    """Return the argument types that the fields of a dataclass declare."""
     hints = get_type_hints(kind, include_extras=True)
-    return {field.name: _argument(hints[field.name], field.default is MISSING) for field in fields(kind)}
+    return {field.name: _argument_type(hints[field.name], field.default is MISSING) for field in fields(kind)}
 
 
-def _argument(hint: Any, required: bool) -> ArgumentType:
+def _argument_type(hint: Any, required: bool) -> ArgumentType:
     if get_origin(hint) is Literal:
         return ArgumentType(str, choices=get_args(hint), required=required)
     limits = getattr(hint, "__metadata__", ())
@@ -75,124 +74,140 @@ def _argument(hint: Any, required: bool) -> ArgumentType:
     return ArgumentType(getattr(hint, "__origin__", hint), least, below, (), required)
 
 
-# -- what a word looks like ---------------------------------------------------------------------------------------
+# -- what kind of scalar it is ------------------------------------------------------------------------------------
 
 
-def is_null(word: Word) -> bool:
-    """Whether a word is YAML's null."""
-    return word.plain and word.text in _NULL
+def is_null(scalar: Scalar) -> bool:
+    """Return whether a scalar is YAML's null."""
+    return scalar.plain and scalar.text in _NULL
 
 
-def is_text(word: Word) -> bool:
-    """Whether a word is text: not null, true, false or a number, unless in quotes."""
-    if not word.plain:
+def is_text(scalar: Scalar) -> bool:
+    """Return whether a scalar is text: quoted, or neither null, nor a boolean, nor a number."""
+    if not scalar.plain:
         return True
-    return word.text not in _NULL | _TRUE | _FALSE and not _ANY_NUMBER.fullmatch(word.text)
+    return scalar.text not in _NULL | _TRUE | _FALSE and not _YAML_NUMBER.fullmatch(scalar.text)
 
 
-def is_reference(word: Word) -> bool:
-    """Whether a word can be the name of something."""
-    return len(word.text) <= MAX_NAME_LENGTH and REFERENCE.fullmatch(word.text) is not None and is_text(word)
+def is_reference(scalar: Scalar) -> bool:
+    """Return whether a scalar has the form of a reference to a definition; whether that exists is not checked."""
+    has_form = len(scalar.text) <= MAX_NAME_LENGTH and REFERENCE.fullmatch(scalar.text) is not None
+    return has_form and is_text(scalar)
 
 
-# -- to a value ---------------------------------------------------------------------------------------------------
+# -- decoding -----------------------------------------------------------------------------------------------------
 
 
-def decode(word: Word, argument: ArgumentType, known: Iterable[str] = ()) -> Literally:
-    """A word as the argument's type. ``known`` are the names that could stand there. Raises SpecError."""
+def decode(scalar: Scalar, argument: ArgumentType, known: Iterable[str] = ()) -> ArgumentValue:
+    """Return a scalar as a value of the argument's type. Raises SpecError if it is none.
+
+    ``known`` are the names that could stand in its place; the error suggests one of them.
+    """
     if argument.choices:
-        return _choice(word, argument.choices)
+        return _decode_choice(scalar, argument.choices)
     if argument.kind is bool:
-        return decode_boolean(word)
-    value = decode_integer(word, known) if argument.kind is int else decode_number(word, known)
+        return decode_boolean(scalar)
+    value = decode_integer(scalar, known) if argument.kind is int else decode_number(scalar, known)
     if value < argument.least:
-        raise value_error("RS302", f"expected at least {argument.least:g}, got {word.text}", word)
+        raise value_error("RS302", f"expected at least {argument.least:g}, got {scalar.text}", scalar)
     if value >= argument.below:
-        raise value_error("RS302", f"expected less than {argument.below:g}, got {word.text}", word)
+        raise value_error("RS302", f"expected less than {argument.below:g}, got {scalar.text}", scalar)
     return value
 
 
-def decode_integer(word: Word, known: Iterable[str] = (), least: int | None = None) -> int:
-    """A whole number. Raises SpecError."""
-    if not word.plain or not _INTEGER.fullmatch(word.text):
-        raise _expected("a whole number", word, known)
-    value = int(word.text) if len(word.text) < 20 else MAX_INTEGER
+def decode_integer(scalar: Scalar, known: Iterable[str] = (), least: int | None = None) -> int:
+    """Return a scalar as an integer, of at least ``least`` if that is given. Raises SpecError if it is none."""
+    if not scalar.plain or not _INTEGER.fullmatch(scalar.text):
+        raise _type_error("an integer", scalar, known)
+    value = int(scalar.text) if len(scalar.text) < 20 else MAX_INTEGER  # a longer text is too large in any case
     if abs(value) >= MAX_INTEGER:
-        raise value_error("RS302", f"expected a whole number below 2^53, got {quote(word.text)[1:-1]}", word)
+        message = f"expected an integer between -2^53 and 2^53, got {quote(scalar.text)[1:-1]}"
+        raise value_error("RS302", message, scalar)
     if least is not None and value < least:
-        raise value_error("RS302", f"expected at least {least}, got {word.text}", word)
+        raise value_error("RS302", f"expected at least {least}, got {scalar.text}", scalar)
     return value
 
 
-def decode_number(word: Word, known: Iterable[str] = ()) -> float:
-    """A finite number. Raises SpecError."""
-    if not word.plain or not _FLOAT.fullmatch(word.text) or not any(map(str.isdigit, word.text.lower().split("e")[0])):
-        raise _expected("a number", word, known)
-    value = float(word.text)
+def decode_number(scalar: Scalar, known: Iterable[str] = ()) -> float:
+    """Return a scalar as a finite number. Raises SpecError if it is none."""
+    mantissa = scalar.text.lower().split("e")[0]
+    if not scalar.plain or not _FLOAT.fullmatch(scalar.text) or not any(map(str.isdigit, mantissa)):
+        raise _type_error("a number", scalar, known)
+    value = float(scalar.text)
     if not math.isfinite(value):
-        raise value_error("RS302", f"expected a number that a float can hold, got {quote(word.text)[1:-1]}", word)
+        message = f"expected a number in the range of a float64, got {quote(scalar.text)[1:-1]}"
+        raise value_error("RS302", message, scalar)
     return value
 
 
-def decode_boolean(word: Word) -> bool:
-    """True or false. Raises SpecError."""
-    if word.plain and word.text in _TRUE | _FALSE:
-        return word.text in _TRUE
-    raise _expected("true or false", word, ())
+def decode_boolean(scalar: Scalar) -> bool:
+    """Return a scalar as a boolean. Raises SpecError if it is none."""
+    if scalar.plain and scalar.text in _TRUE | _FALSE:
+        return scalar.text in _TRUE
+    raise _type_error("true or false", scalar, ())
 
 
-def _choice(word: Word, choices: tuple[str, ...]) -> str:
-    if word.text not in choices:
-        near = nearest(word.text, choices)
-        help = f"did you mean {near!r}?" if near else ""
-        raise value_error("RS301", f"expected {join_alternatives(choices)}, got {quote_value(word)}", word, help)
-    return word.text
+def _decode_choice(scalar: Scalar, choices: tuple[str, ...]) -> str:
+    if scalar.text not in choices:
+        suggestion = find_nearest(scalar.text, choices)
+        help = f"did you mean {suggestion!r}?" if suggestion else ""
+        raise value_error("RS301", f"expected {join_alternatives(choices)}, got {quote_value(scalar)}", scalar, help)
+    return scalar.text
 
 
-# -- what is wrong with it ----------------------------------------------------------------------------------------
+# -- error messages -----------------------------------------------------------------------------------------------
 
 
-def _expected(what: str, word: Word, known: Iterable[str]) -> SpecError:
-    return value_error("RS301", f"expected {what}, got {quote_value(word)}", word, suggest_fix(what, word, list(known)))
+def _type_error(expected: str, scalar: Scalar, known: Iterable[str]) -> SpecError:
+    help = suggest_fix(expected, scalar, list(known))
+    return value_error("RS301", f"expected {expected}, got {quote_value(scalar)}", scalar, help)
 
 
-def quote_value(word: Word) -> str:
-    """A word as a message quotes it."""
-    if not word.plain:
-        return f"the text {quote(word.text)}"
-    return "nothing" if word.text == "" else quote(word.text)
+def quote_value(scalar: Scalar) -> str:
+    """Return a scalar as a message shows it."""
+    if not scalar.plain:
+        return f"the text {quote(scalar.text)}"
+    return "nothing" if scalar.text == "" else quote(scalar.text)
 
 
-def suggest_fix(what: str, word: Word, known: list[str]) -> str:
-    """What would be right, where something else is expected: how to write it, or a name that is near."""
-    if len(word.text) > MAX_NAME_LENGTH:
+def suggest_fix(expected: str, scalar: Scalar, known: list[str]) -> str:
+    """Return a hint on how to write the expected kind of value, or which known name may be meant; empty if unknown.
+
+    ``expected`` is "an integer", "a number" or "true or false".
+    """
+    if len(scalar.text) > MAX_NAME_LENGTH:
         return ""
-    fits = _FITS[what]
-    if not word.plain:
-        return "a value in quotes is text; write it without them" if re.fullmatch(fits, word.text) else ""
-    made = explain_pitfall(word.text, fits)
-    if made or not is_reference(word):
-        return made
-    near = nearest(word.text, known)
-    if near:
-        return f"did you mean the name {near!r}?"
+    pattern = _PATTERNS[expected]
+    if not scalar.plain:
+        matches = re.fullmatch(pattern, scalar.text)
+        return "a value in quotes is text; write it without quotes" if matches else ""
+    pitfall = explain_pitfall(scalar.text, pattern)
+    if pitfall or not is_reference(scalar):
+        return pitfall
+    suggestion = find_nearest(scalar.text, known)
+    if suggestion:
+        return f"did you mean the name {suggestion!r}?"
     own = [name for name in known if name != "in"]
-    return f"the names taken here: {', '.join(known)}" if own and len(known) <= 12 else ""
+    return f"names that can be used here: {', '.join(known)}" if own and len(known) <= 12 else ""
 
 
-_FITS = {
-    "a whole number": _INTEGER.pattern,
+_PATTERNS = {
+    "an integer": _INTEGER.pattern,
     "a number": r"-?[0-9.]+([eE][-+]?[0-9]+)?",
     "true or false": "true|false",
 }
 
 
 def join_alternatives(choices: Iterable[str]) -> str:
-    """Words as a sentence offers them: ``a, b or c``."""
+    """Join words as alternatives in a sentence.
+
+    >>> join_alternatives(["concat", "add", "mean"])
+    'concat, add or mean'
+    """
     *most, last = choices
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def value_error(code: str, message: str, word: Word, help: str = "") -> SpecError:
-    """The error of one problem at a word."""
-    return SpecError([Problem(code, message, word.at, help)])
+def value_error(code: str, message: str, scalar: Scalar, help: str = "") -> SpecError:
+    """Return a SpecError with one problem, located at a scalar."""
+    return SpecError([Problem(code, message, scalar.at, help)])

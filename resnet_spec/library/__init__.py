@@ -1,1 +1,1 @@
-"""Find and load networks: the bundled specs, files, and the index of costs."""
+"""Load networks from files and from the bundled specs, and the index of the bundled networks."""

@@ -1,4 +1,4 @@
-"""The specs that come with the package: ``specs/`` in a checkout, ``resnet_spec/specs/`` once installed."""
+"""The specs that the package contains: in ``specs/`` in a checkout, and in ``resnet_spec/specs/`` when installed."""
 
 from __future__ import annotations
 
@@ -8,64 +8,66 @@ from typing import TYPE_CHECKING
 
 from resnet_spec.diagnostics.problems import Source
 
-if TYPE_CHECKING:  # it takes longer to import than a spec to read, and only a zipped package needs it
+if TYPE_CHECKING:  # importing it takes longer than reading a spec, and only a zipped package needs it
     from importlib.resources.abc import Traversable
 
 
 @cache
 def directory() -> Traversable:
-    """Where the bundled specs lie."""
+    """Return the folder of the bundled specs."""
     package = Path(__file__).resolve().parents[1]
-    found = next((folder for folder in (package / "specs", package.parent / "specs") if folder.is_dir()), None)
-    if found is None:
-        from importlib.resources import files
+    for folder in (package / "specs", package.parent / "specs"):
+        if folder.is_dir():
+            return folder
+    from importlib.resources import files
 
-        return files("resnet_spec") / "specs"
-    return found
+    return files("resnet_spec") / "specs"
 
 
 @cache
-def catalogue() -> dict[str, Traversable]:
-    """The bundled networks' files by full name, as in ``resnet18`` or ``timm/resnet50d``."""
-    return dict(sorted(_named(directory(), "", skip="blocks")))
+def network_files() -> dict[str, Traversable]:
+    """Return the files of the bundled networks by full name, such as ``resnet18`` and ``timm/resnet50d``."""
+    return dict(sorted(_list_specs(directory(), "", skip="blocks")))
 
 
 @cache
 def block_files() -> dict[str, Traversable]:
-    """The bundled blocks' files by name."""
-    return dict(sorted(_named(directory() / "blocks", "")))
+    """Return the files of the bundled blocks by name."""
+    return dict(sorted(_list_specs(directory() / "blocks", "")))
 
 
 def names() -> list[str]:
-    """The bundled networks, by full name."""
-    return list(catalogue())
+    """Return the full names of the bundled networks."""
+    return list(network_files())
 
 
 def find(name: str) -> Source | None:
-    """The text of a bundled network by its full name, or by the end of it where that is unique; ``.yaml`` may follow.
+    """Return the source of a bundled network, or None if there is none or several match.
 
-    A network in no folder has its name to itself: ``resnet18`` is not one of those in folders.
+    A network is found by its full name, or by its name without the folders if that is unique; ``.yaml`` may follow. A
+    full name takes precedence: ``resnet18`` is the network that is in no folder.
     """
-    known = meant(name)
-    if len(known) != 1:
+    matches = match_name(name)
+    if len(matches) != 1:
         return None
-    path = catalogue()[known[0]]
+    path = network_files()[matches[0]]
     return Source(str(path), path.read_text(encoding="utf-8"))
 
 
-def meant(name: str) -> list[str]:
-    """The full names that a name could mean."""
+def match_name(name: str) -> list[str]:
+    """Return the full names that a name could stand for."""
     bare = name.removesuffix(".yaml")
-    if bare in catalogue():
+    if bare in network_files():
         return [bare]
-    return [known for known in catalogue() if known.endswith(f"/{bare}")]
+    return [known for known in network_files() if known.endswith(f"/{bare}")]
 
 
-def _named(folder: Traversable, prefix: str, skip: str = "") -> list[tuple[str, Traversable]]:
-    found: list[tuple[str, Traversable]] = []
+def _list_specs(folder: Traversable, prefix: str, skip: str = "") -> list[tuple[str, Traversable]]:
+    """List the specs in a folder and its subfolders, except the one called ``skip``, each with its name."""
+    specs: list[tuple[str, Traversable]] = []
     for entry in folder.iterdir():
         if entry.name.endswith(".yaml"):
-            found.append((prefix + entry.name.removesuffix(".yaml"), entry))
+            specs.append((prefix + entry.name.removesuffix(".yaml"), entry))
         elif entry.is_dir() and entry.name != skip:
-            found += _named(entry, f"{prefix}{entry.name}/")
-    return found
+            specs += _list_specs(entry, f"{prefix}{entry.name}/")
+    return specs

@@ -1,6 +1,6 @@
-"""What the bundled networks cost, kept in ``specs/index.json``: a list of hundreds is not to expand them all.
+"""The index of the bundled networks with their costs, ``specs/index.json``, which saves expanding hundreds of specs.
 
-``python -m resnet_spec.library.index`` writes it anew; a test says when that is due.
+``python -m resnet_spec.library.index`` rewrites it. A test checks that it is current.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from resnet_spec.library import bundled
 
-NAME = "index.json"
+FILE_NAME = "index.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One bundled network, by its full name.
+    """A bundled network: its full name, and its costs for one image of its default input size.
 
     >>> next(entry for entry in read_index() if entry.name == "timm/resnet50d").parameters
     25576264
@@ -31,19 +31,19 @@ class Entry:
 
     @property
     def registry(self) -> str:
-        """The folder that it lies in; "" for those that lie in none."""
+        """Return the folder that contains the network; "" if there is none."""
         return self.name.rpartition("/")[0]
 
 
 def read_index() -> tuple[Entry, ...]:
-    """Every bundled network, as the index has it, in the order of their names."""
-    rows = json.loads((bundled.directory() / NAME).read_text(encoding="utf-8"))
+    """Return the entries of the index, sorted by name."""
+    rows = json.loads((bundled.directory() / FILE_NAME).read_text(encoding="utf-8"))
     return tuple(Entry(**{**row, "input": tuple(row["input"])}) for row in rows)
 
 
 def build_index() -> tuple[Entry, ...]:
-    """Every bundled network, expanded to see."""
-    from resnet_spec.library.load import load  # a list needs none of it
+    """Return the entries of a current index, by expanding every bundled network."""
+    from resnet_spec.library.load import load  # reading the index does not need it
 
     networks = ((name, load(name)) for name in bundled.names())
     return tuple(
@@ -51,10 +51,10 @@ def build_index() -> tuple[Entry, ...]:
     )
 
 
-def render_index(found: Iterable[Entry]) -> str:
-    """The index as it is kept: a network a line, so that a change reads well."""
-    return "[\n" + ",\n".join(json.dumps(asdict(entry)) for entry in found) + "\n]\n"
+def render_index(entries: Iterable[Entry]) -> str:
+    """Return the text of the index, with one network per line, so that diffs are readable."""
+    return "[\n" + ",\n".join(json.dumps(asdict(entry)) for entry in entries) + "\n]\n"
 
 
 if __name__ == "__main__":
-    Path(str(bundled.directory() / NAME)).write_text(render_index(build_index()), encoding="utf-8")
+    Path(str(bundled.directory() / FILE_NAME)).write_text(render_index(build_index()), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A network by the name of a bundled spec, or from a file."""
+"""Load networks: from files, by the names of bundled specs, or from text."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from resnet_spec.language.grammar import PREDEFINED
 from resnet_spec.language.inheritance import resolve_extends
 from resnet_spec.language.options import OPTION_NAMES, decode_options
 from resnet_spec.language.reader import read_block, read_spec
-from resnet_spec.language.spec import Block, Spec, Word
+from resnet_spec.language.spec import Block, Spec
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 from resnet_spec.ops import ShapeError
-from resnet_spec.syntax.nodes import Mapping as Nodes
-from resnet_spec.syntax.nodes import parse
+from resnet_spec.syntax.nodes import Mapping as MappingNode
+from resnet_spec.syntax.nodes import Scalar, parse
 from resnet_spec.syntax.yaml_events import MAX_CHARACTERS
 from resnet_spec.transforms.apply_options import with_options
 from resnet_spec.transforms.feature_outputs import with_feature_outputs
 
 Setting = int | float | str | bool
 
-LONGEST_PATH = 1000
+MAX_PATH_LENGTH = 1000
 
 
 def load(
@@ -38,20 +38,21 @@ def load(
     outputs: Sequence[str] | None = None,
     **settings: Setting,
 ) -> Network:
-    """Load a network: read its spec, expand it, work out every shape.
+    """Load a network: read its spec, check it, expand it and infer every shape.
 
     Args:
-        spec: The path of a YAML file, or the name of a bundled network, as in "resnet50" or "resnet50.yaml". A file wins.
-        input: The image's (channels, height, width) for which shapes are shown, in place of the spec's.
-        outputs: Paths of parts whose maps the network gives, in place of what its head would make of them; what comes behind
-            the last of them is left out. ``features()`` lists what can be asked for.
-        settings: Values for the names that the spec takes, as in ``classes=10``; for the options of any network, as in
-            ``output_stride=8`` (see ``resnet_spec.language.options``); or for words that its layers use, as in ``act="silu"``.
+        spec: The path of a YAML file, or the name of a bundled network, such as "resnet50". A file takes precedence.
+        input: The shape (channels, height, width) of an image, instead of the spec's own.
+        outputs: Paths of parts whose feature maps the network outputs, instead of the output of its head. Parts after
+            the last of them are left out. ``Network.features`` lists the possible paths.
+        settings: Values for arguments that the spec takes, such as ``classes=10``; for options of any network, such as
+            ``output_stride=8`` (see ``resnet_spec.language.options``); or for names that layers refer to, such as
+            ``act="silu"``.
 
     Raises:
-        SpecError: The spec has problems; ``problems`` holds them all, and the message points at each.
-        FileNotFoundError: There is no such spec.
-        ValueError: The network can't give an output that is asked for.
+        SpecError: The spec has problems. ``problems`` holds all of them, and the message shows the place of each.
+        FileNotFoundError: There is no such file and no such bundled network.
+        ValueError: ``input`` is not a shape, or ``outputs`` has a path that is not possible.
 
     >>> network = load("resnet50")
     >>> len(network.weights()), network.weights()["fc.weight"]
@@ -59,25 +60,25 @@ def load(
     >>> load("resnet50", classes=10, input=(3, 64, 48)).output_shape
     (10,)
     """
-    network = _network(find_source(spec), settings, input)
+    network = _load(find_source(spec), settings, input)
     return network if outputs is None else with_feature_outputs(network, outputs)
 
 
 def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
-    """Load a network from the text of a spec, which ``name`` stands for in messages. Raises SpecError.
+    """Load a network from the text of a spec, which messages call ``name``. Raises SpecError.
 
     >>> loads("{name: tiny, input: [3, 8, 8], stem: {conv1: {op: conv, out: 4, kernel: 3}}}").output_shape
     (4, 6, 6)
     """
-    return _network(Source(name, text.removeprefix("\ufeff")), settings, None)
+    return _load(Source(name, text.removeprefix("\ufeff")), settings, None)
 
 
-def _network(source: Source, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Network:
-    size = None if input is None else _shape(input)
+def _load(source: Source, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Network:
+    size = None if input is None else _check_input(input)
     problems = Problems()
-    root = resolve_extends(source, _base, problems)
+    root = resolve_extends(source, _find_base, problems)
     if root is None:
-        raise SpecError(problems.found.values())
+        raise SpecError(problems)
     spec = apply_settings(read_spec(root, problems), settings, problems)
     options = decode_options(spec.options, problems)
     spec = spec if size is None else replace(spec, input=size)
@@ -86,113 +87,117 @@ def _network(source: Source, settings: Mapping[str, Setting], input: Sequence[in
         return with_options(network, options)
     except ShapeError as error:
         at = next(iter(spec.options.values())).at
-        raise SpecError([Problem("RS401", f"{spec.name} can't be as its options ask: {error}", at)]) from None
+        raise SpecError([Problem("RS401", f"{spec.name} cannot have these options: {error}", at)]) from None
 
 
-def load_document(source: Source) -> Nodes:
-    """The keys and values of a spec, extends followed. Raises SpecError."""
+def load_document(source: Source) -> MappingNode:
+    """Return the root node of a spec, merged with the specs that it extends. Raises SpecError."""
     problems = Problems()
-    root = resolve_extends(source, _base, problems)
+    root = resolve_extends(source, _find_base, problems)
     problems.stop()
-    assert root is not None  # or there is a problem
+    assert root is not None  # otherwise there is a problem
     return root
 
 
 def find_source(spec: str | PathLike[str]) -> Source:
-    """The text that a path or a bundled name means. Raises FileNotFoundError and SpecError."""
+    """Return the source of a spec, by its path or bundled name.
+
+    Raises FileNotFoundError if there is none, and SpecError if the file is too long or not UTF-8.
+    """
     path = Path(spec)
     if path.is_file():
-        return _file(path)
-    found = bundled.find(str(spec))
-    if found is None:
-        raise FileNotFoundError(f"no file or bundled network named {str(spec)!r}; {_advice(str(spec))}")
-    return found
+        return _read_file(path)
+    source = bundled.find(str(spec))
+    if source is None:
+        raise FileNotFoundError(f"no file or bundled network named {str(spec)!r}; {_suggest_name(str(spec))}")
+    return source
 
 
 def find_sources(source: Source) -> list[Source]:
-    """A source and all that it extends, one after another, as far as they can be read."""
-    found = [source]
+    """Return a source and the sources that it extends, in order, as far as they can be read."""
+    sources = [source]
 
     def find(name: str, by: Source, at: Span) -> Source:
-        found.append(_base(name, by, at))
-        return found[-1]
+        sources.append(_find_base(name, by, at))
+        return sources[-1]
 
     with suppress(SpecError, OSError):
         resolve_extends(source, find, Problems())
-    return found
+    return sources
 
 
 def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Problems) -> Spec:
-    """A spec with names that it takes set by a caller."""
+    """Return a spec with settings applied to its arguments, its options and the names in its layers."""
     takes, options, layers = dict(spec.takes), dict(spec.options), dict(spec.layers)
     for name, value in settings.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        place = Source(f"--set {name}={text}", f"{name}={text}")
-        word = Word(text, True, Span(place, 1, len(name) + 2, len(name) + 2 + max(1, len(text))))
+        source = Source(f"--set {name}={text}", f"{name}={text}")
+        scalar = Scalar(text, True, Span(source, 1, len(name) + 2, len(name) + 2 + max(1, len(text))))
         if name in takes:
-            takes[name] = word
+            takes[name] = scalar
         elif name in OPTION_NAMES:
-            options[name] = word
+            options[name] = scalar
         elif name in layers or name in PREDEFINED:
-            layers[name] = word
+            layers[name] = scalar
         else:
-            at, known = Span(place, 1, 1, len(name) + 1), [*takes, *OPTION_NAMES, *layers, *PREDEFINED]
+            at, known = Span(source, 1, 1, len(name) + 1), [*takes, *OPTION_NAMES, *layers, *PREDEFINED]
             problems.report("RS205", f"{spec.name} does not take {quote(name)}", at, suggest(name, known))
     return replace(spec, takes=takes, options=options, layers=layers)
 
 
 @cache
 def bundled_block(name: str) -> Block | None:
-    """A bundled block by name, or None."""
+    """Return a bundled block by its name, or None if there is none."""
     path = bundled.block_files().get(name)
     if path is None:
         return None
     return read_block(parse(Source(str(path), path.read_text(encoding="utf-8"))), name)
 
 
-def _base(name: str, source: Source, at: Span) -> Source:
-    """What ``extends`` names: a file beside the one that says so, or a bundled network."""
-    if not name.isprintable() or len(name) > LONGEST_PATH:
-        raise SpecError([Problem("RS209", f"no file can be called {quote(name)}", at)])
-    beside = Path(source.name).parent
-    itself = False
+def _find_base(name: str, source: Source, at: Span) -> Source:
+    """Return the spec that ``extends`` names: a file relative to the spec that extends it, or a bundled network."""
+    if not name.isprintable() or len(name) > MAX_PATH_LENGTH:
+        raise SpecError([Problem("RS209", f"{quote(name)} is not a valid path", at)])
+    folder = Path(source.name).parent
+    extends_itself = False
     try:
-        for path in (beside / name, beside / f"{name}.yaml"):
-            if _is(path, source.name):
-                itself = True
+        for path in (folder / name, folder / f"{name}.yaml"):
+            if _is_same_file(path, source.name):
+                extends_itself = True
             elif path.is_file():
-                return _file(path)
-    except OSError as error:  # it may not be read, or its name is too long
-        raise SpecError([Problem("RS209", f"{quote(name)} can't be read: {error.strerror}", at)]) from None
-    found = bundled.find(name)
-    if found is not None:
-        return found
-    if itself:
-        return source  # and so goes in a circle
-    raise SpecError([Problem("RS209", f"no file or bundled network named {quote(name)} to extend", at, _advice(name))])
+                return _read_file(path)
+    except OSError as error:  # no permission, or the name is too long
+        raise SpecError([Problem("RS209", f"cannot read {quote(name)}: {error.strerror}", at)]) from None
+    base = bundled.find(name)
+    if base is not None:
+        return base  # a spec may have the name of the bundled one that it extends
+    if extends_itself:
+        return source  # the caller reports the circle
+    message = f"no file or bundled network named {quote(name)} to extend"
+    raise SpecError([Problem("RS209", message, at, _suggest_name(name))])
 
 
-def _advice(name: str) -> str:
-    """What to write in place of a name that no network has, or several have."""
-    several = bundled.meant(name)
-    if several:
-        return f"there are {', '.join(several)}"
+def _suggest_name(name: str) -> str:
+    """Return what to write instead of a name that matches no bundled network, or several of them."""
+    matches = bundled.match_name(name)
+    if matches:
+        return f"several match: {', '.join(matches)}"
     bare = name.removesuffix(".yaml")
-    near = suggest(bare, bundled.names())
-    if "/" in bare or near.startswith("did"):
-        return near
-    ends = suggest(bare, dict.fromkeys(known.rpartition("/")[2] for known in bundled.names()))
-    return ends if ends.startswith("did") else "resnet-spec list names them"
+    suggestion = suggest(bare, bundled.names())
+    if "/" in bare or suggestion.startswith("did"):
+        return suggestion
+    suggestion = suggest(bare, dict.fromkeys(known.rpartition("/")[2] for known in bundled.names()))
+    return suggestion if suggestion.startswith("did") else "resnet-spec list prints the bundled networks"
 
 
-def _is(path: Path, name: str) -> bool:
-    """Whether a path is the file of that name: a spec named as the bundled one it extends does not mean itself."""
+def _is_same_file(path: Path, name: str) -> bool:
+    """Return whether a path and a name are the same file."""
     other = Path(name)
     return path == other or (other.is_file() and path.exists() and path.samefile(other))
 
 
-def _file(path: Path) -> Source:
-    """A file's text. Of one that is too long, no more is read than shows it."""
+def _read_file(path: Path) -> Source:
+    """Read a file. Raises SpecError if it is too long, without reading the rest, or not UTF-8."""
     with path.open("rb") as file:
         data = file.read(MAX_CHARACTERS + 1).removeprefix(b"\xef\xbb\xbf")
     if len(data) > MAX_CHARACTERS:
@@ -202,13 +207,13 @@ def _file(path: Path) -> Source:
         return Source(str(path), data.decode())
     except UnicodeDecodeError as error:
         before = len(data[: error.start].decode())
-        at = Source(str(path), data.decode(errors="replace")).at(before)
+        at = Source(str(path), data.decode(errors="replace")).locate(before)
         help = "write the file as UTF-8"
         raise SpecError([Problem("RS105", f"not UTF-8 text: {error.reason}", at, help)]) from None
 
 
-def _shape(input: Sequence[int]) -> tuple[int, int, int]:
+def _check_input(input: Sequence[int]) -> tuple[int, int, int]:
     if len(input) != 3 or not all(isinstance(size, int) and size > 0 for size in input):
-        raise ValueError(f"input is (channels, height, width), as in (3, 224, 224), not {tuple(input)!r}")
+        raise ValueError(f"input must be (channels, height, width), such as (3, 224, 224), not {tuple(input)!r}")
     channels, height, width = input
     return channels, height, width

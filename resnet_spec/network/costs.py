@@ -1,4 +1,4 @@
-"""What every part of a network costs, and how much of the image it sees."""
+"""Compute the cost of every part of a network, and its receptive field."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from resnet_spec.network.traversal import Rules, children, propagate
 from resnet_spec.ops import Flatten, Identity
 
 BYTES = 4
-"""Bytes of a float32, in which activations are counted."""
+"""The size of a float32, the type of the activations whose memory is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The receptive field of an element of a map: ``field`` pixels of the image, ``step`` pixels from its neighbour's field.
+    """The receptive field of an element of a feature map, in pixels of the image along one axis.
 
-    Both are None where an element sees the whole image. Padding counts, so a field may be larger than the image.
+    Attributes:
+        field: The width of the field, which may exceed the image because padding counts; None for the whole image.
+        step: The distance to the field of the next element; None for the whole image.
     """
 
     field: int | None
@@ -32,10 +34,10 @@ class Cost:
     """What a part, with everything inside it, costs for one image.
 
     Attributes:
-        parameters: Learnt numbers.
-        statistics: Numbers kept as running statistics.
+        parameters: The number of learnable values.
+        statistics: The number of values kept as running statistics.
         macs: Multiply-accumulate operations of convolutions and matrix products.
-        memory: Bytes, in float32, of the outputs of all operations and sums: what training keeps.
+        memory: Bytes, in float32, of the outputs of all operations and sums, which training keeps for backpropagation.
         view: The receptive field of the part's output.
     """
 
@@ -74,14 +76,14 @@ def _operation(leaf: Leaf, view: View) -> Cost:
         parameters=sum(math.prod(weight.shape) for weight in weights if not weight.statistic),
         statistics=sum(math.prod(weight.shape) for weight in weights if weight.statistic),
         macs=leaf.op.macs(leaf.input_shape),
-        # these two return a view of their input: no memory of their own
+        # These two return a view of their input, which takes no memory.
         memory=0 if isinstance(leaf.op, Identity | Flatten) else BYTES * math.prod(leaf.output_shape),
         view=view,
     )
 
 
 def _joint_memory(part: Part) -> int:
-    """Return the bytes of what a part itself computes where branches meet: sums, products and concatenations."""
+    """Return the bytes of the sums, products and concatenations with which a part combines its branches."""
     if isinstance(part, Residual):
         return BYTES * math.prod(part.after[0].input_shape if part.after else part.output_shape)
     if isinstance(part, Parallel):
@@ -124,7 +126,7 @@ def _receptive_fields(network: Network) -> dict[str, View]:
 
 
 def _view_after(leaf: Leaf, view: View) -> View:
-    """Return the view after an operation, from what every operation with a window declares: kernel, stride, dilation."""
+    """Return the view after an operation, from its kernel, stride and dilation if it has a window."""
     if view.field is None or view.step is None:
         return WHOLE_IMAGE
     kernel = getattr(leaf.op, "kernel", None)
@@ -135,7 +137,7 @@ def _view_after(leaf: Leaf, view: View) -> View:
     return View(view.field + reach * view.step, view.step * getattr(leaf.op, "stride", 1))
 
 
-def _larger(one: View, other: View) -> View:
-    if one.field is None or other.field is None:
+def _larger(left: View, right: View) -> View:
+    if left.field is None or right.field is None:
         return WHOLE_IMAGE
-    return max(one, other, key=lambda view: view.field or 0)
+    return max(left, right, key=lambda view: view.field or 0)

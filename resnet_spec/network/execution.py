@@ -1,9 +1,9 @@
 """The order in which a module runs the parts that it holds, for backends whose models are nested modules.
 
-A model registers each part under its path, so the parts of one block may be spread over nested names: ``stages.0`` for a part
-of the network called so, ``convs.0`` and ``bns.0`` for branches side by side. A step therefore names its module by the names
-that lead there from the module that runs it. Steps are plain tuples of strings, which every framework's compiler accepts as
-constants.
+A model registers each part under its path. Since names may have dots, the parts that one module runs may be nested
+below it: ``stages.0`` in a network, or ``convs.0`` and ``bns.0`` in a block with parallel branches. A step therefore
+identifies a module by the names that lead to it from the module that runs it. Steps are plain tuples of strings, which
+every framework's compiler accepts as constants.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Literal, TypeAlias
 from resnet_spec.network.parts import Chain, Parallel, Part, Residual
 
 Step: TypeAlias = "tuple[tuple[str, ...], tuple[Steps, ...]]"
-"""A module to run, as the names that lead to it from its holder, ``("downsample",)`` or ``("stages", "0")``; then, for parallel
-branches, the steps of each branch, from the same holder."""
+"""A module to run, and the steps of each of its branches if it is parallel.
+
+The module is given by the names that lead to it from its holder: ``("downsample",)`` or ``("stages", "0")``. The
+steps of branches start from the same holder.
+"""
 
 Steps: TypeAlias = tuple[Step, ...]
 
@@ -62,7 +65,10 @@ def plan_residual(part: Residual) -> ResidualSteps:
 
 
 def plan_part(part: Part) -> tuple[Steps, ...]:
-    """Return the steps of each branch of a part run on its own, from the network's root; none for a part that holds its own."""
+    """Return the steps of each branch of a part that runs on its own, from the network's root.
+
+    There are none for a part that holds the parts inside it.
+    """
     return _branch_steps("", part)
 
 

@@ -1,4 +1,4 @@
-"""A network, fully expanded: a tree of named operations, each knowing the shape it is given and the shape it gives."""
+"""The expanded network: a tree of named operations with all input and output shapes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet_spec.ops import op_name as op_name
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A map on an image's way: the path of the part that gives it, its channels, and how many pixels one of its own spans."""
+    """A feature map: the path of the part that outputs it, its channels, and its stride in pixels of the image."""
 
     path: str
     channels: int
@@ -27,7 +27,10 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A tree of operations with every shape known. Shapes are shown for one image of shape ``input``.
+    """A tree of operations with all shapes, for one image of shape ``input`` (channels, height, width).
+
+    Two networks are equal if they have the same parts, image and name; ``source``, ``stages`` and ``takes`` are not
+    compared.
 
     >>> from resnet_spec import load
     >>> network = load("resnet18", classes=10)
@@ -43,29 +46,29 @@ class Network:
     stages: tuple[str, ...] = field(default=(), compare=False)
     outputs: tuple[str, ...] = ()
     takes: tuple[tuple[str, int], ...] = field(default=(), compare=False)
-    """The whole numbers that a caller may set, by name, as they were set."""
+    """The integer arguments that callers can set, with their values."""
 
     def __hash__(self) -> int:
-        """Cheap, and enough: frameworks hash what a model carries at every call."""
+        # A cheap hash of few fields, because frameworks hash the attributes of a model at every call.
         return hash((self.name, self.input, len(self.parts)))
 
     def leaves(self) -> Iterator[Leaf]:
-        """Every operation, in the order it is run."""
+        """Yield every operation, in the order in which they run."""
         return (part for part in walk(self.parts) if isinstance(part, Leaf))
 
     def nodes(self) -> Iterator[Part]:
-        """Every named part, in the order that they finish: a block comes after all that is in it."""
+        """Yield every part, in the order in which they finish: a block comes after the parts inside it."""
         return walk(self.parts)
 
     def part(self, path: str) -> Part:
-        """The part at a path. Raises KeyError."""
+        """Return the part at a path. Raises KeyError if there is none."""
         for part in self.nodes():
             if part.path == path:
                 return part
         raise KeyError(path)
 
     def owners(self) -> list[tuple[str, Weight]]:
-        """Every weight under its full name, in the order of PyTorch's ``state_dict``."""
+        """Return every weight with its full name, in the order of PyTorch's ``state_dict``."""
         named = {
             f"{leaf.path}.{weight.name}": weight
             for leaf in _leaves_as_written(self.parts)
@@ -74,11 +77,13 @@ class Network:
         return [(name, named[name]) for name in _by_prefix(named)]
 
     def weights(self) -> dict[str, Shape]:
-        """Every weight and running statistic: its name and shape, as in PyTorch's ``state_dict``."""
+        """Return the shape of every weight and running statistic by name, as in PyTorch's ``state_dict``."""
         return {name: weight.shape for name, weight in self.owners()}
 
     def features(self) -> tuple[Feature, ...]:
-        """The maps that ``build(..., outputs=[...])`` can give: stages, their blocks, and layers outside of blocks.
+        """Return the feature maps that ``build(..., outputs=[...])`` can return.
+
+        They are the outputs of stages, of the blocks in them, and of layers outside of blocks.
 
         >>> from resnet_spec import load
         >>> [feature for feature in load("resnet18").features() if feature.path in ("maxpool", "layer4")]
@@ -88,48 +93,49 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are learnt."""
+        """The number of learnable values."""
         return sum(math.prod(weight.shape) for _, weight in self.owners() if not weight.statistic)
 
     @property
     def statistics(self) -> int:
-        """How many numbers are kept as running statistics."""
+        """The number of values kept as running statistics."""
         return sum(math.prod(weight.shape) for _, weight in self.owners() if weight.statistic)
 
     @property
     def macs(self) -> int:
-        """Multiplications with addition, in convolutions and matrix products, for one image; FLOPs are twice as many."""
+        """Multiply-accumulate operations of convolutions and matrix products, for one image; FLOPs are twice that."""
         return sum(leaf.op.macs(leaf.input_shape) for leaf in self.leaves())
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what the network computes, and of its names: the same in every process, for every image size, under any name.
+        """A hash of the function that the network computes and of its parts' names.
 
-        Arguments at their defaults do not count, so an operation that learns to take another keeps the fingerprints of old.
+        It is the same in every process, and does not depend on the size of the image or the name of the network.
+        Arguments with default values are left out, so that a new argument does not change existing fingerprints.
         """
-        from hashlib import sha256  # a tenth of the time that `import resnet_spec` would take
+        from hashlib import sha256  # importing it takes a tenth of the time of `import resnet_spec`
 
-        tree = [self.input[0], [_plain(part) for part in self.parts]]
+        tree = [self.input[0], [_as_json(part) for part in self.parts]]
         return sha256(json.dumps(tree, separators=(",", ":")).encode()).hexdigest()[:32]
 
     @property
     def output_shape(self) -> Shape:
-        """What one image gives, without the batch axis."""
+        """The shape of the output for one image, without the batch axis."""
         return self.parts[-1].output_shape
 
-    # Notebooks ask an object itself how it looks. What draws it stands on floors above this one, so it is named, not imported.
+    # Notebooks call these methods. The views package imports this one, so it is imported only when a method is called.
     def _repr_html_(self) -> str:
-        """Drawing and table, as notebooks show them."""
+        """Return a drawing and a table as HTML for notebooks."""
         return str(import_module("resnet_spec.views.notebook").render_html(self))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """The same in every form that a notebook may choose from."""
-        found: dict[str, str] = import_module("resnet_spec.views.notebook").render_mime_bundle(self)
-        return found
+        """Return the representations from which a notebook chooses, by MIME type."""
+        bundle: dict[str, str] = import_module("resnet_spec.views.notebook").render_mime_bundle(self)
+        return bundle
 
 
 def _features(row: Row, stride: int) -> Iterator[Feature]:
-    """Yield the maps that a row gives, outside of blocks: after each part, and inside chains."""
+    """Yield the feature maps of a row outside of blocks: the outputs of its parts, and of the parts inside chains."""
     for part in row:
         if isinstance(part, Chain):
             yield from _features(part.parts, stride)
@@ -143,32 +149,34 @@ _STRIDE: Rules[int] = Rules(
     combine=lambda part, branch, shortcut: shortcut if part.combine == "multiply" else branch,
     join=lambda part, stride, outputs: max(outputs),
 )
-"""How many pixels of the image one step of a map spans, after each part."""
+"""The stride of the feature map after each part, in pixels of the image."""
 
 
-def _plain(part: Part) -> list[Any]:
-    """A part as JSON can say it."""
+def _as_json(part: Part) -> list[Any]:
+    """Return a part as JSON values. Fingerprints depend on their form, which must not change."""
     match part:
         case Leaf():
-            said = {item.name: getattr(part.op, item.name) for item in fields(part.op) if not _default(part.op, item)}
-            return [part.path, op_name(part.op), said]
+            arguments = {
+                item.name: getattr(part.op, item.name) for item in fields(part.op) if not _is_default(part.op, item)
+            }
+            return [part.path, op_name(part.op), arguments]
         case Chain():
-            return [part.path, [_plain(inner) for inner in part.parts]]
+            return [part.path, [_as_json(inner) for inner in part.parts]]
         case Residual():
-            sections = (part.before, part.branch, part.shortcut, part.after)
-            read = [] if part.reads == "input" else [part.reads]
-            return [part.path, part.combine, *([_plain(inner) for inner in section] for section in sections), *read]
+            sections = [[_as_json(inner) for inner in row] for row in part.rows]
+            reads = [] if part.reads == "input" else [part.reads]
+            return [part.path, part.combine, *sections, *reads]
         case Parallel():
-            branches = [[_plain(inner) for inner in branch] for branch in part.branches]
+            branches = [[_as_json(inner) for inner in branch] for branch in part.branches]
             return [part.path, part.combine, part.split, part.cascade, branches]
 
 
-def _default(op: Op, item: Field[Any]) -> bool:
-    """Whether an argument has its default, rounded as the operation rounds it."""
-    input_shape, default = getattr(op, item.name), item.default
-    return input_shape == default or (
-        isinstance(input_shape, float) and default is not MISSING and replace(op, **{item.name: default}) == op
-    )
+def _is_default(op: Op, item: Field[Any]) -> bool:
+    """Return whether an argument has its default value, rounded as the operation rounds it."""
+    value, default = getattr(op, item.name), item.default
+    if value == default:
+        return True
+    return isinstance(value, float) and default is not MISSING and replace(op, **{item.name: default}) == op
 
 
 def _leaves_as_written(row: Row) -> Iterator[Leaf]:
@@ -181,7 +189,7 @@ def _leaves_as_written(row: Row) -> Iterator[Leaf]:
 
 
 def _by_prefix(names: dict[str, Weight]) -> Iterator[str]:
-    """Names with those of one prefix together, where the first of them stands: as nested modules list them."""
+    """Yield names grouped by prefix, in the order of each prefix's first name, which is the order of nested modules."""
     tree: dict[str, Any] = {}
     for name in names:
         *path, last = name.split(".")
@@ -189,12 +197,12 @@ def _by_prefix(names: dict[str, Weight]) -> Iterator[str]:
         for key in path:
             inner = inner.setdefault(key, {})
         inner[last] = name
-    return _flat(tree)
+    return _flatten(tree)
 
 
-def _flat(tree: dict[str, Any]) -> Iterator[str]:
+def _flatten(tree: dict[str, Any]) -> Iterator[str]:
     for value in tree.values():
         if isinstance(value, dict):
-            yield from _flat(value)
+            yield from _flatten(value)
         else:
             yield value

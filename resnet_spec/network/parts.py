@@ -1,4 +1,4 @@
-"""The nodes of a network's tree: operations, and what runs them in a chain, as a residual block or side by side."""
+"""The nodes of a network's tree: operations, chains, residual blocks and parallel branches."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x, as ``reads`` says.
+    """A residual block: ``after(combine(branch(y), shortcut(z)))``, where y = before(x).
 
-    An empty ``shortcut`` is the identity. ``order`` lists the sections in the order in which the spec writes them, which is the
-    order of their weights.
+    ``reads`` says whether z is y ("before") or x ("input"). An empty ``shortcut`` is the identity. ``order`` lists the
+    sections in the order in which the spec writes them, which is the order of their weights.
     """
 
     path: str
@@ -102,10 +102,10 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Branches side by side, joined again. Each reads the whole input or, if ``split``, an equal piece of its channels.
+    """Parallel branches. Each reads the whole input or, if ``split``, an equal piece of its channels.
 
-    In a ``cascade`` each branch reads its piece plus the previous branch's output; an empty branch passes its piece on. The
-    parts are named beside this one and not beneath it, as Res2Net's are (``convs.0``, ``bns.0``).
+    In a ``cascade`` each branch reads its piece plus the previous branch's output; an empty branch returns its piece.
+    The parts of branches are named beside this part, not below it, as in Res2Net (``convs.0``, ``bns.0``).
     """
 
     path: str

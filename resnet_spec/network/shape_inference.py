@@ -1,4 +1,4 @@
-"""The shape of every part: the rules where branches split and meet, and shapes inferred again for another input."""
+"""Infer the shape of every part, also for another input, with the rules for branches that split and join."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def infer_shapes(network: Network, input: tuple[int, int, int] | None = None) ->
 
 
 def replace_operations(network: Network, replacement: Callable[[Leaf], Op]) -> Network:
-    """Return the network with each operation replaced, and shapes inferred again. Raises ShapeError if one does not fit."""
+    """Return the network with each operation replaced, and its shapes inferred again. Raises ShapeError."""
 
     def change(part: Part) -> Part:
         return replace(part, op=replacement(part)) if isinstance(part, Leaf) else part
@@ -35,46 +35,49 @@ def replace_operations(network: Network, replacement: Callable[[Leaf], Op]) -> N
     return infer_shapes(replace(network, parts=map_parts(network.parts, change)))
 
 
-# -- where branches split and meet ------------------------------------------------------------------------------
+# -- branches -----------------------------------------------------------------------------------------------------
 
 
 def combined_shape(branch: Shape, shortcut: Shape, combine: str) -> Shape:
-    """Return the shape of a residual block's branch and shortcut combined. Raises ShapeError."""
+    """Return the shape of a residual block's branch and shortcut combined. Raises ShapeError if they can't be."""
     gate = combine == "multiply" and branch in (shortcut[:1], (shortcut[0], 1, 1))
     if branch == shortcut or gate:
         return shortcut
-    raise ShapeError(f"the branch gives {branch}, but the shortcut {shortcut}", output_shape=branch)
+    raise ShapeError(f"the branch has output {branch}, but the shortcut has {shortcut}", output_shape=branch)
 
 
 def split_shape(input_shape: Shape, count: int) -> Shape:
-    """Return the shape of each of ``count`` equal pieces of the channels. Raises ShapeError."""
+    """Return the shape of each of ``count`` equal pieces of the channels. Raises ShapeError if they do not divide."""
     if input_shape[0] % count:
         raise ShapeError(f"{input_shape[0]} channels can't be split evenly between {count} branches")
     return (input_shape[0] // count, *input_shape[1:])
 
 
 def check_cascade(piece: Shape, previous: Shape) -> Shape:
-    """Return the shape of a cascaded branch's input: its piece, plus the previous branch's output. Raises ShapeError."""
+    """Return the shape of a cascaded branch's input, which is its piece plus the previous branch's output.
+
+    Raises ShapeError if those two can't be added.
+    """
     if piece != previous:
-        raise ShapeError(f"a branch gives {previous}, but the next one reads {piece}, to which a cascade adds it")
+        raise ShapeError(f"a cascade can't add the output {previous} of a branch to the input {piece} of the next one")
     return piece
 
 
 def joined_shape(combine: Join, outputs: Sequence[Shape]) -> Shape:
-    """Return the shape of parallel branches' outputs joined. Raises ShapeError."""
+    """Return the shape of parallel branches' outputs joined. Raises ShapeError if they can't be."""
     first, *rest = outputs
     match combine:
         case "concat":
-            odd = next((shape for shape in rest if shape[1:] != first[1:]), None)
+            mismatch = next((shape for shape in rest if shape[1:] != first[1:]), None)
             joined = (sum(shape[0] for shape in outputs), *first[1:])
         case "add" | "mean":
-            odd = next((shape for shape in rest if shape != first), None)
+            mismatch = next((shape for shape in rest if shape != first), None)
             joined = first
         case _:
             assert_never(combine)
-    if odd is not None:
-        verb = {"concat": "be joined", "add": "be added", "mean": "have a mean"}[combine]
-        raise ShapeError(f"branches that give {first} and {odd} can't {verb}")
+    if mismatch is not None:
+        verb = {"concat": "concatenated", "add": "added", "mean": "averaged"}[combine]
+        raise ShapeError(f"branches with outputs {first} and {mismatch} can't be {verb}")
     return joined
 
 

@@ -1,4 +1,4 @@
-"""What a person sees in a network's tree: its stem, stages and head, and the blocks that repeat."""
+"""Group the parts of a network as people describe it: stem, stages, head, and repeated blocks."""
 
 from __future__ import annotations
 
@@ -8,53 +8,54 @@ from itertools import groupby
 from typing import TypeAlias, assert_never
 
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.ops import Op, Shape
 
 Repeats: TypeAlias = tuple[Part, ...]
-"""Parts in a row that are alike but for their path."""
+"""Consecutive parts that differ only in their paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parts of a network that people name together. One with a ``path`` is a stage, whose parts are blocks."""
+    """The stem, the head or a stage of a network. Only a stage has a ``path``, and its parts are blocks."""
 
     name: str
     path: str
-    parts: tuple[Part, ...]
+    parts: Row
     input_shape: Shape
     output_shape: Shape
 
 
 def group_stages(network: Network) -> tuple[Group, ...]:
-    """A network's stem, stages and head, in the order they are run.
+    """Return a network's stem, stages and head, in the order in which they run.
 
     >>> from resnet_spec import load
     >>> [(group.name, len(group.parts)) for group in group_stages(load("resnet18"))]
     [('stem', 4), ('layer1', 2), ('layer2', 2), ('layer3', 2), ('layer4', 2), ('head', 2)]
     """
-    found: list[Group] = []
-    stages = set(network.stages) or {part.path for part in network.parts if _like_a_stage(part)}
-    for stage, members in groupby(network.parts, lambda part: part.path in stages):
+    stages = set(network.stages) or {part.path for part in network.parts if _looks_like_stage(part)}
+    groups: list[Group] = []
+    for is_stage, members in groupby(network.parts, lambda part: part.path in stages):
         parts = tuple(members)
-        if stage:
-            found += [
+        if is_stage:
+            groups += [
                 Group(part.path, part.path, part.parts, part.input_shape, part.output_shape)
-                for part in _sequences(parts)
+                for part in parts
+                if isinstance(part, Chain)
             ]
         else:
             name = "layers" if not stages else "head" if parts[-1] is network.parts[-1] else "stem"
-            found.append(Group(name, "", parts, parts[0].input_shape, parts[-1].output_shape))
-    return tuple(found)
+            groups.append(Group(name, "", parts, parts[0].input_shape, parts[-1].output_shape))
+    return tuple(groups)
 
 
-def _like_a_stage(part: Part) -> bool:
-    """Whether a part at the top is a row of blocks, none of them a single operation."""
+def _looks_like_stage(part: Part) -> bool:
+    """Return whether a part is a chain of blocks, none of them a single operation."""
     return isinstance(part, Chain) and not any(isinstance(inner, Leaf) for inner in part.parts)
 
 
 def group_repeats(parts: Iterable[Part]) -> list[Repeats]:
-    """Parts with those that repeat side by side put together.
+    """Return parts with consecutive equal ones grouped; parts are equal if only their paths differ.
 
     >>> from resnet_spec import load
     >>> [len(run) for run in group_repeats(group_stages(load("resnet152"))[3].parts)]
@@ -64,24 +65,24 @@ def group_repeats(parts: Iterable[Part]) -> list[Repeats]:
 
 
 def structural_key(part: Part) -> Hashable:
-    """What a part is, whatever its path: two parts of a kind compute alike, with weights of their own."""
+    """Return a key that is equal for two parts that differ only in their paths and the values of their weights."""
     match part:
         case Leaf():
             return part.op, part.input_shape
         case Chain():
-            return _named(part.path, part.parts)
+            return _row_key(part.path, part.parts)
         case Residual():
-            sections = (part.before, part.branch, part.shortcut, part.after)
-            return part.combine, part.reads, *(_named(part.path, section) for section in sections)
+            return part.combine, part.reads, *(_row_key(part.path, section) for section in part.rows)
         case Parallel():
-            branches = (_named(part.path.rpartition(".")[0], branch) for branch in part.branches)
+            holder = part.path.rpartition(".")[0]
+            branches = (_row_key(holder, branch) for branch in part.branches)
             return part.combine, part.split, part.cascade, *branches
         case _:
             assert_never(part)
 
 
 def relative_path(parent: str, path: str) -> str:
-    """A path as seen from one of those above it.
+    """Return a path relative to a parent's path.
 
     >>> relative_path("layer1.0", "layer1.0.downsample.1")
     'downsample.1'
@@ -90,36 +91,32 @@ def relative_path(parent: str, path: str) -> str:
 
 
 def non_default_arguments(op: Op) -> dict[str, object]:
-    """The arguments of an operation that are not what they would be anyway.
+    """Return the arguments of an operation that are required or differ from their defaults.
 
     >>> from resnet_spec.ops import BatchNorm, Conv
     >>> non_default_arguments(Conv(64, 3, padding=1)), non_default_arguments(BatchNorm())
     ({'out': 64, 'kernel': 3, 'padding': 1}, {})
     """
-    required = {field.name: getattr(op, field.name) for field in fields(op) if field.default is MISSING}
-    usual = type(op)(**required)
-    input_shape = {field.name: getattr(op, field.name) for field in fields(op)}
-    return {name: value for name, value in input_shape.items() if name in required or value != getattr(usual, name)}
+    arguments = {field.name: getattr(op, field.name) for field in fields(op)}
+    required = {field.name: arguments[field.name] for field in fields(op) if field.default is MISSING}
+    default = type(op)(**required)
+    return {name: value for name, value in arguments.items() if name in required or value != getattr(default, name)}
 
 
 def path_range(first: str, last: str) -> str:
-    """A name for all from one path to another.
+    """Return a name for the range from one path to another.
 
     >>> path_range("layer3.1", "layer3.35"), path_range("layer3.1.se", "layer3.35.se"), path_range("fc", "fc")
     ('layer3.1-35', 'layer3.1-35.se', 'fc')
     """
     pairs = zip(first.split("."), last.split("."), strict=True)
-    return ".".join(one if one == other else f"{one}-{_number(other)}" for one, other in pairs)
+    return ".".join(start if start == end else f"{start}-{_trailing_number(end)}" for start, end in pairs)
 
 
-def _named(above: str, parts: tuple[Part, ...]) -> tuple[tuple[str, Hashable], ...]:
-    return tuple((relative_path(above, part.path), structural_key(part)) for part in parts)
+def _row_key(parent: str, row: Row) -> tuple[tuple[str, Hashable], ...]:
+    return tuple((relative_path(parent, part.path), structural_key(part)) for part in row)
 
 
-def _number(word: str) -> str:
-    """What a name ends in: its number, or else the whole."""
-    return word[len(word.rstrip("0123456789")) :] or word
-
-
-def _sequences(parts: tuple[Part, ...]) -> Iterable[Chain]:
-    return (part for part in parts if isinstance(part, Chain))
+def _trailing_number(name: str) -> str:
+    """Return the number at the end of a name, or the whole name if there is none."""
+    return name[len(name.rstrip("0123456789")) :] or name

@@ -1,19 +1,19 @@
-"""A ``Network`` to YAML text: every layer spelt out, each kind of block once. Reading it gives the same network."""
+"""Write a network as a spec in YAML, with every layer spelt out and equal blocks defined once."""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import yaml
 
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.ops import Op, op_name
 
 
 def to_yaml(network: Network) -> str:
-    """The network as a spec of its own, that takes nothing and extends nothing.
+    """Return a spec that loads as the same network; it has no arguments and extends no other spec.
 
     >>> from resnet_spec import load, loads
     >>> loads(to_yaml(load("resnet18"))) == load("resnet18")
@@ -26,14 +26,19 @@ def to_yaml(network: Network) -> str:
         spec["source"] = network.source
     spec["input"] = list(network.input)
     if network.preprocess is not None:
-        wanted = network.preprocess
-        spec["preprocess"] = {"resize": wanted.resize, "mean": list(wanted.mean), "std": list(wanted.std)}
+        preprocess = network.preprocess
+        spec["preprocess"] = {
+            "resize": preprocess.resize,
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+        }
     if blocks:
         spec["blocks"] = blocks
     return yaml.dump({**spec, "stem": stem}, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
-def _row(path: str, parts: tuple[Part, ...], blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _row(path: str, parts: Row, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the layers of a row by name; blocks that they need are added to ``blocks``."""
     prefix = f"{path}." if path else ""
     return {part.path.removeprefix(prefix): _part(path, part, blocks) for part in parts}
 
@@ -50,11 +55,12 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
             return {**flags, "combine": part.combine, "branches": branches}
         case Residual():
             block = _block(part, blocks)
-            named = next((name for name, known in blocks.items() if _same(known, block)), None)
-            if named is None:
-                named = f"block{len(blocks) + 1}"
-                blocks[named] = block
-            return {"block": named}
+            # repr tells apart blocks whose keys are in another order, since the order of sections orders the weights.
+            name = next((name for name, known in blocks.items() if repr(known) == repr(block)), None)
+            if name is None:
+                name = f"block{len(blocks) + 1}"
+                blocks[name] = block
+            return {"block": name}
 
 
 def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -66,42 +72,41 @@ def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return block | {role: _row(part.path, part.section(role), blocks) for role in part.order if part.section(role)}
 
 
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two blocks are the same, the order of their sections and layers too."""
-    return repr(one) == repr(other)
-
-
 def _leaf(op: Op) -> Any:
-    input_shape = {field.name: getattr(op, field.name) for field in fields(op) if _said(op, field)}
-    plain = {key: _plain(op, key, value) if isinstance(value, float) else value for key, value in input_shape.items()}
-    return {"op": op_name(op), **plain} if plain else op_name(op)
+    arguments: dict[str, Any] = {}
+    for field in fields(op):
+        if _is_written(op, field):
+            value = getattr(op, field.name)
+            arguments[field.name] = _shorten(op, field.name, value) if isinstance(value, float) else value
+    return {"op": op_name(op), **arguments} if arguments else op_name(op)
 
 
-def _said(op: Op, field: Any) -> bool:
-    """Whether an argument differs from its default, rounded as the operation rounds it."""
+def _is_written(op: Op, field: Any) -> bool:
+    """Return whether an argument is required or differs from its default, rounded as the operation rounds it."""
     if field.default is MISSING:
         return True
     value = getattr(op, field.name)
-    return bool(value != field.default and not (isinstance(value, float) and _holds(op, field.name, field.default)))
+    rounds_to_value = isinstance(value, float) and _has_argument(op, field.name, field.default)
+    return bool(value != field.default and not rounds_to_value)
 
 
-def _plain(op: Op, argument: str, value: float) -> float:
-    """The shortest number that the operation rounds to this one: 1e-5, not 9.99999974737875e-06."""
+def _shorten(op: Op, argument: str, value: float) -> float:
+    """Return the shortest number that the operation rounds to a value: 1e-5, not 9.99999974737875e-06."""
     for digits in range(1, 17):
         short = float(f"{value:.{digits}g}")
-        if _holds(op, argument, short):
+        if _has_argument(op, argument, short):
             return short
     return value
 
 
-def _holds(op: Op, argument: str, value: float) -> bool:
-    """Whether the operation, told this value, keeps the one that it has."""
-    told: dict[str, Any] = {field.name: getattr(op, field.name) for field in fields(op)} | {argument: value}
-    return type(op)(**told) == op
+def _has_argument(op: Op, argument: str, value: float) -> bool:
+    """Return whether the operation stays the same with a value for an argument, as it rounds that."""
+    changes: dict[str, Any] = {argument: value}
+    return replace(op, **changes) == op
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes equal lists out each time, not as aliases."""
+    """A dumper that writes equal lists each time instead of aliases."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

@@ -63,10 +63,11 @@ class Rules(Generic[T]):
     Attributes:
         leaf: Takes an operation and its input; returns the operation, perhaps changed, and its output.
         combine: Takes a residual block, the output of its branch and that of its shortcut; returns their combination.
-        join: Takes parallel branches, their common input and the outputs of all branches; returns what they give together.
-        split: Returns the input of each parallel branch; by default each reads the whole input.
-        cascade: Takes parallel branches, the number of one of them, its piece of the input and the output of the branch before
-            it; returns what the branch reads. Called for cascades alone.
+        join: Takes parallel branches, their common input and the outputs of all branches; returns the joined output.
+        split: Takes parallel branches and their common input; returns the input of each branch. By default each reads
+            the whole input.
+        cascade: Takes parallel branches, the index of one of them, its piece of the input and the output of the
+            previous branch; returns what the branch reads. Called only for cascades.
         enter_side: Changes a value that enters a shortcut or a parallel branch.
         leave: Takes any part, rebuilt, with its input and its output; returns the part and the output, perhaps changed.
     """
@@ -81,16 +82,16 @@ class Rules(Generic[T]):
 
 
 def propagate(row: Row, x: T, rules: Rules[T]) -> tuple[Row, T]:
-    """Carry a value through parts that run one after another; return the parts, rebuilt, and the value after the last."""
+    """Carry a value through parts that run one after another; return the rebuilt parts and the final value."""
     done: list[Part] = []
     for part in row:
-        changed, y = _through(part, x, rules)
+        changed, y = _propagate_part(part, x, rules)
         changed, x = rules.leave(changed, x, y)
         done.append(changed)
     return tuple(done), x
 
 
-def _through(part: Part, x: T, rules: Rules[T]) -> tuple[Part, T]:
+def _propagate_part(part: Part, x: T, rules: Rules[T]) -> tuple[Part, T]:
     match part:
         case Leaf():
             return rules.leaf(part, x)

@@ -1,4 +1,4 @@
-"""What may go wrong with a network that is right: warnings, which ``check`` prints and which stop nothing."""
+"""Find problems that a valid network may cause in use. ``resnet-spec check`` prints them as warnings."""
 
 from __future__ import annotations
 
@@ -12,69 +12,68 @@ from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.network.traversal import walk
 from resnet_spec.ops import BatchNorm, GroupNorm, ShapeError
 
-LARGER = 4
-"""A norm that sees one value even of images so many times as high and wide is meant to."""
+SCALE = 4
+"""A norm over one value is considered intended if it has one value even for images that many times as high and wide."""
 
 
 def find_warnings(network: Network) -> list[Problem]:
-    """Warnings of a network: norms that see one value, for want of a larger image; of each of its parts, the first.
+    """Return warnings of norms that average over one value because the image is small, the first in each part.
 
     >>> from resnet_spec import load
     >>> [problem.message for problem in find_warnings(load("resnet18", input=(3, 32, 32)))]
-    ['layer4.0.bn1 is given (512, 1, 1): one value a channel']
+    ['layer4.0.bn1 has input (512, 1, 1), which is one value per channel']
     """
     channels, height, width = network.input
-    found = _alone(network)
-    found -= _at(network, (channels, LARGER * height, LARGER * width)) if found else set()
-    if not found:
+    paths = _single_value_norms(network)
+    if paths:
+        paths -= _single_value_norms_at(network, (channels, SCALE * height, SCALE * width))
+    if not paths:
         return []
 
-    def small(image: Image) -> set[str]:
+    def find_problems(image: Image) -> set[str]:
         try:
-            return {WINDOW} if found & _alone(infer_shapes(network, image)) else set()
+            return {WINDOW} if paths & _single_value_norms(infer_shapes(network, image)) else set()
         except ShapeError as error:
-            return {WINDOW} if error.small else {"RS402"}
+            return {WINDOW} if error.input_too_small else {"RS402"}
 
     layers = sum(1 for _ in network.nodes())
-    image = find_smallest_input(network.input, small, layers)
-    size = f", or images of {' x '.join(map(str, image))} or more" if image else ""
-    return [_notice(part, leaf, size) for part, leaf in _firsts(network, found)]
+    image = find_smallest_input(network.input, find_problems, layers)
+    size = f", or use images of at least {' x '.join(map(str, image))}" if image else ""
+    return [_warning(part, leaf, size) for part, leaf in _first_norms(network, paths)]
 
 
-def _notice(part: Part, leaf: Leaf, size: str) -> Problem:
+def _warning(part: Part, leaf: Leaf, size: str) -> Problem:
     assert part.at is not None
+    message = f"{leaf.path} has input {leaf.input_shape}, which is one value per"
     if isinstance(leaf.op, GroupNorm):
-        message = f"{leaf.path} is given {leaf.input_shape}: one value a group, so that only its shift is left"
-        help = f"it takes fewer groups{size}"
+        message = f"{message} group, so its output is only its shift"
+        help = f"use fewer groups{size}"
     else:
-        message = f"{leaf.path} is given {leaf.input_shape}: one value a channel"
-        help = f"training takes two images or more at a time{size}"
-    notes = () if leaf.at in (None, part.at) else (Note("it is this norm", leaf.at),)
+        message = f"{message} channel"
+        help = f"train with at least two images per batch{size}"
+    notes = () if leaf.at in (None, part.at) else (Note("this is the norm", leaf.at),)
     return Problem("RS404", message, part.at, help, notes, "warning")
 
 
-def _firsts(network: Network, found: set[str]) -> Iterator[tuple[Part, Leaf]]:
+def _first_norms(network: Network, paths: set[str]) -> Iterator[tuple[Part, Leaf]]:
+    """Yield each top-level part that contains norms at some paths, with the first of these norms."""
     for part in network.parts:
-        leaves = [leaf for leaf in walk((part,)) if isinstance(leaf, Leaf) and leaf.path in found]
+        leaves = [leaf for leaf in walk((part,)) if isinstance(leaf, Leaf) and leaf.path in paths]
         if leaves and part.at is not None:
             yield part, leaves[0]
 
 
-def _at(network: Network, image: Image) -> set[str]:
+def _single_value_norms_at(network: Network, image: Image) -> set[str]:
     try:
-        return _alone(infer_shapes(network, image))
+        return _single_value_norms(infer_shapes(network, image))
     except ShapeError:
         return set()
 
 
-def _alone(network: Network) -> set[str]:
-    """The paths of norms that are given one value of each image to work out a mean from."""
-    return {leaf.path for leaf in network.leaves() if _values(leaf) == 1}
+def _single_value_norms(network: Network) -> set[str]:
+    """Return the paths of norms that compute their statistics from a single value of an image."""
+    return {leaf.path for leaf in network.leaves() if _has_single_value(leaf)}
 
 
-def _values(leaf: Leaf) -> int:
-    match leaf.op:
-        case BatchNorm() | GroupNorm() as norm:
-            return norm.values(leaf.input_shape)
-        case _:
-            return 0
+def _has_single_value(leaf: Leaf) -> bool:
+    return isinstance(leaf.op, BatchNorm | GroupNorm) and leaf.op.values_per_statistic(leaf.input_shape) == 1

@@ -1,8 +1,12 @@
-"""The primitive operations: what each is told, the shape it gives, the weights it owns, what it costs.
+"""The operations: their arguments, output shapes, weights and costs.
 
-Shapes are (channels, height, width), or (features,) once the image axes are gone; the batch axis is left out.
-Weights are named and laid out as PyTorch does: (out, in / groups, height, width) for a convolution.
-Each declaration here drives the reader, the schema, the documentation, the random generator and every backend.
+An operation is a frozen dataclass whose fields are its arguments in specs. Given an input shape, ``output_shape``
+infers the shape of the output, ``weights`` lists the weights, and ``macs`` counts multiply-accumulates for one image.
+Shapes are (channels, height, width), or (features,) after pooling or flattening; the batch axis is left out. Names and
+layouts of weights are PyTorch's: (out, in / groups, height, width) for a convolution.
+
+The decoder, the JSON Schema, the documentation, the generator of random networks and the backends follow these
+declarations.
 """
 
 from __future__ import annotations
@@ -98,4 +102,4 @@ Op: TypeAlias = (
 )
 
 OPS: dict[str, type[Op]] = {op_name(kind): kind for kind in get_args(Op)}
-"""The operations by the name that a spec gives them."""
+"""The operations by their name in specs."""

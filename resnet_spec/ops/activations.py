@@ -1,4 +1,4 @@
-"""Functions of each number alone."""
+"""Activations: functions applied to each element."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnet_spec.ops.weights import no_weights
 
 @dataclass(frozen=True, slots=True)
 class Relu:
-    """max(x, 0)."""
+    """Rectified linear unit: max(x, 0)."""
 
     output_shape = same_shape
     weights = no_weights
@@ -20,7 +20,7 @@ class Relu:
 
 @dataclass(frozen=True, slots=True)
 class Relu6:
-    """min(max(x, 0), 6)."""
+    """Rectified linear unit with an upper bound: min(max(x, 0), 6)."""
 
     output_shape = same_shape
     weights = no_weights
@@ -29,10 +29,10 @@ class Relu6:
 
 @dataclass(frozen=True, slots=True)
 class LeakyRelu:
-    """x where it is positive, slope * x elsewhere.
+    """Leaky rectified linear unit: x if x > 0, otherwise slope * x.
 
     Attributes:
-        slope: The factor below zero; the nearest float32 is used in every backend.
+        slope: Factor for negative inputs, rounded to float32.
     """
 
     slope: Fraction = 0.01
@@ -47,7 +47,7 @@ class LeakyRelu:
 
 @dataclass(frozen=True, slots=True)
 class Elu:
-    """x where it is positive, exp(x) - 1 elsewhere."""
+    """Exponential linear unit: x if x > 0, otherwise exp(x) - 1."""
 
     output_shape = same_shape
     weights = no_weights
@@ -56,10 +56,10 @@ class Elu:
 
 @dataclass(frozen=True, slots=True)
 class Gelu:
-    """x times the normal distribution function of x (Hendrycks and Gimpel 2016).
+    """Gaussian error linear unit: x times the normal cumulative distribution function of x (Hendrycks and Gimpel 2016).
 
     Attributes:
-        approximate: Whether the formula with tanh is used in its place.
+        approximate: Whether to compute the approximation by tanh.
     """
 
     approximate: bool = False
@@ -71,7 +71,7 @@ class Gelu:
 
 @dataclass(frozen=True, slots=True)
 class Silu:
-    """x * sigmoid(x), also called swish."""
+    """Sigmoid linear unit, also called swish: x * sigmoid(x)."""
 
     output_shape = same_shape
     weights = no_weights
@@ -80,7 +80,7 @@ class Silu:
 
 @dataclass(frozen=True, slots=True)
 class Sigmoid:
-    """1 / (1 + exp(-x))."""
+    """Logistic sigmoid: 1 / (1 + exp(-x))."""
 
     output_shape = same_shape
     weights = no_weights
@@ -89,7 +89,7 @@ class Sigmoid:
 
 @dataclass(frozen=True, slots=True)
 class Tanh:
-    """The hyperbolic tangent of x."""
+    """Hyperbolic tangent of x."""
 
     output_shape = same_shape
     weights = no_weights
@@ -98,7 +98,7 @@ class Tanh:
 
 @dataclass(frozen=True, slots=True)
 class HardSigmoid:
-    """relu6(x + 3) / 6."""
+    """Piecewise linear approximation of the sigmoid: relu6(x + 3) / 6."""
 
     output_shape = same_shape
     weights = no_weights
@@ -107,7 +107,7 @@ class HardSigmoid:
 
 @dataclass(frozen=True, slots=True)
 class HardSwish:
-    """x * relu6(x + 3) / 6."""
+    """Swish with a piecewise linear sigmoid: x * relu6(x + 3) / 6."""
 
     output_shape = same_shape
     weights = no_weights
@@ -116,7 +116,7 @@ class HardSwish:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """x itself."""
+    """The input, unchanged."""
 
     output_shape = same_shape
     weights = no_weights

@@ -1,4 +1,4 @@
-"""What arguments of operations may be: their types and ranges."""
+"""Types and ranges of the arguments of operations."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """The least value an argument may have."""
+    """An inclusive lower bound of an argument."""
 
     least: float
 
 
 @dataclass(frozen=True, slots=True)
 class Below:
-    """What an argument must stay below."""
+    """An exclusive upper bound of an argument."""
 
     bound: float
 
@@ -25,14 +25,14 @@ PositiveInt = Annotated[int, AtLeast(1)]
 AtLeastTwo = Annotated[int, AtLeast(2)]
 NonNegative = Annotated[int, AtLeast(0)]
 Fraction = Annotated[float, AtLeast(0.0), Below(1.0)]
-Positive = Annotated[float, AtLeast(2.0**-126), Below(2.0**127)]  # what a normal float32 can hold
+Positive = Annotated[float, AtLeast(2.0**-126), Below(2.0**127)]  # the range of normal float32 numbers
 Initialization = Literal[
     "he_normal_fan_out", "he_normal_fan_in", "lecun_normal", "glorot_uniform", "uniform_fan_in", "zeros"
 ]
 
 
 def round_to_float32(op: object, *names: str) -> None:
-    """Round attributes to float32: Paddle keeps an operator's so, and all backends are to use one value."""
-    for argument in names:
-        (value,) = struct.unpack("f", struct.pack("f", getattr(op, argument)))
-        object.__setattr__(op, argument, value)
+    """Round attributes to float32, as Paddle stores them, so that every backend uses the same values."""
+    for name in names:
+        (value,) = struct.unpack("f", struct.pack("f", getattr(op, name)))
+        object.__setattr__(op, name, value)

@@ -1,4 +1,4 @@
-"""Convolutions and matrix products."""
+"""Convolutions and the linear layer."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from resnet_spec.ops.weights import Weight, kernel_weights
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A two-dimensional convolution with a square kernel and zeros for padding.
+    """Two-dimensional convolution with a square kernel and zero padding.
 
     Attributes:
-        out: Channels that come out.
+        out: Number of output channels.
         kernel: Height and width of the kernel, in pixels.
-        stride: Pixels from one window to the next.
-        padding: Zeros added on each of the four sides.
-        dilation: Pixels from one element of the kernel to the next.
-        groups: Groups of channels that do not see each other.
-        bias: Whether a learnt number is added to each channel.
-        init: How the kernel's initial values are drawn.
+        stride: Distance from one window to the next, in pixels.
+        padding: Rows and columns of zeros added on each of the four sides.
+        dilation: Distance from one element of the kernel to the next, in pixels.
+        groups: Number of groups of channels, each of which is convolved separately.
+        bias: Whether to add a learned bias to each output channel.
+        init: Distribution of the kernel's initial values.
     """
 
     out: PositiveInt
@@ -38,7 +38,7 @@ class Conv:
         image_shape(self, input_shape)
         output_shape = windowed_shape(self.out, input_shape, self.kernel, self.stride, self.padding, self.dilation)
         check_divides("groups", self.groups, input_shape[0], "input channels", output_shape)
-        check_divides("groups", self.groups, self.out, "output channels", output_shape, other="out")
+        check_divides("groups", self.groups, self.out, "output channels", output_shape, related="out")
         return output_shape
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
@@ -50,18 +50,18 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class StandardizedConv:
-    """A convolution whose kernels are first standardised, each to mean 0 and variance 1 (Qiao et al. 2019).
+    """Convolution whose kernels are standardised to mean 0 and variance 1 before they are used (Qiao et al. 2019).
 
     Attributes:
-        out: Channels that come out.
+        out: Number of output channels.
         kernel: Height and width of the kernel, in pixels.
-        stride: Pixels from one window to the next.
-        padding: Zeros added on each of the four sides.
-        dilation: Pixels from one element of the kernel to the next.
-        groups: Groups of channels that do not see each other.
-        bias: Whether a learnt number is added to each channel.
-        epsilon: Added to the variance of a kernel; the nearest float32 is used in every backend.
-        init: How the kernel's initial values are drawn.
+        stride: Distance from one window to the next, in pixels.
+        padding: Rows and columns of zeros added on each of the four sides.
+        dilation: Distance from one element of the kernel to the next, in pixels.
+        groups: Number of groups of channels, each of which is convolved separately.
+        bias: Whether to add a learned bias to each output channel.
+        epsilon: Number added to a kernel's variance, rounded to float32.
+        init: Distribution of the kernel's initial values.
     """
 
     out: PositiveInt
@@ -77,27 +77,27 @@ class StandardizedConv:
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
-    def plain(self) -> Conv:
-        """The convolution that the standardised kernels are for."""
+    def to_conv(self) -> Conv:
+        """Return the convolution that takes kernels which are standardised already."""
         return Conv(self.out, self.kernel, self.stride, self.padding, self.dilation, self.groups, self.bias, self.init)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self.plain().output_shape(input_shape)
+        return self.to_conv().output_shape(input_shape)
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
-        return self.plain().weights(input_shape)
+        return self.to_conv().weights(input_shape)
 
     def macs(self, input_shape: Shape) -> int:
-        return self.plain().macs(input_shape)
+        return self.to_conv().macs(input_shape)
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelConv:
-    """A one-dimensional convolution along the channels, one kernel for all of them (Wang et al. 2019, ECA-Net).
+    """One-dimensional convolution along the channels of a feature vector, with one kernel (Wang et al. 2019, ECA-Net).
 
     Attributes:
-        kernel: Channels that the kernel spans, an odd number; as many zeros stand at each end as keep their count.
-        init: How the kernel's initial values are drawn.
+        kernel: Size of the kernel in channels, an odd number. Zero padding keeps the number of channels.
+        init: Distribution of the kernel's initial values.
     """
 
     kernel: PositiveInt
@@ -105,9 +105,11 @@ class ChannelConv:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
-            raise ShapeError(f"channel_conv works on (features,), but is given {input_shape}", output_shape=input_shape)
+            raise ShapeError(
+                f"channel_conv needs an input of shape (features,), but gets {input_shape}", output_shape=input_shape
+            )
         if self.kernel % 2 == 0:
-            raise ShapeError(f"kernel is {self.kernel}, an even number", argument="kernel", output_shape=input_shape)
+            raise ShapeError(f"kernel is {self.kernel}, but must be odd", argument="kernel", output_shape=input_shape)
         return input_shape
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
@@ -119,12 +121,12 @@ class ChannelConv:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A matrix product of the features with a weight of shape (out, in), and a bias.
+    """Fully connected layer: the product of the features with a weight of shape (out, in), plus a bias.
 
     Attributes:
-        out: Features that come out.
-        bias: Whether a learnt number is added to each feature.
-        init: How the weight's initial values are drawn.
+        out: Number of output features.
+        bias: Whether to add a learned bias to each output feature.
+        init: Distribution of the weight's initial values.
     """
 
     out: PositiveInt
@@ -134,8 +136,8 @@ class Linear:
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
             raise ShapeError(
-                f"linear works on (features,), but is given {input_shape}",
-                help="global_avg_pool or flatten, put before it, gives features",
+                f"linear needs an input of shape (features,), but gets {input_shape}",
+                help="put global_avg_pool or flatten before it",
                 output_shape=(self.out,),
             )
         return (self.out,)

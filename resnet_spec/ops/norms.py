@@ -1,4 +1,4 @@
-"""Norms, and those that are activations too."""
+"""Normalisation layers, some of which include an activation."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from resnet_spec.ops.weights import Constant, Weight, affine_weights
 
 @dataclass(frozen=True, slots=True)
 class BatchNorm:
-    """Normalisation over batch, height and width, then a scale and a shift for each channel (Ioffe and Szegedy 2015).
+    """Normalisation over batch, height and width, followed by a scale and a shift per channel (Ioffe and Szegedy 2015).
 
-    In evaluation the running statistics take the place of the batch's own.
+    In evaluation mode, running statistics replace the mean and the variance of the batch.
 
     Attributes:
-        epsilon: Added to the variance; the nearest float32 is used in every backend.
-        decay: The weight of the old running statistics when new ones arrive (PyTorch's momentum is one minus this).
-        variance: Which variance the running statistics keep: sums of squares over n - 1 (unbiased) or over n (biased).
-        affine: Whether a scale and a shift are learnt.
-        gamma: The scale's initial value; zero in a block's last norm starts the block as the identity.
+        epsilon: Number added to the variance, rounded to float32.
+        decay: Weight of the old value when a running statistic is updated (1 - momentum in PyTorch).
+        variance: Which variance the running statistics hold: divided by n - 1 (unbiased) or by n (biased).
+        affine: Whether there are a learned scale and shift.
+        gamma: Initial value of the scale. Zero in a block's last norm makes the block start as the identity.
     """
 
     epsilon: Positive = 1e-5
@@ -37,8 +37,8 @@ class BatchNorm:
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon", "decay")
 
-    def values(self, input_shape: Shape) -> int:
-        """How many numbers of one image each mean and variance is of."""
+    def values_per_statistic(self, input_shape: Shape) -> int:
+        """Return how many values of one image each mean and variance is computed from."""
         return math.prod(input_shape[1:])
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
@@ -49,13 +49,13 @@ class BatchNorm:
 
 @dataclass(frozen=True, slots=True)
 class GroupNorm:
-    """Normalisation of each image over height, width and a group of channels, then a scale and a shift for each channel.
+    """Normalisation over height, width and a group of channels, followed by a scale and a shift per channel.
 
     Attributes:
-        groups: How many groups the channels are divided into, in order.
-        epsilon: Added to the variance; the nearest float32 is used in every backend.
-        gamma: The scale's initial value.
-        size: Channels of one group: where it is not 0, it says how many groups there are, in place of ``groups``.
+        groups: Number of groups of consecutive channels.
+        epsilon: Number added to the variance, rounded to float32.
+        gamma: Initial value of the scale.
+        size: Channels per group. If it is not 0, it determines the number of groups, and ``groups`` is ignored.
     """
 
     groups: PositiveInt = 32
@@ -68,8 +68,8 @@ class GroupNorm:
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
-    def count(self, channels: int) -> int:
-        """How many groups so many channels are divided into."""
+    def group_count(self, channels: int) -> int:
+        """Return the number of groups for a number of channels."""
         return channels // self.size if self.size else self.groups
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -78,9 +78,9 @@ class GroupNorm:
         check_divides(argument, getattr(self, argument), input_shape[0], "channels", input_shape)
         return input_shape
 
-    def values(self, input_shape: Shape) -> int:
-        """How many numbers each mean and variance is of."""
-        return math.prod(input_shape) // self.count(input_shape[0])
+    def values_per_statistic(self, input_shape: Shape) -> int:
+        """Return how many values each mean and variance is computed from."""
+        return math.prod(input_shape) // self.group_count(input_shape[0])
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         return affine_weights(input_shape[0], self.gamma)
@@ -88,11 +88,11 @@ class GroupNorm:
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm:
-    """Normalisation over the channels, at each pixel of each image alone, then a scale and a shift for each channel.
+    """Normalisation of each pixel over its channels, followed by a scale and a shift per channel.
 
     Attributes:
-        epsilon: Added to the variance; the nearest float32 is used in every backend.
-        gamma: The scale's initial value.
+        epsilon: Number added to the variance, rounded to float32.
+        gamma: Initial value of the scale.
     """
 
     epsilon: Positive = 1e-5
@@ -104,8 +104,8 @@ class LayerNorm:
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
-    def values(self, input_shape: Shape) -> int:
-        """How many numbers each mean and variance is of."""
+    def values_per_statistic(self, input_shape: Shape) -> int:
+        """Return how many values each mean and variance is computed from."""
         return input_shape[0]
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
@@ -114,14 +114,15 @@ class LayerNorm:
 
 @dataclass(frozen=True, slots=True)
 class EvoNormS0:
-    """x * sigmoid(v * x) over the standard deviation of a group of channels, then a scale and a shift for each channel.
+    """x * sigmoid(v * x) divided by the standard deviation of a group, followed by a scale and a shift per channel.
 
-    It is norm and activation in one, and looks at each image alone (Liu et al. 2020, table 2).
+    A norm and an activation in one, for each image on its own (EvoNorm-S0; Liu et al. 2020, table 2). ``v`` is
+    learned, one per channel. A group spans height, width and some of the channels.
 
     Attributes:
-        groups: How many groups the channels are divided into, in order.
-        epsilon: Added to the variance; the nearest float32 is used in every backend.
-        gamma: The scale's initial value.
+        groups: Number of groups of consecutive channels.
+        epsilon: Number added to the variance, rounded to float32.
+        gamma: Initial value of the scale.
     """
 
     groups: PositiveInt = 32
@@ -138,8 +139,8 @@ class EvoNormS0:
         check_divides("groups", self.groups, input_shape[0], "channels", input_shape)
         return input_shape
 
-    def values(self, input_shape: Shape) -> int:
-        """How many numbers each standard deviation is of."""
+    def values_per_statistic(self, input_shape: Shape) -> int:
+        """Return how many values each standard deviation is computed from."""
         return math.prod(input_shape) // self.groups
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
@@ -148,13 +149,13 @@ class EvoNormS0:
 
 @dataclass(frozen=True, slots=True)
 class FilterResponseNorm:
-    """x over the root of its mean square in height and width, a scale and a shift, and then max(x, tau).
+    """x divided by its root mean square over height and width, followed by a scale, a shift, and max(x, tau).
 
-    It is norm and activation in one, with a learnt threshold for each channel (Singh and Krishnan 2019).
+    A norm and an activation in one (Singh and Krishnan 2019). ``tau`` is a learned threshold per channel.
 
     Attributes:
-        epsilon: Added to the mean square; the nearest float32 is used in every backend.
-        gamma: The scale's initial value.
+        epsilon: Number added to the mean square, rounded to float32.
+        gamma: Initial value of the scale.
     """
 
     epsilon: Positive = 1e-5
@@ -166,8 +167,8 @@ class FilterResponseNorm:
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
-    def values(self, input_shape: Shape) -> int:
-        """How many numbers each mean square is of."""
+    def values_per_statistic(self, input_shape: Shape) -> int:
+        """Return how many values each mean square is computed from."""
         return math.prod(input_shape[1:])
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:

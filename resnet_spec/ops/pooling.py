@@ -1,4 +1,4 @@
-"""Pooling over windows and over whole maps."""
+"""Pooling over windows and over entire feature maps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from resnet_spec.ops.weights import no_weights
 
 @dataclass(frozen=True, slots=True)
 class MaxPool:
-    """The maximum over a square window; padding counts as minus infinity.
+    """Maximum over a square window. Padding counts as minus infinity.
 
     Attributes:
         kernel: Height and width of the window, in pixels.
-        stride: Pixels from one window to the next.
-        padding: Rows and columns added on each of the four sides.
-        ceil: Whether a last window that is only partly filled is kept; one that starts in the padding never is.
+        stride: Distance from one window to the next, in pixels.
+        padding: Rows and columns added on each of the four sides, at most half of the kernel.
+        ceil: Whether to keep a last window that reaches past the edge, unless it starts in the padding.
     """
 
     kernel: PositiveInt
@@ -37,14 +37,14 @@ class MaxPool:
 
 @dataclass(frozen=True, slots=True)
 class AvgPool:
-    """The mean over a square window.
+    """Mean over a square window.
 
     Attributes:
         kernel: Height and width of the window, in pixels.
-        stride: Pixels from one window to the next.
-        padding: Zeros added on each of the four sides.
-        ceil: Whether a last window that is only partly filled is kept; one that starts in the padding never is.
-        count_padding: Whether the padding's zeros count among the elements of the mean.
+        stride: Distance from one window to the next, in pixels.
+        padding: Rows and columns of zeros added on each of the four sides, at most half of the kernel.
+        ceil: Whether to keep a last window that reaches past the edge, unless it starts in the padding.
+        count_padding: Whether the mean includes the zeros of the padding.
     """
 
     kernel: PositiveInt
@@ -64,12 +64,12 @@ class AvgPool:
 
 @dataclass(frozen=True, slots=True)
 class BlurPool:
-    """A fixed 3x3 blur, [1, 2, 1] in both directions over 16, whose stride then takes no frequency wrongly (Zhang 2019).
+    """Fixed 3x3 blur, [1, 2, 1] in both directions divided by 16, to avoid aliasing in subsampling (Zhang 2019).
 
-    One row and column is mirrored around the image, so that its edge is not darkened. It owns no weights.
+    The image is padded by one row and column on each side, by reflection. There are no weights.
 
     Attributes:
-        stride: Pixels from one window to the next.
+        stride: Distance from one window to the next, in pixels.
     """
 
     stride: PositiveInt = 2
@@ -80,9 +80,9 @@ class BlurPool:
         channels, height, width = image_shape(self, input_shape)
         if min(height, width) < 2:
             raise ShapeError(
-                f"there is no second row or column to mirror in {height} x {width} pixels",
+                f"reflection padding needs at least 2 x 2 pixels, but the input has {height} x {width}",
                 output_shape=input_shape,
-                small=True,
+                input_too_small=True,
             )
         return windowed_shape(channels, input_shape, 3, self.stride, 1)
 
@@ -92,10 +92,10 @@ class BlurPool:
 
 @dataclass(frozen=True, slots=True)
 class GlobalAvgPool:
-    """The mean over height and width.
+    """Mean over height and width.
 
     Attributes:
-        keepdims: Whether what is left is (channels, 1, 1), not (channels,).
+        keepdims: Whether the output has shape (channels, 1, 1) instead of (channels,).
     """
 
     keepdims: bool = False
@@ -109,10 +109,10 @@ class GlobalAvgPool:
 
 @dataclass(frozen=True, slots=True)
 class GlobalMaxPool:
-    """The maximum over height and width; its gradient goes to the first of several equal ones.
+    """Maximum over height and width. If several elements are equal to it, the first receives the gradient.
 
     Attributes:
-        keepdims: Whether what is left is (channels, 1, 1), not (channels,).
+        keepdims: Whether the output has shape (channels, 1, 1) instead of (channels,).
     """
 
     keepdims: bool = False

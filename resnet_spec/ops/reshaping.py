@@ -1,4 +1,4 @@
-"""Operations that move numbers about: padding, flattening, parts of the channels."""
+"""Operations that rearrange values: padding, flattening, and splitting the channels into parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resnet_spec.ops.weights import no_weights
 
 @dataclass(frozen=True, slots=True)
 class ZeroPad:
-    """Zeros around the image.
+    """Zero padding in height and width.
 
     Attributes:
         top: Rows added above.
@@ -36,11 +36,11 @@ class ZeroPad:
 
 @dataclass(frozen=True, slots=True)
 class PadChannels:
-    """Channels of zeros before and after the image's own: a shortcut to more channels without weights (option A).
+    """Zero padding in the channels, for a shortcut to more channels without weights (He et al. 2015, option A).
 
     Attributes:
-        before: Channels added before the first.
-        after: Channels added after the last.
+        before: Channels added before the first one.
+        after: Channels added after the last one.
     """
 
     before: NonNegative = 0
@@ -56,10 +56,10 @@ class PadChannels:
 
 @dataclass(frozen=True, slots=True)
 class SplitSum:
-    """The channels in so many equal parts, one after another, added up: parts of c channels become c channels.
+    """Sum of equal parts of the channels: parts * c channels become c channels.
 
     Attributes:
-        parts: How many parts the channels are divided into, in order.
+        parts: Number of parts, each of consecutive channels.
     """
 
     parts: PositiveInt
@@ -74,14 +74,14 @@ class SplitSum:
 
 @dataclass(frozen=True, slots=True)
 class SplitSoftmax:
-    """For each channel, the softmax over the parts that it comes in: what split attention weighs its parts by.
+    """Softmax over equal parts of the channels, the weights of split attention (Zhang et al. 2020, ResNeSt).
 
-    The channels come as (groups, parts, channels of one part and group), and leave as (parts, groups, ...), the order of what
-    they weigh (Zhang et al. 2020, ResNeSt).
+    The input channels are ordered by (group, part, channel), and the output channels by (part, group, channel), which
+    is the order of the channels that they multiply.
 
     Attributes:
-        parts: How many parts compete, two at the least: the softmax of one is 1.
-        groups: How many groups the channels of each part are divided into.
+        parts: Number of parts that the softmax is taken over.
+        groups: Number of groups that the channels of each part are divided into.
     """
 
     parts: AtLeastTwo
@@ -98,7 +98,7 @@ class SplitSoftmax:
 
 @dataclass(frozen=True, slots=True)
 class Flatten:
-    """Everything in one row, channels first: (channels, height, width) becomes (channels * height * width,)."""
+    """One-dimensional view, channels first: (channels, height, width) becomes (channels * height * width,)."""
 
     weights = no_weights
     macs = no_macs

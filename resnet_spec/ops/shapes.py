@@ -1,4 +1,4 @@
-"""Rules of shapes that operations share, and the error of one that can't take what it is given."""
+"""Shape rules that several operations share, and the error for an input that an operation cannot take."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def op_name(op: object) -> str:
-    """What a spec calls an operation: ``GlobalAvgPool`` is ``global_avg_pool``."""
+    """Return the name of an operation in specs: ``GlobalAvgPool`` is ``global_avg_pool``."""
     kind = op if isinstance(op, type) else type(op)
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 class ShapeError(ValueError):
-    """An operation that can't take what it is given.
+    """An operation that cannot take its input.
 
-    ``argument`` names the culprit, if one argument is to blame, and ``other`` one that it does not go with; ``gives`` is the
-    shape to go on with, if there is one. ``small`` says that a larger image might do.
+    Attributes:
+        argument: Name of the argument that does not fit the input, or "".
+        related: Name of another argument that contributes to the problem, or "".
+        help: What to do about it, or "".
+        output_shape: Shape to assume for the output, so that the operations after it can be checked as well, or None.
+        input_too_small: Whether a larger input image may solve the problem.
     """
 
     def __init__(
@@ -27,87 +31,91 @@ class ShapeError(ValueError):
         message: str,
         *,
         argument: str = "",
-        other: str = "",
+        related: str = "",
         help: str = "",
         output_shape: Shape | None = None,
-        small: bool = False,
+        input_too_small: bool = False,
     ) -> None:
         super().__init__(message)
         self.argument = argument
-        self.other = other
+        self.related = related
         self.help = help
         self.output_shape = output_shape
-        self.small = small
+        self.input_too_small = input_too_small
 
 
 def same_shape(op: object, input_shape: Shape) -> Shape:
+    """Return the input's shape: the output shape of operations that keep it."""
     return input_shape
 
 
 def no_macs(op: object, input_shape: Shape) -> int:
+    """Return 0: the multiply-accumulates of operations that are not counted."""
     return 0
 
 
 def image_shape(op: object, input_shape: Shape) -> Shape:
+    """Return the input's shape. Raises ShapeError unless it is (channels, height, width)."""
     if len(input_shape) != 3:
-        raise ShapeError(f"{op_name(op)} works on (channels, height, width), but is given {input_shape}")
+        raise ShapeError(f"{op_name(op)} needs an input of shape (channels, height, width), but gets {input_shape}")
     return input_shape
 
 
 def check_divides(
-    what: str, value: int, channels: int, of: str, output_shape: Shape | None = None, other: str = ""
+    argument: str, value: int, channels: int, description: str, output_shape: Shape | None = None, related: str = ""
 ) -> None:
+    """Raise ShapeError if the value of an argument does not divide a number of channels."""
     if channels % value:
-        fits = _divisors(channels)
+        divisors = _divisors(channels)
         raise ShapeError(
-            f"{what} is {value}, which does not divide the {channels} {of}",
-            argument=what,
-            other=other,
-            help=f"it can be {', '.join(fits[:-1])} or {fits[-1]}" if fits[1:] else "it can be 1",
+            f"{argument} is {value}, which does not divide the {channels} {description}",
+            argument=argument,
+            related=related,
+            help=f"it can be {', '.join(divisors[:-1])} or {divisors[-1]}" if divisors[1:] else "it can be 1",
             output_shape=output_shape,
         )
 
 
 @lru_cache(maxsize=64)
 def _divisors(channels: int) -> list[str]:
-    """Divisors to choose from, found in no time however many channels there are."""
+    # A spec may ask for 2^53 channels, so the search is bounded.
     return [str(number) for number in range(1, min(channels, 2**16) + 1) if channels % number == 0]
 
 
 def window_count(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
-    reach = dilation * (kernel - 1) + 1
-    free = size + 2 * padding - reach
+    """Return how many windows fit along one axis of a map. Raises ShapeError if not even one fits."""
+    extent = dilation * (kernel - 1) + 1
+    free = size + 2 * padding - extent
     if free < 0:
         raise ShapeError(
-            f"the window reaches over {reach} pixels, but the map has {size}"
+            f"the window spans {extent} pixels, but the map has {size}"
             + (f" and {2 * padding} of padding" if padding else ""),
             argument="kernel",
             output_shape=(1,),
-            small=True,
+            input_too_small=True,
         )
     if not ceil:
         return free // stride + 1
-    steps = -(-free // stride) + 1
-    # PyTorch's rule: a last window that would start in the padding on the far side is dropped.
-    return steps - 1 if (steps - 1) * stride >= size + padding else steps
+    count = -(-free // stride) + 1
+    # As in PyTorch, a last window that would start in the padding after the map is dropped.
+    return count - 1 if (count - 1) * stride >= size + padding else count
 
 
 def windowed_shape(channels: int, input_shape: Shape, *window: int, ceil: bool = False) -> Shape:
+    """Return the output shape of an operation with windows: ``window`` is kernel, stride, padding and dilation."""
     try:
-        return (
-            channels,
-            window_count(input_shape[1], *window, ceil=ceil),
-            window_count(input_shape[2], *window, ceil=ceil),
-        )
+        height, width = (window_count(size, *window, ceil=ceil) for size in input_shape[1:])
     except ShapeError as error:
         error.output_shape = (channels, 1, 1)
         raise
+    return channels, height, width
 
 
 def check_padding(padding: int, kernel: int) -> None:
+    """Raise ShapeError if a window could lie entirely in the padding."""
     if padding * 2 > kernel:
         raise ShapeError(
-            f"padding is {padding}, more than half of the kernel of {kernel}, so a window could lie in it wholly",
+            f"padding is {padding}, more than half of the kernel of {kernel}, so a window could hold only padding",
             argument="padding",
             help=f"it can be at most {kernel // 2}",
         )

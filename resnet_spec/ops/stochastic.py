@@ -1,4 +1,4 @@
-"""Operations that throw dice in training, and are the identity in evaluation."""
+"""Regularisation at random in training mode; each of these operations is the identity in evaluation mode."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from resnet_spec.ops.weights import no_weights
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """In training each element becomes zero with probability rate, and what stays is divided by 1 - rate.
+    """Dropout: in training mode, each value becomes zero with probability rate, and the others are divided by 1 - rate.
 
-    In evaluation it is the identity.
+    In evaluation mode it is the identity (Srivastava et al. 2014).
 
     Attributes:
-        rate: The probability of becoming zero; the nearest float32 is used in every backend.
+        rate: Probability of becoming zero, rounded to float32.
     """
 
     rate: Fraction
@@ -32,12 +32,13 @@ class Dropout:
 
 @dataclass(frozen=True, slots=True)
 class DropPath:
-    """In training an image's whole map becomes zero with probability rate, and one that stays is divided by 1 - rate.
+    """Dropout of entire images: in training mode, all of an image's values become zero with probability rate.
 
-    At the end of a branch this is stochastic depth (Huang et al. 2016). In evaluation it is the identity.
+    The values of the other images are divided by 1 - rate. At the end of a residual branch this is stochastic depth
+    (Huang et al. 2016). In evaluation mode it is the identity.
 
     Attributes:
-        rate: The probability of becoming zero; the nearest float32 is used in every backend.
+        rate: Probability of becoming zero, rounded to float32.
     """
 
     rate: Fraction
@@ -52,15 +53,16 @@ class DropPath:
 
 @dataclass(frozen=True, slots=True)
 class DropBlock:
-    """In training squares of the map become zero, in all channels alike, and what stays is scaled to keep the mean.
+    """Dropout of squares: in training mode, random squares become zero in all channels, and the rest is scaled.
 
-    Each pixel is the middle of such a square with probability scale * rate * height * width / (size^2 * (height - size + 1) *
-    (width - size + 1)); a map smaller than a square bounds it (Ghiasi et al. 2018; timm). In evaluation it is the identity.
+    The scaling divides by the share of the pixels that are kept. Each pixel is the centre of a square with probability
+    scale * rate * height * width / (size^2 * (height - size + 1) * (width - size + 1)). On a map that is smaller than
+    a square, the square is as large as the map (Ghiasi et al. 2018; timm). In evaluation mode it is the identity.
 
     Attributes:
-        rate: About the share of the pixels that become zero, where scale is 1; the nearest float32 is used in every backend.
+        rate: Approximate share of the pixels that become zero if scale is 1, rounded to float32.
         size: Height and width of a square, in pixels.
-        scale: A factor of the probability.
+        scale: Factor of the probability, rounded to float32.
     """
 
     rate: Fraction
@@ -76,11 +78,12 @@ class DropBlock:
 
 
 def drop_block_squares(rate: float, size: int, scale: float, height: int, width: int) -> tuple[int, int, float]:
-    """A DropBlock's square as it fits a map, height and width, and the probability that one has its middle at a pixel."""
-    tall, wide = min(size, height), min(size, width)
-    places = (height - tall + 1) * (width - wide + 1)
-    return tall, wide, min(1.0, scale * rate * height * width / (tall * wide) / places)
+    """Return the height and width of the squares on a map, and the probability that a pixel is the centre of one."""
+    square_height, square_width = min(size, height), min(size, width)
+    places = (height - square_height + 1) * (width - square_width + 1)
+    probability = scale * rate * height * width / (square_height * square_width) / places
+    return square_height, square_width, min(1.0, probability)
 
 
 Stochastic: TypeAlias = Dropout | DropPath | DropBlock
-"""What is left to chance in training, at a ``rate``; in evaluation each of these is the identity."""
+"""Operations that are random in training mode, with a ``rate``, and the identity in evaluation mode."""

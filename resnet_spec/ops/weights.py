@@ -1,4 +1,4 @@
-"""The arrays that operations own, and how their initial values are drawn."""
+"""Weights of operations: their shapes, and the distributions of their initial values."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from resnet_spec.ops.shapes import Shape
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """Initial values from a normal distribution around zero."""
+    """A normal distribution with mean 0."""
 
     std: float
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """Initial values evenly from -bound to bound."""
+    """A uniform distribution from -bound to bound."""
 
     bound: float
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """The same initial value everywhere."""
+    """One value for every element."""
 
     value: float
 
@@ -36,7 +36,7 @@ Init: TypeAlias = Normal | Uniform | Constant
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """An array that an operation owns. A statistic is kept by running means, not learnt."""
+    """An array that belongs to an operation: learned, or a running statistic."""
 
     name: str
     shape: Shape
@@ -44,9 +44,9 @@ class Weight:
     statistic: bool = False
 
 
-def initializer(start: Initialization, fan_in: int, fan_out: int) -> Init:
-    """How initial values are drawn, from the word for it and how many numbers go into one sum, and one into how many."""
-    match start:
+def initializer(name: Initialization, fan_in: int, fan_out: int) -> Init:
+    """Return the distribution that ``name`` stands for in specs, for a kernel with this fan-in and fan-out."""
+    match name:
         case "he_normal_fan_out":
             return Normal(math.sqrt(2 / fan_out))
         case "he_normal_fan_in":
@@ -61,17 +61,21 @@ def initializer(start: Initialization, fan_in: int, fan_out: int) -> Init:
             return Constant(0.0)
 
 
-def kernel_weights(shape: Shape, start: Initialization, bias: bool) -> tuple[Weight, ...]:
-    """A weight (out, in, ...) and its bias; the bias starts as PyTorch's does, evenly within 1/sqrt(fan in)."""
+def kernel_weights(shape: Shape, init: Initialization, bias: bool) -> tuple[Weight, ...]:
+    """Return a weight of shape (out, in, ...) and, if there is one, its bias.
+
+    The bias is initialized as in PyTorch: uniformly from -1 / sqrt(fan_in) to 1 / sqrt(fan_in).
+    """
     area = math.prod(shape[2:])
-    weight = Weight("weight", shape, initializer(start, fan_in=shape[1] * area, fan_out=shape[0] * area))
+    weight = Weight("weight", shape, initializer(init, fan_in=shape[1] * area, fan_out=shape[0] * area))
     return (weight, Weight("bias", shape[:1], Uniform(1 / math.sqrt(shape[1] * area)))) if bias else (weight,)
 
 
 def affine_weights(channels: int, gamma: float) -> tuple[Weight, ...]:
-    """A scale and a shift for each channel."""
+    """Return a scale, which is named weight, and a shift, which is named bias, per channel."""
     return Weight("weight", (channels,), Constant(gamma)), Weight("bias", (channels,), Constant(0.0))
 
 
 def no_weights(op: object, input_shape: Shape) -> tuple[Weight, ...]:
+    """Return no weights: those of operations that have none."""
     return ()

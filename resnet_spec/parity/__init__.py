@@ -1,5 +1,7 @@
-"""Whether backends compute the same network, where they part, and who is wrong.
+"""Check that backends compute the same network, and find the part and the backend at fault if they do not.
 
-``case``: what is compared. ``record``: what one backend makes of it. ``compare``: two records, by gates. ``locate``: which part is to blame.
-``worker`` and ``pool``: each backend in a process of its own. ``shrink``: the smallest network that still differs. ``generate``: random ones.
+In the order of use: ``case`` says what is compared, ``recorder`` runs it in one backend, ``compare`` compares two
+records by their gates, ``examine`` does so for several backends, ``locate`` and ``gradient_check`` explain a
+difference, and ``minimize`` shrinks the network. ``processes`` and ``worker`` run each backend in a process of its own;
+``sweep`` examines many cases.
 """

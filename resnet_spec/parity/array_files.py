@@ -1,4 +1,4 @@
-"""Arrays by name in a file, in their order: how processes and machines hand them to each other."""
+"""Files of named arrays, by which processes and machines exchange them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from resnet_spec.checkpoints.formats.tensors import Tensor
 from resnet_spec.weights.canonical import Array
 
 
-def put(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays to a file, as safetensors."""
-    in_order = enumerate(arrays.items())
-    tensors = {f"{index:08} {name}": Tensor(array.shape, array.dtype, array.view) for index, (name, array) in in_order}
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a safetensors file."""
+    # The number in front of each name keeps the order, which safetensors does not.
+    numbered = enumerate(arrays.items())
+    tensors = {f"{index:08} {name}": Tensor(array.shape, array.dtype, array.view) for index, (name, array) in numbered}
     safetensors_file.write(path, tensors, {})
 
 
-def get(path: Path) -> dict[str, Array]:
-    """The arrays of a file that ``put`` wrote, as views of it: a network's maps, four times over, are more than memory holds.
+def map_arrays(path: Path) -> dict[str, Array]:
+    """Map the arrays of a file that ``write_arrays`` wrote into memory, in their order.
 
-    They stay when the file is removed. Raises CheckpointError, OSError.
+    They are read when they are used: the outputs of all parts of a large network, from four backends at once, may not
+    fit into memory. They stay valid when the file is deleted. Raises CheckpointError, or OSError.
     """
-    found = safetensors_file.mapped(str(path))
-    return {name.partition(" ")[2]: found[name] for name in sorted(found)}
+    mapped = safetensors_file.map_arrays(str(path))
+    return {name.partition(" ")[2]: mapped[name] for name in sorted(mapped)}

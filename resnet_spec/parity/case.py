@@ -1,4 +1,4 @@
-"""What is compared: a network at a size, the weights, images and labels that a seed makes, and the gates to pass."""
+"""A comparison: a network at an input size, the weights, images and labels that a seed gives, and the gates to pass."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from resnet_spec.diagnostics.problems import SpecError
+from resnet_spec.library.load import load
 from resnet_spec.network.costs import BYTES, compute_costs
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Chain, Leaf, Part, Residual
+from resnet_spec.network.parts import Chain, Leaf, Residual, Row
 from resnet_spec.network.shape_inference import replace_operations
 from resnet_spec.ops import BatchNorm, StandardizedConv, Stochastic
 from resnet_spec.weights.canonical import Array, comparison_weights
@@ -27,7 +29,7 @@ GROUPS: dict[Level, tuple[Group, ...]] = {
     "gradient": ("loss", "gradient"),
     "training": ("statistics", "weights"),
 }
-"""What each level compares, beside what the levels before it do."""
+"""The groups of arrays that each level compares in addition to those of the levels before it."""
 
 GATES: dict[Dtype, dict[Group, float]] = {
     "float64": {
@@ -40,37 +42,58 @@ GATES: dict[Dtype, dict[Group, float]] = {
     },
     "float32": {"evaluation": 1e-5, "training forward": 5e-5, "loss": 5e-5, "gradient": 1e-4},
 }
-"""The largest difference that is the same: of a part's output or a statistic relative to its own largest magnitude, of a gradient relative
-to the largest in the model (a norm's shift before another norm has a true gradient of zero). In float32 five steps of training amplify
-rounding too far to be compared."""
+"""The largest relative error that passes. ``compare.error_scales`` says what an error of each group is relative to.
 
-SMALL = 100_000
-"""Parameters up to which a training pass and its gradients in float32 have a gate. In a large network rounding grows beyond any with depth
-(1.7e-4 in ResNet-50's training pass, 18 values a channel), and one ReLU that flips moves a gradient by percents."""
+In float32, statistics and weights are not compared: five training steps amplify rounding too far.
+"""
 
-ROUNDED = 16.0
-"""In float32 an array of a forward pass may also be so many times as far from the reference as the reference's is from its own in float64: BiT's
-networks and a narrow gate of four numbers amplify rounding beyond any gate, in every backend alike. NumPy adds up in pairs, others one by one: Paddle's mean
-of 252 values is 8 times as far off."""
+MAX_GATED_PARAMETERS = 100_000
+"""In float32, a training pass and its gradients have a gate only in networks of at most this many parameters.
+
+In larger networks rounding grows with depth beyond any useful gate (1.7e-4 in ResNet-50's training pass at 18 values
+per channel), and a single ReLU whose input changes sign moves a gradient by percents.
+"""
+
+ROUNDING_FACTOR = 16.0
+"""How far an array of a forward pass in float32 may be from the reference, in units of the reference's rounding error.
+
+That is the distance of the reference in float32 from the reference in float64. BiT networks, and narrow gates of four
+values, amplify rounding beyond any fixed gate, in every backend alike. The factor allows for different orders of
+summation: NumPy sums pairwise, other frameworks sequentially, so that the error of Paddle's mean of 252 values is 8
+times larger.
+"""
 
 STEPS = 5
-MOMENTUM, WEIGHT_DECAY = 0.5, 2.0**-7  # float32 holds each exactly, as Paddle needs
-RATE = 2.0**-4
-VALUES = 32
-"""The fewest values a channel of a norm in training: fewer amplify rounding."""
-DAMPED, BLOCKS = 2.0**-3, 64
-"""What the last weights of each block's branch are scaled by, in networks of up to so many blocks; half of that for each doubling. Training
-amplifies rounding by a little in every block that is not near the identity: a narrow ResNet-200 then has gradients 2e-11 apart, and five steps
-end anywhere; damped, 1e-14 and 1e-13. A narrow ResNeSt-269 has weights 2e-10 apart by an eighth, 3e-14 by a sixteenth."""
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 2.0**-4, 0.5, 2.0**-7  # Paddle keeps them in float32, which holds these exactly
 
-FRAMEWORK = 2**29
-COPIES = {"forward": (2, 2), "training": (5, 3)}
-"""What a backend takes in memory: a framework itself, and how often the weights and the maps of a case."""
+MIN_VALUES_PER_CHANNEL = 32
+"""The fewest values per channel over which a batch norm in training takes its statistics: fewer amplify rounding."""
+
+BRANCH_SCALE, MAX_BLOCKS_AT_BRANCH_SCALE = 2.0**-3, 64
+"""The factor for the last weights of each residual block's branch, and the number of blocks up to which it applies.
+
+For each doubling of that number the factor is halved. It keeps blocks near the identity; otherwise each block amplifies
+rounding a little in training: in a narrow ResNet-200 gradients then differ by 2e-11, and weights after five steps
+arbitrarily, but with the factor by 1e-14 and 1e-13. In a narrow ResNeSt-269 weights differ by 2e-10 with a factor of
+1/8, and by 3e-14 with 1/16.
+"""
+
+FRAMEWORK_BYTES = 2**29
+"""About how much memory an imported framework takes."""
+
+MEMORY_COPIES = {"forward": (2, 2), "training": (5, 3)}
+"""How many times a backend holds the weights, and the outputs of all parts, of a case: measured."""
+
+COMPARISON_SIZES = ((72, 56), (96, 64))
+"""Heights and widths to compare networks at, in order of preference.
+
+The first gives odd and even sizes in a network that halves its input five times; some networks only accept even ones.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network, at the size of its input, with what the seed makes: every process makes the same."""
+    """A network at an input size, with the data that a seed gives: the same in every process."""
 
     network: Network
     dtype: Dtype = "float64"
@@ -79,91 +102,121 @@ class Case:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """What is compared of it."""
+        """The groups of arrays that are compared."""
         levels = LEVELS[: LEVELS.index(self.level) + 1]
         known = {*GATES[self.dtype]} - ({"statistics"} if self.network.statistics == 0 else set())
         return tuple(group for level in levels for group in GROUPS[level] if group in known)
 
     @property
     def batch(self) -> int:
-        """As many images as give each training norm enough values, and more than one."""
+        """The number of images: at least 2, and enough for MIN_VALUES_PER_CHANNEL in each batch norm."""
         norms = ((leaf.op, leaf.input_shape) for leaf in self.network.leaves())
-        return max([2, *(math.ceil(VALUES / op.values(given)) for op, given in norms if isinstance(op, BatchNorm))])
+        needed = (
+            math.ceil(MIN_VALUES_PER_CHANNEL / op.values_per_statistic(shape))
+            for op, shape in norms
+            if isinstance(op, BatchNorm)
+        )
+        return max([2, *needed])
 
     @property
     def memory(self) -> int:
-        """About how many bytes of memory a backend takes to compute it: copies of its weights and its maps, as measured."""
-        of_weights, of_maps = COPIES["training" if "gradient" in self.groups else "forward"]
-        size = np.dtype(self.dtype).itemsize
-        weights = size * (self.network.parameters + self.network.statistics)
-        maps = size // BYTES * compute_costs(self.network)[""].memory * self.batch
-        return FRAMEWORK + of_weights * weights + of_maps * maps
+        """An estimate, in bytes, of the memory that one backend needs to run the case."""
+        weight_copies, map_copies = MEMORY_COPIES["training" if "gradient" in self.groups else "forward"]
+        itemsize = np.dtype(self.dtype).itemsize
+        weights = itemsize * (self.network.parameters + self.network.statistics)
+        maps = itemsize // BYTES * compute_costs(self.network)[""].memory * self.batch
+        return FRAMEWORK_BYTES + weight_copies * weights + map_copies * maps
 
     def gate(self, group: Group) -> float | None:
-        """The largest difference that passes, or None for one that is reported alone."""
-        amplifies = self.dtype == "float32" and group in ("training forward", "gradient")
-        if amplifies and self.network.parameters > SMALL:
+        """Return the largest relative error that passes, or None if errors of this group are only reported."""
+        amplifies_rounding = self.dtype == "float32" and group in ("training forward", "gradient")
+        if amplifies_rounding and self.network.parameters > MAX_GATED_PARAMETERS:
             return None
         return GATES[self.dtype][group]
 
     def weights(self, dtype: Dtype = "float64") -> dict[str, Array]:
-        """Canonical weights, every one random, drawn in float64, and such that blocks are near the identity."""
-        found = comparison_weights(self.network, self.seed, dtype)
+        """Return canonical weights, all random, with the branches of residual blocks scaled as BRANCH_SCALE says."""
+        weights = comparison_weights(self.network, self.seed, dtype)
         blocks = [part for part in self.network.nodes() if isinstance(part, Residual) and part.combine == "add"]
-        damped = DAMPED / 2 ** max(0, math.ceil(math.log2(len(blocks) / BLOCKS))) if blocks else 1.0
-        for block in blocks:
-            for name in _last(block.branch):
-                found[name] *= damped
-        return found
+        if blocks:
+            halvings = max(0, math.ceil(math.log2(len(blocks) / MAX_BLOCKS_AT_BRANCH_SCALE)))
+            for block in blocks:
+                for name in _scaling_weights(block.branch):
+                    weights[name] *= BRANCH_SCALE / 2**halvings
+        return weights
 
-    def largest(self) -> Mapping[str, float]:
-        """The largest magnitude of each weight before training."""
-        return _largest(self.network, self.seed)
+    def weight_magnitudes(self) -> Mapping[str, float]:
+        """Return the largest magnitude of each weight before training."""
+        return _weight_magnitudes(self.network, self.seed)
 
     def images(self) -> Array:
-        """Random images (batch, channels, height, width), in float64."""
+        """Return random images (batch, channels, height, width), in float64."""
         return np.random.default_rng(self.seed).standard_normal((self.batch, *self.network.input))
 
     def labels(self) -> Array:
-        """A random class for each image."""
+        """Return a random class number for each image."""
         classes = math.prod(self.network.output_shape)
         return np.random.default_rng(self.seed + 1).integers(0, classes, self.batch)
 
 
 @lru_cache(maxsize=4)
-def _largest(network: Network, seed: int) -> dict[str, float]:
+def _weight_magnitudes(network: Network, seed: int) -> dict[str, float]:
     weights = Case(network, seed=seed).weights()
     return {name: float(abs(array).max()) for name, array in weights.items()}
 
 
-def _last(row: tuple[Part, ...]) -> list[str]:
-    """The weights by which a row of parts is scaled: of its last operation that has some, outside of blocks and gates.
+def _scaling_weights(row: Row) -> list[str]:
+    """Return the names of the weights that scale the output of a row of parts.
 
-    A standardised kernel is the same at any scale, so there it is the bias, and what comes before.
+    They are those of its last operation with weights, outside of blocks and gates. If that is a standardised
+    convolution, whose output does not depend on the scale of its kernel, they are its bias and the weights of the
+    operation before it.
     """
-    found: list[str] = []
-    for leaf in reversed([*_straight(row)]):
+    names: list[str] = []
+    for leaf in reversed([*_leaves_outside_blocks(row)]):
         own = [weight.name for weight in leaf.op.weights(leaf.input_shape) if weight.name in ("weight", "bias", "tau")]
-        invariant = isinstance(leaf.op, StandardizedConv)
-        found += [f"{leaf.path}.{name}" for name in own if not (invariant and name == "weight")]
-        if "weight" in own and not invariant:
+        is_standardized = isinstance(leaf.op, StandardizedConv)
+        names += [f"{leaf.path}.{name}" for name in own if not (is_standardized and name == "weight")]
+        if "weight" in own and not is_standardized:
             break
-    return found
+    return names
 
 
-def _straight(row: tuple[Part, ...]) -> Iterator[Leaf]:
+def _leaves_outside_blocks(row: Row) -> Iterator[Leaf]:
     for part in row:
-        match part:
-            case Leaf():
-                yield part
-            case Chain():
-                yield from _straight(part.parts)
-            case _:
-                continue
+        if isinstance(part, Leaf):
+            yield part
+        elif isinstance(part, Chain):
+            yield from _leaves_outside_blocks(part.parts)
 
 
-def calm(network: Network) -> Network:
-    """The network with nothing left to chance: frameworks throw different dice, so training is compared without."""
+def without_randomness(network: Network) -> Network:
+    """Return the network with the rate of dropout and other random operations set to 0.
+
+    Each framework has its own random numbers, so training is only comparable without them.
+    """
     return replace_operations(
         network, lambda leaf: replace(leaf.op, rate=0.0) if isinstance(leaf.op, Stochastic) else leaf.op
     )
+
+
+def load_for_comparison(spec: str, **settings: Any) -> Network:
+    """Load a network with a small input, not square, that gives parts of odd and even sizes if the network allows.
+
+    The input is the first of COMPARISON_SIZES that the network accepts, cut to its own height and width, or its own if
+    it accepts none. Raises SpecError.
+
+    >>> load_for_comparison("resnet18").input, load_for_comparison("resnet34_cifar").input
+    ((3, 72, 56), (3, 32, 32))
+    >>> load_for_comparison("flax/ResNet50").input
+    (3, 96, 64)
+    """
+    network = load(spec, **settings)
+    channels, *own = network.input
+    for size in COMPARISON_SIZES:
+        height, width = map(min, size, own)
+        try:
+            return load(spec, input=(channels, height, width), **settings)
+        except SpecError:
+            continue
+    return network

@@ -1,4 +1,4 @@
-"""Two records of a case, group by group: the worst difference, and the first that passes its gate."""
+"""Compare two records of a case, group by group: the worst error, and the first array that exceeds its gate."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from resnet_spec.parity.case import Case, Group
 from resnet_spec.weights.canonical import Array
 
 Verdict: TypeAlias = Literal["same", "differs", "reported", "failed", "alone"]
+"""``reported``: no gate applies. ``failed``: the backend gave no result. ``alone``: nothing to compare with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one backend's group of arrays compares with the reference's.
+    """How one backend's arrays of a group compare with those of another backend.
+
+    The fields are also the keys of ``resnet-spec parity --json``.
 
     Attributes:
         reference: The backend that it is compared with.
         count: How many arrays were compared.
-        worst: The largest difference, relative to what ``scales`` says; infinite for another shape or type, or what is not finite.
-        where: The name of the first array that passes the gate; where none does, that of the worst.
-        gate: What ``worst`` may be at most; None where it is reported alone.
-        errors: Every array's difference by name, in order.
-        failure: Why there is nothing to compare: the backend's last words, or that no other backend has this group.
-        blame: The parts that are at fault, once that is known.
-        unlike: Why that first array has no difference in numbers, as "holds NaN".
-        wrong: Which of the two backends is wrong about a gradient, where differences of the reference's loss can tell.
+        worst: The largest error, relative to what ``error_scales`` says; infinite if shapes or types differ, or values
+            are not finite.
+        where: The name of the first array that exceeds the gate; if none does, that of the array with the largest
+            error.
+        gate: The largest value of ``worst`` that passes; None if errors are only reported.
+        errors: The error of every array by name, in the order of the network.
+        failure: Why nothing was compared: the backend's error message, or that no other backend has this group.
+        blame: The paths of the parts at fault, if known.
+        unlike: Why the array at ``where`` has no numeric error, such as "holds NaN".
+        wrong: Which of the two backends has the wrong gradient, if central differences of the reference's loss can
+            tell.
     """
 
     network: str
@@ -49,6 +55,7 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
+        """The result of the comparison."""
         if self.failure:
             return "alone" if self.reference == "" and not self.count else "failed"
         if self.gate is None:
@@ -56,83 +63,96 @@ class Finding:
         return "same" if self.count > 0 and self.worst <= self.gate else "differs"
 
 
-def compared(
-    case: Case, group: Group, backend: str, found: Mapping[str, Array], reference: str, wanted: Mapping[str, Array]
+def compare_group(
+    case: Case, group: Group, backend: str, actual: Mapping[str, Array], reference: str, expected: Mapping[str, Array]
 ) -> Finding:
-    """Compare a group of a backend's record with the reference's, name by name in the reference's order."""
-    scale = scales(case, group, wanted)
-    errors = {name: error(wanted[name], found.get(name), scale[name]) for name in wanted}
-    errors |= {name: np.inf for name in found if name not in wanted}
+    """Compare a backend's arrays of a group with the reference's, by name, in the reference's order."""
+    scales = error_scales(case, group, expected)
+    errors = {name: relative_error(expected[name], actual.get(name), scales[name]) for name in expected}
+    errors |= {name: np.inf for name in actual if name not in expected}
     gate = case.gate(group)
-    off = [name for name, value in errors.items() if not value <= (np.inf if gate is None else gate)]
-    where = off[0] if off else max(errors, key=errors.__getitem__, default="")
+    # "not value <= gate" also holds if the value is NaN.
+    failing = [name for name, value in errors.items() if not value <= (np.inf if gate is None else gate)]
+    where = failing[0] if failing else max(errors, key=errors.__getitem__, default="")
     worst = max(errors.values(), default=np.inf)
     finding = Finding(case.network.name, backend, case.dtype, group, reference, len(errors), worst, where, gate, errors)
-    return replace(finding, unlike=unlike(wanted.get(where), found.get(where)) if off else "")
+    return replace(finding, unlike=describe_mismatch(expected.get(where), actual.get(where)) if failing else "")
 
 
-def rounds(finding: Finding) -> bool:
-    """Whether a difference may be one of rounding alone: numbers in float32, of a forward pass that the reference takes too."""
-    forward = finding.group in ("evaluation", "training forward") and finding.reference == REFERENCE
-    return finding.verdict == "differs" and finding.dtype == "float32" and forward and np.isfinite(finding.worst)
+def may_be_rounding(finding: Finding) -> bool:
+    """Return whether rounding may explain a difference: in float32, in a forward pass that the reference runs too."""
+    is_forward = finding.group in ("evaluation", "training forward") and finding.reference == REFERENCE
+    return finding.verdict == "differs" and finding.dtype == "float32" and is_forward and np.isfinite(finding.worst)
 
 
-def within(finding: Finding, limits: Mapping[str, float]) -> Finding:
-    """The finding by a wider gate for some of its arrays: that of the worst where it passes, else at the first that does not."""
+def widen_gates(finding: Finding, limits: Mapping[str, float]) -> Finding:
+    """Judge a finding again, with a gate of its own for each array: the common gate or its limit, whichever is larger.
+
+    If all arrays pass, ``gate`` becomes the limit of the array with the largest error; otherwise ``where`` becomes the
+    first array that does not pass.
+    """
     gate = finding.gate or 0.0
-    off = [name for name, value in finding.errors.items() if value > max(gate, limits.get(name, 0.0))]
-    if off:
-        return replace(finding, where=off[0])
+    failing = [name for name, value in finding.errors.items() if value > max(gate, limits.get(name, 0.0))]
+    if failing:
+        return replace(finding, where=failing[0])
     where = max(finding.errors, key=finding.errors.__getitem__)
     return replace(finding, gate=limits[where], where=where)
 
 
-def scales(case: Case, group: Group, wanted: Mapping[str, Array]) -> dict[str, float]:
-    """What an array's error is relative to: its largest magnitude, now or, of a weight, before training; of a gradient, the model's.
+def error_scales(case: Case, group: Group, expected: Mapping[str, Array]) -> dict[str, float]:
+    """Return the magnitude that the error of each array is relative to.
 
-    A running mean of what has been centred decays towards nothing, and a gradient may be nothing: neither is a yardstick.
+    - the output of a part, or the loss: its own largest magnitude
+    - a gradient: the largest magnitude of all gradients of the model, since some are exactly zero in theory, such as
+      that of a norm's shift before another norm
+    - a statistic or a weight: its largest magnitude before or after training, whichever is larger, since the running
+      mean of centred values decays towards zero
     """
-    largest = {name: _largest(array) for name, array in wanted.items()}
+    magnitudes = {name: _magnitude(array) for name, array in expected.items()}
     match group:
         case "evaluation" | "training forward" | "loss":
-            return largest
+            return magnitudes
         case "gradient":
-            return dict.fromkeys(largest, max(largest.values(), default=0.0))
+            return dict.fromkeys(magnitudes, max(magnitudes.values(), default=0.0))
         case "statistics" | "weights":
-            before = case.largest()
-            return {name: max(value, before[name]) for name, value in largest.items()}
+            before = case.weight_magnitudes()
+            return {name: max(value, before[name]) for name, value in magnitudes.items()}
         case _:
             assert_never(group)
 
 
-def failed(case: Case, group: Group, backend: str, why: str, reference: str = "numpy") -> Finding:
-    """A finding where there is nothing to compare."""
+def failed_finding(case: Case, group: Group, backend: str, why: str, reference: str = "numpy") -> Finding:
+    """Return the finding of a group in which nothing could be compared."""
     return Finding(case.network.name, backend, case.dtype, group, reference, 0, np.inf, "", case.gate(group), {}, why)
 
 
-def error(wanted: Array, found: Array | None, scale: float | None = None) -> float:
-    """The largest difference relative to the largest magnitude, or to a scale; infinite where there is no comparing."""
-    if found is None or unlike(wanted, found):
+def relative_error(expected: Array, actual: Array | None, scale: float | None = None) -> float:
+    """Return the largest difference of two arrays, relative to a scale.
+
+    The scale is by default the largest magnitude of ``expected``; if it is 0, the error is absolute. The error is
+    infinite if ``describe_mismatch`` finds that there is no numeric difference.
+    """
+    if actual is None or describe_mismatch(expected, actual):
         return float("inf")
-    difference = float(np.abs(wanted - found).max())
-    scale = _largest(wanted) if scale is None else scale
+    difference = float(np.abs(expected - actual).max())
+    scale = _magnitude(expected) if scale is None else scale
     return difference / scale if scale else difference
 
 
-def unlike(wanted: Array | None, found: Array | None) -> str:
-    """Why two arrays have no difference in numbers; "" where they have."""
-    if wanted is None or found is None:
-        return f"is {'unknown to the reference' if wanted is None else 'missing'}"
-    if wanted.shape != found.shape:
-        return f"has shape {found.shape}, not {wanted.shape}"
-    if wanted.dtype != found.dtype:
-        return f"is {found.dtype}, not {wanted.dtype}"
-    if wanted.size == 0:
-        return "holds nothing"
-    if not np.isfinite(found).all():
-        return f"holds {'NaN' if np.isnan(found).any() else 'infinity'}"
-    return "" if np.isfinite(wanted).all() else "is finite, and the reference's is not"
+def describe_mismatch(expected: Array | None, actual: Array | None) -> str:
+    """Return why two arrays have no numeric difference, such as "holds NaN", or "" if they have one."""
+    if expected is None or actual is None:
+        return f"is {'unknown to the reference' if expected is None else 'missing'}"
+    if expected.shape != actual.shape:
+        return f"has shape {actual.shape}, not {expected.shape}"
+    if expected.dtype != actual.dtype:
+        return f"is {actual.dtype}, not {expected.dtype}"
+    if expected.size == 0:
+        return "is empty"
+    if not np.isfinite(actual).all():
+        return f"holds {'NaN' if np.isnan(actual).any() else 'infinity'}"
+    return "" if np.isfinite(expected).all() else "is finite, but the reference's is not"
 
 
-def _largest(array: Array) -> float:
+def _magnitude(array: Array) -> float:
     return float(np.abs(array).max()) if array.size else 0.0

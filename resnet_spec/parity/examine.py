@@ -1,4 +1,4 @@
-"""A case in several backends: records taken side by side, compared with the reference's, and what differs located."""
+"""Run a case in several backends, compare the results, and locate the differences."""
 
 from __future__ import annotations
 
@@ -12,171 +12,210 @@ import numpy as np
 
 from resnet_spec.backend import REFERENCE
 from resnet_spec.network.parts import Leaf
-from resnet_spec.parity.case import ROUNDED, Case, Group
-from resnet_spec.parity.compare import Finding, compared, error, failed, rounds, within
-from resnet_spec.parity.gradient_check import settled
-from resnet_spec.parity.locate import blamed, inputs
+from resnet_spec.parity.case import ROUNDING_FACTOR, Case, Group
+from resnet_spec.parity.compare import (
+    Finding,
+    compare_group,
+    failed_finding,
+    may_be_rounding,
+    relative_error,
+    widen_gates,
+)
+from resnet_spec.parity.gradient_check import check_gradient
+from resnet_spec.parity.locate import compute_part_inputs, find_faulty_parts
 from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
 from resnet_spec.weights.canonical import Array
 
-Keep: TypeAlias = Callable[[str, Case, Record], None]
-"""Called with a backend's name, the case and what the backend made of it."""
+OnRecord: TypeAlias = Callable[[str, Case, Record], None]
+"""Called with a backend's name, a case, and the backend's record of it."""
+
+Results: TypeAlias = Mapping[str, Record | Failure]
+"""What became of a case in each backend, by name."""
 
 
-class Subject(Protocol):
-    """A backend to ask, here or in a process of its own. Each question raises Failure where there is no answer."""
+class Runner(Protocol):
+    """Runs cases in one backend: in this process, in another, or from saved records. Each method raises Failure."""
 
     name: str
 
-    def record(self, case: Case) -> Record: ...
-    def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
-    def slopes(self, case: Case) -> dict[str, Array]: ...
-    def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]: ...
+    def record(self, case: Case) -> Record:
+        """Run a case and return every array that is compared."""
+        ...
+
+    def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run parts, each on its own input; return their outputs by path."""
+        ...
+
+    def output_gradients(self, case: Case) -> dict[str, Array]:
+        """Return the gradient of the loss with respect to the output of every part, by path."""
+        ...
+
+    def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``."""
+        ...
 
 
 def examine(
     case: Case,
-    reference: Subject,
-    subjects: Sequence[Subject],
+    reference: Runner,
+    runners: Sequence[Runner],
     *,
     locate: bool = True,
-    keep: Keep | None = None,
+    on_record: OnRecord | None = None,
     memory: float = math.inf,
 ) -> list[Finding]:
-    """Every group of a case in every subject, compared with the reference.
+    """Run a case in all backends and return the finding of every backend and group.
 
-    So many subjects compute at a time as ``memory`` holds, in bytes, one at least. What the reference does not compute is compared with one of the two subjects that are closest to each other, and that one with its
-    nearest: where one of three is wrong, it differs alone, and where two agree on one thing and two on another, not all pass.
+    As many backends run at a time as fit into ``memory`` bytes by the case's estimate, and at least one. With
+    ``locate``, a finding that differs names the parts at fault.
+
+    Groups that the reference does not compute, such as gradients, are compared with one of the two backends that are
+    closest to each other; that backend itself is compared with the one closest to it. If one of three backends is
+    wrong, it alone differs; if two pairs of backends disagree, at least one pair differs.
     """
-    everyone = [reference, *(subject for subject in subjects if subject.name != reference.name)]
-    together = int(max(1, min(len(everyone), memory / case.memory)))
-    with ThreadPoolExecutor(together) as pool:
-        asked = {subject.name: pool.submit(_recorded, subject, case) for subject in everyone}
-    records = {name: future.result() for name, future in asked.items()}
-    for name, record in records.items():
-        if keep is not None and isinstance(record, dict):
-            keep(name, case, record)
-    judges = {group: _judge(case, group, records) for group in case.groups}
+    everyone = [reference, *(runner for runner in runners if runner.name != reference.name)]
+    results = _run_all(case, everyone, memory)
+    for name, result in results.items():
+        if on_record is not None and isinstance(result, dict):
+            on_record(name, case, result)
+    references = {group: _choose_reference(case, group, results) for group in case.groups}
     findings = []
     limits: dict[Group, Mapping[str, float]] = {}
-    for subject in subjects:
+    for runner in runners:
         for group in case.groups:
-            finding = _found(case, group, subject.name, judges[group], records)
-            if rounds(finding):
+            finding = _find(case, group, runner.name, references[group], results)
+            if may_be_rounding(finding):
                 if group not in limits:
-                    limits[group] = _limits(case, group, reference, records)
-                finding = within(finding, limits[group])
-            own = records[subject.name]
-            # A backend that could not run the whole may still run its parts, and then the first group says which it can't.
-            broken = isinstance(own, Failure) and own.alive and group == case.groups[0]
-            if locate and (finding.verdict == "differs" or broken):
-                blame, wrong = _blame(case, finding, everyone, records), _wrong(case, finding, records)
+                    limits[group] = _rounding_limits(case, group, reference, results)
+                finding = widen_gates(finding, limits[group])
+            if locate and (finding.verdict == "differs" or _parts_may_run(case, group, results[runner.name])):
+                blame, wrong = _locate_fault(case, finding, everyone, results), _find_wrong(case, finding, results)
                 finding = replace(finding, blame=blame, wrong=wrong)
             findings.append(finding)
     return findings
 
 
-def _limits(case: Case, group: Group, reference: Subject, records: Mapping[str, Record | Failure]) -> dict[str, float]:
-    """How far from each of the reference's arrays rounding alone may take a backend: so many times as far as it takes that from float64's."""
-    single = records[reference.name]
+def _run_all(case: Case, runners: Sequence[Runner], memory: float) -> dict[str, Record | Failure]:
+    concurrent = int(max(1, min(len(runners), memory / case.memory)))
+    with ThreadPoolExecutor(concurrent) as pool:
+        futures = {runner.name: pool.submit(_record, runner, case) for runner in runners}
+    return {name: future.result() for name, future in futures.items()}
+
+
+def _record(runner: Runner, case: Case) -> Record | Failure:
+    try:
+        return runner.record(case)
+    except Failure as failure:
+        return failure
+
+
+def _parts_may_run(case: Case, group: Group, result: Record | Failure) -> bool:
+    """Return whether to look for the fault of a backend that could not run the network: in its first group only."""
+    return isinstance(result, Failure) and result.alive and group == case.groups[0]
+
+
+def _rounding_limits(case: Case, group: Group, reference: Runner, results: Results) -> dict[str, float]:
+    """Return the relative error that rounding alone explains, for each array of a forward pass in float32."""
+    single = results[reference.name]
     try:
         double = reference.record(replace(case, dtype="float64", level="forward"))[group]
     except Failure:
         return {}
     assert isinstance(single, dict)
     return {
-        name: ROUNDED * error(double[name], array.astype(double[name].dtype)) for name, array in single[group].items()
+        name: ROUNDING_FACTOR * relative_error(double[name], array.astype(double[name].dtype))
+        for name, array in single[group].items()
     }
 
 
-def _recorded(subject: Subject, case: Case) -> Record | Failure:
-    try:
-        return subject.record(case)
-    except Failure as failure:
-        return failure
+def _find(case: Case, group: Group, name: str, reference: str, results: Results) -> Finding:
+    result = results[name]
+    if isinstance(result, Failure):
+        return failed_finding(case, group, name, str(result))
+    if group not in result:
+        return failed_finding(case, group, name, f"{name} does not train", reference="")
+    records = _records_of(group, results)
+    if name != reference:
+        return compare_group(case, group, name, result[group], reference, records[reference])
+    nearest = _compare_with_nearest(case, group, name, records)
+    return nearest or failed_finding(case, group, name, "no other backend computes it", reference="")
 
 
-def _found(case: Case, group: Group, name: str, judge: str, records: Mapping[str, Record | Failure]) -> Finding:
-    own = records[name]
-    if isinstance(own, Failure):
-        return failed(case, group, name, str(own))
-    if group not in own:
-        return failed(case, group, name, f"{name} does not train", reference="")
-    known = _with(group, records)
-    if name != judge:
-        return compared(case, group, name, own[group], judge, known[judge])
-    return _nearest(case, group, name, known) or failed(
-        case, group, name, "no other backend has anything to compare it with", reference=""
-    )
+def _choose_reference(case: Case, group: Group, results: Results) -> str:
+    """Return the backend that the others are compared with, or "" if no backend has the group.
 
-
-def _judge(case: Case, group: Group, records: Mapping[str, Record | Failure]) -> str:
-    """Whom the others are compared with: the reference, or the first of the two that are closest; "" if nobody has the group."""
-    known = _with(group, records)
-    if REFERENCE in known:
+    That is the reference, or else the first of the two backends that are closest to each other.
+    """
+    records = _records_of(group, results)
+    if REFERENCE in records:
         return REFERENCE
-    nearest = {name: _nearest(case, group, name, known) for name in known}
-    return min(known, key=lambda name: found.worst if (found := nearest[name]) else np.inf, default="")
+    nearest = {name: _compare_with_nearest(case, group, name, records) for name in records}
+    return min(records, key=lambda name: finding.worst if (finding := nearest[name]) else np.inf, default="")
 
 
-def _nearest(case: Case, group: Group, name: str, known: Mapping[str, Mapping[str, Array]]) -> Finding | None:
-    """A subject compared with the other that is nearest, if there is another."""
-    found = (compared(case, group, name, known[name], other, known[other]) for other in known if other != name)
-    return min(found, key=lambda finding: finding.worst, default=None)
+def _compare_with_nearest(
+    case: Case, group: Group, name: str, records: Mapping[str, Mapping[str, Array]]
+) -> Finding | None:
+    """Compare a backend with the one closest to it; return None if there is no other."""
+    findings = (
+        compare_group(case, group, name, records[name], other, records[other]) for other in records if other != name
+    )
+    return min(findings, key=lambda finding: finding.worst, default=None)
 
 
-def _with(group: Group, records: Mapping[str, Record | Failure]) -> dict[str, Mapping[str, Array]]:
-    """What those who have a group made of it, by name."""
-    return {name: record[group] for name, record in records.items() if isinstance(record, dict) and group in record}
+def _records_of(group: Group, results: Results) -> dict[str, Mapping[str, Array]]:
+    """Return the arrays of a group by backend, of the backends that have it."""
+    return {name: result[group] for name, result in results.items() if isinstance(result, dict) and group in result}
 
 
-def _blame(
-    case: Case, finding: Finding, everyone: Sequence[Subject], records: Mapping[str, Record | Failure]
-) -> tuple[str, ...]:
-    by_name = {subject.name: subject for subject in everyone}
-    subject, other = by_name[finding.backend], by_name[finding.reference]
-    wanted = records[other.name]
-    assert isinstance(wanted, dict)
+def _locate_fault(case: Case, finding: Finding, everyone: Sequence[Runner], results: Results) -> tuple[str, ...]:
+    """Return the paths of the parts at fault; none if a backend fails to run them."""
+    by_name = {runner.name: runner for runner in everyone}
+    runner, reference = by_name[finding.backend], by_name[finding.reference]
+    expected = results[reference.name]
+    assert isinstance(expected, dict)
     gate = finding.gate or 0.0
     try:
         match finding.group:
             case "evaluation" | "training forward" as group:
-                given = inputs(case.network, case.images().astype(case.dtype), wanted[group])
+                inputs = compute_part_inputs(case.network, case.images().astype(case.dtype), expected[group])
                 train = group == "training forward"
-                return blamed(case.network, given, wanted[group], lambda xs: subject.alone(case, train, xs), gate)
+                return find_faulty_parts(
+                    case.network, inputs, expected[group], lambda xs: runner.run_parts(case, train, xs), gate
+                )
             case "loss" | "gradient":
-                return _backwards(case, subject, other, wanted, gate)
+                return _locate_backward(case, runner, reference, expected, gate)
             case "statistics" | "weights":
-                off = (name for name, value in finding.errors.items() if not value <= gate)
-                return tuple(dict.fromkeys(name.rpartition(".")[0] for name in off))
+                failing = (name for name, value in finding.errors.items() if not value <= gate)
+                return tuple(dict.fromkeys(name.rpartition(".")[0] for name in failing))
             case _:
                 assert_never(finding.group)
     except Failure:
         return ()
 
 
-def _wrong(case: Case, finding: Finding, records: Mapping[str, Record | Failure]) -> str:
-    """Which of two backends is wrong about a gradient; the reference takes none, but its loss has differences."""
-    own, other = records[finding.backend], records.get(finding.reference)
+def _find_wrong(case: Case, finding: Finding, results: Results) -> str:
+    """Return which of two backends has the wrong gradient, by differences of the reference's loss; "" if unknown."""
+    own, other = results[finding.backend], results.get(finding.reference)
     if finding.group != "gradient" or finding.unlike or isinstance(own, Failure) or not isinstance(other, dict):
         return ""
-    names = (finding.backend, own), (finding.reference, other)
-    return settled(case, finding.where, {name: record["gradient"][finding.where] for name, record in names}).wrong
+    gradients = {finding.backend: own["gradient"][finding.where], finding.reference: other["gradient"][finding.where]}
+    return check_gradient(case, finding.where, gradients).wrong
 
 
-def _backwards(case: Case, subject: Subject, other: Subject, wanted: Record, gate: float) -> tuple[str, ...]:
-    """The operations whose own gradients are off, given the reference's input and the reference's gradient of their output."""
-    forward = wanted.get("training forward") or other.record(replace(case, level="forward"))["training forward"]
-    given = inputs(case.network, case.images().astype(case.dtype), forward)
-    slopes = other.slopes(case)
-    paths = [part.path for part in case.network.nodes() if isinstance(part, Leaf) and part.path in slopes]
-    question = {path: given[path] for path in paths}, {path: slopes[path] for path in paths}
-    ours, theirs = subject.pulls(case, *question), other.pulls(case, *question)
-    off = []
+def _locate_backward(case: Case, runner: Runner, reference: Runner, expected: Record, gate: float) -> tuple[str, ...]:
+    """Return the operations with wrong gradients, each given the reference's input and gradient of its output."""
+    forward = expected.get("training forward") or reference.record(replace(case, level="forward"))["training forward"]
+    inputs = compute_part_inputs(case.network, case.images().astype(case.dtype), forward)
+    cotangents = reference.output_gradients(case)
+    paths = [part.path for part in case.network.nodes() if isinstance(part, Leaf) and part.path in cotangents]
+    arguments = {path: inputs[path] for path in paths}, {path: cotangents[path] for path in paths}
+    actual_vjps, expected_vjps = runner.vjps(case, *arguments), reference.vjps(case, *arguments)
+    faulty = []
     for path in paths:
-        names = [name for name in theirs if name.partition(":")[0] == path]
-        scale = max((float(np.abs(theirs[name]).max()) for name in names), default=0.0)
-        if any(not error(theirs[name], ours.get(name), scale) <= gate for name in names):
-            off.append(path)
-    return tuple(off)
+        names = [name for name in expected_vjps if name.partition(":")[0] == path]
+        scale = max((float(np.abs(expected_vjps[name]).max()) for name in names), default=0.0)
+        if any(not relative_error(expected_vjps[name], actual_vjps.get(name), scale) <= gate for name in names):
+            faulty.append(path)
+    return tuple(faulty)

@@ -1,4 +1,4 @@
-"""Who is wrong about a gradient: central differences of the reference's loss, in float64, at the place where two backends differ most."""
+"""Find which of two backends has the wrong gradient, by central differences of the reference's loss in float64."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnet_spec.backend import OUTPUT, load_backend
-from resnet_spec.parity.case import Case, calm
+from resnet_spec.parity.case import Case, without_randomness
 from resnet_spec.weights.canonical import Array
 
-STEP = 1e-5  # near the cube root of float64's rounding, where central differences are best
-TRUST = 1e-6  # what they can be trusted to, relative to the gradient's size
+STEP = 1e-5  # near the cube root of float64's epsilon, where central differences are most accurate
+ACCURACY = 1e-6  # the error of central differences that is allowed for, relative to the gradient
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """A gradient at one place, by differences and by two backends, and which of them is wrong; "" if that can't be told."""
+class GradientCheck:
+    """One element of a gradient, by central differences and by two backends.
+
+    Attributes:
+        name: The parameter's canonical name, or "input".
+        index: The element at which the two backends differ most.
+        difference: The central difference of the reference's loss.
+        values: The element by backend.
+        wrong: The backend that is wrong; "" if central differences are not accurate enough to tell.
+    """
 
     name: str
     index: tuple[int, ...]
@@ -26,33 +34,36 @@ class Settlement:
     wrong: str
 
 
-def settled(case: Case, name: str, found: Mapping[str, Array]) -> Settlement:
-    """Settle a gradient, by its name, between backends: ``found`` holds what each says of it."""
-    (one, first), (other, second) = found.items()
-    index = tuple(int(place) for place in np.unravel_index(np.argmax(np.abs(first - second)), first.shape))
-    true = _difference(case, name, index)
-    values = {one: float(first[index]), other: float(second[index])}
-    off = {backend: abs(value - true) for backend, value in values.items()}
-    far, near = max(off.values()), min(off.values())
-    clear = far > 10 * max(near, TRUST * max(map(abs, values.values())))
-    return Settlement(name, index, true, values, max(off, key=off.__getitem__) if clear else "")
+def check_gradient(case: Case, name: str, gradients: Mapping[str, Array]) -> GradientCheck:
+    """Check two backends' gradients of a parameter, or of "input", by central differences.
+
+    ``gradients`` holds the two gradients by backend.
+    """
+    (first_name, first), (second_name, second) = gradients.items()
+    index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(first - second)), first.shape))
+    expected = _central_difference(case, name, index)
+    values = {first_name: float(first[index]), second_name: float(second[index])}
+    errors = {backend: abs(value - expected) for backend, value in values.items()}
+    larger, smaller = max(errors.values()), min(errors.values())
+    is_clear = larger > 10 * max(smaller, ACCURACY * max(map(abs, values.values())))
+    return GradientCheck(name, index, expected, values, max(errors, key=errors.__getitem__) if is_clear else "")
 
 
-def _difference(case: Case, name: str, index: tuple[int, ...]) -> float:
+def _central_difference(case: Case, name: str, index: tuple[int, ...]) -> float:
     weights, images = case.weights(), case.images()
-    place = images if name == "input" else weights[name]
-    value = place[index]
+    array = images if name == "input" else weights[name]
+    value = array[index]
     step = STEP * max(1.0, abs(float(value)))
     losses = []
     for moved in (value + step, value - step):
-        place[index] = moved
-        losses.append(_loss(case, weights, images))
+        array[index] = moved
+        losses.append(_reference_loss(case, weights, images))
     return (losses[0] - losses[1]) / (2 * step)
 
 
-def _loss(case: Case, weights: Mapping[str, Array], images: Array) -> float:
-    """The mean cross-entropy of a training pass of the reference."""
-    reference, network = load_backend("numpy"), calm(case.network)
+def _reference_loss(case: Case, weights: Mapping[str, Array], images: Array) -> float:
+    """Return the mean cross-entropy of a training pass of the reference."""
+    reference, network = load_backend("numpy"), without_randomness(case.network)
     model = reference.build(network, dict(weights), "float64")
     logits = reference.run(model, images, train=True)[OUTPUT].reshape(len(images), -1)
     logits = logits - logits.max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A network that differs to the smallest that still does: parts, arguments and pixels taken away while it goes on differing."""
+"""Shrink a network that backends disagree about, by removing parts, pixels and arguments while they still disagree."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.ops import Op, ShapeError
 
-MOST_TRIES = 300
+MAX_TRIES = 300
 
 
-def shrunk(network: Network, differs: Callable[[Network], bool], tries: int = MOST_TRIES) -> Network:
-    """The smallest network found for which ``differs`` still holds, after so many tries at the most."""
+def shrink_network(network: Network, differs: Callable[[Network], bool], tries: int = MAX_TRIES) -> Network:
+    """Return the smallest network found for which ``differs`` is true. It is called at most ``tries`` times."""
     while True:
-        for candidate in candidates(network):
+        for candidate in smaller_networks(network):
             if tries == 0:
                 return network
             tries -= 1
@@ -28,26 +28,26 @@ def shrunk(network: Network, differs: Callable[[Network], bool], tries: int = MO
             return network
 
 
-def candidates(network: Network) -> Iterator[Network]:
-    """Networks a little smaller than one, those that take most away first; each with every shape worked out."""
-    for parts in _fewer(network.parts):
-        yield from _valid(replace(network, parts=parts))
+def smaller_networks(network: Network) -> Iterator[Network]:
+    """Yield valid networks that are a little smaller, those with the largest changes first."""
+    for parts in _remove_parts(network.parts):
+        yield from _infer_shapes(replace(network, parts=parts))
     for input in _smaller_inputs(network.input):
-        yield from _valid(network, input)
-    for parts in _plainer(network.parts):
-        yield from _valid(replace(network, parts=parts))
+        yield from _infer_shapes(network, input)
+    for parts in _simplify_operations(network.parts):
+        yield from _infer_shapes(replace(network, parts=parts))
 
 
-def _valid(network: Network, input: tuple[int, int, int] | None = None) -> Iterator[Network]:
-    """The network, if its shapes work out and something is left of it."""
+def _infer_shapes(network: Network, input: tuple[int, int, int] | None = None) -> Iterator[Network]:
+    """Yield the network with its shapes, if it is valid, has weights, and returns one vector per image."""
     if not network.parts:
         return
     try:
-        found = infer_shapes(network, input)
+        inferred = infer_shapes(network, input)
     except ShapeError:
         return
-    if len(found.output_shape) == 1 and found.weights():
-        yield found
+    if len(inferred.output_shape) == 1 and inferred.weights():
+        yield inferred
 
 
 def _smaller_inputs(input: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
@@ -62,19 +62,19 @@ def _smaller_inputs(input: tuple[int, int, int]) -> Iterator[tuple[int, int, int
         yield 1, height, width
 
 
-def _fewer(parts: Row) -> Iterator[Row]:
-    """Parts with a run of them left out, the longest run first; or with less inside one of them."""
-    length = len(parts)
+def _remove_parts(row: Row) -> Iterator[Row]:
+    """Yield a row without some of its consecutive parts, the most first; then with one of its parts simplified."""
+    length = len(row)
     while length:
-        for start in range(0, len(parts), length):
-            yield (*parts[:start], *parts[start + length :])
+        for start in range(0, len(row), length):
+            yield (*row[:start], *row[start + length :])
         length //= 2
-    for index, part in enumerate(parts):
-        for inner in _within(part):
-            yield (*parts[:index], *inner, *parts[index + 1 :])
+    for index, part in enumerate(row):
+        for replacement in _simplify_part(part):
+            yield (*row[:index], *replacement, *row[index + 1 :])
 
 
-def _within(part: Part) -> Iterator[Row]:
+def _simplify_part(part: Part) -> Iterator[Row]:
     """Yield what may stand in a part's place: some of its contents, or the part with less inside."""
     if isinstance(part, Residual):
         yield (*part.before, *part.branch, *part.after)
@@ -84,43 +84,43 @@ def _within(part: Part) -> Iterator[Row]:
     if isinstance(part, Parallel):
         yield from part.branches
     for index, row in enumerate(part.rows):
-        for fewer in _fewer(row):
-            if isinstance(part, Chain) and not fewer:
+        for shorter in _remove_parts(row):
+            if isinstance(part, Chain) and not shorter:
                 yield ()
-            elif fewer or not (isinstance(part, Residual) and row is part.branch):
-                yield (_with_row(part, index, fewer),)
+            elif shorter or not (isinstance(part, Residual) and row is part.branch):  # a block needs a branch
+                yield (_replace_row(part, index, shorter),)
 
 
-def _with_row(part: Part, index: int, row: Row) -> Part:
+def _replace_row(part: Part, index: int, row: Row) -> Part:
     return part.with_rows((*part.rows[:index], row, *part.rows[index + 1 :]))
 
 
-def _plainer(parts: Row) -> Iterator[Row]:
-    """Parts with one operation told less, or told smaller numbers."""
-    for index, part in enumerate(parts):
-        for plain in _plain(part):
-            yield (*parts[:index], plain, *parts[index + 1 :])
+def _simplify_operations(row: Row) -> Iterator[Row]:
+    """Yield a row with one argument of one operation at its default, or smaller."""
+    for index, part in enumerate(row):
+        for simpler in _simplify_operations_in(part):
+            yield (*row[:index], simpler, *row[index + 1 :])
 
 
-def _plain(part: Part) -> Iterator[Part]:
+def _simplify_operations_in(part: Part) -> Iterator[Part]:
     if isinstance(part, Leaf):
-        for op in _told_less(part.op):
+        for op in _simplify_arguments(part.op):
             yield replace(part, op=op)
     for index, row in enumerate(part.rows):
-        for plainer in _plainer(row):
-            yield _with_row(part, index, plainer)
+        for simpler in _simplify_operations(row):
+            yield _replace_row(part, index, simpler)
 
 
-def _told_less(op: Op) -> Iterator[Op]:
+def _simplify_arguments(op: Op) -> Iterator[Op]:
     for field in fields(op):
         value = getattr(op, field.name)
         if field.default is not MISSING and value != field.default:
-            yield _with(op, field.name, field.default)
+            yield _replace_argument(op, field.name, field.default)
         if type(value) is int and value > 1:
             for smaller in dict.fromkeys((1, value // 2, value - 1)):
-                yield _with(op, field.name, smaller)
+                yield _replace_argument(op, field.name, smaller)
 
 
-def _with(op: Op, name: str, value: Any) -> Op:
-    changed: dict[str, Any] = {name: value}
-    return replace(op, **changed)
+def _replace_argument(op: Op, name: str, value: Any) -> Op:
+    changes: dict[str, Any] = {name: value}
+    return replace(op, **changes)

@@ -1,4 +1,4 @@
-"""Backends in processes of their own: a crash, a hang or a wrong answer is that backend's result, and the rest goes on."""
+"""Worker processes, one per backend, so that a crash or a hang is that backend's result and the others continue."""
 
 from __future__ import annotations
 
@@ -17,187 +17,195 @@ from pathlib import Path
 from typing import IO, Any
 
 from resnet_spec.backend import BackendError
-from resnet_spec.parity.array_files import get
+from resnet_spec.parity.array_files import map_arrays
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.recorder import Record
 from resnet_spec.weights.canonical import Array
 
-SECONDS = 600.0
-"""How long a backend may take over one case."""
+DEFAULT_TIMEOUT = 600.0
+"""Seconds that a backend may take for one request."""
 
-RENEWED = 2000
-"""After questions about so many nodes a process is started anew: JAX keeps two megabytes of compiled code for each, 20 for a small network and
-2000 for one of 200 layers."""
+MAX_NODES_PER_PROCESS = 2000
+"""The number of nodes, over all requests, after which a process is restarted.
 
-LARGE = 2**33
-"""After a question about a case that takes so many bytes of memory a process is not kept: allocators give back most, not all, and the next needs it."""
+JAX keeps about 2 MB of compiled code per node: 20 MB for a small network, 2 GB for one of 200 layers.
+"""
 
-HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-"""An environment for many small networks, each run a few times: compiling one takes JAX half as long, running it longer."""
+LARGE_CASE_BYTES = 2**33
+"""The estimated memory of a case above which the process is not reused: allocators return most of it, but not all."""
 
-ENVIRONMENT = {
+FAST_COMPILE_ENV = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+"""An environment for many small networks that run few times each: JAX compiles twice as fast, but runs more slowly."""
+
+WORKER_ENV = {
     "JAX_ENABLE_X64": "1",
-    "GLOG_minloglevel": "2",  # no advice from Paddle
-    # Backends run side by side: threads of one that wait for the others', busily, would slow them all.
+    "GLOG_minloglevel": "2",  # hides Paddle's advice
+    # Backends run at the same time, and threads that wait for each other keep a core busy: several would slow all down.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-"""What a worker's environment is, where the user's does not say otherwise."""
+"""Environment variables of a worker process, unless the user has set them."""
 
 
-def machine() -> float:
-    """Bytes of memory that processes may take together: four fifths of this machine's, or no limit where it does not say what it has."""
+def usable_memory() -> float:
+    """Return the bytes that all processes may use together: 80 % of the machine's memory, or infinity if unknown."""
     if not hasattr(os, "sysconf"):
         return math.inf
     return 0.8 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Failure(Exception):
-    """A backend that gave no answer: what became of it, and its last words. ``alive`` says that it may be asked something else."""
+    """An error in place of a backend's answer. If ``alive``, the backend can still answer other requests."""
 
     def __init__(self, message: str, *, alive: bool = False) -> None:
         super().__init__(message)
         self.alive = alive
 
 
-class Elsewhere:
-    """A backend in a process, which is started when it is first asked and again after it has died."""
+class WorkerProcess:
+    """Runs cases in one backend, in a process that starts with the first request, and again if it has ended.
 
-    def __init__(self, name: str, seconds: float = SECONDS, environment: Mapping[str, str] | None = None) -> None:
+    It is a ``Runner``. Its requests raise Failure if the backend raises an exception, dies, or exceeds the timeout in
+    seconds.
+    """
+
+    def __init__(
+        self, name: str, timeout: float = DEFAULT_TIMEOUT, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
-        self.seconds = seconds
+        self.timeout = timeout
         self.environment = environment or {}
         self._nodes = 0
         self._folder = tempfile.TemporaryDirectory(prefix=f"resnet-spec-{name}-")
         self._process: subprocess.Popen[str] | None = None
         self._replies: queue.Queue[str] = queue.Queue()
-        self._words: IO[str] | None = None
+        self._stderr: IO[str] | None = None
         self._closed = False
 
-    def ready(self) -> None:
-        """Start the process and wait until the framework is imported. Raises BackendError where it can't be, and Failure."""
+    def start(self) -> None:
+        """Start the process if necessary, and wait for the framework's import. Raises BackendError, or Failure."""
         if self._process is None:
-            self._start()
-            reply = self._reply()
+            self._launch()
+            reply = self._receive()
             if reply.startswith("missing "):
-                self._end()
+                self._stop()
                 raise BackendError(reply.removeprefix("missing "))
 
     def record(self, case: Case) -> Record:
-        """What the backend makes of a case. Raises Failure."""
-        found = self._ask("record", case)
-        return {group: found[group] for group in case.groups if group in found}
+        """Run a case and return every array that is compared."""
+        groups = self._request("record", case)
+        return {group: groups[group] for group in case.groups if group in groups}
 
-    def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Parts on inputs of their own: outputs by path. Raises Failure."""
-        return self._ask("alone", case, train, inputs)["alone"]
+    def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run parts, each on its own input; return their outputs by path."""
+        return self._request("run_parts", case, train, inputs)["run_parts"]
 
-    def slopes(self, case: Case) -> dict[str, Array]:
-        """The loss's gradient for the output of every part. Raises Failure."""
-        return self._ask("slopes", case)["slopes"]
+    def output_gradients(self, case: Case) -> dict[str, Array]:
+        """Return the gradient of the loss with respect to the output of every part, by path."""
+        return self._request("output_gradients", case)["output_gradients"]
 
-    def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
-        """The gradients of parts alone, by ``path:name``. Raises Failure."""
-        return self._ask("pulls", case, inputs, slopes)["pulls"]
+    def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``."""
+        return self._request("vjps", case, inputs, cotangents)["vjps"]
 
     def close(self) -> None:
-        """End the process, if there is one, and remove what it left. It is not started again."""
+        """Stop the process for good, and delete its files."""
         self._closed = True
-        self._end()
+        self._stop()
         self._folder.cleanup()
 
-    def _ask(self, what: str, case: Case, *arguments: Any) -> dict[str, dict[str, Array]]:
-        """An answer's arrays, by group and name: views of files, which are removed."""
+    def _request(self, request: str, case: Case, *arguments: Any) -> dict[str, dict[str, Array]]:
+        """Return the arrays of the answer, by group and name, mapped from files that are already deleted."""
         nodes = sum(1 for _ in case.network.nodes())
-        if self._nodes + nodes > RENEWED:
-            self._end()
-        self.ready()
+        if self._nodes + nodes > MAX_NODES_PER_PROCESS:
+            self._stop()
+        self.start()
         self._nodes += nodes
         with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
-            question = Path(folder, "question")
-            question.write_bytes(pickle.dumps((what, (case, *arguments))))  # ours, to a process of ours
-            self._say(folder)
-            reply = self._reply()
+            file = Path(folder, "request")
+            file.write_bytes(pickle.dumps((request, (case, *arguments))))  # read only by our own worker
+            self._send(folder)
+            reply = self._receive()
             if reply.startswith("error "):
                 raise Failure(reply.removeprefix("error "), alive=True)
-            question.unlink()
-            if case.memory > LARGE:
-                self._end()
-            return {path.name: get(path) for path in Path(folder).iterdir()}
+            file.unlink()
+            if case.memory > LARGE_CASE_BYTES:
+                self._stop()
+            return {path.name: map_arrays(path) for path in Path(folder).iterdir()}
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         process = self._process
         if process is None or process.stdin is None:
-            raise Failure("it was stopped")
-        with suppress(OSError):  # where it has died there will be no reply
+            raise Failure("the worker process was stopped")
+        with suppress(OSError):  # the process has died: _receive says so
             process.stdin.write(f"{line}\n")
             process.stdin.flush()
 
-    def _reply(self) -> str:
+    def _receive(self) -> str:
         process = self._process
         assert process is not None
         try:
-            reply = self._replies.get(timeout=self.seconds)
+            reply = self._replies.get(timeout=self.timeout)
         except queue.Empty:
-            self._end()
-            raise Failure(f"no answer in {self.seconds:g} s") from None
+            self._stop()
+            raise Failure(f"no answer within {self.timeout:g} s") from None
         if not reply:
-            status, words = process.wait(), self._last_words()
-            self._end()
-            raise Failure(f"its process {_fate(status)}" + (f": {words}" if words else ""))
+            status, last_line = process.wait(), self._read_last_stderr_line()
+            self._stop()
+            raise Failure(f"its process {_describe_exit(status)}" + (f": {last_line}" if last_line else ""))
         return reply
 
-    def _start(self) -> None:
+    def _launch(self) -> None:
         if self._closed:
-            raise Failure("it was stopped")
-        self._words = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # as long as the process
+            raise Failure("the worker process was stopped")
+        self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # open as long as the process
         command = [sys.executable, "-m", "resnet_spec.parity.worker", self.name]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._words,
+            stderr=self._stderr,
             text=True,
-            env={**ENVIRONMENT, **self.environment, **os.environ, "JAX_ENABLE_X64": "1"},
-            start_new_session=True,  # an interrupt is this process's to handle
+            env={**WORKER_ENV, **self.environment, **os.environ, "JAX_ENABLE_X64": "1"},
+            start_new_session=True,  # Ctrl-C interrupts only this process, which then stops its workers
         )
         self._replies = queue.Queue()
-        threading.Thread(target=_listen, args=(process.stdout, self._replies), daemon=True).start()
+        threading.Thread(target=_forward_lines, args=(process.stdout, self._replies), daemon=True).start()
         self._process = process
 
-    def _last_words(self) -> str:
-        if self._words is None:
+    def _read_last_stderr_line(self) -> str:
+        if self._stderr is None:
             return ""
-        self._words.seek(0)
-        lines = [line.strip() for line in self._words.read()[-10_000:].splitlines() if line.strip()]
+        self._stderr.seek(0)
+        lines = [line.strip() for line in self._stderr.read()[-10_000:].splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout, self._words):
+            for pipe in (self._process.stdin, self._process.stdout, self._stderr):
                 if pipe is not None:
-                    with suppress(BrokenPipeError):  # what was still to be said to a process that has died
+                    with suppress(BrokenPipeError):  # closing flushes what the process had not read
                         pipe.close()
-        self._process = self._words = None
+        self._process = self._stderr = None
         self._nodes = 0
 
 
-def _fate(status: int) -> str:
-    """What became of a process, as a sentence says it."""
+def _describe_exit(status: int) -> str:
+    """Return how a process ended, as the predicate of a sentence."""
     if status >= 0:
-        return f"ended with status {status}"
+        return f"exited with status {status}"
     name = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
-    return f"was ended by {name}" + (", as by a system that is out of memory" if name == "SIGKILL" else "")
+    return f"was killed by {name}" + (", perhaps because the system is out of memory" if name == "SIGKILL" else "")
 
 
-def _listen(answers: IO[str] | None, replies: queue.Queue[str]) -> None:
-    """Hand on each line that a process writes, and an empty one when it ends."""
+def _forward_lines(stream: IO[str] | None, replies: queue.Queue[str]) -> None:
+    """Put each line that a process writes into a queue, and an empty string when it ends."""
     try:
-        for line in answers or ():
+        for line in stream or ():
             replies.put(line.strip())
     except ValueError:
-        pass  # closed while it was read: the process is at its end
+        pass  # the stream was closed, because the process is being stopped
     replies.put("")

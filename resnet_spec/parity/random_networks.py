@@ -1,11 +1,12 @@
-"""Random networks from one integer: drawn from the declarations of operations and blocks, so a new one is drawn too.
+"""Random networks, each from one integer, that use all operations and blocks, new ones included.
 
-Each is well-conditioned by construction: a norm follows most convolutions, and weights keep the scale of what goes through them, so that a
-difference above rounding is a mistake.
+They are well-conditioned by construction, so that a difference above rounding is a mistake: most convolutions are
+followed by a norm, and weights preserve the scale of what passes through them.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -14,56 +15,62 @@ from typing import Any, Literal, TypeAlias
 import yaml
 
 from resnet_spec.diagnostics.problems import SpecError
-from resnet_spec.language.spec import Word
 from resnet_spec.language.values import operation_arguments
 from resnet_spec.library import bundled
 from resnet_spec.library.load import bundled_block, loads
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf
-from resnet_spec.ops import OPS, BatchNorm, Op, Shape, ShapeError
+from resnet_spec.ops import OPS, BatchNorm, Shape, ShapeError
+from resnet_spec.syntax.nodes import Scalar
 
 Spec: TypeAlias = dict[str, Any]
 Kind: TypeAlias = Literal["convolution", "norm", "activation", "pool", "features"]
 
 CHANNELS = (4, 6, 8, 12)
-TRIES = 40
-LARGEST = 40_000  # numbers in one image's map: more would only take longer
-FEWEST = 4
-"""The fewest numbers that a norm of each image has to itself. What divides a number by its own size is a sign, as steep as a cliff: five steps of
-training with five norms of two numbers each left weights 1e-10 apart. Of a batch's norms the images are as many as it takes."""
+MAX_TRIES = 40
+MAX_MAP_VALUES = 40_000
+"""The largest output of an operation for one image, in values: larger ones only take longer."""
+
+MIN_NORM_VALUES = 4
+"""The fewest values over which a norm, other than batch norm, takes its statistics.
+
+Of one value the normalised value is its sign, and of two nearly so: its gradient is as steep as a step's. Five training
+steps of a network with five norms of two values each left weights that differ by 1e-10. A batch norm gets enough images
+instead.
+"""
 
 
-def text(seed: int) -> str:
-    """The YAML of the random network of this seed.
+def generate_yaml(seed: int) -> str:
+    """Return the YAML of the random network of a seed.
 
-    >>> text(7) == text(7) != text(8)
+    >>> generate_yaml(7) == generate_yaml(7) != generate_yaml(8)
     True
     """
-    return yaml.safe_dump(_Generator(seed).spec(), sort_keys=False, default_flow_style=None, width=120)
+    return yaml.safe_dump(_Generator(seed).network(), sort_keys=False, default_flow_style=None, width=120)
 
 
-def network(seed: int) -> Network:
-    """The random network of this seed."""
-    return loads(text(seed), f"random {seed}")
+def generate_network(seed: int) -> Network:
+    """Return the random network of a seed."""
+    return loads(generate_yaml(seed), f"random {seed}")
 
 
 @cache
-def kinds() -> Mapping[Kind, tuple[str, ...]]:
-    """Operations by what they do to a map, found by trying them: no list to keep in step with the declarations."""
-    found: dict[Kind, list[str]] = {"convolution": [], "norm": [], "activation": [], "pool": [], "features": []}
+def operations_by_kind() -> Mapping[Kind, tuple[str, ...]]:
+    """Return the names of operations by what they do to a map, which is found by trying each of them."""
+    names: dict[Kind, list[str]] = {"convolution": [], "norm": [], "activation": [], "pool": [], "features": []}
     for name in OPS:
-        kind = _kind(name)
+        kind = _find_kind(name)
         if kind is not None:
-            found[kind].append(name)
-    return {kind: tuple(names) for kind, names in found.items()}
+            names[kind].append(name)
+    return {kind: tuple(of_kind) for kind, of_kind in names.items()}
 
 
-def _kind(name: str) -> Kind | None:
+def _find_kind(name: str) -> Kind | None:
     input_shape = (8, 9, 12)
-    dice = random.Random(0)
-    for _ in range(TRIES):
+    rng = random.Random(0)
+    for _ in range(MAX_TRIES):
         try:
-            op = _op(name, _arguments(name, dice))
+            op = OPS[name](**_draw_arguments(name, rng))
             output_shape, weights = op.output_shape(input_shape), op.weights(input_shape)
         except ShapeError:
             continue
@@ -78,240 +85,228 @@ def _kind(name: str) -> Kind | None:
 
 
 @cache
-def convolutions() -> tuple[str, ...]:
-    """Operations that can take a convolution's place in a block."""
-    return tuple(
-        name
-        for name in OPS
-        if {"out", "kernel", "stride", "padding", "groups", "bias"} <= operation_arguments(name).keys()
-    )
+def block_convolutions() -> tuple[str, ...]:
+    """Return the names of operations that can replace a convolution in a block."""
+    arguments = {"out", "kernel", "stride", "padding", "groups", "bias"}
+    return tuple(name for name in OPS if arguments <= operation_arguments(name).keys())
 
 
 @cache
-def blocks(combine: str) -> tuple[str, ...]:
-    """The bundled blocks that combine so: gates multiply, and plain chains, as projections are, combine nothing."""
-    found = ((name, bundled_block(name)) for name in bundled.block_files())
-    return tuple(name for name, block in found if block is not None and block.combine == combine)
+def blocks_that_combine(combine: str) -> tuple[str, ...]:
+    """Return the names of bundled blocks with a ``combine``: "multiply" for gates, "none" for chains."""
+    blocks = ((name, bundled_block(name)) for name in bundled.block_files())
+    return tuple(name for name, block in blocks if block is not None and block.combine == combine)
 
 
-def _op(name: str, arguments: Mapping[str, Any]) -> Op:
-    return OPS[name](**arguments)
-
-
-def _arguments(name: str, dice: random.Random, fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Arguments of an operation within their ranges, about half of them at their defaults."""
+def _draw_arguments(name: str, rng: random.Random, fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Draw an operation's arguments within their ranges, about half of them at their defaults."""
     arguments: dict[str, Any] = dict(fixed or {})
     for key, argument in operation_arguments(name).items():
-        if key in arguments or (not argument.required and dice.random() < 0.5):
+        if key in arguments or (not argument.required and rng.random() < 0.5):
             continue
         if argument.choices:
-            arguments[key] = dice.choice(argument.choices)
+            arguments[key] = rng.choice(argument.choices)
         elif argument.kind is bool:
-            arguments[key] = dice.random() < 0.5
+            arguments[key] = rng.random() < 0.5
         elif argument.kind is int:
             least = int(argument.least)
-            arguments[key] = dice.choice(CHANNELS) if key == "out" else dice.choice([least, least + 1, least + 2])
+            arguments[key] = rng.choice(CHANNELS) if key == "out" else rng.choice([least, least + 1, least + 2])
         elif argument.below == 1.0:
-            arguments[key] = dice.choice([0.125, 0.25, 0.5, 0.75])
-        elif argument.required or dice.random() < 0.3:
-            arguments[key] = dice.choice([0.5, 1.0, 1e-3]) if argument.least <= 0 else dice.choice([1e-6, 1e-5, 1e-3])
+            arguments[key] = rng.choice([0.125, 0.25, 0.5, 0.75])
+        elif argument.required or rng.random() < 0.3:
+            arguments[key] = rng.choice([0.5, 1.0, 1e-3]) if argument.least <= 0 else rng.choice([1e-6, 1e-5, 1e-3])
     return arguments
 
 
 class _Generator:
+    """Draws the parts of a random network. A change in the order of draws gives other networks for the same seeds."""
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
 
-    def spec(self) -> Spec:
-        dice = self.dice
-        height, width = dice.randint(13, 30), dice.randint(13, 30)
-        spec: Spec = {"name": f"random_{self.seed}", "input": [dice.randint(1, 4), height, width]}
+    def network(self) -> Spec:
+        rng = self.rng
+        height, width = rng.randint(13, 30), rng.randint(13, 30)
+        spec: Spec = {"name": f"random_{self.seed}", "input": [rng.randint(1, 4), height, width]}
         spec["layers"] = {"norm": "batch_norm", "act": "relu"}
-        spec["blocks"] = {f"own{number}": self.block() for number in range(dice.randint(1, 2))}
+        spec["blocks"] = {f"own{number}": self.block() for number in range(rng.randint(1, 2))}
         spec["stem"] = {"conv": {"op": "conv", "out": 8, "kernel": 3}, "norm": "norm", "act": "act"}
         spec["stages"], spec["head"] = {}, {"last": "global_avg_pool"}
-        for _ in range(TRIES):
-            started = {**spec, "layers": self.layers(), "stem": self.stem((spec["input"][0], height, width))}
-            if self.fits(started):
-                spec = started
+        for _ in range(MAX_TRIES):
+            candidate = {**spec, "layers": self.layers(), "stem": self.stem((spec["input"][0], height, width))}
+            if self.is_usable(candidate):
+                spec = candidate
                 break
-        for number in range(dice.randint(1, 3)):
-            self.extend(spec, f"stage{number}")
+        for number in range(rng.randint(1, 3)):
+            self.add_stage(spec, f"stage{number}")
         if not spec["stages"]:
             del spec["stages"]
-        self.finish(spec)
+        self.add_head(spec)
         return spec
 
     def layers(self) -> Spec:
-        """What every block's norm and activation are."""
-        dice, input_shape = self.dice, (24, 9, 9)
-        if dice.random() < 0.3:
+        """Draw the norm and the activation of all blocks."""
+        rng, input_shape = self.rng, (24, 9, 9)
+        if rng.random() < 0.3:
             return {"norm": "batch_norm", "act": "relu"}
-        norm = self.layer(dice.choice(kinds()["norm"]), input_shape) or "batch_norm"
-        return {"norm": norm, "act": self.layer(dice.choice(kinds()["activation"]), input_shape) or "relu"}
+        norm = self.operation(rng.choice(operations_by_kind()["norm"]), input_shape) or "batch_norm"
+        return {
+            "norm": norm,
+            "act": self.operation(rng.choice(operations_by_kind()["activation"]), input_shape) or "relu",
+        }
 
-    def layer(self, name: str, input_shape: Shape, fixed: Mapping[str, Any] | None = None) -> Any:
-        """An operation with arguments that suit what it is given, or None."""
-        for _ in range(TRIES):
-            arguments = _arguments(name, self.dice, fixed)
+    def operation(self, name: str, input_shape: Shape, fixed: Mapping[str, Any] | None = None) -> Any:
+        """Draw arguments for an operation that are valid for an input; return None if none are found."""
+        for _ in range(MAX_TRIES):
+            arguments = _draw_arguments(name, self.rng, fixed)
             try:
-                output_shape = _op(name, arguments).output_shape(input_shape)
+                output_shape = OPS[name](**arguments).output_shape(input_shape)
             except (ShapeError, TypeError):
                 continue
-            if _size(output_shape) <= LARGEST:
+            if math.prod(output_shape) <= MAX_MAP_VALUES:
                 return {"op": name, **arguments} if arguments else name
         return None
 
     def stem(self, input_shape: Shape) -> Spec:
-        convolution = self.layer(
-            "conv", input_shape, {"out": self.dice.choice(CHANNELS), "kernel": self.dice.choice([1, 3, 5])}
-        )
+        rng = self.rng
+        fixed = {"out": rng.choice(CHANNELS), "kernel": rng.choice([1, 3, 5])}
+        convolution = self.operation("conv", input_shape, fixed)
         stem: Spec = {"conv": convolution or {"op": "conv", "out": 8, "kernel": 3, "padding": 1}}
-        stem |= {"norm": "norm", "act": "act"} if self.dice.random() < 0.8 else {"act": "act", "norm": "norm"}
-        if self.dice.random() < 0.6:
-            pool = self.layer(self.dice.choice(kinds()["pool"]), (8, 12, 11))
+        stem |= {"norm": "norm", "act": "act"} if rng.random() < 0.8 else {"act": "act", "norm": "norm"}
+        if rng.random() < 0.6:
+            pool = self.operation(rng.choice(operations_by_kind()["pool"]), (8, 12, 11))
             stem |= {"pool": pool} if pool else {}
         return stem
 
     def block(self) -> Spec:
-        """A block of one's own: convolutions that keep to what the stride makes of the map, in any order with norms and activations."""
-        dice = self.dice
+        """Draw a block of the network's own, whose convolutions are followed by norms and some activations."""
+        rng = self.rng
         block: Spec = {"takes": {"out": "required", "stride": 1, "groups": 1, "attention": "none"}}
-        if dice.random() < 0.4:
-            block["before"] = {"norm0": "norm", "act0": "act"} if dice.random() < 0.7 else {"act0": "act"}
+        if rng.random() < 0.4:
+            block["before"] = {"norm0": "norm", "act0": "act"} if rng.random() < 0.7 else {"act0": "act"}
         branch: Spec = {}
-        for number in range(1, dice.randint(1, 3) + 1):
-            kernel, dilation = dice.choice([1, 3, 3, 5]), dice.choice([1, 1, 1, 2])
-            convolution: Spec = {
-                "op": dice.choice(["conv", *convolutions()]),
-                "out": "out",
-                "kernel": kernel,
-                "padding": dilation * (kernel // 2),
-            }
-            convolution |= {"dilation": dilation} if dilation > 1 and kernel > 1 else {}
-            convolution |= {"stride": "stride"} if number == 1 else {}
-            convolution |= {"groups": "groups"} if number > 1 else {}
-            convolution |= {"bias": True} if dice.random() < 0.3 else {}
-            if kernel == 1:
-                convolution.pop("padding")
-            branch |= {f"conv{number}": convolution, f"norm{number}": dice.choice(["norm", "norm", "batch_norm"])}
-            branch |= (
-                {
-                    f"act{number}": dice.choice(
-                        ["act", "act", self.layer(dice.choice(kinds()["activation"]), (12, 9, 9)) or "act"]
-                    )
-                }
-                if dice.random() < 0.7
-                else {}
-            )
+        for number in range(1, rng.randint(1, 3) + 1):
+            branch[f"conv{number}"] = self.block_convolution(number)
+            branch[f"norm{number}"] = rng.choice(["norm", "norm", "batch_norm"])
+            if rng.random() < 0.7:
+                drawn = self.operation(rng.choice(operations_by_kind()["activation"]), (12, 9, 9)) or "act"
+                branch[f"act{number}"] = rng.choice(["act", "act", drawn])
         block["branch"] = {**branch, "gate": "attention"}
         shortcut: Spec = {"proj": {"op": "conv", "out": "out", "kernel": 1, "stride": "stride"}}
-        shortcut |= {"projnorm": "norm"} if dice.random() < 0.5 else {}
+        shortcut |= {"projnorm": "norm"} if rng.random() < 0.5 else {}
         block["shortcut"] = shortcut
-        if dice.random() < 0.7:
-            block["after"] = dice.choice([{"act9": "act"}, {"norm9": "norm", "act9": "act"}])
-        if dice.random() < 0.2:
-            block["project"] = dice.choice(["always", "first"])
+        if rng.random() < 0.7:
+            block["after"] = rng.choice([{"act9": "act"}, {"norm9": "norm", "act9": "act"}])
+        if rng.random() < 0.2:
+            block["project"] = rng.choice(["always", "first"])
         return block
 
-    def extend(self, spec: Spec, name: str) -> None:
-        """Add a stage of a bundled block or of one's own, if one can be found that fits."""
-        for _ in range(TRIES):
-            stage = self.stage(self.dice.choice([*spec["blocks"], *bundled.block_files()]), spec)
-            if stage is not None and self.fits({**spec, "stages": {**spec["stages"], name: stage}}):
+    def block_convolution(self, number: int) -> Spec:
+        """Draw a convolution that keeps height and width, or divides them by the stride if it is the block's first."""
+        rng = self.rng
+        kernel, dilation = rng.choice([1, 3, 3, 5]), rng.choice([1, 1, 1, 2])
+        convolution: Spec = {"op": rng.choice(["conv", *block_convolutions()]), "out": "out", "kernel": kernel}
+        if kernel > 1:
+            convolution["padding"] = dilation * (kernel // 2)
+            if dilation > 1:
+                convolution["dilation"] = dilation
+        convolution |= {"stride": "stride"} if number == 1 else {"groups": "groups"}
+        if rng.random() < 0.3:
+            convolution["bias"] = True
+        return convolution
+
+    def add_stage(self, spec: Spec, name: str) -> None:
+        """Add a stage of a bundled block or of one of the network's own, if one is found that fits."""
+        for _ in range(MAX_TRIES):
+            stage = self.stage(self.rng.choice([*spec["blocks"], *bundled.block_files()]), spec)
+            if self.is_usable({**spec, "stages": {**spec["stages"], name: stage}}):
                 spec["stages"][name] = stage
                 return
 
-    def stage(self, block: str, spec: Spec) -> Spec | None:
-        dice = self.dice
-        depth = dice.randint(1, 2)
+    def stage(self, block: str, spec: Spec) -> Spec:
+        rng = self.rng
+        depth = rng.randint(1, 2)
         stage: Spec = {"block": block, "depth": depth}
-        for name, default in self.takes(block, spec).items():
-            draw = self.argument(name, default)
+        for name, default in self.block_defaults(block, spec).items():
+            draw = self.find_draw(name, default)
             if draw is not None:
-                several = depth > 1 and name != "out" and dice.random() < 0.2
-                stage[name] = [draw() for _ in range(depth)] if several else draw()
-        if dice.random() < 0.1:
-            stage["project"] = dice.choice(["first", "always"])
+                is_list = depth > 1 and name != "out" and rng.random() < 0.2
+                stage[name] = [draw() for _ in range(depth)] if is_list else draw()
+        if rng.random() < 0.1:
+            stage["project"] = rng.choice(["first", "always"])
         return stage
 
-    def takes(self, block: str, spec: Spec) -> Mapping[str, str]:
+    def block_defaults(self, block: str, spec: Spec) -> Mapping[str, str]:
+        """Return what a block takes, with its defaults as text: "required" if there is none, "layers" for a mapping."""
         if block in spec["blocks"]:
             return {name: str(value) for name, value in spec["blocks"][block]["takes"].items()}
-        found = bundled_block(block)
-        assert found is not None
-        words = {
-            name: value.text if isinstance(value, Word) else "layers" for name, value in found.takes.items() if value
+        bundled_one = bundled_block(block)
+        assert bundled_one is not None
+        defaults = {
+            name: value.text if isinstance(value, Scalar) else "layers"
+            for name, value in bundled_one.takes.items()
+            if value
         }
-        return {**dict.fromkeys(found.takes, "required"), **words}
+        return {**dict.fromkeys(bundled_one.takes, "required"), **defaults}
 
-    def argument(self, name: str, default: str) -> Callable[[], Any] | None:
-        """How to draw what a block takes, from its default; None leaves it at that."""
-        dice = self.dice
+    def find_draw(self, name: str, default: str) -> Callable[[], Any] | None:
+        """Return a function that draws a value for what a block takes, or None to leave it at its default."""
+        rng = self.rng
         if default == "required":
-            return lambda: dice.choice(CHANNELS) if name != "reduced" else dice.choice([2, 3])
+            return lambda: rng.choice(CHANNELS) if name != "reduced" else rng.choice([2, 3])
         if default == "none":
-            return (lambda: self.gate(dice.choice(blocks("multiply")))) if dice.random() < 0.4 else None
-        if dice.random() < 0.5:
+            return (lambda: self.gate(rng.choice(blocks_that_combine("multiply")))) if rng.random() < 0.4 else None
+        if rng.random() < 0.5:
             return None
         if default.isdecimal():
-            return lambda: dice.choice([1, 2, 2])
+            return lambda: rng.choice([1, 2, 2])
         if default in ("true", "false"):
-            return lambda: dice.random() < 0.5
-        if default in blocks("none"):
-            return lambda: dice.choice(blocks("none"))
+            return lambda: rng.random() < 0.5
+        if default in blocks_that_combine("none"):
+            return lambda: rng.choice(blocks_that_combine("none"))
         return None
 
     def gate(self, block: str) -> Spec:
-        found = bundled_block(block)
-        assert found is not None
-        return {
-            "block": block,
-            **{name: self.dice.choice([2, 3]) for name, value in found.takes.items() if value is None},
-        }
+        gate = bundled_block(block)
+        assert gate is not None
+        required = (name for name, value in gate.takes.items() if value is None)
+        return {"block": block, **{name: self.rng.choice([2, 3]) for name in required}}
 
-    def fits(self, spec: Spec) -> bool:
+    def is_usable(self, spec: Spec) -> bool:
+        """Return whether a spec is valid, of a moderate size, and well-conditioned."""
         try:
-            found = loads(yaml.safe_dump(spec, sort_keys=False))
+            network = loads(yaml.safe_dump(spec, sort_keys=False))
         except SpecError:
             return False
-        return all(_size(leaf.output_shape) <= LARGEST and _calm(leaf) for leaf in found.leaves())
+        return all(
+            math.prod(leaf.output_shape) <= MAX_MAP_VALUES and _is_well_conditioned(leaf) for leaf in network.leaves()
+        )
 
-    def finish(self, spec: Spec) -> None:
-        """A head that ends in classes."""
-        dice = self.dice
-        classes = dice.randint(2, 7)
-        pool = self.layer(dice.choice(kinds()["features"]), (8, 5, 4)) or "global_avg_pool"
+    def add_head(self, spec: Spec) -> None:
+        """Add a head that ends in a vector of classes."""
+        rng = self.rng
+        classes = rng.randint(2, 7)
+        pool = self.operation(rng.choice(operations_by_kind()["features"]), (8, 5, 4)) or "global_avg_pool"
+        linear = {"op": "linear", "out": classes}
         heads: list[Spec] = [
-            {"last": pool, "fc": {"op": "linear", "out": classes}},
-            {"last": "global_avg_pool", "drop": {"op": "dropout", "rate": 0.5}, "fc": {"op": "linear", "out": classes}},
-            {"lastnorm": "norm", "lastact": "act", "last": pool, "fc": {"op": "linear", "out": classes}},
-            {
-                "last": {"op": "avg_pool", "kernel": 2, "stride": 2, "padding": 1},
-                "flat": "flatten",
-                "fc": {"op": "linear", "out": classes},
-            },
+            {"last": pool, "fc": linear},
+            {"last": "global_avg_pool", "drop": {"op": "dropout", "rate": 0.5}, "fc": linear},
+            {"lastnorm": "norm", "lastact": "act", "last": pool, "fc": linear},
+            {"last": {"op": "avg_pool", "kernel": 2, "stride": 2, "padding": 1}, "flat": "flatten", "fc": linear},
             {
                 "last": {"op": "global_avg_pool", "keepdims": True},
                 "fc": {"op": "conv", "out": classes, "kernel": 1},
                 "flat": "flatten",
             },
         ]
-        dice.shuffle(heads)
-        for head in [*heads, {"last": "global_avg_pool", "fc": {"op": "linear", "out": classes}}]:
-            if self.fits({**spec, "head": head}):
+        rng.shuffle(heads)
+        for head in [*heads, {"last": "global_avg_pool", "fc": linear}]:
+            if self.is_usable({**spec, "head": head}):
                 spec["head"] = head
                 return
 
 
-def _calm(leaf: Leaf) -> bool:
-    values = getattr(leaf.op, "values", None)
-    return values is None or isinstance(leaf.op, BatchNorm) or values(leaf.input_shape) >= FEWEST
-
-
-def _size(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+def _is_well_conditioned(leaf: Leaf) -> bool:
+    values = getattr(leaf.op, "values_per_statistic", None)
+    return values is None or isinstance(leaf.op, BatchNorm) or values(leaf.input_shape) >= MIN_NORM_VALUES

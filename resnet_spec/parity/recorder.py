@@ -1,4 +1,4 @@
-"""What one backend makes of a case: every array that is compared, by group and name."""
+"""Run a case in one backend, and return every array that is compared, by group and name."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from resnet_spec.backend import OUTPUT, SGD, Backend, Trainer, evaluates_only
-from resnet_spec.parity.case import MOMENTUM, RATE, STEPS, WEIGHT_DECAY, Case, Group, calm
+from resnet_spec.backend import OUTPUT, SGD, Backend
+from resnet_spec.parity.case import LEARNING_RATE, MOMENTUM, STEPS, WEIGHT_DECAY, Case, Group, without_randomness
 from resnet_spec.weights.canonical import Array
 
 Record: TypeAlias = dict[Group, dict[str, Array]]
 
-BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
-"""What frameworks raise where a part can't be run on what the reference gives it."""
+PART_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+"""What frameworks raise if a part can't run on the reference's input, because it is built differently."""
 
 
 def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Array]]]:
-    """Run a case in a backend: evaluation, a training pass, gradients, five steps; what it can't do is left out. Each group as it is made."""
+    """Yield each group of a case as it is computed: evaluation, a training pass, gradients, training steps.
+
+    Groups that the backend can't compute are left out.
+    """
     images = case.images().astype(case.dtype)
-    watch = [part.path for part in case.network.nodes()]
+    paths = [part.path for part in case.network.nodes()]
     if "evaluation" in case.groups:
-        yield "evaluation", backend.run(built(backend, case), images, watch)
-    if evaluates_only(backend):
+        yield "evaluation", backend.run(build_model(backend, case), images, paths)
+    if not backend.CAPABILITIES.training_forward:
         return
-    model = built(backend, case, training=True)
+    model = build_model(backend, case, training=True)
     if "training forward" in case.groups:
-        yield "training forward", backend.run(model, images, watch, train=True)
-    if hasattr(backend, "step") and "gradient" in case.groups:
-        yield from _trained(backend, model, case, images)  # type: ignore[arg-type]  # it has a step: it is a Trainer
+        yield "training forward", backend.run(model, images, paths, train=True)
+    if backend.CAPABILITIES.gradients and "gradient" in case.groups:
+        yield from _train(backend, model, case, images)
 
 
-def built(backend: Backend, case: Case, training: bool = False) -> Any:
-    """A case's network with its weights; for training, with nothing left to chance."""
-    network = calm(case.network) if training else case.network
+def build_model(backend: Backend, case: Case, training: bool = False) -> Any:
+    """Build a case's network with its weights; for training, without dropout and other random operations."""
+    network = without_randomness(case.network) if training else case.network
     return backend.build(network, case.weights(case.dtype), case.dtype)
 
 
-def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Iterator[tuple[Group, dict[str, Array]]]:
-    sgd, labels = SGD(RATE, MOMENTUM, WEIGHT_DECAY), case.labels()
+def _train(backend: Backend, model: Any, case: Case, images: Array) -> Iterator[tuple[Group, dict[str, Array]]]:
+    sgd, labels = SGD(LEARNING_RATE, MOMENTUM, WEIGHT_DECAY), case.labels()
     step = backend.step(model, images, labels, sgd)
-    of_input = step.output_gradients["input"]
     yield "loss", {OUTPUT: np.array([step.loss])}
-    yield "gradient", {**step.gradients, "input": of_input}
+    yield "gradient", {**step.gradients, "input": step.output_gradients["input"]}
     if "statistics" in case.groups:
         statistics = {name for name, weight in case.network.owners() if weight.statistic}
         yield "statistics", {name: array for name, array in backend.dump(model).items() if name in statistics}
@@ -54,30 +56,39 @@ def _trained(backend: Trainer, model: Any, case: Case, images: Array) -> Iterato
         yield "weights", backend.dump(model)
 
 
-def alone(backend: Backend, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run parts, each on an input of its own, in evaluation or as in training: outputs by path, of those that can be run."""
-    model = built(backend, case, training=train)
-    found: dict[str, Array] = {}
+def run_parts(backend: Backend, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Run parts, each on its own input, in evaluation or as in training; return outputs by path.
+
+    Parts that can't run on their inputs are left out.
+    """
+    model = build_model(backend, case, training=train)
+    outputs: dict[str, Array] = {}
     for path, x in inputs.items():
-        with suppress(*BROKEN):
-            found[path] = backend.run(model, x, train=train, part=path)[OUTPUT]
-    return found
+        with suppress(*PART_ERRORS):
+            outputs[path] = backend.run(model, x, train=train, part=path)[OUTPUT]
+    return outputs
 
 
-def slopes(backend: Trainer, case: Case) -> dict[str, Array]:
-    """The loss's gradient for the output of every part, by path."""
-    model, watch = built(backend, case, training=True), [part.path for part in case.network.nodes()]
+def output_gradients(backend: Backend, case: Case) -> dict[str, Array]:
+    """Return the gradient of the loss with respect to the output of every part, by path."""
+    model = build_model(backend, case, training=True)
+    paths = [part.path for part in case.network.nodes()]
     images = case.images().astype(case.dtype)
-    step = backend.step(model, images, case.labels(), SGD(RATE), watch=watch)
+    step = backend.step(model, images, case.labels(), SGD(LEARNING_RATE), capture=paths)
     return dict(step.output_gradients)
 
 
-def pulls(backend: Trainer, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
-    """The gradients of parts alone, each with an input and an output's gradient of its own: by ``path:name``."""
-    model = built(backend, case, training=True)
-    found: dict[str, Array] = {}
+def vjps(
+    backend: Backend, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``.
+
+    ``name`` is a parameter's canonical name, or "input". Parts that can't run on their inputs are left out.
+    """
+    model = build_model(backend, case, training=True)
+    products: dict[str, Array] = {}
     for path, x in inputs.items():
-        with suppress(*BROKEN):
-            pulled = backend.pull(model, path, x, slopes[path])
-            found |= {f"{path}:{name}": array for name, array in pulled.items()}
-    return found
+        with suppress(*PART_ERRORS):
+            gradients = backend.vjp(model, path, x, cotangents[path])
+            products |= {f"{path}:{name}": array for name, array in gradients.items()}
+    return products

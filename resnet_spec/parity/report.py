@@ -1,4 +1,4 @@
-"""Findings as one HTML page that needs nothing else: a heat map of errors, and each cell's along the depth of its network."""
+"""Findings as a self-contained HTML page: a heat map of errors, with a plot along the network for each cell."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from importlib.resources import files
 
 from resnet_spec.parity import tables
 from resnet_spec.parity.compare import Finding
-from resnet_spec.parity.saved_records import versions
+from resnet_spec.parity.saved_records import installed_versions
 
 
-def page(findings: Sequence[Finding]) -> str:
-    """The page's text."""
+def to_html(findings: Sequence[Finding]) -> str:
+    """Return the text of the page."""
     template = (files("resnet_spec") / "parity" / "report.html").read_text(encoding="utf-8")
-    rows = [{**tables.data(finding), "sentence": tables.sentence(finding)} for finding in findings]
-    data = json.dumps({"findings": rows, "versions": versions()}, separators=(",", ":"))
+    rows = [{**tables.to_json(finding), "sentence": tables.describe(finding)} for finding in findings]
+    data = json.dumps({"findings": rows, "versions": installed_versions()}, separators=(",", ":"))
     return template.replace("/*DATA*/null", data.replace("</", "<\\/"))

@@ -1,142 +1,142 @@
-"""Many cases, several at a time, each backend in a process of its own; what differs is shrunk and kept."""
+"""Examine many cases, several at a time, shrink each network that differs, and save the smallest."""
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from resnet_spec.backend import REFERENCE
 from resnet_spec.network.network import Network
 from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import Finding
-from resnet_spec.parity.examine import Subject, examine
-from resnet_spec.parity.minimize import shrunk
-from resnet_spec.parity.processes import SECONDS, Elsewhere, machine
-from resnet_spec.parity.recorder import Record
+from resnet_spec.parity.examine import OnRecord, Runner, examine
+from resnet_spec.parity.minimize import shrink_network
+from resnet_spec.parity.processes import DEFAULT_TIMEOUT, WorkerProcess, usable_memory
 
-Team = dict[str, Subject]
+Workers: TypeAlias = dict[str, WorkerProcess]
+"""One worker process per backend, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """How to go about many cases.
+    """How to examine many cases.
 
     Attributes:
-        backends: Whom to compare, by name.
-        others: Those of whom there are only records.
-        jobs: How many cases at a time.
-        seconds: How long one backend may take over one case.
-        keep: Called with each backend's record.
-        shrink: How many smaller networks to try where one differs; none if 0.
-        environment: What the backends' environment is, where the user's does not say otherwise.
+        backends: The names of the backends to compare.
+        others: Runners that are compared as well, such as saved records.
+        jobs: How many cases to examine at a time.
+        timeout: Seconds that one backend may take for one case.
+        on_record: Called with each backend's record of each case.
+        shrink: How many smaller networks to try for each case that differs; 0 for none.
+        environment: Environment variables of the worker processes, unless the user has set them.
     """
 
     backends: Sequence[str]
-    others: Sequence[Subject] = ()
+    others: Sequence[Runner] = ()
     jobs: int = 1
-    seconds: float = SECONDS
-    keep: Callable[[str, Case, Record], None] | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    on_record: OnRecord | None = None
     shrink: int = 0
     environment: Mapping[str, str] | None = None
 
     @property
     def memory(self) -> float:
-        """Bytes that the backends of one case may take together."""
-        return machine() / self.jobs
+        """Bytes that the backends of one case may use together."""
+        return usable_memory() / self.jobs
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """A case, what was found, and the smallest network found that still differs, if it differs."""
+class CaseResult:
+    """The findings of a case, and, if it differs and was shrunk, the smallest network found that still differs."""
 
     case: Case
     findings: Sequence[Finding]
     smallest: Network | None = None
 
 
-def swept(cases: Iterable[Case], sweep: Sweep) -> Iterator[Examined]:
-    """Examine cases, and give each as it is done. Closing the iterator ends every process."""
-    with (
-        ThreadPoolExecutor(sweep.jobs) as pool,
-        _teams(sweep) as teams,
-    ):  # processes end before their threads are waited for
-        waiting: list[Future[Examined]] = []
-        done: queue.Queue[Future[Examined]] = queue.Queue()
+def run_sweep(cases: Iterable[Case], sweep: Sweep) -> Iterator[CaseResult]:
+    """Examine cases and yield each result when it is ready. Closing the iterator stops all worker processes."""
+    # The pool is left last: its threads end only when the workers that they wait for are stopped.
+    with ThreadPoolExecutor(sweep.jobs) as pool, _open_worker_sets(sweep) as idle:
+        futures: list[Future[CaseResult]] = []
+        done: queue.Queue[Future[CaseResult]] = queue.Queue()
         try:
             for case in cases:
-                future = pool.submit(_examined, teams, case, sweep)
+                future = pool.submit(_run_case, idle, case, sweep)
                 future.add_done_callback(done.put)
-                waiting.append(future)
-            for _ in range(len(waiting)):
+                futures.append(future)
+            for _ in range(len(futures)):
                 yield done.get().result()
         finally:
-            for future in waiting:
+            for future in futures:
                 future.cancel()
 
 
 @contextmanager
-def _teams(sweep: Sweep) -> Iterator[queue.Queue[Team]]:
-    """As many sets of processes as there are jobs, ended with the context."""
+def _open_worker_sets(sweep: Sweep) -> Iterator[queue.Queue[Workers]]:
+    """Return a queue of one set of worker processes per job; stop them all when the context ends."""
     names = dict.fromkeys([REFERENCE, *sweep.backends])
-    teams: list[Team] = [
-        {name: Elsewhere(name, sweep.seconds, sweep.environment) for name in names} for _ in range(sweep.jobs)
+    sets: list[Workers] = [
+        {name: WorkerProcess(name, sweep.timeout, sweep.environment) for name in names} for _ in range(sweep.jobs)
     ]
-    free: queue.Queue[Team] = queue.Queue()
-    for team in teams:
-        free.put(team)
+    idle: queue.Queue[Workers] = queue.Queue()
+    for workers in sets:
+        idle.put(workers)
     try:
-        yield free
+        yield idle
     finally:
-        for team in teams:
-            for subject in team.values():
-                if isinstance(subject, Elsewhere):
-                    subject.close()
+        for workers in sets:
+            for worker in workers.values():
+                worker.close()
 
 
-def _examined(teams: queue.Queue[Team], case: Case, sweep: Sweep) -> Examined:
-    team = teams.get()
+def _run_case(idle: queue.Queue[Workers], case: Case, sweep: Sweep) -> CaseResult:
+    workers = idle.get()
     try:
-        subjects = [*(team[name] for name in sweep.backends), *sweep.others]
-        findings = examine(case, team[REFERENCE], subjects, keep=sweep.keep, memory=sweep.memory)
-        off = next((finding for finding in findings if finding.verdict == "differs"), None)
+        runners = [*(workers[name] for name in sweep.backends), *sweep.others]
+        findings = examine(case, workers[REFERENCE], runners, on_record=sweep.on_record, memory=sweep.memory)
+        different = next((finding for finding in findings if finding.verdict == "differs"), None)
         smallest = None
-        if off is not None and sweep.shrink and off.backend in team:
-            pair = [team[off.backend], *(team[name] for name in [off.reference] if name in team)]
-            smallest = shrunk(
-                case.network,
-                lambda network: _differs(replace(case, network=network), off, team[REFERENCE], pair, sweep.memory),
-                sweep.shrink,
-            )
-        return Examined(case, findings, smallest)
+        if different is not None and sweep.shrink and different.backend in workers:
+            smallest = _shrink(case, different, workers, sweep)
+        return CaseResult(case, findings, smallest)
     finally:
-        teams.put(team)
+        idle.put(workers)
 
 
-def _differs(case: Case, off: Finding, reference: Subject, pair: Sequence[Subject], memory: float) -> bool:
-    """Whether a case differs as one was found to: the same backend in the same group."""
-    findings = examine(case, reference, pair, locate=False, memory=memory)
-    return any(
-        finding.verdict == "differs" and (finding.backend, finding.group) == (off.backend, off.group)
-        for finding in findings
-    )
+def _shrink(case: Case, different: Finding, workers: Workers, sweep: Sweep) -> Network:
+    """Return the smallest network found for which the same backend differs in the same group."""
+    pair = [workers[name] for name in (different.backend, different.reference) if name in workers]
+
+    def differs(network: Network) -> bool:
+        smaller = replace(case, network=network)
+        findings = examine(smaller, workers[REFERENCE], pair, locate=False, memory=sweep.memory)
+        wanted = (different.backend, different.group)
+        return any(finding.verdict == "differs" and (finding.backend, finding.group) == wanted for finding in findings)
+
+    return shrink_network(case.network, differs, sweep.shrink)
 
 
-def kept(folder: Path, examined: Examined) -> Path | None:
-    """Write the smallest network that differs as a spec that says how to see it differ, if there is one."""
-    if examined.smallest is None:
+def save_smallest(folder: Path, result: CaseResult) -> Path | None:
+    """Write the smallest network that differs, if any, with the command that reproduces it; return its path."""
+    if result.smallest is None:
         return None
-    case = examined.case
-    off = next(finding for finding in examined.findings if finding.verdict == "differs")
-    path = folder / f"{case.network.name}-{off.backend}-{off.group.replace(' ', '-')}.yaml"
+    case = result.case
+    different = next(finding for finding in result.findings if finding.verdict == "differs")
+    path = folder / f"{case.network.name}-{different.backend}-{different.group.replace(' ', '-')}.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    others = ",".join(name for name in (off.backend, off.reference) if name != REFERENCE)
-    size = "x".join(map(str, examined.smallest.input[1:]))
-    command = f"resnet-spec parity {path} --backend {others} --dtype {case.dtype} --level {case.level} --seed {case.seed} --size {size}"
-    head = f"# {off.backend} differs from {off.reference} in {off.group}: {off.worst:.1e}\n# {command}\n"
-    path.write_text(head + to_yaml(examined.smallest), encoding="utf-8")
+    backends = ",".join(name for name in (different.backend, different.reference) if name != REFERENCE)
+    size = "x".join(map(str, result.smallest.input[1:]))
+    options = f"--dtype {case.dtype} --level {case.level} --seed {case.seed} --size {size}"
+    comment = (
+        f"# {different.backend} differs from {different.reference} in {different.group}: {different.worst:.1e}\n"
+        f"# resnet-spec parity {path} --backend {backends} {options}\n"
+    )
+    path.write_text(comment + to_yaml(result.smallest), encoding="utf-8")
     return path

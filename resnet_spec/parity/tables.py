@@ -1,4 +1,4 @@
-"""Findings for people and programs: a table, JSON, JUnit."""
+"""Findings as sentences, as a table for a terminal, and as data for JSON."""
 
 from __future__ import annotations
 
@@ -13,81 +13,85 @@ from rich.table import Table
 from resnet_spec.parity.compare import Finding
 
 
-def table(findings: Sequence[Finding]) -> Table:
-    """Findings for a terminal: one a line, the worst difference beside its gate."""
-    found = Table(box=SIMPLE_HEAD)
+def to_table(findings: Sequence[Finding]) -> Table:
+    """Return a table with one row per finding."""
+    table = Table(box=SIMPLE_HEAD)
     for heading in ("network", "backend", "type", "compared", "with"):
-        found.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=True)
     for heading in ("arrays", "worst", "gate"):
-        found.add_column(heading, justify="right", no_wrap=True)
-    found.add_column("")
-    for before, finding in zip((None, *findings), findings, strict=False):
-        if before is not None and finding.verdict == "alone" and _about(before) == _about(finding):
-            continue  # it is said once that a backend does not train
-        bad = finding.verdict in ("differs", "failed")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for previous, finding in zip((None, *findings), findings, strict=False):
+        if previous is not None and finding.verdict == "alone" and _subject(previous) == _subject(finding):
+            continue  # one row says that a backend does not train, not one for each group
         gate = "" if finding.gate is None else f"{finding.gate:.0e}"
         names = (finding.network, finding.backend, finding.dtype, finding.group, finding.reference)
         worst = f"{finding.worst:.1e}" if finding.count else ""
-        found.add_row(
-            *names, str(finding.count or ""), worst, gate, sentence(finding), style="bold red" if bad else None
-        )
-    found.caption = (
-        "worst: the largest difference, relative to the array's largest magnitude; of a gradient, to the model's"
+        style = "bold red" if finding.verdict in ("differs", "failed") else None
+        table.add_row(*names, str(finding.count or ""), worst, gate, describe(finding), style=style)
+    table.caption = (
+        "worst: the largest error, relative to the largest magnitude in the array; for gradients, in all gradients"
     )
-    found.caption_justify = "left"
-    return found
+    table.caption_justify = "left"
+    return table
 
 
-def sentence(finding: Finding) -> str:
-    """What to say of a finding."""
+def describe(finding: Finding) -> str:
+    """Return a finding's verdict as a sentence, with the reason."""
     match finding.verdict:
         case "same" | "reported" as verdict:
             return verdict
         case "failed":
-            return f"failed: {finding.failure}{_cause(finding)}"
+            return f"failed: {finding.failure}{_describe_blame(finding)}"
         case "alone":
             return f"not compared: {finding.failure}"
         case "differs":
-            unlike = f", which {finding.unlike}" if finding.unlike else ""
-            judged = f"; by differences of the loss, {finding.wrong} is wrong" if finding.wrong else ""
-            return f"differs first at {finding.where or 'the output'}{unlike}{_cause(finding)}{judged}"
+            mismatch = f", which {finding.unlike}" if finding.unlike else ""
+            wrong = f"; {finding.wrong} is wrong, by central differences of the loss" if finding.wrong else ""
+            return f"differs first at {finding.where or 'the output'}{mismatch}{_describe_blame(finding)}{wrong}"
 
 
-def _about(finding: Finding) -> tuple[str, ...]:
+def _subject(finding: Finding) -> tuple[str, ...]:
     return finding.network, finding.backend, finding.dtype, finding.failure
 
 
-def _cause(finding: Finding) -> str:
+def _describe_blame(finding: Finding) -> str:
     blame = ", ".join(path or "the network as a whole" for path in finding.blame[:3])
     more = f" and {len(finding.blame) - 3} more" if len(finding.blame) > 3 else ""
     return f"; at fault: {blame}{more}" if blame else ""
 
 
-def data(finding: Finding) -> dict[str, object]:
-    """A finding as JSON holds it."""
-    errors = {name: _finite(value) for name, value in finding.errors.items()}
-    return {**asdict(finding), "worst": _finite(finding.worst), "errors": errors, "verdict": finding.verdict}
+def to_json(finding: Finding) -> dict[str, object]:
+    """Return a finding as data for JSON, in which null stands for an infinite error."""
+    errors = {name: _finite_or_none(value) for name, value in finding.errors.items()}
+    return {**asdict(finding), "worst": _finite_or_none(finding.worst), "errors": errors, "verdict": finding.verdict}
 
 
-def totals(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
-    """How many networks there were and how many differ, and each group's worst figure."""
-    off = {finding.network for finding in findings if finding.verdict in ("differs", "failed")}
+def summarize(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return how many of ``count`` networks differ, the number of arrays compared, and each group's worst error."""
+    different = {finding.network for finding in findings if finding.verdict in ("differs", "failed")}
     worst: dict[str, float] = {}
     for finding in findings:
         if finding.count:
             worst[finding.group] = max(worst.get(finding.group, 0.0), finding.worst)
-    arrays = sum(finding.count for finding in findings)
-    figures = {group: _finite(value) for group, value in worst.items()}
-    return {"networks": count, "backends": list(backends), "differ": len(off), "arrays": arrays, "worst": figures}
+    return {
+        "networks": count,
+        "backends": list(backends),
+        "differ": len(different),
+        "arrays": sum(finding.count for finding in findings),
+        "worst": {group: _finite_or_none(value) for group, value in worst.items()},
+    }
 
 
-def line(totals: Mapping[str, Any]) -> str:
-    """Totals in one line."""
-    worst = {group: "infinite" if value is None else f"{value:.1e}" for group, value in totals["worst"].items()}
-    figures = ", ".join(f"{group} {value}" for group, value in worst.items())
-    names = ", ".join(totals["backends"])
-    return f"{totals['networks']} networks in {names}: {totals['differ']} differ; {totals['arrays']:,} arrays compared; worst: {figures}"
+def format_summary(summary: Mapping[str, Any]) -> str:
+    """Return what ``summarize`` returns as one line of text."""
+    figures = {group: "infinite" if value is None else f"{value:.1e}" for group, value in summary["worst"].items()}
+    worst = ", ".join(f"{group} {figure}" for group, figure in figures.items())
+    return (
+        f"{summary['networks']} networks in {', '.join(summary['backends'])}: {summary['differ']} differ; "
+        f"{summary['arrays']:,} arrays compared; worst: {worst}"
+    )
 
 
-def _finite(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None

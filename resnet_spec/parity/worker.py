@@ -1,4 +1,8 @@
-"""A process that answers for one backend: ``python -m resnet_spec.parity.worker BACKEND`` reads the folders of questions, a line each."""
+"""The worker process of one backend: ``python -m resnet_spec.parity.worker BACKEND``.
+
+It reads the path of a folder from each line of its input. In the folder lies a pickled ``request``; the worker writes a
+file of arrays for each group of its answer beside it, then a line to its output: ``done``, or ``error`` and a message.
+"""
 
 from __future__ import annotations
 
@@ -12,46 +16,48 @@ from typing import Any
 
 from resnet_spec.backend import BackendError, load_backend
 from resnet_spec.parity import recorder
-from resnet_spec.parity.array_files import put
+from resnet_spec.parity.array_files import write_arrays
 from resnet_spec.weights.canonical import Array
 
 
 def main(name: str) -> None:
-    """Answer until there are no more questions: an answer's groups lie beside its question, a file each, and a line says so."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a framework prints is not an answer
+    """Answer requests until the input ends. The first line of the output is ``ready``, or ``missing`` and a message."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # frameworks may print to standard output, which is for replies
     try:
         backend = load_backend(name)
     except BackendError as error:
-        answers.write(f"missing {error}\n")
+        replies.write(f"missing {error}\n")
         return
-    answers.write("ready\n")
+    replies.write("ready\n")
     for line in sys.stdin:
         folder = Path(line.strip())
         try:
-            what, arguments = pickle.loads((folder / "question").read_bytes())  # from the process that started this one
-            for group, found in _answered(backend, what, arguments):
-                put(folder / group, found)
-                del found  # one group at a time: each may be gigabytes
-        except Exception as error:  # whatever a framework raises is its result
+            request, arguments = pickle.loads(
+                (folder / "request").read_bytes()
+            )  # from the process that started this one
+            for group, arrays in _answer(backend, request, arguments):
+                write_arrays(folder / group, arrays)
+                del arrays  # before the next group is computed: each may take gigabytes
+        except Exception as error:  # whatever a framework raises is the backend's result
             traceback.print_exc()
-            answers.write(f"error {type(error).__name__}: {' '.join(str(error).split())}\n")
+            replies.write(f"error {type(error).__name__}: {' '.join(str(error).split())}\n")
         else:
-            answers.write("done\n")
+            replies.write("done\n")
 
 
-def _answered(backend: Any, what: str, arguments: tuple[Any, ...]) -> Iterator[tuple[str, Mapping[str, Array]]]:
-    match what:
+def _answer(backend: Any, request: str, arguments: tuple[Any, ...]) -> Iterator[tuple[str, Mapping[str, Array]]]:
+    match request:
         case "record":
             yield from recorder.record(backend, *arguments)
-        case "alone":
-            yield what, recorder.alone(backend, *arguments)
-        case "slopes":
-            yield what, recorder.slopes(backend, *arguments)
-        case "pulls":
-            yield what, recorder.pulls(backend, *arguments)
+        case "run_parts":
+            yield request, recorder.run_parts(backend, *arguments)
+        case "output_gradients":
+            yield request, recorder.output_gradients(backend, *arguments)
+        case "vjps":
+            yield request, recorder.vjps(backend, *arguments)
         case _:
-            raise ValueError(f"no question is called {what!r}")
+            raise ValueError(f"unknown request {request!r}")
 
 
 if __name__ == "__main__":

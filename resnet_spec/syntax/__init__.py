@@ -1,1 +1,1 @@
-"""YAML text to located nodes: every value keeps its file, line and column."""
+"""YAML text to nodes: every value keeps its file, line and column."""

@@ -1,10 +1,10 @@
-"""YAML text to located nodes, built from PyYAML's events: every value keeps its place, and no type is guessed."""
+"""YAML text to nodes, built from PyYAML's events: every value keeps its place and its text, and no type is guessed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
@@ -18,12 +18,14 @@ from resnet_spec.syntax.yaml_events import (
 )
 
 MAX_NODES = 20_000
+"""Most nodes of a document. The nodes of an alias count at each place where it is used."""
 MAX_DEPTH = 32
+"""Most levels of nesting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value as written. ``plain`` says that it is not quoted."""
+    """A single value: its text, and whether it is plain, that is not in quotes."""
 
     text: str
     plain: bool
@@ -32,12 +34,16 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
+    """A mapping. Its keys are distinct scalars."""
+
     items: tuple[tuple[Scalar, Node], ...]
     at: Span
 
 
 @dataclass(frozen=True, slots=True)
 class List:
+    """A list."""
+
     items: tuple[Node, ...]
     at: Span
 
@@ -46,7 +52,7 @@ Node: TypeAlias = Scalar | Mapping | List
 
 
 def parse(source: Source) -> Node:
-    """The one document in a source, as nodes. Raises SpecError.
+    """Return the root node of the document in a source. Raises SpecError.
 
     >>> node = parse(Source("a.yaml", "conv1: {out: 64}"))
     >>> node.items[0][0].text, str(node.items[0][1].items[0][1].at)
@@ -55,32 +61,35 @@ def parse(source: Source) -> Node:
     problems = Problems()
     root = parse_into(source, problems)
     problems.stop()
-    assert root is not None  # what has no root has a problem
+    assert root is not None  # otherwise there is a problem
     return root
 
 
 def parse_into(source: Source, problems: Problems) -> Node | None:
-    """The same, with what is wrong added to ``problems``; None where too much of it is to read on."""
-    usable = choose_loaders(source, problems)
+    """Return the root node of a document, and add problems to ``problems``; None if the document is not complete.
+
+    Raises SpecError if the text is too long or has a character that is not allowed.
+    """
+    loaders = choose_loaders(source, problems)
     while True:
-        parser = usable.pop(0)
+        loader = loaders.pop(0)
         builder = _Builder(source)
         root: Node | None = None
         try:
-            root = builder.document(parse_events(source, parser))
+            root = builder.build_document(parse_events(source, loader))
         except SpecError:
-            pass  # what stopped it is noted
+            pass  # a limit was exceeded, and that is reported already
         except (yaml.MarkedYAMLError, ValueError) as error:
             builder.problems.add(syntax_problem(source, error))
-        if not usable or (root and not builder.problems.found):
+        if not loaders or (root and not builder.problems):
             break
-    for problem in builder.problems.found.values():
+    for problem in builder.problems:
         problems.add(problem)
-    return None if builder.holes else root
+    return None if builder.incomplete else root
 
 
 def describe_kind(node: Node) -> str:
-    """What to call a node in a message."""
+    """Return what messages call a node."""
     match node:
         case Scalar():
             return "a single value"
@@ -90,8 +99,8 @@ def describe_kind(node: Node) -> str:
             return "a mapping"
 
 
-class _Open:
-    """A list or mapping whose end has not come yet: what began it, what is in it, how deep that goes."""
+class _OpenCollection:
+    """A list or mapping whose end has not been read yet: its start event, its items, and the height of its subtree."""
 
     def __init__(self, start: Any) -> None:
         self.start = start
@@ -99,180 +108,191 @@ class _Open:
         self.height = 1
 
 
-_Anchored: TypeAlias = tuple[Node | None, int, int]
-"""What an alias stands for, None if that is wrong itself; how many nodes, and how many deep."""
+class _Subtree(NamedTuple):
+    """A node with the size and the height of its subtree. The node is None if an alias in its place is unknown."""
+
+    node: Node | None
+    size: int
+    height: int
 
 
 class _Builder:
-    """Nodes from events, with a stack of what is open, so that no nesting can exhaust Python's own.
+    """Builds nodes from events. Open collections are on a stack, so nesting cannot exceed Python's recursion limit.
 
-    What is wrong is noted, and reading goes on. ``holes`` says that something had to be left out, so that what the rest lacks
-    is not to be told.
+    After a problem, building continues. ``incomplete`` tells that something was left out, so that a check of what the
+    document lacks would report consequences of that.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.problems = Problems()
-        self.holes = False
-        self.anchors: dict[str, _Anchored] = {}
-        self.open: list[_Open] = []
-        self.count = 0
-        self.last = Span(source, 1, 1, 1)  # where the node before is
+        self.incomplete = False
+        self.anchors: dict[str, _Subtree] = {}
+        self.open: list[_OpenCollection] = []
+        self.node_count = 0
+        self.last_span = Span(source, 1, 1, 1)  # the place of the node before
 
-    def document(self, events: Iterator[Any]) -> Node | None:
+    def build_document(self, events: Iterator[Any]) -> Node | None:
         root: Node | None = None
         started = False
         for event in events:
             match event:
                 case yaml.DocumentStartEvent():
                     if started:
-                        raise self.stopped("RS103", "a second document starts here; a spec is one document", event)
+                        raise self.stop("RS103", "a second document starts here; a spec is a single document", event)
                     started = True
-                    self.directives(event)
-                    root = self.node(events)
+                    self.check_directives(event)
+                    root = self.build_root(events)
                 case _:
-                    pass  # the stream's own start and end
+                    pass  # the start or the end of the stream
         if not started or (isinstance(root, Scalar) and root.text == "" and root.plain):
             root = None
             self.problems.report("RS101", "the spec is empty", Span(self.source, 1, 1, 2))
         return root
 
-    def node(self, events: Iterator[Any]) -> Node | None:
+    def build_root(self, events: Iterator[Any]) -> Node | None:
         for event in events:
             match event:
                 case yaml.ScalarEvent():
-                    found: _Anchored = (self.scalar(event), 1, 0)
+                    subtree = _Subtree(self.build_scalar(event), 1, 0)
                     anchor = event.anchor
                 case yaml.AliasEvent():
-                    found = self.alias(event)
+                    subtree = self.resolve_alias(event)
                     anchor = None
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
-                    self.opened(event)
+                    self.open_collection(event)
                     continue
                 case _:
-                    ended = self.open.pop()
-                    node = self.closed(ended, event)
-                    anchor = ended.start.anchor
-                    found = (node, count_nodes(node) if anchor else 0, ended.height)
+                    collection = self.open.pop()
+                    node = self.close_collection(collection, event)
+                    anchor = collection.start.anchor
+                    subtree = _Subtree(node, count_nodes(node) if anchor else 0, collection.height)
             if anchor:
-                self.anchors[anchor] = found
+                self.anchors[anchor] = subtree
             if not self.open:
-                return found[0]
-            self.open[-1].items.append(found[0])
-            self.open[-1].height = max(self.open[-1].height, found[2] + 1)
-        raise AssertionError("a document holds a node")
+                return subtree.node
+            self.open[-1].items.append(subtree.node)
+            self.open[-1].height = max(self.open[-1].height, subtree.height + 1)
+        raise AssertionError("a document has a root node")
 
-    def scalar(self, event: Any) -> Scalar:
-        self.counted(event, 1)
-        self.tagged(event)
-        unfit = find_forbidden_character(event.value) if event.style == '"' else None
-        if unfit:
-            self.wrong("RS105", describe_forbidden_character(unfit.group()), event, "take it away")
+    def build_scalar(self, event: Any) -> Scalar:
+        self.count(event, 1)
+        self.check_tag(event)
+        # In double quotes, an escape can stand for a character that the text itself cannot contain.
+        forbidden = find_forbidden_character(event.value) if event.style == '"' else None
+        if forbidden:
+            self.report("RS105", describe_forbidden_character(forbidden.group()), event, "remove it")
         empty = event.start_mark.index == event.end_mark.index
-        self.last = self.after() if empty else self.span(event)
-        return Scalar(event.value, not event.style, self.last)
+        self.last_span = self.span_after_last() if empty else self.span(event)
+        return Scalar(event.value, not event.style, self.last_span)
 
-    def alias(self, event: Any) -> _Anchored:
-        found = self.anchors.get(event.anchor)
-        if found is None:
-            self.wrong("RS103", f"nothing before this alias is wholly anchored as &{event.anchor}", event)
-            self.holes = True
-            return None, 0, 0
-        _, size, height = found
-        self.counted(event, size)
-        self.last = self.span(event)
-        if len(self.open) + height > MAX_DEPTH:
-            raise self.stopped("RS104", f"nested more than {MAX_DEPTH} deep, with aliases where they stand", event)
-        return found
+    def resolve_alias(self, event: Any) -> _Subtree:
+        subtree = self.anchors.get(event.anchor)
+        if subtree is None:
+            self.report("RS103", f"no complete value with the anchor &{event.anchor} precedes this alias", event)
+            self.incomplete = True
+            return _Subtree(None, 0, 0)
+        self.count(event, subtree.size)
+        self.last_span = self.span(event)
+        if len(self.open) + subtree.height > MAX_DEPTH:
+            message = f"more than {MAX_DEPTH} levels of nesting, where aliases stand for their values"
+            raise self.stop("RS104", message, event)
+        return subtree
 
-    def opened(self, event: Any) -> None:
-        self.counted(event, 1)
-        self.tagged(event)
+    def open_collection(self, event: Any) -> None:
+        self.count(event, 1)
+        self.check_tag(event)
         if len(self.open) == MAX_DEPTH:
-            raise self.stopped("RS104", f"nested more than {MAX_DEPTH} deep", event)
+            raise self.stop("RS104", f"more than {MAX_DEPTH} levels of nesting", event)
         first = event.start_mark
-        self.last = Span(self.source, first.line + 1, first.column + 1, first.column + 2)
-        self.open.append(_Open(event))
+        self.last_span = Span(self.source, first.line + 1, first.column + 1, first.column + 2)
+        self.open.append(_OpenCollection(event))
 
-    def closed(self, ended: _Open, end: Any) -> Node:
-        self.last = self.around(ended, end)
-        if isinstance(ended.start, yaml.MappingStartEvent):
-            return self.mapping(ended, self.last)
-        return List(tuple(item for item in ended.items if item is not None), self.last)
+    def close_collection(self, collection: _OpenCollection, end: Any) -> Node:
+        self.last_span = self.collection_span(collection, end)
+        if isinstance(collection.start, yaml.MappingStartEvent):
+            return self.build_mapping(collection, self.last_span)
+        return List(tuple(item for item in collection.items if item is not None), self.last_span)
 
-    def mapping(self, ended: _Open, at: Span) -> Mapping:
+    def build_mapping(self, collection: _OpenCollection, at: Span) -> Mapping:
         pairs: dict[str, tuple[Scalar, Node]] = {}
-        for key, value in zip(ended.items[::2], ended.items[1::2], strict=True):
+        for key, value in zip(collection.items[::2], collection.items[1::2], strict=True):
             if not isinstance(key, Scalar) or value is None or (key.text == "<<" and key.plain):
-                self.left_out(key)
+                self.leave_out(key)
             elif key.text in pairs:
-                first = Note("first given here", pairs[key.text][0].at)
-                self.problems.report("RS102", f"{quote(key.text)} is given twice", key.at, notes=(first,))
+                first = Note("the first one is here", pairs[key.text][0].at)
+                self.problems.report("RS102", f"duplicate key {quote(key.text)}", key.at, notes=(first,))
             else:
                 pairs[key.text] = (key, value)
         return Mapping(tuple(pairs.values()), at)
 
-    def left_out(self, key: Node | None) -> None:
-        self.holes = True
+    def leave_out(self, key: Node | None) -> None:
+        self.incomplete = True
         if isinstance(key, Scalar) and key.text == "<<":
-            help = "write the keys out, or start from another spec with extends"
-            self.problems.report("RS103", "merge keys (<<) are not used here", key.at, help)
+            help = "write out the keys, or use extends to start from another spec"
+            self.problems.report("RS103", "merge keys (<<) are not supported in specs", key.at, help)
         elif isinstance(key, List | Mapping):
-            self.problems.report("RS103", f"a key must be a single name, not {describe_kind(key)}", key.at)
+            self.problems.report("RS103", f"a key must be a single value, not {describe_kind(key)}", key.at)
 
-    # -- what is not used here, and limits ----------------------------------------------------------------------
+    # -- unsupported features and limits ------------------------------------------------------------------------
 
-    def directives(self, event: Any) -> None:
+    def check_directives(self, event: Any) -> None:
         for line in range(1, event.end_mark.line + 1):
             text = self.source.line(line)
             if text.startswith("%"):
                 at = Span(self.source, line, 1, len(text) + 1)
-                self.problems.report("RS103", "YAML directives are not used here", at, "take the line away")
+                self.problems.report("RS103", "YAML directives are not supported in specs", at, "remove this line")
 
-    def tagged(self, event: Any) -> None:
+    def check_tag(self, event: Any) -> None:
         if event.tag is not None:
-            help = "every value's type is known from where it stands"
-            self.wrong("RS103", f"tags such as {quote(event.tag)[1:-1]} are not used here", event, help)
+            help = "remove it: the type of each value follows from its key"
+            self.report(
+                "RS103", f"YAML tags, such as {quote(event.tag)[1:-1]}, are not supported in specs", event, help
+            )
 
-    def counted(self, event: Any, nodes: int) -> None:
-        self.count += nodes
-        if self.count > MAX_NODES:
-            message = f"more than {MAX_NODES:,} values, with aliases counted where they stand"
-            raise self.stopped("RS104", message, event)
+    def count(self, event: Any, nodes: int) -> None:
+        self.node_count += nodes
+        if self.node_count > MAX_NODES:
+            message = f"more than {MAX_NODES:,} values, counting those of an alias wherever it is used"
+            raise self.stop("RS104", message, event)
 
-    def wrong(self, code: str, message: str, event: Any, help: str = "") -> None:
+    def report(self, code: str, message: str, event: Any, help: str = "") -> None:
         self.problems.report(code, message, self.span(event), help)
 
-    def stopped(self, code: str, message: str, event: Any) -> SpecError:
-        self.wrong(code, message, event)
-        return SpecError(self.problems.found.values())
+    def stop(self, code: str, message: str, event: Any) -> SpecError:
+        """Report a problem after which building cannot continue, and return the error to raise."""
+        self.report(code, message, event)
+        return SpecError(self.problems)
 
     # -- places -------------------------------------------------------------------------------------------------
 
     def span(self, event: Any) -> Span:
-        """The place of an event; of one that goes on over several lines, what of it stands on the first."""
+        """Return the place of an event; its part in the first line, if it extends over several."""
         first, last = event.start_mark, event.end_mark
         line = first.line + 1
-        past = last.column if last.line == first.line else len(self.source.line(line).rstrip())
-        return Span(self.source, line, first.column + 1, max(past, first.column + 1) + 1)
+        end = last.column if last.line == first.line else len(self.source.line(line).rstrip())
+        return Span(self.source, line, first.column + 1, max(end, first.column + 1) + 1)
 
-    def after(self) -> Span:
-        """The place of a value that is left out: just after what comes before it. The two parsers differ on it."""
-        return Span(self.source, self.last.line, self.last.end, self.last.end + 1)
+    def span_after_last(self) -> Span:
+        """Return the place of an empty value: just after the node before it, as PyYAML's parsers differ."""
+        return Span(self.source, self.last_span.line, self.last_span.end, self.last_span.end + 1)
 
-    def around(self, ended: _Open, end: Any) -> Span:
-        """The place of a list or mapping. Where a block of lines ends, the two parsers differ, so what is in it says that."""
-        first, last = ended.start.start_mark, end.end_mark
+    def collection_span(self, collection: _OpenCollection, end: Any) -> Span:
+        """Return the place of a list or mapping.
+
+        PyYAML's parsers disagree about the end of a block collection, so it follows from the items in the first line.
+        """
+        first, last = collection.start.start_mark, end.end_mark
         line = first.line + 1
-        if ended.start.flow_style and last.line == first.line:
+        if collection.start.flow_style and last.line == first.line:
             past = last.column + 1
         else:
-            past = max((item.at.end for item in ended.items if item and item.at.line == line), default=0)
+            past = max((item.at.end for item in collection.items if item and item.at.line == line), default=0)
         return Span(self.source, line, first.column + 1, max(past, first.column + 2))
 
 
 def count_nodes(node: Node) -> int:
-    """How many nodes there are in a node, itself included."""
+    """Return the number of nodes in a tree, including its root."""
     match node:
         case Scalar():
             return 1

@@ -1,8 +1,9 @@
-"""A text to YAML events: which characters it may hold, which parser is heard, and what a text that is not YAML is told.
+"""Text to YAML events: the characters that are allowed, the choice of PyYAML's parser, and messages for syntax errors.
 
-PyYAML has two parsers. libyaml's is ten times as fast, but the two do not refuse the same texts: libyaml takes a tab that the
-other does not, and trips over ``{depth:,3}``. So that a spec means the same wherever it is read, what libyaml refuses, and what
-holds one of the few characters that they differ on, is read again by the one written in Python, and its verdict counts.
+PyYAML has two parsers. The one that wraps libyaml is ten times as fast, but the two do not accept the same texts:
+libyaml accepts some tabs that the other rejects, and rejects ``{depth:,3}``. A spec has to mean the same wherever it
+is read, so the parser in Python decides if libyaml rejects a text, or if the text has one of the few characters on
+which they differ.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import yaml
 from resnet_spec.diagnostics.problems import Note, Problem, Problems, Source, Span
 
 MAX_CHARACTERS = 2**20
+"""Most bytes of a spec in UTF-8."""
 MAX_CHARACTERS_PURE_PYTHON = 2**18
-"""The limit where libyaml is missing, so that refusing takes as little time; past it, libyaml's verdict counts alone."""
+"""Most bytes for the parser in Python, which is slow. Larger texts need libyaml, which then decides alone."""
 
 PURE_PYTHON_LOADER: Any = yaml.SafeLoader
 LIBYAML_LOADER: Any = getattr(yaml, "CSafeLoader", None)
@@ -26,119 +28,119 @@ LIBYAML_LOADER: Any = getattr(yaml, "CSafeLoader", None)
 _CONTROL = re.compile("[^\t\n\r -~]")
 
 _COMMENT = re.compile(r"""^([^'"#\n]* )?#[^'"\n]*$""", re.MULTILINE)
-_DIFFERENT = re.compile(r"[\t?!]|[|>][-+0-9]*#")
-"""What the two parsers may read differently, outside comments: found by reading mutated texts with both."""
+_AMBIGUOUS = re.compile(r"[\t?!]|[|>][-+0-9]*#")
+"""What the two parsers may read differently outside comments, as found by reading randomly mutated texts with both."""
 
 
 def choose_loaders(source: Source, problems: Problems) -> list[Any]:
-    """The parsers to read a text with, until one takes it. Raises SpecError if its characters alone refuse it."""
+    """Return the parsers to try in order. Raises SpecError if the text is too long or has a forbidden character."""
     text = source.text
-    most = MAX_CHARACTERS if LIBYAML_LOADER else MAX_CHARACTERS_PURE_PYTHON
+    limit = MAX_CHARACTERS if LIBYAML_LOADER else MAX_CHARACTERS_PURE_PYTHON
     length = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    if length > most:
-        problems.report("RS104", f"the file has {length:,} bytes; the limit is {most:,}", Span(source, 1, 1, 2))
+    if length > limit:
+        problems.report("RS104", f"the file has {length:,} bytes; the limit is {limit:,}", Span(source, 1, 1, 2))
         problems.stop()
-    unfit = find_forbidden_character(text)
-    if unfit:
-        problems.report("RS105", describe_forbidden_character(unfit.group()), source.at(unfit.start()), "take it away")
+    forbidden = find_forbidden_character(text)
+    if forbidden:
+        at = source.locate(forbidden.start())
+        problems.report("RS105", describe_forbidden_character(forbidden.group()), at, "remove it")
         problems.stop()
     if LIBYAML_LOADER is None:
         return [PURE_PYTHON_LOADER]
     if length > MAX_CHARACTERS_PURE_PYTHON:
         return [LIBYAML_LOADER]
-    return (
-        [PURE_PYTHON_LOADER] if _DIFFERENT.search(_COMMENT.sub(r"\1", text)) else [LIBYAML_LOADER, PURE_PYTHON_LOADER]
-    )
+    if _AMBIGUOUS.search(_COMMENT.sub(r"\1", text)):
+        return [PURE_PYTHON_LOADER]
+    return [LIBYAML_LOADER, PURE_PYTHON_LOADER]
 
 
 def find_forbidden_character(text: str) -> re.Match[str] | None:
-    """The first character that a spec can't hold."""
-    return (_CONTROL if text.isascii() else _unfit()).search(text)
+    """Return a match for the first character that is not allowed in specs, or None."""
+    return (_CONTROL if text.isascii() else _forbidden_characters()).search(text)
 
 
-def describe_forbidden_character(unfit: str) -> str:
-    """What is told of a character that a spec can't hold."""
-    import unicodedata  # only where something is wrong
+def describe_forbidden_character(character: str) -> str:
+    """Return the message for a character that is not allowed in specs."""
+    import unicodedata  # loaded only when there is a problem
 
-    called = unicodedata.name(unfit, "half of a pair" if "\ud800" <= unfit <= "\udfff" else "a control character")
-    return f"a spec can't hold the character U+{ord(unfit):04X}, {called.lower()}"
+    fallback = "surrogate" if "\ud800" <= character <= "\udfff" else "control character"
+    name = unicodedata.name(character, fallback).lower()
+    return f"the character U+{ord(character):04X} ({name}) is not allowed in specs"
 
 
 @cache
-def _unfit() -> re.Pattern[str]:
-    """What text may not hold: control characters, halves of pairs, marks of byte order, what ends lines in YAML 1.1 alone.
+def _forbidden_characters() -> re.Pattern[str]:
+    """Return a pattern of control characters, surrogates, byte order marks, and line ends that only YAML 1.1 knows.
 
-    To compile it takes longer than to read a spec, and few specs need it.
+    It is compiled on demand: that takes longer than reading a spec, and few specs need it.
     """
     return re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
-def parse_events(source: Source, parser: Any) -> Iterator[Any]:
-    """A text's events. Raises yaml.MarkedYAMLError where it is not YAML."""
-    return yaml.parse(source.text, Loader=parser)
+def parse_events(source: Source, loader: Any) -> Iterator[Any]:
+    """Yield the events of a text. Raises yaml.MarkedYAMLError or ValueError if it is not YAML."""
+    return yaml.parse(source.text, Loader=loader)
 
 
 def syntax_problem(source: Source, error: yaml.MarkedYAMLError | ValueError) -> Problem:
-    """What is told of a text that is not YAML."""
-    if isinstance(
-        error, ValueError
-    ):  # chr() of an escape in double quotes: PyYAML lets that through, and libyaml does not
+    """Return the problem for an error of PyYAML."""
+    if isinstance(error, ValueError):
+        # The parser in Python passes the escape in double quotes to chr(), which fails; libyaml reports an error.
         escape = re.search(r"\\U(?!000|0010)[0-9A-Fa-f]{8}", source.text)
-        at = source.at(escape.start(), 10) if escape else Span(source, 1, 1, 2)
-        return Problem("RS101", "not YAML: there is no such character", at, "the last is \\U0010FFFF")
-    said = str(error.problem or error.context)
+        at = source.locate(escape.start(), 10) if escape else Span(source, 1, 1, 2)
+        return Problem("RS101", "invalid YAML: there is no such character", at, "the last one is \\U0010FFFF")
+    reason = str(error.problem or error.context)
     message, help = next(
-        ((message, help) for pattern, message, help in _SAID if re.match(pattern, said)),
-        (f"not YAML: {said}", ""),
+        ((message, help) for pattern, message, help in _MESSAGES if re.match(pattern, reason)),
+        (f"invalid YAML: {reason}", ""),
     )
-    at = _place(source, error.problem_mark or error.context_mark)
-    began = _place(source, error.context_mark) if error.context_mark else at
-    notes = (
-        () if (began.line, began.column) == (at.line, at.column) else (Note(f"{error.context}, from here on", began),)
-    )
+    at = _locate(source, error.problem_mark or error.context_mark)
+    start = _locate(source, error.context_mark) if error.context_mark else at
+    same_place = (start.line, start.column) == (at.line, at.column)
+    notes = () if same_place else (Note(f"{error.context} that starts here", start),)
     return Problem("RS101", message, at, help, notes)
 
 
-_SAID = (
-    (r"found character '\\t'", "a tab can't stand here", "YAML is indented with spaces"),
-    (r"found character '(.)'", "not YAML: a value can't start with this character", "put the value in quotes"),
+_MESSAGES = (
+    (r"found character '\\t'", "invalid YAML: a tab is not allowed here", "indent with spaces"),
+    (r"found character '(.)'", "invalid YAML: a value cannot start with this character", "put the value in quotes"),
     (
         r"mapping values are not allowed",
-        "not YAML: a key and its colon can't stand here",
-        "is it indented as those around it? a text that holds ': ' goes in quotes",
+        "invalid YAML: a key with a colon is not allowed here",
+        "check the indentation; put a text that contains ': ' in quotes",
     ),
-    (r"could not find expected ':'", "not YAML: a key without its colon", "a key is followed by ': ' and its value"),
+    (r"could not find expected ':'", "invalid YAML: a key without a colon", "write ': ' and a value after the key"),
     (
         r"found unexpected end of stream",
-        "not YAML: the text ends before the quotes do",
-        "close the quotes where the text is to end",
+        "invalid YAML: the file ends inside quotes",
+        "add the closing quote",
     ),
     (
         r"(expected|did not find expected) ',' or '}'",
-        "not YAML: expected a comma or } here",
-        "each { needs its }, and a comma stands between two keys; a text that holds one of ,[]{} goes in quotes",
+        "invalid YAML: expected a comma or } here",
+        "close each { with }, and separate keys by commas; put a text that contains any of ,[]{} in quotes",
     ),
     (
         r"(expected|did not find expected) ',' or '\]'",
-        "not YAML: expected a comma or ] here",
-        "each [ needs its ], and a comma stands between two values; a text that holds one of ,[]{} goes in quotes",
+        "invalid YAML: expected a comma or ] here",
+        "close each [ with ], and separate values by commas; put a text that contains any of ,[]{} in quotes",
     ),
     (
         r"expected <block end>|did not find expected (key|'-' indicator)",
-        "not YAML: this fits nothing before it",
-        "is it indented as those around it? is a bracket or a quote closed too early?",
+        "invalid YAML: unexpected text",
+        "check the indentation, and whether a bracket or a quote is closed too early",
     ),
-    (r"(expected|did not find expected) the node content", "not YAML: expected a value here", ""),
+    (r"(expected|did not find expected) the node content", "invalid YAML: expected a value here", ""),
 )
 
 
-def _place(source: Source, mark: Any) -> Span:
-    """A mark's place; past the end of what is written, the end of that."""
+def _locate(source: Source, mark: Any) -> Span:
+    """Return the place of a mark; the end of the text, if only white space follows the mark."""
     if mark is None:
         return Span(source, 1, 1, 2)
     line, column = mark.line + 1, mark.column + 1
     if not source.line(line).strip():
-        end = source.at(len(source.text.rstrip()))
+        end = source.locate(len(source.text.rstrip()))
         if line > end.line:
             return end
     return Span(source, line, column, column + 1)

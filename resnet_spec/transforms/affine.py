@@ -1,4 +1,4 @@
-"""A scale and a shift of each channel, and how an operation's weights take one in: all in float64."""
+"""Affine transforms per channel, and how the weights of an operation absorb them. Arrays are in float64."""
 
 from __future__ import annotations
 
@@ -11,64 +11,78 @@ import numpy as np
 from resnet_spec.ops import BatchNorm, Conv, GroupNorm, LayerNorm, Linear, StandardizedConv
 from resnet_spec.weights.canonical import Array
 
-Own: TypeAlias = dict[str, Array]
-"""An operation's weights by their last name: weight, bias, running_mean, running_var."""
+OperationWeights: TypeAlias = dict[str, Array]
+"""The weights of one operation by the last part of their names: weight, bias, running_mean, running_var."""
 
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """x * scale + shift, for each channel."""
+    """The transform x * scale + shift, with a scale and a shift of shape (channels,)."""
 
     scale: Array
     shift: Array
 
 
-def batch_norm_affine(op: BatchNorm, own: Mapping[str, Array]) -> Affine:
-    """What a batch norm does in evaluation."""
-    scale = own.get("weight", 1) / np.sqrt(own["running_var"] + op.epsilon)
-    return Affine(scale, own.get("bias", 0) - own["running_mean"] * scale)
+def batch_norm_affine(op: BatchNorm, weights: Mapping[str, Array]) -> Affine:
+    """Return what a batch norm computes in evaluation mode."""
+    scale = weights.get("weight", 1) / np.sqrt(weights["running_var"] + op.epsilon)
+    return Affine(scale, weights.get("bias", 0) - weights["running_mean"] * scale)
 
 
-def standardize_kernels(op: StandardizedConv, own: Own) -> tuple[Conv, Own]:
-    """The plain convolution by standardised kernels."""
-    weight = own["weight"]
-    axes = tuple(range(1, weight.ndim))
-    centred = weight - weight.mean(axes, keepdims=True)
-    return op.plain(), own | {"weight": centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.epsilon)}
+def standardize_kernels(op: StandardizedConv, weights: OperationWeights) -> tuple[Conv, OperationWeights]:
+    """Return the plain convolution that computes the same, with its weights."""
+    kernels = weights["weight"]
+    axes = tuple(range(1, kernels.ndim))
+    centred = kernels - kernels.mean(axes, keepdims=True)
+    return op.to_conv(), weights | {"weight": centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.epsilon)}
 
 
-Before: TypeAlias = Conv | BatchNorm | GroupNorm | LayerNorm
-"""What can take in a scale and a shift that follow it."""
+AbsorbsFollowing: TypeAlias = Conv | BatchNorm | GroupNorm | LayerNorm
+"""Operations that can absorb an affine transform of their output."""
 
-After: TypeAlias = Conv | Linear
-"""What can take in a scale and a shift that it follows."""
+AbsorbsPreceding: TypeAlias = Conv | Linear
+"""Operations that can absorb an affine transform of their input."""
 
 
-def absorb_following(op: Before, own: Own, affine: Affine, *, shifts: bool) -> tuple[Before, Own]:
-    """An operation with what follows it as part of it; of the shift only if it ``shifts``."""
-    weight = own.get("weight", np.ones_like(affine.scale))
-    taken = own | {"weight": (weight.T * affine.scale).T}  # (out, ...)
-    if shifts or "bias" in own:
-        taken["bias"] = own.get("bias", 0) * affine.scale + affine.shift * shifts
+def absorb_following(
+    op: AbsorbsFollowing, weights: OperationWeights, affine: Affine, *, with_shift: bool
+) -> tuple[AbsorbsFollowing, OperationWeights]:
+    """Return an operation that includes an affine transform of its output, with its weights.
+
+    Without ``with_shift``, it includes the scale alone.
+    """
+    weight = weights.get("weight", np.ones_like(affine.scale))
+    absorbed = weights | {"weight": (weight.T * affine.scale).T}  # (out, ...)
+    if with_shift or "bias" in weights:
+        absorbed["bias"] = weights.get("bias", 0) * affine.scale + affine.shift * with_shift
     match op:
         case Conv():
-            return replace(op, bias="bias" in taken), taken
+            return replace(op, bias="bias" in absorbed), absorbed
         case BatchNorm():
-            return replace(op, affine=True), {"bias": np.zeros_like(affine.shift)} | taken
+            return replace(op, affine=True), {"bias": np.zeros_like(affine.shift)} | absorbed
         case GroupNorm() | LayerNorm():
-            return op, taken
+            return op, absorbed
 
 
-def absorb_preceding(op: After, own: Own, affine: Affine) -> tuple[After, Own]:
-    """A convolution without padding, or a linear, with what precedes it as part of it."""
-    weight = own["weight"]
+def absorb_preceding(
+    op: AbsorbsPreceding, weights: OperationWeights, affine: Affine
+) -> tuple[AbsorbsPreceding, OperationWeights]:
+    """Return an operation that includes an affine transform of its input, with its weights.
+
+    A convolution must have no padding: the zeros in the padding would not be transformed.
+    """
+    weight = weights["weight"]
     groups = op.groups if isinstance(op, Conv) else 1
-    pixels = weight.shape[1] * groups // affine.scale.size  # of each channel, once flattened
+    pixels = (
+        weight.shape[1] * groups // affine.scale.size
+    )  # a linear layer after flatten has several inputs per channel
 
-    def seen(array: Array) -> Array:  # (channels,) -> (out, in / groups, ...): a group's outputs see its own inputs
+    def expand(
+        array: Array,
+    ) -> Array:  # (channels,) -> (out, in / groups, ...): each output channel reads its own group
         rows = array.repeat(pixels).reshape(groups, -1).repeat(op.out // groups, axis=0)
         return rows.reshape(op.out, -1, *[1] * (weight.ndim - 2))
 
-    added = (weight * seen(affine.shift)).sum(axis=tuple(range(1, weight.ndim)))
-    taken = own | {"weight": weight * seen(affine.scale), "bias": own.get("bias", 0) + added}
-    return replace(op, bias=True), taken
+    shift = (weight * expand(affine.shift)).sum(axis=tuple(range(1, weight.ndim)))
+    absorbed = weights | {"weight": weight * expand(affine.scale), "bias": weights.get("bias", 0) + shift}
+    return replace(op, bias=True), absorbed

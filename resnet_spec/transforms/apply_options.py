@@ -1,4 +1,4 @@
-"""Apply a network's options: pooling, dilation, dropout and its kin, initial scales of norms."""
+"""Apply the options of a network: pooling, dilation, dropout, stochastic depth, DropBlock, initial scales of norms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from resnet_spec.transforms.dilation import with_dilation
 
 
 def with_options(network: Network, options: Options) -> Network:
-    """Return the network with its options applied. Raises ShapeError if one cannot be."""
+    """Return the network with options applied. Raises ShapeError if one does not fit the network."""
     if options == Options():
         return network
     if options.pool != "as_written":
@@ -56,7 +56,7 @@ def with_options(network: Network, options: Options) -> Network:
 
 
 def _map_blocks(network: Network, change: Callable[[Residual, int], Residual]) -> Network:
-    """Return the network with ``change`` applied to each residual block of its stages, and to the block's number from 0."""
+    """Return the network with residual blocks of its stages changed; ``change`` takes a block and its index from 0."""
     number = 0
     parts: list[Part] = []
     for part in network.parts:
@@ -72,7 +72,7 @@ def _map_blocks(network: Network, change: Callable[[Residual, int], Residual]) -
 
 
 def _count_blocks(network: Network) -> int:
-    """Return how many blocks the stages have, those without a shortcut included."""
+    """Return the number of blocks in the stages, including those without a shortcut."""
     return sum(len(part.parts) for part in network.parts if part.path in network.stages and isinstance(part, Chain))
 
 
@@ -90,7 +90,7 @@ def _with_drop_path(network: Network, rate: float) -> Network:
 
 
 def _with_drop_block(network: Network, rate: float) -> Network:
-    # timm's sizes and factors, for the last stage but one and for the last
+    # These are timm's sizes and factors, for the second to last stage and for the last.
     ops = [DropBlock(rate, 5, 0.25), DropBlock(rate, 3)]
     by_stage, paths = dict(zip(reversed(network.stages), reversed(ops), strict=False)), _paths(network)
 
@@ -108,7 +108,7 @@ Progress: TypeAlias = Literal["before the convolution", "before the norm", "done
 
 
 def _insert_after_wide(paths: frozenset[str], row: Row, op: Op, progress: Progress) -> tuple[Row, Progress]:
-    """Insert an operation after the norm that follows the first convolution of more than 1 x 1; return how far this got."""
+    """Insert an operation after the norm that follows the first convolution larger than 1 x 1; return the progress."""
     done: list[Part] = []
     for part in row:
         done.append(part)
@@ -120,7 +120,7 @@ def _insert_after_wide(paths: frozenset[str], row: Row, op: Op, progress: Progre
             case Leaf(op=BatchNorm() | GroupNorm() | LayerNorm()) if progress == "before the norm":
                 done.append(_new_leaf(paths, f"{part.path.rpartition('.')[0]}.drop_block", op, part.output_shape))
                 progress = "done"
-            case Chain() | Residual():  # of a block within the branch, what runs before its own branch
+            case Chain() | Residual():  # of a block inside the branch, only the layers before its own branch
                 first, *others = part.rows
                 first, progress = _insert_after_wide(paths, first, op, progress)
                 done[-1] = part.with_rows((first, *others))
@@ -135,7 +135,7 @@ def _with_zero_gamma(block: Residual) -> Residual:
 
 
 def _zero_last_gamma(row: Row) -> tuple[Row, bool]:
-    """Return the row with the scale of its last norm starting at zero, and whether it has a norm."""
+    """Return the row with the initial scale of its last norm set to zero, and whether it has a norm."""
     for index in range(len(row) - 1, -1, -1):
         part = row[index]
         match part:
@@ -154,12 +154,12 @@ def _zero_last_gamma(row: Row) -> tuple[Row, bool]:
 
 
 def _replace_last(row: Row, wanted: Callable[[Op], bool], change: Callable[[Leaf], Row], name: str) -> Row:
-    """Return the row with its last wanted operation, outside of blocks, replaced. Raises ShapeError if it has none."""
+    """Return the row with its last ``wanted`` operation outside of blocks replaced. Raises ShapeError if none is."""
     for index in range(len(row) - 1, -1, -1):
         part = row[index]
         if isinstance(part, Leaf) and wanted(part.op):
             before = row[index - 1] if index else None
-            # a dropout that the spec has before its classifier is replaced with it
+            # A dropout that the spec has before its classifier is replaced too.
             drops = name == "classifier" and isinstance(before, Leaf) and isinstance(before.op, Dropout)
             return (*row[: index - drops], *change(part), *row[index + 1 :])
         if isinstance(part, Chain) and any(isinstance(leaf, Leaf) and wanted(leaf.op) for leaf in part.parts):
@@ -210,14 +210,13 @@ def _pool_by(pool: Pool) -> Callable[[Leaf], Row]:
 
 
 def _both(leaf: Leaf, mean: Op, maximum: Op, combine: Join) -> Chain:
-    """Return two pools side by side, in the place of one."""
+    """Return two parallel pools in place of one."""
     branches = tuple(
         (replace(leaf, path=f"{leaf.path}.{name}", op=op),) for name, op in (("avg", mean), ("max", maximum))
     )
     shapes = leaf.input_shape, leaf.output_shape
-    return Chain(
-        leaf.path, (Parallel(f"{leaf.path}.both", branches, False, False, combine, *shapes, leaf.at),), *shapes, leaf.at
-    )
+    both = Parallel(f"{leaf.path}.both", branches, False, False, combine, *shapes, leaf.at)
+    return Chain(leaf.path, (both,), *shapes, leaf.at)
 
 
 def _paths(network: Network) -> frozenset[str]:
@@ -225,7 +224,7 @@ def _paths(network: Network) -> frozenset[str]:
 
 
 def _new_leaf(paths: frozenset[str], path: str, op: Op, shape: Shape) -> Leaf:
-    """Return an operation that keeps the shape. Raises ShapeError if the network has a part at its path already."""
+    """Return a part with an operation that keeps the shape. Raises ShapeError if its path is taken."""
     if path in paths:
-        raise ShapeError(f"the network has a part at {path} already")
+        raise ShapeError(f"the network already has a part at {path}")
     return Leaf(path, op, shape, shape)

@@ -1,7 +1,7 @@
-"""Dilation in place of stride: maps stop shrinking at an output stride, and later layers see as far as they did.
+"""Replace strides by dilation, so that feature maps stop shrinking at an output stride.
 
-Behind a removed stride, kernels are dilated by it, so weights trained with the stride stay valid (DeepLab: Chen et al. 2014).
-Pooling has no such form in general; there timm's choice is followed.
+After a removed stride, kernels are dilated by it, which keeps the receptive fields; weights trained with the stride
+remain valid (DeepLab; Chen et al. 2014). Pooling has no such form in general, so pools are treated as in timm.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from resnet_spec.ops import AvgPool, BlurPool, Conv, MaxPool, ShapeError, Standa
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What the layers so far make of the next ones.
+    """The effect of the layers so far on the next one.
 
     Attributes:
-        stride: By how much the maps have shrunk.
-        dilation: How many pixels apart the elements of a kernel are to be.
+        stride: The factor by which the feature maps have shrunk.
+        dilation: The factor by which kernels are dilated, which is the product of the removed strides.
         side: Whether the next layer is in a shortcut or a parallel branch.
     """
 
@@ -31,10 +31,13 @@ class Reach:
 
 
 def with_dilation(network: Network, output_stride: int) -> Network:
-    """Return the network with maps that shrink by at most ``output_stride``. Raises ShapeError if a pool cannot do so.
+    """Return the network with feature maps that shrink by at most ``output_stride``.
+
+    Raises ShapeError if a max pool whose window is not centred would lose its stride.
 
     >>> from resnet_spec import load
-    >>> [feature.stride for feature in with_dilation(load("resnet50"), 8).features() if feature.path.startswith("layer4")]
+    >>> network = with_dilation(load("resnet50"), 8)
+    >>> [feature.stride for feature in network.features() if feature.path.startswith("layer4")]
     [8, 8, 8, 8]
     """
     rules: Rules[Reach] = Rules(
@@ -43,7 +46,7 @@ def with_dilation(network: Network, output_stride: int) -> Network:
             replace(shortcut, side=branch.side) if part.combine == "multiply" else branch
         ),
         join=lambda part, reach, outputs: replace(
-            max(outputs, key=lambda one: (one.stride, one.dilation)), side=reach.side
+            max(outputs, key=lambda output: (output.stride, output.dilation)), side=reach.side
         ),
         enter_side=lambda reach: replace(reach, side=True),
     )
@@ -66,7 +69,7 @@ def _dilate(leaf: Leaf, reach: Reach, output_stride: int) -> tuple[Part, Reach]:
         case BlurPool() | MaxPool() as pool if not kept:
             if isinstance(pool, MaxPool) and pool.kernel != 2 * pool.padding + 1:
                 size = f"{pool.kernel} x {pool.kernel}"
-                raise ShapeError(f"{leaf.path} pools {size} pixels, which has no form without its stride")
+                raise ShapeError(f"max pool {leaf.path} of {size} pixels can't keep its shape without its stride")
             return replace(leaf, op=replace(pool, stride=1)), after
         case AvgPool() as pool if not kept:
             return _without_stride(leaf, pool, reach.side), after
@@ -75,7 +78,7 @@ def _dilate(leaf: Leaf, reach: Reach, output_stride: int) -> tuple[Part, Reach]:
 
 
 def _without_stride(leaf: Leaf, pool: AvgPool, side: bool) -> Part:
-    """Return an average pool without its stride: it still smooths a shortcut, and does nothing in the main branch."""
+    """Return an average pool without its stride: it still averages in a shortcut, but not in the main branch."""
     if not side:
         return replace(leaf, op=AvgPool(1))
     if pool.kernel == 2 * pool.padding + 1:

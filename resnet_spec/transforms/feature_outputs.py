@@ -1,4 +1,4 @@
-"""A network that gives maps on its way, as detection and segmentation need, in place of what its head makes of them."""
+"""Networks that output intermediate feature maps instead of the head's output, for detection and segmentation."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from resnet_spec.network.parts import Chain, Part
 
 
 def with_feature_outputs(network: Network, outputs: Sequence[str]) -> Network:
-    """The network cut behind the last part that is asked for, giving the outputs of those parts in the order of asking.
+    """Return the network that outputs the feature maps of parts, given by their paths, and ends after the last of them.
 
-    What is inside a residual block can't be asked for: ``network.features()`` lists what can. Raises ValueError.
+    Parts inside a residual block cannot be outputs; ``network.features()`` lists those that can. Raises ValueError if a
+    path is not a possible output, or if there are none.
 
     >>> from resnet_spec import load
     >>> network = with_feature_outputs(load("resnet18"), ["layer2", "layer4.0"])
     >>> network.outputs, [name for name in network.weights() if name.startswith(("layer4.1", "fc"))]
     (('layer2', 'layer4.0'), [])
     """
-    known = {part.path for part in _trunk(network.parts)}
+    possible = {part.path for part in _trunk(network.parts)}
     for path in outputs:
-        if path not in known:
-            raise ValueError(f"{network.name} can't give {path!r}: {suggest(path, known) or 'it has no parts'}")
+        if path not in possible:
+            raise ValueError(f"{network.name} cannot output {path!r}: {suggest(path, possible) or 'it has no parts'}")
     if not outputs:
-        raise ValueError("outputs is empty; leave it out for what the head gives")
-    wanted = set(outputs)
-    flat = list(_flat(network.parts, wanted))
-    # A row that was taken apart gives what its last part does.
-    stands = {part.path: _end(part, {one.path for one in flat}) for part in _trunk(network.parts)}
-    resolved = tuple(stands[path] for path in outputs)
+        raise ValueError("outputs is empty; omit it for the output of the head")
+    flat = list(_flatten(network.parts, set(outputs)))
+    paths = {part.path for part in flat}
+    resolve = {part.path: _last_path(part, paths) for part in _trunk(network.parts)}
+    resolved = tuple(resolve[path] for path in outputs)
     last = max(index for index, part in enumerate(flat) if part.path in resolved)
     return replace(network, parts=tuple(flat[: last + 1]), outputs=resolved)
 
 
 def _trunk(parts: Sequence[Part]) -> Iterator[Part]:
-    """Parts that every image goes through: those of rows, but not of blocks."""
+    """Yield the parts on the path that every image takes: those in chains, but not those in blocks."""
     for part in parts:
         if isinstance(part, Chain):
             yield from _trunk(part.parts)
         yield part
 
 
-def _flat(parts: Sequence[Part], wanted: set[str]) -> Iterator[Part]:
-    """Parts with every row taken apart that holds one of the wanted."""
+def _flatten(parts: Sequence[Part], outputs: set[str]) -> Iterator[Part]:
+    """Yield parts, with the parts of a chain in its place if one of them is an output."""
     for part in parts:
-        if isinstance(part, Chain) and any(inner.path in wanted for inner in _trunk(part.parts)):
-            yield from _flat(part.parts, wanted)
+        if isinstance(part, Chain) and any(inner.path in outputs for inner in _trunk(part.parts)):
+            yield from _flatten(part.parts, outputs)
         else:
             yield part
 
 
-def _end(part: Part, there: set[str]) -> str:
-    """The path of the part that is there and gives what this one gives."""
-    while part.path not in there and isinstance(part, Chain):
+def _last_path(part: Part, paths: set[str]) -> str:
+    """Return the path that has a part's output after flattening: the output of a chain is that of its last part."""
+    while part.path not in paths and isinstance(part, Chain):
         part = part.parts[-1]
     return part.path

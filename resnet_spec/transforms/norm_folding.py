@@ -27,10 +27,10 @@ from resnet_spec.ops import (
     StandardizedConv,
 )
 from resnet_spec.transforms.affine import (
+    AbsorbsFollowing,
+    AbsorbsPreceding,
     Affine,
-    After,
-    Before,
-    Own,
+    OperationWeights,
     absorb_following,
     absorb_preceding,
     batch_norm_affine,
@@ -39,18 +39,18 @@ from resnet_spec.transforms.affine import (
 from resnet_spec.weights.canonical import Array
 
 Targets: TypeAlias = list[tuple[Leaf, bool]] | None
-"""Operations that can absorb a scale and a shift, each with whether it takes the shift too; None if something else is in the way."""
+"""Operations that absorb a scale and a shift, each with whether it takes the shift too; None if none can do so."""
 
 Search: TypeAlias = Callable[[], Targets]
-"""Looks for targets beyond the end of a row."""
+"""Finds targets beyond the end of a row."""
 
 
 def fold_norms(network: Network, weights: Mapping[str, Array]) -> tuple[Network, dict[str, Array]]:
-    """Return a network of fewer operations that computes the same in evaluation, and its weights, under their old names.
+    """Return a network with fewer operations that computes the same function in evaluation mode, and its weights.
 
-    A batch norm is absorbed by the convolution or norm before it, or by the convolution or linear layer after it if that has no
-    padding; if neither is possible it stays. Kernels are standardised once. Dropout and identities are removed. New weights are
-    computed in float64 and rounded to the type of the old ones. What the network's ``outputs`` give does not change.
+    A batch norm is absorbed by the convolution or norm before it, or by an unpadded convolution or linear layer after
+    it; otherwise it stays. Kernels of standardised convolutions are standardised. Dropout and identities are removed.
+    Weights keep their names and types; new values are computed in float64. The values of ``outputs`` do not change.
 
     >>> from resnet_spec import load
     >>> from resnet_spec.weights.canonical import initialize
@@ -70,14 +70,14 @@ def fold_norms(network: Network, weights: Mapping[str, Array]) -> tuple[Network,
 
 
 class _Folding:
-    """The state of folding: the operations that changed so far, by path (None for those removed), and all weights."""
+    """The state of folding: all weights, and the operations that changed so far by path, with None for removed ones."""
 
     def __init__(self, weights: dict[str, Array], outputs: Collection[str]) -> None:
         self.weights = weights
         self.outputs = outputs
         self.changed: dict[str, Op | None] = {}
 
-    # -- folding norms into what stands before or after them --------------------------------------------------------
+    # -- folding norms into operations before or after them ---------------------------------------------------------
 
     def fold_backwards(self, row: Row, before: Search) -> None:
         """Fold the batch norms of a row into operations before them; ``before`` looks for targets before the row."""
@@ -90,8 +90,8 @@ class _Folding:
                 case Chain():
                     self.fold_backwards(part.parts, here)
                 case Residual():
-                    # What two sides read must not change: x, where the shortcut reads it beside ``before``; the output of
-                    # ``before``, where branch and shortcut both read that.
+                    # A tensor that two sides read must not change. That is x if the shortcut reads it, and the output
+                    # of ``before`` if both branch and shortcut read it.
                     if part.reads == "before":
                         self.fold_backwards(part.before, here)
                         self.fold_backwards(part.branch, _find_nothing)
@@ -129,7 +129,7 @@ class _Folding:
                     assert_never(part)
 
     def last_targets(self, row: Row, before: Search) -> Targets:
-        """Return what can absorb a scale and a shift that follow a row."""
+        """Return the targets for a scale and a shift that follow a row."""
         if not row:
             return before()
         *rest, last = row
@@ -141,7 +141,7 @@ class _Folding:
                 op = self.current(last)
                 if self.is_gone(last) or _commutes(last.op):
                     return beyond()
-                return [(last, True)] if isinstance(op, Before) else None
+                return [(last, True)] if isinstance(op, AbsorbsFollowing) else None
             case Chain():
                 return self.last_targets(last.parts, beyond)
             case Residual():
@@ -152,14 +152,14 @@ class _Folding:
                 assert_never(last)
 
     def sum_targets(self, block: Residual) -> Targets:
-        """Return what can absorb a scale and a shift that follow a block's sum: both sides are scaled, one is shifted."""
+        """Return the targets for a scale and a shift after a block's sum: both sides are scaled, one is shifted."""
         branch, shortcut = (self.last_targets(side, _find_nothing) for side in (block.branch, block.shortcut))
         if block.combine != "add" or branch is None or shortcut is None:
             return None
         return branch + [(leaf, False) for leaf, _ in shortcut]
 
     def first_targets(self, row: Row, after: Search) -> Targets:
-        """Return what can absorb a scale and a shift before a row. Zero padding would be neither scaled nor shifted."""
+        """Return the targets for a scale and a shift before a row. Zero padding would be neither scaled nor shifted."""
         if not row:
             return after()
         first, *rest = row
@@ -182,12 +182,12 @@ class _Folding:
                 assert_never(first)
 
     def side_targets(self, block: Residual) -> Targets:
-        """Return what can absorb a scale and a shift of what a block's branch reads, and perhaps its shortcut."""
+        """Return the targets for a scale and a shift of the tensor that a block's branch, or both its sides, read."""
         branch = self.first_targets(block.branch, _find_nothing)
         return _both(branch, self.first_targets(block.shortcut, _find_nothing)) if block.reads == "before" else branch
 
     def fold(self, norm: Leaf, targets: Targets, absorb: Callable[[Leaf, Affine, bool], None]) -> None:
-        """Have targets absorb a norm, which is then gone."""
+        """Let the targets absorb a norm, and remove it; do nothing if there are no targets."""
         if targets is not None:
             op = self.current(norm)
             assert isinstance(op, BatchNorm)
@@ -198,32 +198,32 @@ class _Folding:
 
     def absorb_after(self, leaf: Leaf, affine: Affine, shifts: bool) -> None:
         op = self.current(leaf)
-        assert isinstance(op, Before)
-        self.set_operation(leaf, *absorb_following(op, self.weights_of(leaf), affine, shifts=shifts))
+        assert isinstance(op, AbsorbsFollowing)
+        self.set_operation(leaf, *absorb_following(op, self.weights_of(leaf), affine, with_shift=shifts))
 
     def absorb_before(self, leaf: Leaf, affine: Affine, _: bool) -> None:
         op = self.current(leaf)
-        assert isinstance(op, After)
+        assert isinstance(op, AbsorbsPreceding)
         self.set_operation(leaf, *absorb_preceding(op, self.weights_of(leaf), affine))
 
     # -- operations and their weights -------------------------------------------------------------------------------
 
     def current(self, leaf: Leaf) -> Op | None:
-        """Return what a leaf's operation is by now; None if it is gone."""
+        """Return a leaf's current operation; None if it is removed."""
         return self.changed.get(leaf.path, leaf.op)
 
     def is_gone(self, leaf: Leaf) -> bool:
-        """Return whether an operation is removed, as those are that do nothing in evaluation."""
+        """Return whether an operation is removed: it was folded, or does nothing in evaluation."""
         return isinstance(leaf.op, Dropout | DropPath | DropBlock | Identity) or self.current(leaf) is None
 
-    def weights_of(self, leaf: Leaf) -> Own:
+    def weights_of(self, leaf: Leaf) -> OperationWeights:
         """Return a leaf's weights in float64."""
         op = self.current(leaf)
         assert op is not None
         names = {weight.name for weight in op.weights(leaf.input_shape)}
         return {name: self.weights[f"{leaf.path}.{name}"].astype(np.float64) for name in names}
 
-    def set_operation(self, leaf: Leaf, op: Op, own: Own) -> None:
+    def set_operation(self, leaf: Leaf, op: Op, own: OperationWeights) -> None:
         """Replace a leaf's operation and weights; the weights keep their type."""
         dtype = next(self.weights[f"{leaf.path}.{weight.name}"].dtype for weight in leaf.op.weights(leaf.input_shape))
         self.weights |= {f"{leaf.path}.{name}": array.astype(dtype) for name, array in own.items()}
@@ -232,12 +232,12 @@ class _Folding:
     # -- what remains -----------------------------------------------------------------------------------------------
 
     def remaining_row(self, row: Row, *, keep_one: bool = False) -> Row:
-        """Return the parts of a row that remain; with ``keep_one`` an identity, if none do."""
-        found = tuple(left for part in row if (left := self.remaining(part)))
-        return found if found or not row or not keep_one else (_identity(row[0]),)
+        """Return the parts of a row that remain; if none do and ``keep_one`` is true, an identity."""
+        parts = tuple(remaining for part in row if (remaining := self.remaining(part)))
+        return (_identity(row[0]),) if keep_one and row and not parts else parts
 
     def remaining(self, part: Part) -> Part | None:
-        """Return a part without what is gone, or None if nothing is left of it."""
+        """Return a part without removed operations, or None if nothing remains."""
         if isinstance(part, Leaf):
             if self.is_gone(part):
                 return _identity(part) if part.path in self.outputs else None
@@ -245,13 +245,13 @@ class _Folding:
         if isinstance(part, Chain):
             parts = self.remaining_row(part.parts, keep_one=part.path in self.outputs)
             return replace(part, parts=parts) if parts else None
-        # a residual block keeps a part in its branch, and parallel branches in each
+        # A residual block needs a part in its branch, and parallel branches need one each.
         needed = (part.branch,) if isinstance(part, Residual) else part.branches
         return part.with_rows(tuple(self.remaining_row(row, keep_one=row in needed) for row in part.rows))
 
 
 def _identity(part: Part) -> Part:
-    """Return the identity in a part's place; of a block something always remains."""
+    """Return a part with only an identity, under the same path. A block is returned unchanged: it is never empty."""
     if isinstance(part, Leaf):
         return replace(part, op=Identity())
     return replace(part, parts=(_identity(part.parts[0]),)) if isinstance(part, Chain) else part
@@ -261,12 +261,12 @@ def _find_nothing() -> Targets:
     return None
 
 
-def _both(one: Targets, other: Targets) -> Targets:
-    return None if one is None or other is None else one + other
+def _both(first: Targets, second: Targets) -> Targets:
+    return None if first is None or second is None else first + second
 
 
 def _commutes(op: Op) -> bool:
-    """Return whether a scale and a shift per channel can move from behind an operation to before it."""
+    """Return whether a scale and a shift per channel can move from after an operation to before it."""
     match op:
         case AvgPool(padding=padding, count_padding=count_padding):
             return not (padding and count_padding)

@@ -1,4 +1,4 @@
-"""A network with fewer channels and the same topology: what a large one does in training, at a cost that can be paid."""
+"""Networks with fewer channels and the same topology, for training checks of large networks at a lower cost."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from resnet_spec.network.shape_inference import replace_operations
 from resnet_spec.ops import Op, ShapeError
 
 FACTORS = (16, 8, 4, 2)
-FEWEST = 4
-"""Channels that are left at the least, of a gate's vectors too: of one or two a ReLU may leave nothing, or nothing but rounding."""
+"""Divisors of the number of channels, in the order in which they are tried."""
+MIN_CHANNELS = 4
+"""Fewest channels that are left: with one or two, a ReLU may zero all values, or all but rounding errors."""
 
 
 def reduce_width(network: Network) -> Network:
-    """The network with its channels divided by the largest of ``FACTORS`` that they allow; itself where none does.
+    """Return the network with its channels divided by the largest of ``FACTORS`` that works, or unchanged if none does.
 
-    Its classes remain. A depthwise convolution stays one, and so does every shortcut with or without weights; group counts that no longer divide become
-    the largest that do.
+    The number of classes stays. Depthwise convolutions stay depthwise, and shortcuts keep their kind, with or without
+    weights. A number of groups that does not divide the channels any more becomes the largest that does.
 
     >>> from resnet_spec import load
     >>> narrow = reduce_width(load("resnet50"))
@@ -35,32 +36,34 @@ def reduce_width(network: Network) -> Network:
         for leaf in network.leaves()
         if len(leaf.output_shape) == 3 and leaf.output_shape[1:] != (1, 1)
     ]
-    fewest = min((channels for channels, *_ in maps), default=0)
+    min_channels = min((channels for channels, *_ in maps), default=0)
     for factor in FACTORS:
-        if fewest < factor * FEWEST and factor > 2:
+        if min_channels < factor * MIN_CHANNELS and factor > 2:
             continue
         try:
-            return replace_operations(network, lambda leaf, factor=factor: _divided(leaf, factor, leaf == head))  # type: ignore[misc]
+            return replace_operations(network, lambda leaf, factor=factor: _reduce(leaf, factor, leaf == head))  # type: ignore[misc]
         except ShapeError:
             continue
     return network
 
 
-def _divided(leaf: Leaf, factor: int, head: bool) -> Op:
-    told: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
-    changed: dict[str, Any] = {name: round(told[name] / factor) for name in ("before", "after") if name in told}
-    if "out" in told and not head:
-        changed["out"] = _count(told["out"], factor)
+def _reduce(leaf: Leaf, factor: int, is_head: bool) -> Op:
+    arguments: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
+    changed: dict[str, Any] = {
+        name: round(arguments[name] / factor) for name in ("before", "after") if name in arguments
+    }
+    if "out" in arguments and not is_head:
+        changed["out"] = _divide(arguments["out"], factor)
     if len(leaf.input_shape) == 3:
-        input_shape = _count(leaf.input_shape[0], factor)
-        if "groups" in told:
-            groups = input_shape if told["groups"] == leaf.input_shape[0] else told["groups"]
-            changed["groups"] = gcd(groups, input_shape, changed.get("out", told.get("out", input_shape)))
-        if told.get("size"):
-            changed["size"] = gcd(told["size"], input_shape)
+        input_shape = _divide(leaf.input_shape[0], factor)
+        if "groups" in arguments:
+            groups = input_shape if arguments["groups"] == leaf.input_shape[0] else arguments["groups"]
+            changed["groups"] = gcd(groups, input_shape, changed.get("out", arguments.get("out", input_shape)))
+        if arguments.get("size"):
+            changed["size"] = gcd(arguments["size"], input_shape)
     return replace(leaf.op, **changed)
 
 
-def _count(channels: int, factor: int) -> int:
-    """So many channels divided; those that are few already stay."""
-    return max(round(channels / factor), min(channels, FEWEST))
+def _divide(channels: int, factor: int) -> int:
+    """Divide a number of channels, but leave at least MIN_CHANNELS if there are as many."""
+    return max(round(channels / factor), min(channels, MIN_CHANNELS))

@@ -1,10 +1,10 @@
-"""How a checkpoint differs from a network: by names and shapes, aligned with the network's own, and what that is by stage."""
+"""The differences between a network and a checkpoint: names and shapes of weights, and parameter counts by stage."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from itertools import groupby
 
@@ -15,75 +15,79 @@ from resnet_spec.views.network_diff import Change, StageDiff, merge_repeats
 from resnet_spec.views.table import format_shape
 
 ELSEWHERE = "elsewhere"
-"""Where a checkpoint's arrays are whose names belong to no part of the network."""
-_COUNTER = "num_batches_tracked"  # torch's own, which no network here has
+"""The stage under which arrays are counted whose names belong to no part of the network."""
+_COUNTER = "num_batches_tracked"  # kept by PyTorch's batch norms; networks here have no such weight
 _STATISTICS = ("running_mean", "running_var")
 
 
-def diff_weights(network: Network, held: Mapping[str, Shape]) -> list[Change]:
-    """What differs from a network's weights to the arrays of a checkpoint; those of other names and the same shapes are renamed.
+def diff_weights(network: Network, checkpoint: Mapping[str, Shape]) -> list[Change]:
+    """Return the changes from a network's weights to the arrays of a checkpoint, given by name and shape.
+
+    Arrays with other names but the same shapes, in the same order, count as renamed.
 
     >>> from resnet_spec import load
     >>> network = load("resnet18")
-    >>> held = {name.replace("fc.", "head."): shape for name, shape in network.weights().items()}
-    >>> [(change.kind, change.before, change.after) for change in diff_weights(network, held)]
+    >>> checkpoint = {name.replace("fc.", "head."): shape for name, shape in network.weights().items()}
+    >>> [(change.kind, change.before, change.after) for change in diff_weights(network, checkpoint)]
     [('renamed', 'fc.weight', 'head.weight'), ('renamed', 'fc.bias', 'head.bias')]
     """
     expected = network.weights()
-    held = _without_counters(held)
-    found = [
-        Change("changed", name, format_shape(expected[name]), format_shape(held[name]))
-        for name in expected
-        if name in held and held[name] != expected[name]
+    actual = _without_counters(checkpoint)
+    changes = [
+        Change("changed", name, format_shape(shape), format_shape(actual[name]))
+        for name, shape in expected.items()
+        if name in actual and actual[name] != shape
     ]
-    lacking = [name for name in expected if name not in held]
-    strange = [name for name in held if name not in expected]
-    found += _diff_unmatched(lacking, strange, expected, held)
-    places = {name: number for number, name in enumerate((*expected, *strange))}
-    found.sort(key=lambda change: places[change.before if change.kind == "renamed" else change.path])
-    return merge_repeats([list(alike) for _, alike in groupby(found, lambda change: _block_prefix(change.path))])
+    missing = {name: shape for name, shape in expected.items() if name not in actual}
+    unknown = {name: shape for name, shape in actual.items() if name not in expected}
+    changes += _diff_unmatched(missing, unknown)
+    position = {name: number for number, name in enumerate((*expected, *unknown))}
+    changes.sort(key=lambda change: position[change.before if change.kind == "renamed" else change.path])
+    return merge_repeats([list(block) for _, block in groupby(changes, lambda change: _block_prefix(change.path))])
 
 
-def diff_weight_stages(network: Network, held: Mapping[str, Shape]) -> list[StageDiff]:
-    """How many numbers are learnt in stem, stages and head: in the network, and of those in the checkpoint. It has no MACs."""
-    expected, found = network.weights(), _without_counters(held)
-    counts = {name: [0, 0] for name in (*(group.name for group in group_stages(network)), ELSEWHERE)}
+def diff_weight_stages(network: Network, checkpoint: Mapping[str, Shape]) -> list[StageDiff]:
+    """Return how many parameters the network and the checkpoint have in the stem, each stage and the head.
+
+    Running statistics are not counted. MACs and shapes are None, as a checkpoint does not tell them.
+    """
+    stages = group_stages(network)
     prefixes = {
         f"{path}.": group.name
-        for group in group_stages(network)
+        for group in stages
         for path in ([group.path] if group.path else [part.path for part in group.parts])
     }
-    for side, weights in enumerate((expected, found)):
-        for name, extent in weights.items():
+    counts = {name: [0, 0] for name in (*(group.name for group in stages), ELSEWHERE)}
+    for side, weights in enumerate((network.weights(), _without_counters(checkpoint))):
+        for name, shape in weights.items():
             if not name.endswith(_STATISTICS):
-                place = next((group for prefix, group in prefixes.items() if name.startswith(prefix)), ELSEWHERE)
-                counts[place][side] += math.prod(extent)
+                stage = next((stage for prefix, stage in prefixes.items() if name.startswith(prefix)), ELSEWHERE)
+                counts[stage][side] += math.prod(shape)
     return [
-        StageDiff(name, (count[0], count[1]), (None, None), (None, None))
-        for name, count in counts.items()
-        if name != ELSEWHERE or any(count)
+        StageDiff(name, (first, second), (None, None), (None, None))
+        for name, (first, second) in counts.items()
+        if name != ELSEWHERE or first or second
     ]
 
 
-def _without_counters(held: Mapping[str, Shape]) -> dict[str, Shape]:
-    return {name: extent for name, extent in held.items() if not name.endswith(_COUNTER)}
+def _without_counters(checkpoint: Mapping[str, Shape]) -> dict[str, Shape]:
+    return {name: shape for name, shape in checkpoint.items() if not name.endswith(_COUNTER)}
 
 
-def _diff_unmatched(
-    lacking: list[str], strange: list[str], expected: Mapping[str, Shape], held: Mapping[str, Shape]
-) -> Iterable[Change]:
-    """Names in the place of others: those in order with shapes in order are the same under another name."""
-    shapes = [expected[name] for name in lacking], [held[name] for name in strange]
+def _diff_unmatched(missing: Mapping[str, Shape], unknown: Mapping[str, Shape]) -> Iterator[Change]:
+    """Yield a change for each name on one side only: renamed where shapes align, else removed or added."""
+    old, new = list(missing), list(unknown)
+    shapes = list(missing.values()), list(unknown.values())
     for tag, a, b, c, d in SequenceMatcher(None, shapes[0], shapes[1], autojunk=False).get_opcodes():
         if tag == "equal":
-            pairs = zip(lacking[a:b], strange[c:d], strict=True)
-            yield from (Change("renamed", other, name, other) for name, other in pairs)
+            pairs = zip(old[a:b], new[c:d], strict=True)
+            yield from (Change("renamed", after, before, after) for before, after in pairs)
         else:
-            yield from (Change("removed", name, format_shape(expected[name]), "") for name in lacking[a:b])
-            yield from (Change("added", name, "", format_shape(held[name])) for name in strange[c:d])
+            yield from (Change("removed", name, format_shape(missing[name]), "") for name in old[a:b])
+            yield from (Change("added", name, "", format_shape(unknown[name])) for name in new[c:d])
 
 
 def _block_prefix(name: str) -> str:
-    """A name up to the first number in it: all of a block's weights share that."""
+    """Return a name up to its first number, which the names of all weights in a block have in common."""
     numbered = re.match(r".*?\.\d+(?=\.)", name)
     return numbered[0] if numbered else name

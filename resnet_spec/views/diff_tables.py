@@ -1,4 +1,4 @@
-"""A difference as tables in a terminal, and as data."""
+"""Differences as tables for a terminal, and as data for JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from resnet_spec.ops import Shape
 from resnet_spec.views.network_diff import Change, ChangeKind, StageDiff
-from resnet_spec.views.table import format_shape
+from resnet_spec.views.table import MACS_NOTE, format_shape
 
 SIGNS: dict[ChangeKind, tuple[str, str]] = {
     "added": ("+", "green"),
@@ -20,11 +20,11 @@ SIGNS: dict[ChangeKind, tuple[str, str]] = {
     "changed": ("~", "yellow"),
     "renamed": ("=", "blue"),
 }
-"""What stands before each kind of change, and its colour."""
+"""The sign in front of each kind of change, and its colour."""
 
 
 def render_changes(changes: Sequence[Change]) -> Grid:
-    """The changes, one a line."""
+    """Return a table of the changes, one per line, that rich can print."""
     grid = Grid(box=SIMPLE_HEAD, show_header=False)
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True)
@@ -33,44 +33,51 @@ def render_changes(changes: Sequence[Change]) -> Grid:
         sign, colour = SIGNS[change.kind]
         times = f" ({change.times} times)" if change.times > 1 else ""
         arrow = " -> " if change.before and change.after else ""
-        about = f"{change.before}{arrow}{change.after}{times}"
-        grid.add_row(Text(sign, colour), Text(change.path), Text(about))
+        description = f"{change.before}{arrow}{change.after}{times}"
+        grid.add_row(Text(sign, colour), Text(change.path), Text(description))
     return grid
 
 
-def render_stages(stages: Sequence[StageDiff], one: str, other: str) -> Grid:
-    """What each stage costs in both, and how much more or less; a checkpoint has parameters only."""
-    grid = Grid(box=SIMPLE_HEAD, title=f"{one} -> {other}, by stage", title_justify="left", caption_justify="left")
-    run = any(number is not None for stage in stages for number in stage.macs)
+def render_stages(stages: Sequence[StageDiff], first: str, second: str) -> Grid:
+    """Return a table of the costs of each stage on both sides, and their differences, that rich can print.
+
+    A comparison with a checkpoint has no MACs and no shapes: their columns are left out.
+    """
+    grid = Grid(box=SIMPLE_HEAD, title=f"{first} -> {second}, by stage", title_justify="left", caption_justify="left")
+    has_macs = any(number is not None for stage in stages for number in stage.macs)
     grid.add_column("stage", no_wrap=True)
-    for heading in ("parameters", "", "change", *(("MACs", "", "change") if run else ())):
+    for heading in ("parameters", "", "change", *(("MACs", "", "change") if has_macs else ())):
         grid.add_column(heading, justify="right", no_wrap=True)
-    if run:
+    if has_macs:
         grid.add_column("gives", no_wrap=True)
-        grid.caption = "MACs: multiplications with addition in convolutions and matrix products; FLOPs = 2 x MACs"
+        grid.caption = MACS_NOTE
     for stage in stages:
-        macs = (*_format_pair(stage.macs), _format_shapes(stage.output_shape)) if run else ()
+        macs = (*_format_pair(stage.macs), _format_shapes(stage.output_shape)) if has_macs else ()
         grid.add_row(stage.name, *_format_pair(stage.parameters), *macs)
     grid.add_section()
-    parameters, macs_ = (_total(stages, cost) for cost in ("parameters", "macs"))
-    grid.add_row("total", *_format_pair(parameters), *(_format_pair(macs_) if run else ()), style="bold")
+    parameters, total_macs = (_total(stages, cost) for cost in ("parameters", "macs"))
+    grid.add_row("total", *_format_pair(parameters), *(_format_pair(total_macs) if has_macs else ()), style="bold")
     return grid
 
 
 def _total(stages: Sequence[StageDiff], cost: str) -> tuple[int, int]:
-    one, other = (sum(getattr(stage, cost)[side] or 0 for stage in stages) for side in (0, 1))
-    return one, other
+    first, second = (sum(getattr(stage, cost)[side] or 0 for stage in stages) for side in (0, 1))
+    return first, second
 
 
 def to_data(changes: Sequence[Change], stages: Sequence[StageDiff]) -> dict[str, Any]:
-    """All of it, for JSON."""
-    return {"changes": [asdict(change) for change in changes], "stages": [asdict(stage) for stage in stages]}
+    """Return the changes and stages as data for JSON."""
+    return {"changes": [asdict(change) for change in changes], "stages": [_stage_data(stage) for stage in stages]}
+
+
+def _stage_data(stage: StageDiff) -> dict[str, Any]:
+    return {"name": stage.name, "parameters": stage.parameters, "macs": stage.macs, "gives": stage.output_shape}
 
 
 def _format_pair(numbers: tuple[int | None, int | None]) -> tuple[str, str, str]:
-    one, other = numbers
-    change = (other or 0) - (one or 0)
-    return _format_optional(one), _format_optional(other), f"{change:+,}" if change else ""
+    first, second = numbers
+    change = (second or 0) - (first or 0)
+    return _format_optional(first), _format_optional(second), f"{change:+,}" if change else ""
 
 
 def _format_optional(number: int | None) -> str:
@@ -78,5 +85,5 @@ def _format_optional(number: int | None) -> str:
 
 
 def _format_shapes(shapes: tuple[Shape | None, Shape | None]) -> str:
-    known = list(dict.fromkeys(format_shape(one) for one in shapes if one))
-    return " -> ".join(known)
+    """Return one shape if both are equal or one is missing, else both with an arrow between them."""
+    return " -> ".join(dict.fromkeys(format_shape(shape) for shape in shapes if shape))

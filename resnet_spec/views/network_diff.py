@@ -1,4 +1,4 @@
-"""How two networks differ: their trees aligned by structure, part by part, and what that costs, stage by stage."""
+"""The differences between two networks: trees aligned by structure, and the costs of their stages side by side."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Literal, TypeAlias
 
-from resnet_spec.network.costs import Cost, compute_costs
+from resnet_spec.network.costs import compute_costs
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Chain as Row
-from resnet_spec.network.parts import Leaf, Parallel, Part
-from resnet_spec.network.parts import Residual as Block
-from resnet_spec.network.structure import Group, group_stages, non_default_arguments, path_range, relative_path
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
+from resnet_spec.network.structure import group_stages, non_default_arguments, path_range, relative_path
 from resnet_spec.network.traversal import children
 from resnet_spec.ops import Shape, op_name
 from resnet_spec.views.table import format_shape
@@ -23,13 +21,15 @@ ChangeKind: TypeAlias = Literal["added", "removed", "changed", "renamed"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs. What merely follows from it, as a norm's channels from its convolution's, is not one.
+    """One difference. What only follows from another difference, such as the channels of the next norm, is not listed.
 
     Attributes:
-        path: The part in the second network, or in the first if the second lacks it; of blocks that change alike, all: layer1.0-2.se.
-        times: How many blocks change alike.
-        before: What it was, where it was.
-        after: What it is, where it is.
+        kind: What happened from the first network to the second.
+        path: The part in the second network, or in the first if the second lacks it. Blocks that change in the same
+            way share one path: layer1.0-2.se.
+        before: The part, its arguments or its name in the first network; empty if it was added.
+        after: The same in the second network; empty if it was removed.
+        times: How many blocks change in this way.
     """
 
     kind: ChangeKind
@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class StageDiff:
-    """A stem, stage or head, as it is in each network; None where one lacks it. ``gives`` are its shapes."""
+    """The costs and output shape of a stem, stage or head in both networks; None where a network lacks it."""
 
     name: str
     parameters: tuple[int | None, int | None]
@@ -49,105 +49,107 @@ class StageDiff:
     output_shape: tuple[Shape | None, Shape | None]
 
 
-def diff_networks(one: Network, other: Network) -> list[Change]:
-    """What differs from one network to another, in the order that it is run.
+def diff_networks(first: Network, second: Network) -> list[Change]:
+    """Return the changes from one network to another, in the order in which the parts run.
 
     >>> from resnet_spec import load
-    >>> [(change.path, change.before, change.after) for change in diff_networks(load("resnet50"), load("resnext50_32x4d"))][:2]
+    >>> found = diff_networks(load("resnet50"), load("resnext50_32x4d"))
+    >>> [(change.path, change.before, change.after) for change in found][:2]
     [('layer1.0-2.conv1', 'out: 64', 'out: 128'), ('layer1.0-2.conv2', 'out: 64, groups: 1', 'out: 128, groups: 32')]
     """
-    found = (
-        []
-        if one.input == other.input
-        else [Change("changed", "input", format_shape(one.input), format_shape(other.input))]
-    )
-    return [*found, *_diff_rows("", one.parts, "", other.parts)]
+    changes = _diff_rows("", first.parts, "", second.parts)
+    if first.input == second.input:
+        return changes
+    return [Change("changed", "input", format_shape(first.input), format_shape(second.input)), *changes]
 
 
-def diff_stages(one: Network, other: Network) -> list[StageDiff]:
-    """What stem, stages and head cost in one network and in another."""
-    pair = [[_stage_cost(network, group) for group in group_stages(network)] for network in (one, other)]
-    names = [[stage.name for stage in side] for side in pair]
-    found: list[StageDiff] = []
+def diff_stages(first: Network, second: Network) -> list[StageDiff]:
+    """Return the costs of the stem, stages and head of both networks, matched by name."""
+    costs = _stage_costs(first), _stage_costs(second)
+    names = [[stage.name for stage in side] for side in costs]
+    result: list[StageDiff] = []
     for tag, a, b, c, d in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
         if tag == "equal":
-            found += [_both(first, second) for first, second in zip(pair[0][a:b], pair[1][c:d], strict=True)]
+            result += [_stage_diff(*pair) for pair in zip(costs[0][a:b], costs[1][c:d], strict=True)]
         else:
-            found += [_alone(stage, 0) for stage in pair[0][a:b]] + [_alone(stage, 1) for stage in pair[1][c:d]]
-    return found
+            result += [_stage_diff(stage, None) for stage in costs[0][a:b]]
+            result += [_stage_diff(None, stage) for stage in costs[1][c:d]]
+    return result
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------
 
 
-def _diff_rows(above: str, one: Sequence[Part], beneath: str, other: Sequence[Part]) -> list[Change]:
-    """The changes of parts in a row: those alike by name, or where they are numbered by kind, are compared."""
-    labels = [_label(above, part) for part in one], [_label(beneath, part) for part in other]
-    found: list[list[Change]] = []
+def _diff_rows(first_path: str, first: Sequence[Part], second_path: str, second: Sequence[Part]) -> list[Change]:
+    """Return the changes between two rows of parts, matched by name, or by kind where the names are numbers."""
+    labels = [_label(first_path, part) for part in first], [_label(second_path, part) for part in second]
+    changes: list[list[Change]] = []
     for tag, a, b, c, d in SequenceMatcher(None, *labels, autojunk=False).get_opcodes():
         if tag == "equal":
-            found += [_diff_parts(above, *pair, beneath) for pair in zip(one[a:b], other[c:d], strict=True)]
+            pairs = zip(first[a:b], second[c:d], strict=True)
+            changes += [_diff_parts(first_path, *pair, second_path) for pair in pairs]
         else:
-            found += _diff_unmatched(above, one[a:b], beneath, other[c:d])
-    return merge_repeats(found)
+            changes += _diff_unmatched(first_path, first[a:b], second_path, second[c:d])
+    return merge_repeats(changes)
 
 
-def _diff_unmatched(above: str, one: Sequence[Part], beneath: str, other: Sequence[Part]) -> Iterator[list[Change]]:
-    """Parts in the place of others: renamed where they are of a kind, else taken away and put in."""
-    kinds = [[_kind(part) for part in side] for side in (one, other)]
+def _diff_unmatched(
+    first_path: str, first: Sequence[Part], second_path: str, second: Sequence[Part]
+) -> Iterator[list[Change]]:
+    """Yield the changes between parts of different names: renamed if their kinds align, else removed and added."""
+    kinds = [[_kind(part) for part in side] for side in (first, second)]
     for tag, a, b, c, d in SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).get_opcodes():
         if tag == "equal":
-            for first, second in zip(one[a:b], other[c:d], strict=True):
-                named = Change(
-                    "renamed", second.path, relative_path(above, first.path), relative_path(beneath, second.path)
-                )
-                yield [named, *_diff_parts(above, first, second, beneath)]
+            for old, new in zip(first[a:b], second[c:d], strict=True):
+                names = relative_path(first_path, old.path), relative_path(second_path, new.path)
+                yield [Change("renamed", new.path, *names), *_diff_parts(first_path, old, new, second_path)]
         else:
-            yield from ([Change("removed", part.path, describe_part(part), "")] for part in one[a:b])
-            yield from ([Change("added", part.path, "", describe_part(part))] for part in other[c:d])
+            yield from ([Change("removed", part.path, describe_part(part), "")] for part in first[a:b])
+            yield from ([Change("added", part.path, "", describe_part(part))] for part in second[c:d])
 
 
-def _diff_parts(above: str, one: Part, other: Part, beneath: str) -> list[Change]:
-    match one, other:
+def _diff_parts(first_path: str, first: Part, second: Part, second_path: str) -> list[Change]:
+    match first, second:
         case Leaf(), Leaf():
-            return _diff_leaves(one, other)
-        case Row(), Row():
-            return _diff_rows(one.path, one.parts, other.path, other.parts)
-        case Block(), Block():
-            return _diff_residuals(one, other)
-        case Parallel(), Parallel() if len(one.branches) == len(other.branches):
-            pairs = zip(one.branches, other.branches, strict=True)
-            inside = [change for pair in pairs for change in _diff_rows(above, pair[0], beneath, pair[1])]
-            return [*_diff_arguments(one, other, ("split", "cascade", "combine"), other.path), *inside]
+            return _diff_leaves(first, second)
+        case Chain(), Chain():
+            return _diff_rows(first.path, first.parts, second.path, second.parts)
+        case Residual(), Residual():
+            return _diff_residuals(first, second)
+        case Parallel(), Parallel() if len(first.branches) == len(second.branches):
+            pairs = zip(first.branches, second.branches, strict=True)
+            inside = [change for pair in pairs for change in _diff_rows(first_path, pair[0], second_path, pair[1])]
+            return [*_diff_arguments(first, second, ("split", "cascade", "combine"), second.path), *inside]
         case _:
-            return [Change("changed", other.path, describe_part(one), describe_part(other))]
+            return [Change("changed", second.path, describe_part(first), describe_part(second))]
 
 
-def _diff_leaves(one: Leaf, other: Leaf) -> list[Change]:
-    if one.op == other.op:
+def _diff_leaves(first: Leaf, second: Leaf) -> list[Change]:
+    if first.op == second.op:
         return []
-    if type(one.op) is not type(other.op):
-        return [Change("changed", other.path, describe_part(one), describe_part(other))]
-    names = [field.name for field in fields(one.op)]
-    return _diff_arguments(one.op, other.op, names, other.path)
+    if type(first.op) is not type(second.op):
+        return [Change("changed", second.path, describe_part(first), describe_part(second))]
+    names = [field.name for field in fields(first.op)]
+    return _diff_arguments(first.op, second.op, names, second.path)
 
 
-def _diff_arguments(one: object, other: object, names: Sequence[str], path: str) -> list[Change]:
-    """The one change of those arguments that differ."""
-    differing = [name for name in names if getattr(one, name) != getattr(other, name)]
-    before, after = (", ".join(f"{name}: {getattr(of, name)}" for name in differing).lower() for of in (one, other))
+def _diff_arguments(first: object, second: object, names: Sequence[str], path: str) -> list[Change]:
+    """Return one change that lists all the attributes that differ, or none."""
+    differing = [name for name in names if getattr(first, name) != getattr(second, name)]
+    before, after = (", ".join(f"{name}: {getattr(of, name)}" for name in differing).lower() for of in (first, second))
     return [Change("changed", path, before, after)] if differing else []
 
 
-def _diff_residuals(one: Block, other: Block) -> list[Change]:
-    found = _diff_arguments(one, other, ("combine", "reads"), other.path)
+def _diff_residuals(first: Residual, second: Residual) -> list[Change]:
+    changes = _diff_arguments(first, second, ("combine", "reads"), second.path)
     for role in ("before", "branch", "shortcut", "after"):
-        found += _diff_rows(one.path, one.section(role), other.path, other.section(role))
-    return found
+        changes += _diff_rows(first.path, first.section(role), second.path, second.section(role))
+    return changes
 
 
-def _label(above: str, part: Part) -> str:
-    name = relative_path(above, part.path)
+def _label(parent: str, part: Part) -> str:
+    """Return the name that a part is matched by: its kind if its own name is only a number."""
+    name = relative_path(parent, part.path)
     return _kind(part) if name.isdigit() else name
 
 
@@ -156,13 +158,11 @@ def _kind(part: Part) -> str:
 
 
 def describe_part(part: Part) -> str:
-    """A part in a line: an operation with its arguments, or the operations in it."""
-    match part:
-        case Leaf():
-            words = ", ".join(f"{name}: {value}" for name, value in non_default_arguments(part.op).items()).lower()
-            return f"{op_name(part.op)} {{{words}}}" if words else op_name(part.op)
-        case _:
-            return ", ".join(_operations(part))
+    """Return a part as one line: an operation with its arguments, or the names of the operations inside."""
+    if not isinstance(part, Leaf):
+        return ", ".join(_operations(part))
+    arguments = ", ".join(f"{name}: {value}" for name, value in non_default_arguments(part.op).items()).lower()
+    return f"{op_name(part.op)} {{{arguments}}}" if arguments else op_name(part.op)
 
 
 def _operations(part: Part) -> Iterator[str]:
@@ -172,25 +172,25 @@ def _operations(part: Part) -> Iterator[str]:
         yield from _operations(inner)
 
 
-# -- blocks that change alike ------------------------------------------------------------------------------------------
+# -- blocks that change in the same way --------------------------------------------------------------------------------
 
 
-def merge_repeats(found: list[list[Change]]) -> list[Change]:
-    """Changes of parts in a row, those that are the same in one after another put together."""
+def merge_repeats(changes: list[list[Change]]) -> list[Change]:
+    """Return the changes of successive parts with equal ones merged: paths become a range, counts add up."""
     result: list[Change] = []
-    for _, alike in groupby(found, lambda changes: [_without_numbers(change) for change in changes]):
-        several = list(alike)
-        for first, last in zip(several[0], several[-1], strict=True):
+    for _, equal in groupby(changes, lambda of_part: [_without_numbers(change) for change in of_part]):
+        repeats = list(equal)
+        for first, last in zip(repeats[0], repeats[-1], strict=True):
             path = path_range(first.path, last.path)
             before, after = first.before, first.after
             if first.kind == "renamed":
                 before, after = path_range(first.before, last.before), path_range(first.after, last.after)
-            result.append(Change(first.kind, path, before, after, first.times * len(several)))
+            result.append(Change(first.kind, path, before, after, first.times * len(repeats)))
     return result
 
 
 def _without_numbers(change: Change) -> Hashable:
-    """A change without the numbers in its names."""
+    """Return what a change has in common with those of other blocks: all but the numbers in its paths."""
     names = (change.path, change.before, change.after) if change.kind == "renamed" else (change.path,)
     bare = [".".join(word for word in name.split(".") if not word.isdigit()) for name in names]
     return change.kind, *bare, () if change.kind == "renamed" else (change.before, change.after)
@@ -207,21 +207,25 @@ class _StageCost:
     output_shape: Shape
 
 
-def _stage_cost(network: Network, group: Group) -> _StageCost:
-    found: dict[str, Cost] = compute_costs(network)
-    parts = [found[part.path] for part in group.parts]
-    return _StageCost(
-        group.name, sum(one.parameters for one in parts), sum(one.macs for one in parts), group.output_shape
-    )
+def _stage_costs(network: Network) -> list[_StageCost]:
+    costs = compute_costs(network)
+    return [
+        _StageCost(
+            group.name,
+            sum(costs[part.path].parameters for part in group.parts),
+            sum(costs[part.path].macs for part in group.parts),
+            group.output_shape,
+        )
+        for group in group_stages(network)
+    ]
 
 
-def _both(one: _StageCost, other: _StageCost) -> StageDiff:
+def _stage_diff(first: _StageCost | None, second: _StageCost | None) -> StageDiff:
+    stage = first or second
+    assert stage is not None
     return StageDiff(
-        one.name, (one.parameters, other.parameters), (one.macs, other.macs), (one.output_shape, other.output_shape)
+        stage.name,
+        (first.parameters if first else None, second.parameters if second else None),
+        (first.macs if first else None, second.macs if second else None),
+        (first.output_shape if first else None, second.output_shape if second else None),
     )
-
-
-def _alone(stage: _StageCost, side: int) -> StageDiff:
-    if side == 0:
-        return StageDiff(stage.name, (stage.parameters, None), (stage.macs, None), (stage.output_shape, None))
-    return StageDiff(stage.name, (None, stage.parameters), (None, stage.macs), (None, stage.output_shape))

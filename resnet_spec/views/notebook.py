@@ -1,8 +1,8 @@
-"""A network as notebooks show it: its drawing, and its table to open below."""
+"""The rich display of a network in notebooks: its drawing, and below it a table that opens on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from html import escape
 
 from resnet_spec.network.network import Network
@@ -13,8 +13,8 @@ from resnet_spec.views.drawing.theme import DARK, LIGHT
 from resnet_spec.views.table import (
     COLUMNS,
     DEFAULT_COLUMNS,
+    MACS_NOTE,
     NUMERIC_COLUMNS,
-    Row,
     build_table,
     format_count,
     format_shape,
@@ -23,11 +23,11 @@ from resnet_spec.views.table import (
 
 LIGHT_NOTEBOOKS = ('[data-jp-theme-light="true"] ', ".vscode-light ", 'html[theme="light"] ')
 DARK_NOTEBOOKS = ('[data-jp-theme-light="false"] ', ".vscode-dark ", 'html[theme="dark"] ')
-"""How JupyterLab, VS Code and Colab say which theme they are in; elsewhere it is the system's."""
+"""CSS selectors for the themes of JupyterLab, VS Code and Colab. Elsewhere a drawing follows the system's theme."""
 
 
 def render_text(network: Network) -> str:
-    """A network in a line.
+    """Return a network's costs and shapes in one line.
 
     >>> from resnet_spec import load
     >>> render_text(load("resnet18"))
@@ -38,12 +38,11 @@ def render_text(network: Network) -> str:
 
 
 def render_html(network: Network) -> str:
-    """The drawing, and the table beneath it, closed until it is asked for."""
+    """Return the drawing, and below it the table, closed at first."""
     themes = [
-        *(rule for within in LIGHT_NOTEBOOKS for rule in css_rules(LIGHT, within)),
-        *(rule for within in DARK_NOTEBOOKS for rule in css_rules(DARK, within)),
+        *(rule for selector in LIGHT_NOTEBOOKS for rule in css_rules(LIGHT, selector)),
+        *(rule for selector in DARK_NOTEBOOKS for rule in css_rules(DARK, selector)),
     ]
-    drawn = render_svg(layout_figure(network), "auto", part_titles(network), f"the layers of {network.name}")
     return "\n".join(
         [
             '<div class="resnet-spec">',
@@ -53,7 +52,7 @@ def render_html(network: Network) -> str:
             ".resnet-spec td, .resnet-spec th { padding: 1px 8px; text-align: left; white-space: nowrap }",
             ".resnet-spec .number { text-align: right; font-variant-numeric: tabular-nums }",
             "</style>",
-            drawn,
+            render_svg(layout_figure(network), "auto", part_titles(network), f"the layers of {network.name}"),
             f"<details><summary>{escape(render_text(network))}</summary>",
             *_render_table(network),
             "</details>",
@@ -63,7 +62,7 @@ def render_html(network: Network) -> str:
 
 
 def render_mime_bundle(network: Network) -> dict[str, str]:
-    """Every form that a front end may choose from, by its kind."""
+    """Return all representations that a front end may choose from, by MIME type."""
     return {
         "text/plain": render_text(network),
         "text/html": render_html(network),
@@ -71,22 +70,20 @@ def render_mime_bundle(network: Network) -> dict[str, str]:
     }
 
 
-def _render_table(network: Network) -> Iterable[str]:
-    found = build_table(network)
-    yield f"<table><caption>{escape(found.title)}</caption><thead><tr>{_render_cells(COLUMNS, 'th')}</tr></thead><tbody>"
-    for row in found.rows:
+def _render_table(network: Network) -> Iterator[str]:
+    table = build_table(network)
+    head = _render_cells(COLUMNS, "th")
+    yield f"<table><caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>"
+    for row in table.rows:
         values = {name: format_value(name, row.values[name]) for name in DEFAULT_COLUMNS}
-        values["path"] = _indent_path(row)
+        values["path"] = "\u2003" * (row.depth - 1) + values["path"]
         yield f"<tr>{_render_cells(values, 'td')}</tr>"
-    total = found.total or {}
-    yield f"<tr>{_render_cells({name: format_value(name, total.get(name)) for name in DEFAULT_COLUMNS}, 'th')}</tr></tbody></table>"
-    yield "<p>MACs: multiplications with addition in convolutions and matrix products; FLOPs = 2 x MACs</p>"
+    total = table.total or {}
+    totals = {name: format_value(name, total.get(name)) for name in DEFAULT_COLUMNS}
+    yield f"<tr>{_render_cells(totals, 'th')}</tr></tbody></table>"
+    yield f"<p>{MACS_NOTE}</p>"
 
 
-def _indent_path(row: Row) -> str:
-    return "\u2003" * (row.depth - 1) + str(row.values["path"])
-
-
-def _render_cells(values: dict[str, str], tag: str) -> str:
-    looks = {name: ' class="number"' if name in NUMERIC_COLUMNS else "" for name in DEFAULT_COLUMNS}
-    return "".join(f"<{tag}{looks[name]}>{escape(values[name])}</{tag}>" for name in DEFAULT_COLUMNS)
+def _render_cells(values: Mapping[str, str], tag: str) -> str:
+    classes = {name: ' class="number"' if name in NUMERIC_COLUMNS else "" for name in DEFAULT_COLUMNS}
+    return "".join(f"<{tag}{classes[name]}>{escape(values[name])}</{tag}>" for name in DEFAULT_COLUMNS)

@@ -1,1 +1,1 @@
-"""Canonical weights: PyTorch's names and layouts in NumPy, and how initial values are drawn."""
+"""Canonical weights: NumPy arrays with PyTorch's names and layouts, and their initialization."""

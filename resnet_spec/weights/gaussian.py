@@ -1,7 +1,8 @@
-"""Normally distributed float32 numbers, by operations that IEEE 754 rounds exactly: every machine gives the same bits.
+"""Normally distributed float32 values with the same bits on every machine.
 
-Box and Muller's transform (1958): sqrt(-2 ln u) times the cosine and the sine of an even angle. NumPy's own normal numbers take three times
-as long, and its logarithm, sine and cosine have other last bits on other processors; polynomials of multiplications and additions do not.
+They come from the transform of Box and Muller (1958): sqrt(-2 ln u) times the cosine and the sine of a uniform angle.
+The functions are polynomials, computed by multiplications and additions, which IEEE 754 rounds exactly; the last bits
+of NumPy's logarithm, sine and cosine depend on the processor. NumPy's own normal generator takes three times as long.
 """
 
 from __future__ import annotations
@@ -13,35 +14,34 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-# Minimax polynomials, lowest power first; their errors, of at most 1e-5, are far below what any test of a distribution sees.
+# Minimax polynomials, lowest power first. Their errors are at most 1e-5, too small for any statistical test.
 _LOG = (-1.0000072, 0.50003934, -0.3321914, 0.24780817, -0.22647081, 0.1984577)  # -ln(1 + t) / t, for |t| <= 1/3
 _COS = (1.0, -0.49999982, 0.04166142, -0.0013661296)  # cos(p), in p**2, for |p| <= pi/4
 _SIN = (1.0, -0.16665734, 0.008211985)  # sin(p) / p, in p**2
 
-_LEAST = np.int32(0x3F2AAAAB)  # the bits of 2/3: mantissas are taken from 2/3 to 4/3
+_TWO_THIRDS = np.int32(0x3F2AAAAB)  # the bits of 2/3: mantissas are scaled to the range from 2/3 to 4/3
 _MANTISSA = np.int32(0x007FFFFF)
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 
+MAX_COUNT = 2**19
+"""Most values per call. With fewer, threads wait for Python's lock between calls: up to 1.6 times the time."""
 
-LARGEST = 2**19
-"""How many numbers are drawn at once. Fewer, and threads wait for Python's lock between NumPy's calls: up to 1.6 times as long in all."""
-
-# Of the drawn bits: larger arrays are mapped and unmapped by the system each time, which costs as much as all else.
-_PIECE = 2**14
-
-
-def room() -> Array:
-    """Memory for ``fill`` to work in, to be used again: allocating it each time would take half the time."""
-    return np.empty((6, LARGEST // 2 + 1), np.float32)
+# The system maps and unmaps larger arrays of random words each time, which costs as much as all the rest.
+_WORDS_PER_DRAW = 2**14
 
 
-def fill(out: Array, bits: np.random.BitGenerator, std: float, room: Array) -> None:
-    """Fill a float32 array (count,), of at most LARGEST numbers, with normal numbers around zero."""
+def allocate_workspace() -> Array:
+    """Return an array for ``fill_normal`` to work in. It can be reused: allocating it would take half of the time."""
+    return np.empty((6, MAX_COUNT // 2 + 1), np.float32)
+
+
+def fill_normal(out: Array, bits: np.random.BitGenerator, std: float, workspace: Array) -> None:
+    """Fill a float32 array (count,) of at most MAX_COUNT values from the normal distribution with mean 0."""
     half = -(-out.size // 2)
-    first, second, t, u, v, w = room[:, :half]
-    _draw(first.view(np.uint32), bits)
-    _draw(second.view(np.uint32), bits)
-    radius = _radius(first.view(np.int32), t, u, v)
+    first, second, t, u, v, w = workspace[:, :half]
+    _fill_uniform(first.view(np.uint32), bits)
+    _fill_uniform(second.view(np.uint32), bits)
+    radius = _radii(first.view(np.int32), t, u, v)
     radius *= np.float32(std)
     angle = t
     angle[:] = second.view(np.int32)
@@ -50,36 +50,36 @@ def fill(out: Array, bits: np.random.BitGenerator, std: float, room: Array) -> N
     sine = _polynomial(squared, _SIN, w)
     sine *= angle
     cosine = _polynomial(squared, _COS, t)
-    # An angle within a quarter of the circle, turned by an eighth; the signs, from the lowest bits, make it the whole.
+    # The angle is in a quarter of the circle. A rotation by an eighth and random signs extend it to the full circle.
     np.add(cosine, sine, out=v)
     np.subtract(cosine, sine, out=t)
-    for turned, drawn, part in ((t, first, out[:half]), (v, second, out[half:])):
-        turned *= radius
-        sign = drawn.view(np.uint32)
+    for rotated, random, part in ((t, first, out[:half]), (v, second, out[half:])):
+        rotated *= radius
+        sign = random.view(np.uint32)
         sign <<= np.uint32(31)
-        signed = turned.view(np.uint32)
+        signed = rotated.view(np.uint32)
         signed ^= sign
-        part[:] = turned[: part.size]
+        part[:] = rotated[: part.size]
 
 
-def _draw(out: Array, bits: np.random.BitGenerator) -> None:
-    """Fill an array of whole numbers (count,) of 32 bits."""
-    for at in range(0, out.size, 2 * _PIECE):
-        piece = out[at : at + 2 * _PIECE]
+def _fill_uniform(out: Array, bits: np.random.BitGenerator) -> None:
+    """Fill an array of 32-bit words (count,) with random bits."""
+    for start in range(0, out.size, 2 * _WORDS_PER_DRAW):
+        piece = out[start : start + 2 * _WORDS_PER_DRAW]
         piece[:] = bits.random_raw(-(-piece.size // 2)).astype("<u8", copy=False).view("<u4")[: piece.size]
 
 
-def _radius(drawn: Array, t: Array, u: Array, v: Array) -> Array:
-    """sqrt(-ln x) for x = |k| / 2**31, where k are the drawn whole numbers with their signs; t, u and v are room, and it is in u."""
-    t[:] = drawn
+def _radii(random: Array, t: Array, u: Array, v: Array) -> Array:
+    """Compute sqrt(-ln x) in ``u``, for x = |k| / 2**31 with random signed integers k. Overwrites ``t`` and ``v``."""
+    t[:] = random
     digits, exponent = t.view(np.int32), v.view(np.int32)
     digits &= _MAGNITUDE
-    digits -= _LEAST
+    digits -= _TWO_THIRDS
     np.right_shift(digits, np.int32(23), out=exponent)
     exponent -= np.int32(31)
     digits &= _MANTISSA
-    digits += _LEAST
-    t -= np.float32(1)  # the mantissa less one
+    digits += _TWO_THIRDS
+    t -= np.float32(1)  # the mantissa minus 1
     radius = _polynomial(t, _LOG, u)
     radius *= t
     t[:] = exponent
@@ -88,12 +88,12 @@ def _radius(drawn: Array, t: Array, u: Array, v: Array) -> Array:
     return np.sqrt(radius, out=radius)
 
 
-def _polynomial(x: Array, factors: tuple[float, ...], out: Array) -> Array:
-    """A polynomial's values, by Horner's rule."""
-    *lower, highest = map(np.float32, factors)
+def _polynomial(x: Array, coefficients: tuple[float, ...], out: Array) -> Array:
+    """Evaluate a polynomial by Horner's rule, in ``out``."""
+    *lower, highest = map(np.float32, coefficients)
     np.multiply(x, highest, out=out)
-    for factor in reversed(lower[1:]):
-        out += factor
+    for coefficient in reversed(lower[1:]):
+        out += coefficient
         out *= x
     out += lower[0]
     return out

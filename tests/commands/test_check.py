@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from resnet_spec import load
 from resnet_spec.language.json_schema import spec_schema
 from resnet_spec.library import bundled
 from shared.command_line import run_cli
+from shared.machine_speed import count_calls
 from shared.paths import ROOT
 
 WRONG = "name: my\ninput: [3, 8, 8]\nstem: {a: reul}\n"
@@ -57,8 +57,8 @@ def test_github_gets_a_command_for_each(folder: Path) -> None:
     done = run_cli("check", "my.yaml", "odd, 50%.yaml", "--format", "github", folder=folder)
     first, second, _ = done.stdout.splitlines()
     assert first == (
-        "::error file=my.yaml,line=3,col=11,endColumn=14,title=RS204%3A no operation or block of that name"
-        "::no operation, block or taken name named 'reul'%0Ahelp: did you mean 'relu'?"
+        "::error file=my.yaml,line=3,col=11,endColumn=14,title=RS204%3A no operation or block with this name"
+        "::no operation, block or definition named 'reul'%0Ahelp: did you mean 'relu'?"
     )
     assert second.startswith("::error file=odd%2C 50%25.yaml,line=3,col=")
 
@@ -106,8 +106,8 @@ def test_a_terminal_gets_colours_and_no_color_takes_them(folder: Path) -> None:
 def test_one_value_a_channel_is_a_warning_that_strict_counts(options: list[str], status: int) -> None:
     done = run_cli("check", "resnet18", "--input", "3x32x32", *options)
     assert (done.returncode, done.stdout) == (status, "resnet18: no problems, 1 warning\n")
-    assert "warning[RS404]: layer4.0.bn1 is given (512, 1, 1): one value a channel" in done.stderr
-    assert "training takes two images or more at a time, or images of 3 x 33 x 33 or more" in done.stderr
+    assert "warning[RS404]: layer4.0.bn1 has input (512, 1, 1), which is one value per channel" in done.stderr
+    assert "train with at least two images per batch, or use images of at least 3 x 33 x 33" in done.stderr
 
 
 def test_a_norm_after_a_global_pool_is_no_reason_to_warn(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_group_norm_of_one_value_is_told_apart(tmp_path: Path) -> None:
     layers = "{c: {op: conv, out: 4, kernel: 8}, n: {op: group_norm, groups: 4}}"
     (tmp_path / "my.yaml").write_text(f"name: my\ninput: [3, 8, 8]\nstem: {layers}\n")
     done = run_cli("check", "my.yaml", folder=tmp_path)
-    assert "n is given (4, 1, 1): one value a group, so that only its shift is left" in done.stderr
+    assert "n has input (4, 1, 1), which is one value per group, so its output is only its shift" in done.stderr
 
 
 def test_a_path_is_shown_from_here_where_that_is_shorter(folder: Path) -> None:
@@ -134,15 +134,9 @@ def test_every_bundled_network_passes() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_correct_spec_takes_less_than_a_fifth_of_a_second() -> None:
-    """Of a processor's time, so that what else a machine is doing does not count."""
-    took = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "resnet_spec", "check", "resnet50"], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(took) < 0.2
+def test_checking_a_correct_spec_is_little_work() -> None:
+    """Imports included: a count of calls, since processor time differs between machines."""
+    assert count_calls("check", "resnet50") < 250_000
 
 
 # -- explain, new, schema, hooks ----------------------------------------------------------------------------------
@@ -151,20 +145,20 @@ def test_a_correct_spec_takes_less_than_a_fifth_of_a_second() -> None:
 def test_explain_shows_a_problem_and_its_mending() -> None:
     done = run_cli("explain", "rs401")
     assert done.returncode == 0
-    for part in ("RS401: an operation that can't", "groups: 48", "error[RS401]", "This does not:", "groups: 32"):
+    for part in ("RS401: an operation that cannot", "groups: 48", "error[RS401]", "The corrected spec:", "groups: 32"):
         assert part in done.stdout
 
 
 def test_explain_alone_lists_all() -> None:
     lines = run_cli("explain").stdout.splitlines()
-    assert lines[0] == "RS101  the text is not YAML"
+    assert lines[0] == "RS101  the text is not valid YAML"
     assert len(lines) > 20
 
 
 def test_explain_knows_no_other() -> None:
     done = run_cli("explain", "RS999")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no problem has the code 'RS999'" in done.stderr
+    assert "there is no error code 'RS999'" in done.stderr
 
 
 @pytest.mark.parametrize("like", ["resnet18", "resnet50d", "seresnet50", "preact_resnet18_cifar"])
@@ -183,7 +177,7 @@ def test_new_writes_the_same_network_as_comments_and_as_lines(like: str, tmp_pat
 def test_new_leaves_what_is_there(folder: Path) -> None:
     done = run_cli("new", "my.yaml", "--like", "resnet50", folder=folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "my.yaml is there already; it is left as it is" in done.stderr
+    assert "my.yaml exists already, and was not changed" in done.stderr
     assert (folder / "my.yaml").read_text() == WRONG
 
 

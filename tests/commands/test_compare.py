@@ -49,7 +49,7 @@ def test_the_plot_is_written(ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnet18", "-o", "plot.gif"], "--output ends in one of .svg, .png, .pdf, not 'plot.gif'"),
+        (["resnet18", "-o", "plot.gif"], "--output must end in one of .svg, .png, .pdf, not 'plot.gif'"),
         (["resnet18", "resnt34"], "error: no file or bundled network named 'resnt34'; did you mean 'resnet34'?"),
         ([], "Missing argument 'SPECS...'"),
     ],

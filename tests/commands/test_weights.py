@@ -17,13 +17,13 @@ from safetensors.numpy import save_file
 from resnet_spec import convert, load
 from resnet_spec.weights.canonical import Array
 from shared.command_line import run_cli
-from shared.small_network import state, zeros
+from shared.small_network import save_zeros, to_torch
 
 torch = pytest.importorskip("torch")
 
 
 def test_convert_in_a_shell(small: dict[str, Array]) -> None:
-    torch.save({"state_dict": state(small)}, "w.pth")
+    torch.save({"state_dict": to_torch(small)}, "w.pth")
     done = run_cli("convert", "w.pth", "there.pdparams", "--spec", "small.yaml", folder=Path())
     print_ = load("small.yaml").fingerprint
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,7 +43,7 @@ def test_convert_as_json(small: dict[str, Array]) -> None:
 
 
 def test_identify_in_a_shell(tmp_path: Path) -> None:
-    zeros(tmp_path / "w.safetensors", "resnet18", classes=10)
+    save_zeros(tmp_path / "w.safetensors", "resnet18", classes=10)
     done = run_cli("identify", "w.safetensors", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -60,7 +60,7 @@ def test_identify_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_weights_diff_in_a_shell(small: dict[str, Array]) -> None:
-    torch.save(state(small), "w.pth")
+    torch.save(to_torch(small), "w.pth")
     done = run_cli("weights", "diff", "w.pth", "w.safetensors", folder=Path())
     assert (done.returncode, done.stderr) == (0, "")
     assert "42 of 42 arrays are the same, bit for bit" in done.stdout
@@ -80,7 +80,7 @@ def test_weights_diff_in_a_shell(small: dict[str, Array]) -> None:
         (["convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--dtype", "int8"], "error: dtype is 'int8'; it can be float64,"),
         (["convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--names", "kears"], "error: names is 'kears'; it can be keras,"),
         (["convert", "w.safetensors", "no/t.npz", "--spec", "small.yaml"], "error: no such file or directory: "),
-        (["identify", "small.yaml"], "error: small.yaml is no checkpoint that is known"),
+        (["identify", "small.yaml"], "error: small.yaml is not a checkpoint in a known format"),
         (["weights", "diff", "w.safetensors", "no.pth"], "error: no weights file named 'no.pth'"),
     ],
 )  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_network_is_compared_with_a_checkpoint_of_any_kind(ending: str, small:
 
 def test_a_conversion_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     """Killed while it writes, for real: the target is the old one, whole; what was begun lies beside it."""
-    source = zeros(tmp_path / "w.safetensors", "wide_resnet50_2")
+    source = save_zeros(tmp_path / "w.safetensors", "wide_resnet50_2")
     (tmp_path / "t.pth").write_bytes(b"old")
     command = [
         sys.executable,

@@ -51,7 +51,7 @@ def test_an_example_mended_is_right(code: Code) -> None:
 @each
 def test_a_title_is_a_line_and_an_explanation_sentences(code: Code) -> None:
     assert re.fullmatch(r"[a-z][^\n.]{5,70}", code.title)
-    assert re.fullmatch(r"[A-Z][^\n]+\.", code.says)
+    assert re.fullmatch(r"[A-Z][^\n]+\.", code.explanation)
 
 
 def test_every_code_is_in_the_corpus() -> None:

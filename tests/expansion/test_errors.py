@@ -1,4 +1,4 @@
-"""How problems are found and shown, beyond what each says, which is in ``tests/problems``."""
+"""Test which problems are reported together, and where they are shown. Messages are tested in ``tests/problems``."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from resnet_spec.diagnostics.problems import Problem
 HEAD = "name: a\ninput: [3, 8, 8]\n"
 
 
-def found(text: str, **settings: str) -> list[Problem]:
+def problems_of(text: str, **settings: str) -> list[Problem]:
     with pytest.raises(SpecError) as error:
         loads(text, "my.yaml", **settings)
     return list(error.value.problems)
 
 
 def places(text: str) -> list[tuple[str, int, int]]:
-    return [(problem.code, problem.at.line, problem.at.column) for problem in found(text)]
+    return [(problem.code, problem.at.line, problem.at.column) for problem in problems_of(text)]
 
 
 # -- all at once --------------------------------------------------------------------------------------------------
 
 
-def test_form_names_and_shapes_are_told_together() -> None:
+def test_problems_of_form_names_and_shapes_are_reported_together() -> None:
     layers = ["e: {op: conv, out: 8, kernel: 3, groups: 3}", "d: nrom", "c: {op: conv, out: no, kernel: 3, pading: 1}"]
     text = f"{HEAD}stem:\n" + "".join(f"  {layer}\n" for layer in layers)
     assert places(text) == [("RS401", 4, 44), ("RS204", 5, 6), ("RS301", 6, 22), ("RS205", 6, 37)]
 
 
-def test_shapes_are_told_of_each_part_that_does_not_hang_on_another() -> None:
+def test_shape_problems_are_reported_for_each_independent_part() -> None:
     stage = "{block: bottleneck, depth: 2, out: 16, width: 6, groups: 4}"
     text = f"{HEAD}stem: {{c: {{op: conv, out: 8, kernel: many}}}}\nstages:\n  s: {stage}\n  t: {stage}\n"
     assert [(code, line) for code, line, _ in places(text)] == [("RS301", 3), ("RS401", 5), ("RS401", 6)]
 
 
-def test_problems_are_told_file_by_file(tmp_path: Path) -> None:
+def test_problems_are_grouped_by_file(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("name: base\ninput: [3, 8, 8]\nstem: {a: reul, a: act}\n")
     (tmp_path / "my.yaml").write_text("name: my\nextends: base\n\n\nhead: {b: nrom, b: act}\n")
     with pytest.raises(SpecError) as error:
@@ -46,8 +46,8 @@ def test_problems_are_told_file_by_file(tmp_path: Path) -> None:
     assert seen == [("my.yaml", "RS204"), ("my.yaml", "RS102"), ("base.yaml", "RS204"), ("base.yaml", "RS102")]
 
 
-def test_what_is_set_is_told_beside_what_is_written() -> None:
-    problems = found(
+def test_problems_of_settings_and_of_the_spec_are_reported_together() -> None:
+    problems = problems_of(
         f"{HEAD}takes: {{width: 3}}\nstem: {{a: {{op: conv, out: width, kernel: 1}}, b: reul}}\n", widht="4"
     )
     assert [(str(problem.at), problem.code) for problem in problems] == [
@@ -56,35 +56,35 @@ def test_what_is_set_is_told_beside_what_is_written() -> None:
     ]
 
 
-def test_a_hundred_problems_are_enough() -> None:
-    problems = found(HEAD + "stem:\n" + "".join(f"  a{at}: reul\n" for at in range(500)))
+def test_at_most_a_hundred_problems_are_reported() -> None:
+    problems = problems_of(HEAD + "stem:\n" + "".join(f"  a{at}: reul\n" for at in range(500)))
     assert len(problems) == 101
-    assert problems[-1].message == "more than 100 problems; the rest are not told"
+    assert problems[-1].message == "more than 100 problems; the others are not shown"
 
 
-def test_a_block_says_the_same_of_a_line_once() -> None:
-    problems = found(f"{HEAD}stages: {{s: {{block: bottleneck, depth: 9, out: 16, width: 6, groups: 4}}}}\n")
+def test_repeated_blocks_report_a_problem_of_a_line_once() -> None:
+    problems = problems_of(f"{HEAD}stages: {{s: {{block: bottleneck, depth: 9, out: 16, width: 6, groups: 4}}}}\n")
     assert [problem.code for problem in problems] == ["RS401"]
 
 
-# -- where they are shown -----------------------------------------------------------------------------------------
+# -- places -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_wrong_in_a_block_is_shown_where_it_is_used_with_the_block_s_line_as_a_note() -> None:
-    (problem,) = found(
+def test_a_problem_in_a_bundled_block_is_shown_at_its_use_with_a_note_on_the_block() -> None:
+    (problem,) = problems_of(
         f"{HEAD}stages: {{s: {{block: basic, depth: 1, out: 8, attention: {{block: squeeze_excite, reduced: 0}}}}}}\n"
     )
     assert (problem.at.source.name, problem.at.column) == ("my.yaml", 90)
     assert [Path(note.at.source.name).name for note in problem.notes] == ["squeeze_excite.yaml"]
 
 
-def test_a_block_of_the_author_s_own_is_shown_at_its_line_with_its_use_as_a_note() -> None:
+def test_a_problem_in_an_own_block_is_shown_at_its_line_with_a_note_on_its_use() -> None:
     blocks = "blocks: {b: {branch: {c: {op: conv, out: 3, kernel: 3, groups: 2, padding: 1}}}}"
-    (problem,) = found(f"{HEAD}{blocks}\nstages: {{s: {{block: b, depth: 2}}}}\n")
+    (problem,) = problems_of(f"{HEAD}{blocks}\nstages: {{s: {{block: b, depth: 2}}}}\n")
     assert (problem.at.line, [note.at.line for note in problem.notes]) == (3, [4])
 
 
-def test_of_two_values_that_clash_the_author_s_is_shown(tmp_path: Path) -> None:
+def test_of_two_values_that_do_not_match_the_one_of_the_author_is_shown(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(
         "name: base\ninput: [4, 8, 8]\nstem: {c: {op: conv, out: 8, kernel: 1, groups: 4}}\n"
     )
@@ -106,38 +106,41 @@ def test_of_two_values_that_clash_the_author_s_is_shown(tmp_path: Path) -> None:
         ('stem: {"中": act, a: reul}', "       ^^^^"),
     ],
 )
-def test_carets_stand_beneath_what_is_wrong(line: str, caret: str) -> None:
-    shown = str(found(f"{HEAD}{line}\n")[0]).splitlines()
+def test_carets_are_beneath_the_wrong_value(line: str, caret: str) -> None:
+    shown = str(problems_of(f"{HEAD}{line}\n")[0]).splitlines()
     assert next(text for text in shown if "^" in text).removeprefix("  | ") == caret
 
 
 def test_a_tab_is_shown_as_four_spaces() -> None:
-    lines = str(found(f"{HEAD}stem: {{a: 'x\ty', b: act}}\n")[0]).splitlines()
+    lines = str(problems_of(f"{HEAD}stem: {{a: 'x\ty', b: act}}\n")[0]).splitlines()
     assert lines[3:5] == ["3 | stem: {a: 'x    y', b: act}", "  |           ^^^^^^^^"]
 
 
-def test_of_what_goes_on_over_lines_the_first_is_marked() -> None:
+def test_the_first_line_of_a_value_over_several_lines_is_marked() -> None:
     text = (
         f"{HEAD}stem:\n  c: {{op: conv,  # a convolution\n      out: 8}}\n  d:\n    op: conv  # another\n    out: 8\n"
     )
-    assert [(problem.at.line, problem.at.column, problem.at.end) for problem in found(text)] == [(4, 6, 15), (7, 5, 13)]
+    assert [(problem.at.line, problem.at.column, problem.at.end) for problem in problems_of(text)] == [
+        (4, 6, 15),
+        (7, 5, 13),
+    ]
 
 
-def test_a_quoted_text_over_lines_is_marked_to_the_end_of_its_first() -> None:
-    (problem,) = found(f'{HEAD}stem:\n  c: "one\n    two"\n')
+def test_a_quoted_text_over_several_lines_is_marked_to_the_end_of_the_first() -> None:
+    (problem,) = problems_of(f'{HEAD}stem:\n  c: "one\n    two"\n')
     assert (problem.at.line, problem.at.column, problem.at.end) == (4, 6, 10)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_lines_end_as_they_do_anywhere(end: str) -> None:
+def test_all_line_ends_are_supported(end: str) -> None:
     assert places(f"{HEAD}stem:\n  a: act\n  b: reul\n".replace("\n", end)) == [("RS204", 5, 6)]
 
 
-def test_a_mark_of_byte_order_shifts_nothing() -> None:
+def test_a_byte_order_mark_does_not_shift_columns() -> None:
     assert places(f"\ufeff{HEAD}stem: {{a: reul}}\n") == [("RS204", 3, 11)]
 
 
-# -- what is no mistake -------------------------------------------------------------------------------------------
+# -- valid specs --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,15 +154,15 @@ def test_a_mark_of_byte_order_shifts_nothing() -> None:
         '{"name": "a", "input": [3, 8, 8], "stem": {"a": {"op": "conv", "out": 8, "kernel": 3}, "b": "none"}}',
     ],
 )
-def test_these_are_read(text: str) -> None:
+def test_valid_texts_are_loaded(text: str) -> None:
     assert loads(text).parts
 
 
-def test_what_a_base_takes_may_be_left_unused(tmp_path: Path) -> None:
+def test_an_argument_of_a_base_may_be_unused(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("name: my\nextends: resnet18\nhead: null\n")
     assert load(tmp_path / "my.yaml").output_shape == (512, 7, 7)
 
 
-def test_a_dropped_layer_s_place_is_taken_by_what_is_written_after_it(tmp_path: Path) -> None:
+def test_a_removed_layer_is_replaced_by_the_layer_written_after_it(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("name: my\nextends: resnet18\nstem: {bn1: null, other: norm, relu: null}\n")
     assert [part.path for part in load(tmp_path / "my.yaml").parts][:3] == ["conv1", "other", "maxpool"]

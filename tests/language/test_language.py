@@ -1,4 +1,4 @@
-"""The language: each rule of it, in the smallest spec that shows it."""
+"""Test each rule of the language in a minimal spec."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from resnet_spec.ops import Conv
 
 
 def small(body: str, takes: str = "") -> Network:
+    """Load a spec with an input of 4 x 8 x 8."""
     return loads(f"name: small\ninput: [4, 8, 8]\n{takes}\n{body}")
 
 
@@ -21,21 +22,21 @@ def paths(network: Network) -> list[str]:
     return [leaf.path for leaf in network.leaves()]
 
 
-def test_a_mapping_names_and_a_list_numbers() -> None:
+def test_mappings_name_layers_and_lists_number_them() -> None:
     network = small("stem: {a: {op: conv, out: 4, kernel: 1}, b: [norm, act], c: {d: {e: act}}}")
     assert paths(network) == ["a", "b.0", "b.1", "c.d.e"]
 
 
-def test_none_leaves_a_layer_out_and_keeps_the_numbers_of_the_rest() -> None:
+def test_none_omits_a_layer_and_keeps_the_indices_of_the_others() -> None:
     assert paths(small("stem: {a: [none, norm, act]}")) == ["a.1", "a.2"]
 
 
-def test_a_name_that_the_file_takes_stands_for_its_value() -> None:
+def test_an_argument_of_the_spec_stands_for_its_value() -> None:
     network = small("stem: {a: {op: conv, out: width, kernel: 1}}", "takes: {width: 7}")
     assert network.output_shape == (7, 8, 8)
 
 
-def test_in_is_how_many_channels_arrive() -> None:
+def test_in_is_the_number_of_input_channels() -> None:
     assert small("stem: {a: {op: conv, out: in, kernel: 1}}").output_shape == (4, 8, 8)
 
 
@@ -43,7 +44,7 @@ def test_norm_and_act_are_predefined() -> None:
     assert [type(leaf.op).__name__ for leaf in small("stem: {a: norm, b: act}").leaves()] == ["BatchNorm", "Relu"]
 
 
-def test_layers_swaps_every_blocks_norm_and_act() -> None:
+def test_layers_redefines_norm_and_act_in_every_block() -> None:
     layers = "layers: {norm: {op: group_norm, groups: 2}, act: silu}"
     network = small(f"{layers}\nstages: {{s: {{block: basic, depth: 1, out: 4}}}}")
     kinds = {leaf.path.rpartition(".")[2]: type(leaf.op).__name__ for leaf in network.leaves()}
@@ -51,28 +52,28 @@ def test_layers_swaps_every_blocks_norm_and_act() -> None:
     assert kinds["relu2"] == "Silu"
 
 
-def test_defaults_hold_where_the_layer_says_nothing() -> None:
+def test_defaults_apply_to_arguments_that_a_layer_does_not_set() -> None:
     network = small("defaults: {conv: {bias: true}}\nstem: {a: {op: conv, out: 4, kernel: 1}}")
     assert list(network.weights()) == ["a.weight", "a.bias"]
 
 
-def test_a_list_gives_each_block_its_value() -> None:
+def test_a_list_holds_one_value_per_block() -> None:
     network = small("stages: {s: {block: bottleneck, depth: 3, out: 8, width: [2, 3, 4]}}")
     widths = [network.weights()[f"s.{index}.conv1.weight"][0] for index in range(3)]
     assert widths == [2, 3, 4]
 
 
-def test_a_plain_stride_is_the_first_blocks() -> None:
+def test_a_single_stride_applies_to_the_first_block() -> None:
     network = small("stages: {s: {block: basic, depth: 3, out: 4, stride: 2}}")
     assert [part.output_shape for part in network.nodes() if isinstance(part, Residual)] == [(4, 4, 4)] * 3
 
 
-def test_a_list_of_strides_is_each_blocks() -> None:
+def test_a_list_of_strides_has_one_per_block() -> None:
     network = small("stages: {s: {block: basic, depth: 3, out: 4, stride: [1, 1, 2]}}")
     assert [part.output_shape[1] for part in network.nodes() if isinstance(part, Residual)] == [8, 8, 4]
 
 
-def test_a_list_of_blocks_is_each_blocks() -> None:
+def test_a_list_of_blocks_has_one_per_block() -> None:
     network = small(
         "blocks: {plain: {takes: {out: required}, combine: none, branch: {c: {op: conv, out: out, kernel: 1}}}}\n"
         "stages: {s: {block: [plain, basic], depth: 2, out: 4}}"
@@ -81,19 +82,19 @@ def test_a_list_of_blocks_is_each_blocks() -> None:
 
 
 @pytest.mark.parametrize(("numbering", "first"), [("blocks.{index}", "s.blocks.0"), ("b{number}", "s.b1")])
-def test_as_numbers_blocks(numbering: str, first: str) -> None:
+def test_as_sets_the_names_of_blocks(numbering: str, first: str) -> None:
     network = small(f'stages: {{s: {{block: basic, depth: 1, out: 4, as: "{numbering}"}}}}')
     assert paths(network)[0] == f"{first}.conv1"
 
 
 @pytest.mark.parametrize(("project", "projected"), [("changed", []), ("first", [0]), ("always", [0, 1]), ("never", [])])
-def test_project_says_when_the_shortcut_is_used(project: str, projected: list[int]) -> None:
+def test_project_sets_when_shortcut_layers_are_used(project: str, projected: list[int]) -> None:
     network = small(f"stages: {{s: {{block: basic, depth: 2, out: 4, project: {project}}}}}")
     blocks = [part for part in network.nodes() if isinstance(part, Residual)]
     assert [index for index, block in enumerate(blocks) if block.shortcut] == projected
 
 
-def test_before_feeds_the_branch_and_the_projection() -> None:
+def test_branch_and_shortcut_layers_read_the_output_of_before() -> None:
     block = """
 blocks:
   pre:
@@ -115,7 +116,7 @@ def test_a_gate_multiplies() -> None:
     assert network.weights()["se.fc2.weight"] == (4, 2, 1, 1)
 
 
-def test_weights_come_in_the_order_that_the_sections_are_written() -> None:
+def test_weights_are_in_the_order_of_the_written_sections() -> None:
     block = """
 blocks:
   b:
@@ -126,23 +127,24 @@ stages: {s: {block: b, depth: 1}}
     assert list(small(block).weights()) == ["s.0.p.weight", "s.0.c.weight"]
 
 
-def test_weights_of_one_prefix_come_together() -> None:
+def test_weights_with_the_same_prefix_are_adjacent() -> None:
     network = small("stem: {a.0: {op: conv, out: 4, kernel: 1}, b.0: norm, a.1: {op: conv, out: 4, kernel: 1}}")
     assert [name for name in network.weights() if "weight" in name] == ["a.0.weight", "a.1.weight", "b.0.weight"]
 
 
-def test_a_default_may_be_another_name() -> None:
-    block = "blocks: {b: {takes: {out: required, width: out}, combine: none, branch: {c: {op: conv, out: width, kernel: 1}}}}"
+def test_a_default_may_be_another_argument() -> None:
+    branch = "branch: {c: {op: conv, out: width, kernel: 1}}"
+    block = f"blocks: {{b: {{takes: {{out: required, width: out}}, combine: none, {branch}}}}}"
     assert small(f"{block}\nstem: {{x: {{block: b, out: 5}}}}").output_shape == (5, 8, 8)
 
 
-def test_a_taken_name_may_bring_a_block_and_some_arguments() -> None:
+def test_an_argument_may_be_a_block_with_some_arguments() -> None:
     stage = "{block: basic, depth: 1, out: 8, projection: {block: conv_projection, bias: true}}"
     assert "s.0.downsample.0.bias" in small(f"stages: {{s: {stage}}}").weights()
 
 
-def test_a_word_is_read_where_it_was_written() -> None:
-    """A block that takes ``out`` does not see what ``out`` means to whoever hands it a layer."""
+def test_a_name_is_resolved_where_it_is_written() -> None:
+    """A layer that is passed to a block keeps the meaning of ``out`` outside, even if the block takes ``out`` too."""
     body = """
 blocks:
   outer: {takes: {inner: required, out: 3}, combine: none, branch: {x: inner}}
@@ -151,8 +153,7 @@ stem: {a: {block: outer, inner: {op: conv, out: out, kernel: 1}}}
     assert small(body, "takes: {out: 9}").output_shape == (9, 8, 8)
 
 
-def test_a_number_may_be_written_in_any_of_its_ways() -> None:
-    small("stem: {a: {op: batch_norm, epsilon: 1e-3}, b: {op: batch_norm, epsilon: .001}}")
+def test_numbers_may_have_an_exponent_or_no_leading_zero() -> None:
     (first, second) = small("stem: {a: {op: batch_norm, epsilon: 1e-3}, b: {op: batch_norm, epsilon: .001}}").leaves()
     assert first.op == second.op
 
@@ -167,22 +168,23 @@ def test_ceil_drops_a_last_window_that_starts_in_the_padding() -> None:
 # -- extends ------------------------------------------------------------------------------------------------------
 
 
-def written(folder: Path, **files: str) -> Path:
+def write_specs(folder: Path, **files: str) -> Path:
+    """Write spec files by name, and return the path of the first."""
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder / f"{next(iter(files))}.yaml"
 
 
-def test_extends_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
-    child = written(tmp_path, child="{name: child, extends: resnet18, stages: {layer4: {out: 100}}}")
+def test_extends_merges_mappings_and_replaces_other_values(tmp_path: Path) -> None:
+    child = write_specs(tmp_path, child="{name: child, extends: resnet18, stages: {layer4: {out: 100}}}")
     network = load(child)
     assert network.name == "child"
     assert network.weights()["fc.weight"] == (1000, 100)
     assert network.weights()["layer3.0.conv1.weight"] == (256, 128, 3, 3)
 
 
-def test_extends_drops_what_is_null(tmp_path: Path) -> None:
-    child = written(tmp_path, child="{name: child, extends: resnet18, stages: {layer4: null}, stem: {maxpool: ~}}")
+def test_null_removes_a_key_of_the_base(tmp_path: Path) -> None:
+    child = write_specs(tmp_path, child="{name: child, extends: resnet18, stages: {layer4: null}, stem: {maxpool: ~}}")
     assert load(child).weights()["fc.weight"] == (1000, 256)
     assert "maxpool" not in paths(load(child))
 
@@ -195,18 +197,18 @@ def test_extends_drops_what_is_null(tmp_path: Path) -> None:
         ("{drop: {op: dropout, rate: 0.5}}", ["avgpool", "fc", "drop"]),
     ],
 )
-def test_extends_puts_a_new_layer_where_it_is_written(tmp_path: Path, head: str, order: list[str]) -> None:
-    child = written(tmp_path, child=f"{{name: child, extends: resnet18, head: {head}}}")
+def test_a_new_layer_is_placed_where_it_is_written(tmp_path: Path, head: str, order: list[str]) -> None:
+    child = write_specs(tmp_path, child=f"{{name: child, extends: resnet18, head: {head}}}")
     assert paths(load(child))[-3:] == order
 
 
-def test_extends_finds_a_file_beside_and_goes_on_from_it(tmp_path: Path) -> None:
-    a = written(tmp_path, a="{name: a, extends: b}", b="{name: b, extends: resnet18, takes: {classes: 7}}")
+def test_extends_finds_a_file_in_the_same_folder_and_follows_its_extends(tmp_path: Path) -> None:
+    a = write_specs(tmp_path, a="{name: a, extends: b}", b="{name: b, extends: resnet18, takes: {classes: 7}}")
     assert load(a).output_shape == (7,)
 
 
-def test_a_spec_may_be_called_as_the_bundled_one_that_it_extends(tmp_path: Path) -> None:
-    spec = written(tmp_path, resnet18="{name: resnet18, extends: resnet18, takes: {classes: 7}}")
+def test_a_spec_may_have_the_name_of_the_bundled_spec_that_it_extends(tmp_path: Path) -> None:
+    spec = write_specs(tmp_path, resnet18="{name: resnet18, extends: resnet18, takes: {classes: 7}}")
     assert load(spec).output_shape == (7,)
 
 
@@ -219,25 +221,25 @@ def test_a_bundled_name_is_found_from_anywhere(name: str, tmp_path: Path, monkey
     assert load(name).parameters == 11_689_512
 
 
-def test_a_file_in_the_working_directory_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(tmp_path, resnet18="{name: mine, input: [1, 4, 4], stem: {a: act}}")
+def test_a_file_in_the_working_directory_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_specs(tmp_path, resnet18="{name: mine, input: [1, 4, 4], stem: {a: act}}")
     monkeypatch.chdir(tmp_path)
     assert (load("resnet18.yaml").name, load("resnet18").name) == ("mine", "resnet18")
 
 
-def test_a_path_is_a_path(tmp_path: Path) -> None:
-    assert load(written(tmp_path, own="{name: own, input: [1, 4, 4], stem: {a: act}}")).name == "own"
+def test_load_accepts_a_path(tmp_path: Path) -> None:
+    assert load(write_specs(tmp_path, own="{name: own, input: [1, 4, 4], stem: {a: act}}")).name == "own"
 
 
-def test_the_expanded_operation_is_the_one_declared() -> None:
+def test_an_operation_gets_its_arguments() -> None:
     (leaf,) = small("stem: {a: {op: conv, out: 6, kernel: 3, stride: 2, padding: 1, groups: 2, bias: true}}").leaves()
     assert leaf.op == Conv(out=6, kernel=3, stride=2, padding=1, groups=2, bias=True)
 
 
-# -- blocks of a stage that differ, branches side by side -------------------------------------------------------
+# -- differing blocks of a stage, parallel branches -------------------------------------------------------------
 
 
-def test_first_and_last_are_told_in_place_of_the_stage() -> None:
+def test_first_and_last_override_arguments_of_the_stage() -> None:
     network = small("stages: {s: {block: bottleneck, depth: 3, out: 8, width: 4, first: {width: 2}, last: {width: 6}}}")
     assert [network.weights()[f"s.{index}.conv1.weight"][0] for index in range(3)] == [2, 4, 6]
 
@@ -268,12 +270,12 @@ stages: {{s: {{block: pre, depth: 2, out: 6}}}}
     ("reads", "projected", "identity"),
     [("", "before", "input"), ("reads: before", "before", "before"), ("reads: input", "input", "input")],
 )
-def test_reads_says_what_shortcuts_read(reads: str, projected: str, identity: str) -> None:
+def test_reads_sets_what_shortcuts_read(reads: str, projected: str, identity: str) -> None:
     first, second = (part for part in small(PRE.format(reads=reads)).nodes() if isinstance(part, Residual))
     assert (first.reads, second.reads) == (projected, identity)
 
 
-def test_branches_side_by_side_are_named_beside_what_joins_them() -> None:
+def test_layers_of_parallel_branches_are_named_beside_the_part_that_joins_them() -> None:
     network = small(
         "stem: {a: {both: {combine: concat, branches: [{x.0: {op: conv, out: 3, kernel: 1}}, {x.1: norm}, none]}}}"
     )
@@ -281,7 +283,7 @@ def test_branches_side_by_side_are_named_beside_what_joins_them() -> None:
     assert network.output_shape == (3 + 4 + 4, 8, 8)
 
 
-def test_split_deals_the_channels_out() -> None:
+def test_split_divides_the_channels() -> None:
     network = small(
         "stem: {both: {split: true, combine: concat, branches: [{c: {op: conv, out: 5, kernel: 1}}, none]}}"
     )
@@ -289,35 +291,35 @@ def test_split_deals_the_channels_out() -> None:
 
 
 @pytest.mark.parametrize("combine", ["add", "mean"])
-def test_branches_can_be_added_or_have_a_mean(combine: str) -> None:
+def test_branches_can_be_added_or_averaged(combine: str) -> None:
     network = small(f"stem: {{both: {{combine: {combine}, branches: [{{a: act}}, none]}}}}")
     (both,) = (part for part in network.nodes() if isinstance(part, Parallel))
     assert (both.combine, both.output_shape) == (combine, (4, 8, 8))
 
 
 @pytest.mark.parametrize(
-    ("fork", "said"),
+    ("branches", "message"),
     [
         ("{split: true, combine: concat, branches: [none, none, none]}", "4 channels can't be split evenly between 3"),
         ("{combine: add, branches: [none, {c: {op: conv, out: 5, kernel: 1}}]}", "can't be added, in f"),
-        ("{combine: concat, branches: [none, {c: {op: max_pool, kernel: 2}}]}", "can't be joined, in f"),
+        ("{combine: concat, branches: [none, {c: {op: max_pool, kernel: 2}}]}", "can't be concatenated, in f"),
         ("{combine: average, branches: [none]}", "expected concat, add or mean, got 'average'"),
         ("{combine: add, branches: {a: act}}", "expected a list of branches"),
-        ("{branches: [none]}", "a fork needs combine"),
+        ("{branches: [none]}", "a layer with branches needs combine"),
         ("{combine: add, branches: [none], spilt: true}", "did you mean 'split'"),
         ("{combine: add, branches: [none], split: 2}", "expected true or false, got '2'"),
         (
             "{split: true, cascade: true, combine: concat, branches: [{c: {op: conv, out: 3, kernel: 1}}, {d: act}]}",
-            "a branch gives (3, 8, 8), but the next one reads (2, 8, 8), to which a cascade adds it, in f",
+            "a cascade can't add the output (3, 8, 8) of a branch to the input (2, 8, 8) of the next one, in f",
         ),
     ],
 )
-def test_branches_that_do_not_go_together_are_refused(fork: str, said: str) -> None:
-    with pytest.raises(SpecError, match=re.escape(said)):
-        small(f"stem: {{f: {fork}}}")
+def test_invalid_branches_are_errors(branches: str, message: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
+        small(f"stem: {{f: {branches}}}")
 
 
-def test_projection_and_convolution_are_words_that_layers_can_set() -> None:
+def test_layers_can_redefine_projection_and_convolution() -> None:
     layers = "layers: {projection: avg_pool_projection, convolution: {op: standardized_conv, epsilon: 1e-8}}"
     network = small(
         f"{layers}\nstages: {{s: {{block: basic, depth: 1, out: 6}}, t: {{block: preact_basic, depth: 1, out: 6}}}}"
@@ -335,14 +337,14 @@ def test_projection_and_convolution_are_words_that_layers_can_set() -> None:
     ],
 )
 def test_another_operation_replaces_the_whole_layer(stem: str, kind: str, tmp_path: Path) -> None:
-    child = written(tmp_path, child=f"{{name: child, extends: resnet18, stem: {stem}}}")
+    child = write_specs(tmp_path, child=f"{{name: child, extends: resnet18, stem: {stem}}}")
     name = stem.partition(":")[0].strip("{")
     kinds = [type(leaf.op).__name__ for leaf in load(child).leaves() if leaf.path.startswith(name)]
     assert kinds[0] == kind
 
 
-def test_a_new_layer_takes_the_place_of_a_dropped_one(tmp_path: Path) -> None:
-    child = written(tmp_path, child="{name: child, extends: resnet18, stem: {bn1: null, a: norm, b: act}}")
+def test_a_new_layer_takes_the_place_of_a_removed_one(tmp_path: Path) -> None:
+    child = write_specs(tmp_path, child="{name: child, extends: resnet18, stem: {bn1: null, a: norm, b: act}}")
     assert paths(load(child))[:5] == ["conv1", "a", "b", "relu", "maxpool"]
 
 
@@ -363,8 +365,8 @@ def test_a_name_finds_its_network(name: str, file: str) -> None:
     assert Path(find_source(name).name).as_posix().endswith(f"specs/{file}")
 
 
-def test_a_name_of_several_is_an_error_that_names_them() -> None:
+def test_an_ambiguous_name_is_an_error_that_lists_the_candidates() -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"there are cifar/kuangliu/ResNet18, flax/ResNet18, paddleclas/ResNet18$"
+        FileNotFoundError, match=r"several match: cifar/kuangliu/ResNet18, flax/ResNet18, paddleclas/ResNet18$"
     ):
         load("ResNet18")

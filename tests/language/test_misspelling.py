@@ -1,4 +1,4 @@
-"""A letter missing from a key, or two of its letters swapped: that is refused, and the right key suggested first."""
+"""Test that a key with a missing letter or two swapped letters is an error that suggests the right key first."""
 
 from __future__ import annotations
 
@@ -16,37 +16,41 @@ from resnet_spec.library import bundled
 from resnet_spec.library.load import find_source, load_document, loads
 from resnet_spec.syntax.nodes import List, Mapping, Node, parse
 
-MOST = 1500
-"""How many misspellings are tried, drawn from all by a fixed seed, so that the test takes as long whatever is bundled."""
+MAX_MISSPELLINGS = 400
+"""The number of misspellings tried: a sample with a fixed seed, so that more specs do not take more time."""
 
-WHOLE = ({"op"}, {"block"}, {"branch"}, {"block", "depth"})
-"""Keys of which a layer, a block or a stage has some if it is said as a whole."""
+COMPLETE_LAYER_OR_BLOCK = ({"op"}, {"block"}, {"branch"})
+"""Sets of keys of which a complete layer or block has one; others are parts of the base's layer or block."""
+
+COMPLETE_STAGE = {"block", "depth"}
+"""Keys that a complete stage has."""
 
 
 class Key(NamedTuple):
-    """A key, and whether its author was free to choose it: called otherwise, it makes another network, and no mistake."""
+    """A key, and whether its author chose the name: if misspelt, it then makes another valid network."""
 
     at: Span
-    free: bool
+    is_chosen: bool
 
     def __str__(self) -> str:
         return self.at.source.line(self.at.line)[self.at.column - 1 : self.at.end - 1]
 
 
-def names(node: Node | None) -> dict[str, Node]:
+def entries(node: Node | None) -> dict[str, Node]:
+    """Return the values of a mapping by name; none for other nodes."""
     return {key.text: value for key, value in node.items} if isinstance(node, Mapping) else {}
 
 
 def keys(node: Node, form: Form, base: Node | None) -> Iterator[Key]:
-    """The keys of a document, merged over a base: the language's, and names that an author gives."""
+    """Yield the keys of a document that extends a base: keys of the language, and names that the author chose."""
     match form:
         case Record():
             for key, value in node.items if isinstance(node, Mapping) else ():
                 yield Key(key.at, False)
-                inner = form.keys[key.text].form if key.text in form.keys else Simple.GIVEN
-                yield from keys(value, inner, names(base).get(key.text))
+                inner = form.keys[key.text].form if key.text in form.keys else Simple.ARGUMENT
+                yield from keys(value, inner, entries(base).get(key.text))
         case Names(_, each):
-            yield from named(node, each, base)
+            yield from chosen_names(node, each, base)
         case Simple.DEFAULTS:
             for key, value in node.items if isinstance(node, Mapping) else ():
                 yield Key(key.at, False)
@@ -58,54 +62,57 @@ def keys(node: Node, form: Form, base: Node | None) -> Iterator[Key]:
         case _ if isinstance(node, List):
             for item in node.items:
                 yield from keys(item, Simple.LAYER, None)
-        case Simple.GROUP | Simple.LAYER | Simple.GIVEN if isinstance(node, Mapping):
-            if form is not Simple.GROUP and {"op", "block"} & {*names(node), *names(base)}:
+        case Simple.GROUP | Simple.LAYER | Simple.ARGUMENT if isinstance(node, Mapping):
+            if form is not Simple.GROUP and {"op", "block"} & {*entries(node), *entries(base)}:
                 for key, value in node.items:
                     yield Key(key.at, False)
-                    yield from keys(value, Simple.GIVEN, None)
+                    yield from keys(value, Simple.ARGUMENT, None)
             else:
-                yield from named(node, Simple.LAYER, base)
+                yield from chosen_names(node, Simple.LAYER, base)
 
 
-def named(node: Node, each: Form, base: Node | None) -> Iterator[Key]:
+def chosen_names(node: Node, each: Form, base: Node | None) -> Iterator[Key]:
     for key, value in node.items if isinstance(node, Mapping) else ():
-        inner = names(base).get(key.text)
-        whole = not isinstance(value, Mapping) or any(some <= names(value).keys() for some in WHOLE[:3])
-        if isinstance(each, Record) and each.rest:
-            whole = WHOLE[3] <= names(value).keys()
-        # One that says in part what the base says is the base's name, and not free.
-        yield Key(key.at, inner is None or whole)
+        inner = entries(base).get(key.text)
+        present = entries(value).keys()
+        if isinstance(each, Record) and each.other_keys:
+            is_complete = present >= COMPLETE_STAGE
+        else:
+            is_complete = not isinstance(value, Mapping) or any(present >= some for some in COMPLETE_LAYER_OR_BLOCK)
+        # The name of an incomplete entry is that of the base's entry, and not chosen here.
+        yield Key(key.at, inner is None or is_complete)
         yield from keys(value, each, inner)
 
 
 def misspellings(key: str) -> list[str]:
+    """Return the key with each letter deleted, and with each pair of adjacent letters swapped."""
     deleted = {key[:at] + key[at + 1 :] for at in range(len(key))}
     swapped = {key[:at] + key[at + 1] + key[at] + key[at + 2 :] for at in range(len(key) - 1)}
     return sorted(word for word in deleted | swapped if word and word != key)
 
 
 def cases() -> list[tuple[Key, str]]:
-    """Misspelt keys of all bundled specs: as many as there is time for."""
-    found = []
+    """Return a sample of misspelt keys of all bundled specs."""
+    all_cases = []
     for name in bundled.names():
-        text = find_source(name)
-        root = parse(text)
-        base = based(root, Path(text.name).parent)
-        found += [(key, word) for key in keys(root, SPEC, base) for word in misspellings(str(key))]
-    return random.Random(0).sample(found, min(MOST, len(found)))
+        source = find_source(name)
+        root = parse(source)
+        base = load_base(root, Path(source.name).parent)
+        all_cases += [(key, word) for key in keys(root, SPEC, base) for word in misspellings(str(key))]
+    return random.Random(0).sample(all_cases, min(MAX_MISSPELLINGS, len(all_cases)))
 
 
-def based(root: Node, beside: Path) -> Node | None:
-    """What a document extends, a file beside its own or a bundled spec, with all that it extends in turn."""
-    name = getattr(names(root).get("extends"), "text", None)
+def load_base(root: Node, folder: Path) -> Node | None:
+    """Return the document that a document in a folder extends, merged over its own base; None if it extends none."""
+    name = getattr(entries(root).get("extends"), "text", None)
     if name is None:
         return None
-    file = beside / f"{name}.yaml"
+    file = folder / f"{name}.yaml"
     return load_document(find_source(file if file.is_file() else name))
 
 
-def right(key: Key, word: str) -> bool:
-    """Whether a misspelt key is refused, and what it was is the first thing suggested."""
+def is_corrected(key: Key, word: str) -> bool:
+    """Return whether a misspelt key is an error, and the first suggestion is the right key."""
     lines = key.at.source.text.split("\n")
     line = lines[key.at.line - 1]
     lines[key.at.line - 1] = line[: key.at.column - 1] + word + line[key.at.end - 1 :]
@@ -117,15 +124,15 @@ def right(key: Key, word: str) -> bool:
     return False
 
 
-def test_a_misspelt_key_is_told_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
-    tried = cases()
-    told = [(key, word, right(key, word)) for key, word in tried]
-    ours = [well for key, _, well in told if not key.free]
-    share = sum(ours) / len(ours)
-    every = sum(well for *_, well in told) / len(told)
+def test_the_right_key_is_suggested_for_a_misspelt_one(capsys: pytest.CaptureFixture[str]) -> None:
+    results = [(key, word, is_corrected(key, word)) for key, word in cases()]
+    of_language = [corrected for key, _, corrected in results if not key.is_chosen]
+    share = sum(of_language) / len(of_language)
+    share_of_all = sum(corrected for *_, corrected in results) / len(results)
     with capsys.disabled():
         print(
-            f"\nmisspelt keys refused, with the right one suggested first: {share:.2%} of {len(ours):,};"
-            f" {every:.2%} of {len(told):,} where names that an author is free to choose count too"
+            f"\nmisspelt keys that are errors with the right key as first suggestion: {share:.2%} of"
+            f" {len(of_language):,}; {share_of_all:.2%} of {len(results):,} if names that authors choose are included"
         )
-    assert share >= 0.95, [f"{key.at}: {key} as {word}" for key, word, well in told if not well and not key.free]
+    missed = [f"{key.at}: {key} as {word}" for key, word, corrected in results if not corrected and not key.is_chosen]
+    assert share >= 0.95, missed

@@ -1,4 +1,4 @@
-"""Names that no layer may have: all that the frameworks' own modules have, and none that a published checkpoint uses."""
+"""Test that the attributes of the frameworks' modules are reserved names, and that no published checkpoint uses one."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ stem: {zz7.zz8: {op: conv, out: 4, kernel: 1}, zz9: {zz1: norm, zz2: act}, zz10:
 stages: {zz14: {block: mine, depth: 2}, zz15: {block: [mine, beside], depth: 2, as: "zz16.{index}"}}
 head: {zz17: global_avg_pool, zz18: {op: linear, out: 4}}
 """
-"""A network with each kind of module that holds others: by name, by dotted name, in a row, in a block."""
+"""A network with every kind of module that holds others, under plain and dotted names, in lists and in blocks."""
 
 
-def holders(name: str, model: Any) -> Iterator[Any]:
-    """The modules of a model that hold others."""
-    match name:
+def holders(backend: str, model: Any) -> Iterator[Any]:
+    """Yield the modules of a model that hold others."""
+    match backend:
         case "torch":
             yield from (module for module in model.modules() if module._modules)
         case "paddle":
@@ -45,46 +45,46 @@ def holders(name: str, model: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
-def test_what_modules_have_is_reserved(name: str) -> None:
+def test_attributes_of_modules_are_reserved(name: str) -> None:
     required(name)
     model = build(loads(HOLDERS), backend=name)
-    found = list(holders(name, model))
-    assert len(found) >= 8
-    attributes = {attribute for module in found for attribute in dir(module)}
-    free = {attribute for attribute in attributes if not attribute.startswith("zz") and not attribute.isdecimal()}
-    assert {attribute for attribute in free if not why_reserved(attribute)} == set()
+    modules = list(holders(name, model))
+    assert len(modules) >= 8
+    attributes = {attribute for module in modules for attribute in dir(module)}
+    layers = {attribute for attribute in attributes if attribute.startswith("zz") or attribute.isdecimal()}
+    assert {attribute for attribute in attributes - layers if not why_reserved(attribute)} == set()
 
 
 @pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
-def test_dotted_names_of_two_sections_may_share_what_they_lie_in(name: str) -> None:
-    """What is not refused works: the same numbers as the reference's, whichever section a layer is of."""
+def test_dotted_names_in_two_sections_may_share_a_prefix(name: str) -> None:
+    """The framework computes the same output as the NumPy reference."""
     required(name)
     network, images = loads(HOLDERS), np.random.default_rng(0).standard_normal((2, 4, 12, 12))
     weights = dump(build(network, backend="numpy", seed=1))
-    first, second = (
-        run(build(network, backend=one, weights=weights, dtype="float64"), images) for one in ("numpy", name)
+    expected, output = (
+        run(build(network, backend=backend, weights=weights, dtype="float64"), images) for backend in ("numpy", name)
     )
-    assert np.abs(first - second).max() < 1e-12
+    assert np.abs(output - expected).max() < 1e-12
 
 
 @pytest.mark.parametrize(
     "word", ["train", "eval", "forward", "weight", "parameters", "network", "state_dict", "half", "to", "_parts"]
 )
 @pytest.mark.parametrize("place", ["stem: {WORD: act}", "stem: {a.WORD.b: act}", "stem: {a: {WORD: act}}"])
-def test_a_reserved_name_is_refused_where_it_stands(word: str, place: str) -> None:
+def test_a_reserved_name_is_an_error_at_its_place(word: str, place: str) -> None:
     text = f"name: my\ninput: [3, 8, 8]\n{place.replace('WORD', word)}\n"
     with pytest.raises(SpecError) as error:
         loads(text)
     (problem,) = error.value.problems
     assert (problem.code, problem.at.line) == ("RS213", 3)
-    assert f"{word!r} is taken by" in problem.message
+    assert f"{word!r} is an attribute of" in problem.message
 
 
 def test_no_checkpoint_uses_a_reserved_name() -> None:
-    """Else a published network could not be said."""
+    """Otherwise a spec could not describe the network of that checkpoint."""
     used = {part for rows in state_dicts().values() for name, _ in rows for part in name.split(".")[:-1]}
     assert used & RESERVED.keys() == set()
 
 
-def test_python_s_own_names_are_reserved_by_their_look() -> None:
+def test_names_with_two_leading_underscores_are_reserved() -> None:
     assert all(why_reserved(name) for name, _ in inspect.getmembers(object()))

@@ -11,6 +11,7 @@ import pytest
 from resnet_spec import load, loads
 from resnet_spec.library import bundled
 from resnet_spec.network.to_yaml import to_yaml
+from shared.bundled_networks import bundled_network
 
 SMALL = "{name: s, input: [3, 8, 8], stem: {a: {op: conv, out: 4, kernel: 3}, b: norm}}"
 
@@ -70,7 +71,7 @@ def test_another_network_has_another(other: str) -> None:
 def test_bundled_networks_that_share_one_are_the_same() -> None:
     by_print: dict[str, set[tuple[tuple[str, object], ...]]] = {}
     for name in bundled.names():
-        network = load(name)
+        network = bundled_network(name)
         by_print.setdefault(network.fingerprint, set()).add(tuple((leaf.path, leaf.op) for leaf in network.leaves()))
     assert all(len(same) == 1 for same in by_print.values())
 

@@ -1,8 +1,9 @@
-"""Parity can fail: every seeded mistake is caught at the stated gates, and blamed on the right part."""
+"""Parity finds every seeded mistake at its gates, and names the part at fault."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -15,7 +16,7 @@ from shared.paths import ROOT
 
 pytest.importorskip("torch", reason="the mistakes are made in torch")
 
-from shared.parity_mutants import MUTANTS, SPEC, Here, Mutant
+from shared.parity_mutants import MUTANTS, SPEC, LocalRunner, Mutant
 
 HEAD = "| mistake | first seen in | worst | blamed |\n|---|---|---|---|"
 TABLE: list[str] = []
@@ -24,20 +25,29 @@ PAGE = ROOT / "docs/reference/parity.md"
 
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterator[None]:
-    """Print what was caught, and where: ``pytest tests/parity/test_mutants.py -s``."""
+    """Print the table of docs/reference/parity.md: run ``pytest tests/parity/test_mutants.py -s``."""
     yield
     print("", HEAD, *TABLE, sep="\n")
 
 
-def examined(mutant: Mutant | None) -> list[Finding]:
-    numpy, torch = required("numpy"), required("torch")
-    subjects = [Here("mutant", torch, mutant), Here("torch", torch)]
-    findings = examine(Case(loads(SPEC)), Here("numpy", numpy), subjects)
+@cache
+def clean_runner(name: str) -> LocalRunner:
+    return LocalRunner(name, required(name))
+
+
+@cache
+def case() -> Case:
+    return Case(loads(SPEC))
+
+
+def examine_mutant(mutant: Mutant | None) -> list[Finding]:
+    runners = [LocalRunner("mutant", required("torch"), mutant), clean_runner("torch")]
+    findings = examine(case(), clean_runner("numpy"), runners)
     return [finding for finding in findings if finding.backend == "mutant"]
 
 
-def test_without_a_mistake_all_is_the_same() -> None:
-    findings = examined(None)
+def test_without_a_mistake_there_is_no_difference() -> None:
+    findings = examine_mutant(None)
     assert [(finding.group, finding.verdict) for finding in findings] == [
         (group, "same") for group in ("evaluation", "training forward", "loss", "gradient", "statistics", "weights")
     ]
@@ -45,32 +55,32 @@ def test_without_a_mistake_all_is_the_same() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mistake_is_caught_and_blamed(mutant: Mutant) -> None:
-    off = [finding for finding in examined(mutant) if finding.verdict in ("differs", "failed")]
-    assert off, "no gate has seen it"
-    first = off[0]
+def test_a_mistake_is_found_with_the_part_at_fault(mutant: Mutant) -> None:
+    failing = [finding for finding in examine_mutant(mutant) if finding.verdict in ("differs", "failed")]
+    assert failing, "every gate is passed"
+    first = failing[0]
     blame = [path or "the network as a whole" for path in first.blame]
     worst = "no answer" if first.failure else f"{first.worst:.0e}"
-    TABLE.append(f"| {mutant.name} | {first.group} | {worst} | {shortened(blame)} |")
-    assert (mutant.name, first.group, shortened(blame)) in published()
+    TABLE.append(f"| {mutant.name} | {first.group} | {worst} | {shorten(blame)} |")
+    assert (mutant.name, first.group, shorten(blame)) in read_published_table()
     if mutant.blame:
         assert set(first.blame) == set(mutant.blame)
     else:
         assert first.group == "weights"
 
 
-def shortened(blame: list[str]) -> str:
+def shorten(blame: list[str]) -> str:
     return ", ".join(blame[:3]) + (f" and {len(blame) - 3} more" if len(blame) > 3 else "")
 
 
-def published() -> list[tuple[str, str, str]]:
-    """The table in the docs, but for the worst figure, which rounding moves."""
+def read_published_table() -> list[tuple[str, str, str]]:
+    """Return the rows of the table in the docs, without the worst error, which depends on rounding."""
     rows = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if " | " in line]
     return [(row[0], row[1], row[3].removesuffix(" |")) for row in rows if len(row) == 4]
 
 
 def test_the_published_table_has_no_other_mistakes() -> None:
-    assert [row[0] for row in published()[-len(MUTANTS) :]] == [mutant.name for mutant in MUTANTS]
+    assert [row[0] for row in read_published_table()[-len(MUTANTS) :]] == [mutant.name for mutant in MUTANTS]
 
 
 def test_there_are_enough_mistakes() -> None:

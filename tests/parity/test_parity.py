@@ -1,4 +1,4 @@
-"""How networks are compared: what is seen, what is said of a backend that fails, what is left after shrinking."""
+"""Comparing, random networks, shrinking, worker processes, and the choice of what a backend is compared with."""
 
 from __future__ import annotations
 
@@ -22,36 +22,43 @@ from resnet_spec.network.network import Network
 from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm
 from resnet_spec.parity import processes, random_networks
-from resnet_spec.parity.array_files import get, put
+from resnet_spec.parity.array_files import map_arrays, write_arrays
 from resnet_spec.parity.case import Case, Dtype
-from resnet_spec.parity.compare import compared, error
+from resnet_spec.parity.compare import compare_group, relative_error
 from resnet_spec.parity.examine import examine
-from resnet_spec.parity.locate import inputs
-from resnet_spec.parity.minimize import shrunk
-from resnet_spec.parity.processes import Elsewhere, Failure
-from resnet_spec.parity.recorder import Record, built, record
+from resnet_spec.parity.locate import compute_part_inputs
+from resnet_spec.parity.minimize import shrink_network
+from resnet_spec.parity.processes import Failure, WorkerProcess
+from resnet_spec.parity.recorder import Record, build_model, record
 from resnet_spec.transforms.width_reduction import reduce_width
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
 
 SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
 
-DEPTHWISE = """{name: deep, input: [3, 9, 8], stem: {a: {op: conv, out: 64, kernel: 3}, b: {op: conv, out: 64, kernel: 3, groups: 64},
-  c: {op: conv, out: 64, kernel: 1, groups: 2}}, head: {p: global_avg_pool}}"""
+DEPTHWISE = """
+name: deep
+input: [3, 9, 8]
+stem:
+  a: {op: conv, out: 64, kernel: 3}
+  b: {op: conv, out: 64, kernel: 3, groups: 64}
+  c: {op: conv, out: 64, kernel: 1, groups: 2}
+head: {p: global_avg_pool}
+"""
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Elsewhere]:
-    subject = Elsewhere("numpy", seconds=60)
-    yield subject
-    subject.close()
+def worker() -> Iterator[WorkerProcess]:
+    worker = WorkerProcess("numpy", timeout=60)
+    yield worker
+    worker.close()
 
 
 # -- comparing ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted"),
+    ("actual", "expected"),
     [
         (np.array([1.0, 2.5]), 0.25),
         (np.array([1.0, np.nan]), np.inf),
@@ -62,35 +69,35 @@ def elsewhere() -> Iterator[Elsewhere]:
         (np.array([1.0, 2.0]), 0.0),
     ],
 )
-def test_an_error_is_relative_to_the_largest_and_infinite_where_there_is_no_comparing(
-    found: np.ndarray | None, wanted: float
+def test_errors_are_relative_to_the_largest_magnitude_and_infinite_for_unlike_arrays(
+    actual: np.ndarray | None, expected: float
 ) -> None:
-    assert error(np.array([1.0, 2.0]), found) == wanted
+    assert relative_error(np.array([1.0, 2.0]), actual) == expected
 
 
-def test_nothing_compared_is_not_the_same() -> None:
-    assert compared(Case(loads(SMALL)), "evaluation", "b", {}, "a", {}).verdict == "differs"
+def test_comparing_no_arrays_is_a_difference() -> None:
+    assert compare_group(Case(loads(SMALL)), "evaluation", "b", {}, "a", {}).verdict == "differs"
 
 
-def test_what_only_one_has_is_a_difference() -> None:
+def test_an_array_that_only_one_backend_has_is_a_difference() -> None:
     array = np.ones(3)
-    finding = compared(Case(loads(SMALL)), "evaluation", "b", {"x": array, "y": array}, "a", {"x": array})
+    finding = compare_group(Case(loads(SMALL)), "evaluation", "b", {"x": array, "y": array}, "a", {"x": array})
     assert (finding.verdict, finding.where) == ("differs", "y")
 
 
-def test_a_gradient_is_measured_by_the_largest_in_the_model() -> None:
-    wanted = {"big": np.array([1e6]), "zero": np.array([0.0])}
-    finding = compared(
-        Case(loads(SMALL)), "gradient", "b", {"big": np.array([1e6]), "zero": np.array([1e-9])}, "a", wanted
+def test_the_error_of_a_gradient_is_relative_to_the_largest_gradient_of_the_model() -> None:
+    expected = {"big": np.array([1e6]), "zero": np.array([0.0])}
+    finding = compare_group(
+        Case(loads(SMALL)), "gradient", "b", {"big": np.array([1e6]), "zero": np.array([1e-9])}, "a", expected
     )
     assert finding.verdict == "same"
     assert finding.worst == pytest.approx(1e-15)
 
 
-def test_a_weight_is_measured_by_what_it_was_too() -> None:
+def test_the_error_of_a_weight_is_relative_to_its_magnitude_before_training_too() -> None:
     case = Case(loads(SMALL))
     before = case.weights()["n.running_mean"]
-    finding = compared(
+    finding = compare_group(
         case, "weights", "b", {"n.running_mean": before * 0 + 1e-13}, "a", {"n.running_mean": before * 0}
     )
     assert finding.worst == pytest.approx(1e-13 / np.abs(before).max())
@@ -98,16 +105,16 @@ def test_a_weight_is_measured_by_what_it_was_too() -> None:
 
 def test_every_part_is_compared() -> None:
     network = load("seresnet50", input=(3, 40, 40))
-    found = dict(record(required("numpy"), Case(network, level="forward")))
-    assert set(found["evaluation"]) == {*(part.path for part in network.nodes()), ""}
+    groups = dict(record(required("numpy"), Case(network, level="forward")))
+    assert set(groups["evaluation"]) == {*(part.path for part in network.nodes()), ""}
 
 
-def test_the_inputs_of_parts_are_what_the_tree_says() -> None:
-    network = loads(random_networks.text(3))
+def test_computed_inputs_of_parts_have_the_inferred_shapes() -> None:
+    network = loads(random_networks.generate_yaml(3))
     case = Case(network, level="forward")
     outputs = dict(record(required("numpy"), case))["evaluation"]
-    given = inputs(network, case.images(), outputs)
-    assert {path: x.shape[1:] for path, x in given.items() if path} == {
+    inputs = compute_part_inputs(network, case.images(), outputs)
+    assert {path: x.shape[1:] for path, x in inputs.items() if path} == {
         part.path: part.input_shape for part in network.nodes()
     }
 
@@ -115,7 +122,7 @@ def test_the_inputs_of_parts_are_what_the_tree_says() -> None:
 # -- what is compared ---------------------------------------------------------------------------------------------
 
 
-def test_each_norm_in_training_has_enough_values() -> None:
+def test_each_batch_norm_in_training_has_enough_values_per_channel() -> None:
     case = Case(load("resnet18", input=(3, 33, 33)))
     assert (
         min(
@@ -127,35 +134,35 @@ def test_each_norm_in_training_has_enough_values() -> None:
     )
 
 
-def test_a_seed_other_than_none_gives_other_weights_and_images() -> None:
+def test_another_seed_gives_other_weights_and_images() -> None:
     one, other = Case(loads(SMALL)), Case(loads(SMALL), seed=1)
     assert not np.array_equal(one.images(), other.images())
     assert not any(np.array_equal(array, other.weights()[name]) for name, array in one.weights().items())
 
 
-def test_random_networks_are_the_same_every_time_and_unlike_each_other() -> None:
-    texts = [random_networks.text(seed) for seed in range(20)]
-    assert texts == [random_networks.text(seed) for seed in range(20)]
+def test_random_networks_are_reproducible_and_distinct() -> None:
+    texts = [random_networks.generate_yaml(seed) for seed in range(20)]
+    assert texts == [random_networks.generate_yaml(seed) for seed in range(20)]
     assert len(set(texts)) == 20
 
 
-def test_random_networks_draw_every_operation() -> None:
+def test_random_networks_use_every_operation() -> None:
     from resnet_spec.ops import OPS, op_name
 
-    drawn = {op_name(leaf.op) for seed in range(300) for leaf in random_networks.network(seed).leaves()}
-    assert drawn == set(OPS)
+    used = {op_name(leaf.op) for seed in range(300) for leaf in random_networks.generate_network(seed).leaves()}
+    assert used == set(OPS)
 
 
-def test_random_networks_leave_a_norm_of_each_image_enough_numbers() -> None:
+def test_norms_over_single_images_in_random_networks_have_enough_values() -> None:
     from resnet_spec.ops import OPS
 
-    assert all(hasattr(OPS[norm], "values") for norm in random_networks.kinds()["norm"])
+    assert all(hasattr(OPS[norm], "values_per_statistic") for norm in random_networks.operations_by_kind()["norm"])
     few = [
         (seed, leaf.path)
         for seed in range(300)
-        for leaf in random_networks.network(seed).leaves()
+        for leaf in random_networks.generate_network(seed).leaves()
         if isinstance(leaf.op, EvoNormS0 | FilterResponseNorm | GroupNorm | LayerNorm)
-        and leaf.op.values(leaf.input_shape) < random_networks.FEWEST
+        and leaf.op.values_per_statistic(leaf.input_shape) < random_networks.MIN_NORM_VALUES
     ]
     assert few == []
 
@@ -171,70 +178,70 @@ def test_random_networks_leave_a_norm_of_each_image_enough_numbers() -> None:
         (FilterResponseNorm(), 35),
     ],
 )
-def test_a_norm_knows_of_how_many_numbers_it_takes_its_scale(norm: BatchNorm | LayerNorm, values: int) -> None:
-    assert norm.values((6, 7, 5)) == values
+def test_a_norm_knows_over_how_many_values_it_takes_its_scale(norm: BatchNorm | LayerNorm, values: int) -> None:
+    assert norm.values_per_statistic((6, 7, 5)) == values
 
 
 # -- shrinking ----------------------------------------------------------------------------------------------------
 
 
-def test_a_network_shrinks_to_what_differs() -> None:
+def test_a_network_shrinks_to_the_operation_that_differs() -> None:
     def differs(network: Network) -> bool:
         return any(isinstance(leaf.op, Conv) and leaf.op.dilation == 2 for leaf in network.leaves())
 
-    seed = next(seed for seed in range(100) if differs(random_networks.network(seed)))
-    small = shrunk(random_networks.network(seed), differs)
+    seed = next(seed for seed in range(100) if differs(random_networks.generate_network(seed)))
+    small = shrink_network(random_networks.generate_network(seed), differs)
     assert [leaf.op.dilation for leaf in small.leaves() if isinstance(leaf.op, Conv)] == [2]
     assert len(list(small.leaves())) <= 2
     assert loads(to_yaml(small)) == small
 
 
-def test_a_network_that_stops_differing_is_left_as_it_was() -> None:
-    network = random_networks.network(1)
-    assert shrunk(network, lambda candidate: False) == network
+def test_a_network_is_not_shrunk_if_no_smaller_one_differs() -> None:
+    network = random_networks.generate_network(1)
+    assert shrink_network(network, lambda candidate: False) == network
 
 
-def test_shrinking_can_end_in_another_norm() -> None:
+def test_shrinking_keeps_a_norm_that_differs() -> None:
     def differs(network: Network) -> bool:
         return any(isinstance(leaf.op, GroupNorm) for leaf in network.leaves())
 
-    seed = next(seed for seed in range(100) if differs(random_networks.network(seed)))
-    assert len(list(shrunk(random_networks.network(seed), differs).leaves())) <= 2
+    seed = next(seed for seed in range(100) if differs(random_networks.generate_network(seed)))
+    assert len(list(shrink_network(random_networks.generate_network(seed), differs).leaves())) <= 2
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------
 
 
-def test_arrays_keep_their_order_types_and_shapes_when_their_file_is_gone(tmp_path: Path) -> None:
-    given = {
+def test_mapped_arrays_keep_order_types_and_shapes_after_their_file_is_deleted(tmp_path: Path) -> None:
+    arrays = {
         "z": np.arange(6.0).reshape(2, 3).T,
         "a b": np.float32(0.1) * np.ones((3, 1), np.float32),
         "none": np.empty((0, 4)),
         "m": np.array(7.0),
         "count": np.array([3]),
     }
-    put(tmp_path / "some", given)
-    found = get(tmp_path / "some")
+    write_arrays(tmp_path / "some", arrays)
+    mapped = map_arrays(tmp_path / "some")
     (tmp_path / "some").unlink()
-    assert [*found] == [*given]
-    for name, array in given.items():
-        np.testing.assert_array_equal(found[name], array, strict=True)
+    assert [*mapped] == [*arrays]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(mapped[name], array, strict=True)
 
 
-def test_arrays_are_read_when_they_are_wanted(tmp_path: Path) -> None:
-    put(tmp_path / "some", {"a": np.zeros(2**20), "b": np.ones(2**20)})
+def test_mapped_arrays_are_not_read_into_memory(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "some", {"a": np.zeros(2**20), "b": np.ones(2**20)})
     tracemalloc.start()
-    found = get(tmp_path / "some")
-    assert found["b"].sum() == 2**20
+    mapped = map_arrays(tmp_path / "some")
+    assert mapped["b"].sum() == 2**20
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_model_has_its_weights_to_itself(dtype: Dtype) -> None:
+def test_building_a_model_holds_its_weights_once(dtype: Dtype) -> None:
     case = Case(load("resnet18"), dtype)
     tracemalloc.start()
-    model = built(required("numpy"), case)
+    model = build_model(required("numpy"), case)
     now, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     held = (case.network.parameters + case.network.statistics) * np.dtype(dtype).itemsize
@@ -244,7 +251,7 @@ def test_a_model_has_its_weights_to_itself(dtype: Dtype) -> None:
     assert {array.dtype for array in model.weights.values()} == {np.dtype(dtype)}
 
 
-def test_a_group_is_handed_on_before_the_next_is_made() -> None:
+def test_a_group_is_freed_before_the_next_is_computed() -> None:
     numpy, case = required("numpy"), Case(loads(SMALL), level="forward")
     groups = record(numpy, case)
     evaluation = weakref.ref(next(groups)[1][OUTPUT])
@@ -252,65 +259,60 @@ def test_a_group_is_handed_on_before_the_next_is_made() -> None:
     assert evaluation() is None
 
 
-# -- processes ----------------------------------------------------------------------------------------------------
+# -- worker processes -------------------------------------------------------------------------------------------------
 
 
-def test_a_process_answers_as_this_one_does(elsewhere: Elsewhere) -> None:
+def test_a_worker_returns_the_same_record_as_this_process(worker: WorkerProcess) -> None:
     case = Case(loads(SMALL), level="forward")
-    here, there = dict(record(required("numpy"), case)), elsewhere.record(case)
+    here, there = dict(record(required("numpy"), case)), worker.record(case)
     assert here.keys() == there.keys()
     assert all(np.array_equal(here[group][name], there[group][name]) for group in here for name in here[group])
 
 
-def test_what_a_backend_raises_is_its_answer(elsewhere: Elsewhere) -> None:
+def test_an_exception_in_a_backend_is_a_failure(worker: WorkerProcess) -> None:
     with pytest.raises(Failure, match=re.escape("KeyError: 'no such part'")) as failure:
-        elsewhere.alone(Case(loads(SMALL)), False, {"no such part": np.ones(1)})
+        worker.run_parts(Case(loads(SMALL)), False, {"no such part": np.ones(1)})
     assert failure.value.alive
 
 
-def test_a_process_that_is_killed_is_reported_and_started_again(elsewhere: Elsewhere) -> None:
+def test_a_worker_that_is_killed_is_reported_and_restarted(worker: WorkerProcess) -> None:
     case = Case(loads(SMALL), level="forward")
-    elsewhere.record(case)
-    assert elsewhere._process is not None
-    elsewhere._process.kill()
-    with pytest.raises(Failure, match="its process was ended by SIGKILL"):
-        elsewhere.record(case)
-    assert elsewhere.record(case)
+    worker.record(case)
+    assert worker._process is not None
+    worker._process.kill()
+    with pytest.raises(Failure, match="its process was killed by SIGKILL"):
+        worker.record(case)
+    assert worker.record(case)
 
 
-def test_a_process_that_hangs_is_ended() -> None:
-    subject = Elsewhere("numpy", seconds=60)
-    subject.ready()
-    subject.seconds = 0.01
-    with pytest.raises(Failure, match=r"^no answer in 0\.01 s$"):
-        subject.record(Case(load("resnet50"), level="forward"))
-    subject.close()
+def test_a_worker_that_hangs_is_stopped(worker: WorkerProcess) -> None:
+    worker.start()
+    worker.timeout = 0.01
+    with pytest.raises(Failure, match=r"^no answer within 0\.01 s$"):
+        worker.record(Case(load("resnet50"), level="forward"))
+    assert worker._process is None
 
 
-def test_a_process_is_renewed_before_it_holds_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_restarted_after_a_number_of_nodes(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(loads(SMALL), level="forward")
-    monkeypatch.setattr(processes, "RENEWED", 2 * sum(1 for _ in case.network.nodes()))
-    subject = Elsewhere("numpy")
+    monkeypatch.setattr(processes, "MAX_NODES_PER_PROCESS", 2 * sum(1 for _ in case.network.nodes()))
     started = []
     for _ in range(5):
-        assert subject.record(case)
-        started.append(subject._process)
+        assert worker.record(case)
+        started.append(worker._process)
     assert started[0] is started[1] is not started[2] is started[3] is not started[4]
-    subject.close()
 
 
-def test_a_process_is_not_kept_after_a_case_that_took_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_restarted_after_a_large_case(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Case(loads(SMALL), level="forward")
     large = replace(small, network=loads(SMALL.replace("9, 8", "900, 800")))
-    monkeypatch.setattr(processes, "LARGE", (small.memory + large.memory) / 2)
-    subject = Elsewhere("numpy")
-    assert subject.record(small)
-    kept = subject._process
-    assert subject.record(large)["evaluation"][OUTPUT].shape == (2, 4)
-    assert kept is not None
-    assert kept.poll() is not None
-    assert subject.record(small)
-    subject.close()
+    monkeypatch.setattr(processes, "LARGE_CASE_BYTES", (small.memory + large.memory) / 2)
+    assert worker.record(small)
+    first = worker._process
+    assert worker.record(large)["evaluation"][OUTPUT].shape == (2, 4)
+    assert first is not None
+    assert first.poll() is not None
+    assert worker.record(small)
 
 
 # -- narrow copies ------------------------------------------------------------------------------------------------
@@ -328,51 +330,51 @@ def test_narrow_copies_have_the_same_layers_and_classes() -> None:
         assert 3 * copy.parameters < network.parameters, name
 
 
-def test_a_narrow_gate_keeps_some_channels_or_those_it_had() -> None:
+def test_a_narrow_gate_keeps_at_least_four_channels() -> None:
     for name in ("timm/legacy_seresnet18", "timm/skresnet18", "timm/regnety_002", "timm/resnest101e"):
         assert min(leaf.output_shape[0] for leaf in reduce_width(load(name)).leaves()) >= 4, name
 
 
-def test_a_narrow_depthwise_convolution_stays_one() -> None:
+def test_a_narrow_depthwise_convolution_stays_depthwise() -> None:
     network = loads(DEPTHWISE)
     assert [leaf.op.groups for leaf in reduce_width(network).leaves() if isinstance(leaf.op, Conv)] == [1, 4, 2]
 
 
-def test_a_network_without_channels_to_divide_is_its_own_copy() -> None:
+def test_a_network_without_convolutions_is_its_own_narrow_copy() -> None:
     network = loads("{name: plain, input: [3, 9, 8], stem: {n: norm}, head: {p: global_avg_pool}}")
     assert reduce_width(network) == network
 
 
-# -- whom a backend is compared with ------------------------------------------------------------------------------
+# -- what a backend is compared with ------------------------------------------------------------------------------
 
 
-class Told:
-    """A subject whose gradient is what it is told to be."""
+class FakeRunner:
+    """A runner that returns ones, and a constant gradient if it is given one."""
 
     def __init__(self, name: str, gradient: float | None = None) -> None:
         self.name = name
         self.gradient = gradient
 
     def record(self, case: Case) -> Record:
-        same = {"": np.ones(3)}
-        forward: Record = {"evaluation": same, "training forward": same}
+        ones = {"": np.ones(3)}
+        record: Record = {"evaluation": ones, "training forward": ones}
         if self.gradient is not None:
-            forward["loss"] = same
-            forward["gradient"] = {"c.weight": np.full(3, self.gradient)}
-        return forward
+            record["loss"] = ones
+            record["gradient"] = {"c.weight": np.full(3, self.gradient)}
+        return record
 
-    def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        raise Failure("it is not asked")
+    def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        raise Failure("not implemented")
 
-    def slopes(self, case: Case) -> dict[str, Array]:
-        raise Failure("it is not asked")
+    def output_gradients(self, case: Case) -> dict[str, Array]:
+        raise Failure("not implemented")
 
-    def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
-        raise Failure("it is not asked")
+    def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
+        raise Failure("not implemented")
 
 
 @pytest.mark.parametrize(
-    ("gradients", "off"),
+    ("gradients", "different"),
     [
         ({"a": 1.0, "b": 1.0, "c": 1.0}, set()),
         ({"a": 2.0, "b": 1.0, "c": 1.0}, {"a"}),
@@ -381,41 +383,43 @@ class Told:
         ({"a": 1.0, "a (kept)": 1.0, "b": 2.0, "b (kept)": 2.0}, {"b", "b (kept)"}),
     ],
 )
-def test_who_agrees_with_one_other_alone_does_not_pass(gradients: dict[str, float], off: set[str]) -> None:
-    subjects = [Told(name, gradient) for name, gradient in gradients.items()]
-    found = examine(Case(loads(SMALL), level="gradient"), Told("numpy"), subjects, locate=False)
-    assert {finding.backend for finding in found if finding.verdict == "differs"} == off
-    assert {finding.group for finding in found if finding.verdict == "differs"} <= {"gradient"}
+def test_a_pair_of_backends_that_agrees_only_with_each_other_differs(
+    gradients: dict[str, float], different: set[str]
+) -> None:
+    runners = [FakeRunner(name, gradient) for name, gradient in gradients.items()]
+    findings = examine(Case(loads(SMALL), level="gradient"), FakeRunner("numpy"), runners, locate=False)
+    assert {finding.backend for finding in findings if finding.verdict == "differs"} == different
+    assert {finding.group for finding in findings if finding.verdict == "differs"} <= {"gradient"}
 
 
-class Counted(Told):
-    """A subject that waits until so many compute, and notes how many do."""
+class CountingRunner(FakeRunner):
+    """A runner that waits until a number of runners run, and records how many do."""
 
-    def __init__(self, name: str, enough: threading.Barrier, running: list[str], seen: list[int]) -> None:
+    def __init__(self, name: str, barrier: threading.Barrier, running: list[str], counts: list[int]) -> None:
         super().__init__(name)
-        self.enough, self.running, self.seen = enough, running, seen
+        self.barrier, self.running, self.counts = barrier, running, counts
 
     def record(self, case: Case) -> Record:
         self.running.append(self.name)
-        self.enough.wait(timeout=30)
-        time.sleep(0.1)  # for more than there should be
-        self.seen.append(len(self.running))
-        self.enough.wait(timeout=30)
+        self.barrier.wait(timeout=30)
+        time.sleep(0.1)  # gives further runners time to start, if there are any
+        self.counts.append(len(self.running))
+        self.barrier.wait(timeout=30)
         self.running.remove(self.name)
         return super().record(case)
 
 
-@pytest.mark.parametrize(("times", "most"), [(0.5, 1), (1.5, 1), (2.5, 2), (np.inf, 4)])
-def test_as_many_backends_compute_at_a_time_as_memory_holds(times: float, most: int) -> None:
-    case, running, seen = Case(loads(SMALL), level="forward"), list[str](), list[int]()
-    enough = threading.Barrier(most)
-    reference, *subjects = (Counted(name, enough, running, seen) for name in ("numpy", "a", "b", "c"))
-    findings = examine(case, reference, subjects, memory=times * case.memory)
+@pytest.mark.parametrize(("multiple", "limit"), [(0.5, 1), (1.5, 1), (2.5, 2), (np.inf, 4)])
+def test_as_many_backends_run_at_a_time_as_fit_into_memory(multiple: float, limit: int) -> None:
+    case, running, counts = Case(loads(SMALL), level="forward"), list[str](), list[int]()
+    barrier = threading.Barrier(limit)
+    reference, *runners = (CountingRunner(name, barrier, running, counts) for name in ("numpy", "a", "b", "c"))
+    findings = examine(case, reference, runners, memory=multiple * case.memory)
     assert [finding.verdict for finding in findings] == ["same"] * 6
-    assert seen == [most] * 4
+    assert counts == [limit] * 4
 
 
-def test_what_a_case_takes_grows_with_its_weights_maps_and_type() -> None:
+def test_the_memory_of_a_case_grows_with_its_weights_maps_and_type() -> None:
     case = Case(load("resnet50", input=(3, 40, 40)))
     weights = 8 * (case.network.parameters + case.network.statistics)
     assert 5 * weights < case.memory < 5 * weights + 2**30
@@ -425,20 +429,20 @@ def test_what_a_case_takes_grows_with_its_weights_maps_and_type() -> None:
     assert larger.memory > case.memory
 
 
-class Rounded(Told):
-    """A subject whose outputs in float32 are off by so much."""
+class RoundingRunner(FakeRunner):
+    """A runner whose outputs have a constant error in float32."""
 
-    def __init__(self, name: str, off: float) -> None:
+    def __init__(self, name: str, error: float) -> None:
         super().__init__(name)
-        self.off = off
+        self.error = error
 
     def record(self, case: Case) -> Record:
-        same = {"": np.full(3, 1 + self.off * (case.dtype == "float32"), case.dtype)}
-        return {"evaluation": same, "training forward": same}
+        outputs = {"": np.full(3, 1 + self.error * (case.dtype == "float32"), case.dtype)}
+        return {"evaluation": outputs, "training forward": outputs}
 
 
 @pytest.mark.parametrize(
-    ("reference", "off", "verdict"),
+    ("reference", "error", "verdict"),
     [
         (2e-5, 2e-4, "same"),
         (2e-5, 7e-4, "differs"),
@@ -447,36 +451,39 @@ class Rounded(Told):
         (2e-5, np.nan, "differs"),
     ],
 )
-def test_in_float32_rounding_may_do_what_it_does_to_the_reference(reference: float, off: float, verdict: str) -> None:
+def test_the_gate_in_float32_grows_with_the_rounding_error_of_the_reference(
+    reference: float, error: float, verdict: str
+) -> None:
     case = Case(loads(SMALL), "float32", "forward")
-    findings = examine(case, Rounded("numpy", reference), [Rounded("a", reference + off)], locate=False)
+    runners = [RoundingRunner("a", reference + error)]
+    findings = examine(case, RoundingRunner("numpy", reference), runners, locate=False)
     assert findings[0].verdict == verdict
 
 
-def test_an_array_that_rounding_moves_far_excuses_no_other() -> None:
+def test_a_gate_that_is_widened_for_one_array_stays_for_the_others() -> None:
     case = Case(loads(SMALL), "float32", "forward")
     double = {name: np.ones(3) for name in ("c", "n", "p")}
     single = {name: double[name].astype(np.float32) for name in double}
-    wanted = single | {"n": single["n"] + np.float32(1e-3)}
-    found = wanted | {"n": wanted["n"] + np.float32(5e-3), "p": wanted["p"] + np.float32(1e-3)}
+    expected = single | {"n": single["n"] + np.float32(1e-3)}
+    actual = expected | {"n": expected["n"] + np.float32(5e-3), "p": expected["p"] + np.float32(1e-3)}
 
-    class Apart(Told):
+    class FixedRunner(FakeRunner):
         def record(self, case: Case) -> Record:
-            arrays = double if case.dtype == "float64" else found if self.name == "a" else wanted
-            return {"evaluation": arrays, "training forward": wanted}
+            arrays = double if case.dtype == "float64" else actual if self.name == "a" else expected
+            return {"evaluation": arrays, "training forward": expected}
 
-    (evaluation, training) = examine(case, Apart("numpy"), [Apart("a")], locate=False)
+    (evaluation, training) = examine(case, FixedRunner("numpy"), [FixedRunner("a")], locate=False)
     assert (evaluation.verdict, evaluation.where) == ("differs", "p")
     assert training.verdict == "same"
 
 
-@pytest.mark.parametrize(("blocks", "damped"), [(2, 8), (64, 8), (65, 16), (130, 32)])
-def test_branches_are_the_smaller_the_more_blocks_there_are(blocks: int, damped: int) -> None:
+@pytest.mark.parametrize(("blocks", "divisor"), [(2, 8), (64, 8), (65, 16), (130, 32)])
+def test_branches_are_scaled_down_by_the_number_of_blocks(blocks: int, divisor: int) -> None:
     network = loads(SMALL.replace("head:", f"stages: {{s: {{block: basic, depth: {blocks}, out: 4}}}}, head:"))
-    drawn, found = comparison_weights(network), Case(network).weights()
+    random, scaled = comparison_weights(network), Case(network).weights()
     for name in ("s.1.bn2.weight", "s.1.bn2.bias"):
-        np.testing.assert_array_equal(found[name], drawn[name] / damped)
-    np.testing.assert_array_equal(found["s.1.bn1.weight"], drawn["s.1.bn1.weight"])
+        np.testing.assert_array_equal(scaled[name], random[name] / divisor)
+    np.testing.assert_array_equal(scaled["s.1.bn1.weight"], random["s.1.bn1.weight"])
 
 
 def test_networks_without_batch_norm_have_no_statistics_to_compare() -> None:

@@ -1,6 +1,6 @@
-"""Bundled networks at every gate in every framework: some of each kind here, narrow; all of them with ``pytest --sweep``.
+"""Narrow copies of bundled networks pass every gate in every framework: a selection, or all with ``pytest --sweep``.
 
-The full width, in one command: ``resnet-spec parity '*' --jobs 2``.
+To compare the networks at full width, run ``resnet-spec parity '*' --jobs 2``.
 """
 
 from __future__ import annotations
@@ -10,63 +10,62 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from resnet_spec.library import bundled
-from resnet_spec.parity.case import GROUPS, Case, Dtype, Group, Level
-from resnet_spec.parity.comparison_size import small
+from resnet_spec.parity.case import GROUPS, Case, Dtype, Group, Level, load_for_comparison
 from resnet_spec.parity.examine import examine
-from resnet_spec.parity.processes import Elsewhere
+from resnet_spec.parity.processes import WorkerProcess
 from resnet_spec.transforms.width_reduction import reduce_width
 from shared.frameworks import required
 
 FRAMEWORKS = ("torch", "paddle", "flax")
-HERE = {
-    *(
-        "resnet18",
-        "preact_resnet18_cifar",
-        "timm/resnet14t",
-        "timm/skresnet18",
-        "timm/legacy_seresnet18",
-        "cifar/resnet20",
-        "flax/ResNet18",
-    ),
+SELECTION = {
+    "resnet18",
+    "preact_resnet18_cifar",
+    "timm/resnet14t",
+    "timm/skresnet18",
+    "timm/legacy_seresnet18",
+    "cifar/resnet20",
+    "flax/ResNet18",
 }
+"""One network of each kind."""
+
 GATED: dict[Dtype, tuple[Level, set[Group]]] = {
     "float64": ("training", {group for groups in GROUPS.values() for group in groups}),
     "float32": ("gradient", {"evaluation", "loss"}),
 }
-"""How far each type goes, and what must pass: one ReLU that flips in float32 moves a gradient by percents."""
+"""The level and the groups that must pass, by type. In float32 one ReLU that flips moves a gradient by percents."""
 
-LITTLE = {"XLA_FLAGS": "--xla_backend_optimization_level=1"}
-"""Five steps are long enough for XLA to do a little: at 0 a grouped convolution's gradient runs ten times as long."""
+ENVIRONMENT = {"XLA_FLAGS": "--xla_backend_optimization_level=1"}
+"""Level 0 compiles faster, but the gradient of a grouped convolution then takes ten times as long."""
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Mapping[str, Elsewhere]]:
-    """A process for each backend."""
+def workers() -> Iterator[Mapping[str, WorkerProcess]]:
+    """A worker process for each backend, by name."""
     for name in FRAMEWORKS:
         required(name)
-    team = {name: Elsewhere(name, environment=LITTLE) for name in ("numpy", *FRAMEWORKS)}
-    yield team
-    for subject in team.values():
-        subject.close()
+    workers = {name: WorkerProcess(name, environment=ENVIRONMENT) for name in ("numpy", *FRAMEWORKS)}
+    yield workers
+    for worker in workers.values():
+        worker.close()
 
 
 @pytest.mark.parametrize("dtype", list(GATED))
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in HERE else pytest.mark.sweep) for name in bundled.names()]
+    "name", [pytest.param(name, marks=[] if name in SELECTION else pytest.mark.sweep) for name in bundled.names()]
 )
-def test_every_gate_is_passed(team: Mapping[str, Elsewhere], name: str, dtype: Dtype) -> None:
+def test_every_gate_is_passed(workers: Mapping[str, WorkerProcess], name: str, dtype: Dtype) -> None:
     level, gated = GATED[dtype]
-    case = Case(reduce_width(small(name)), dtype, level)
+    case = Case(reduce_width(load_for_comparison(name)), dtype, level)
     gated = gated & {*case.groups}  # without batch norm there are no statistics
-    findings = examine(case, team["numpy"], [team[name] for name in FRAMEWORKS])
-    wanted = [
+    findings = examine(case, workers["numpy"], [workers[name] for name in FRAMEWORKS])
+    verdicts = [
         (finding.backend, finding.group, finding.failure or finding.verdict)
         for finding in findings
         if finding.group in gated
     ]
-    assert set(wanted) == {(backend, group, "same") for backend in FRAMEWORKS for group in gated}
+    assert set(verdicts) == {(backend, group, "same") for backend in FRAMEWORKS for group in gated}
     assert all(finding.count for finding in findings)
 
 
-def test_what_is_compared_here_is_bundled() -> None:
-    assert set(bundled.names()) >= HERE
+def test_the_selection_is_bundled() -> None:
+    assert set(bundled.names()) >= SELECTION

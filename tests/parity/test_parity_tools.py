@@ -1,4 +1,4 @@
-"""What parity is used through: the command line's files, records of other machines, the pytest plug-in, and who is wrong about a gradient."""
+"""The parity command and its files, saved records, the pytest plug-in, and the check of gradients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 
 from resnet_spec import loads
 from resnet_spec.parity.case import Case
-from resnet_spec.parity.compare import compared
-from resnet_spec.parity.gradient_check import settled
+from resnet_spec.parity.compare import compare_group
+from resnet_spec.parity.gradient_check import check_gradient
 from resnet_spec.parity.recorder import record
 from shared.frameworks import required
 from shared.third_party_package import install
@@ -50,27 +50,27 @@ def build(network, weights, dtype):
     model.resnet_spec_backend = {name!r}
     return model
 
-def run(model, images, watch=(), *, train=False):
-    found = resnet_spec_numpy.run(model, images, watch, train=train)
+def run(model, images, capture=(), *, train=False):
+    outputs = resnet_spec_numpy.run(model, images, capture, train=train)
     {does}
-    return found
+    return outputs
 """
 FAULTS = {
     "whole": ("pass", "same"),
     "killed": (
         "os.kill(os.getpid(), 9)",
-        "failed: its process was ended by SIGKILL, as by a system that is out of memory",
+        "failed: its process was killed by SIGKILL, perhaps because the system is out of memory",
     ),
     "crashed": ("raise ArithmeticError('the\\nend')", "failed: ArithmeticError: the end"),
-    "hanging": ("time.sleep(1000)", "failed: no answer in 20 s"),
-    "nan": ("found['n'][0] = np.nan", "differs first at n, which holds NaN"),
-    "clipped": ("found['a'] = found['a'][1:]", "differs first at a, which has shape "),
-    "single": ("found['n'] = found['n'].astype(np.float32)", "differs first at n, which is float32, not float64"),
+    "hanging": ("time.sleep(1000)", "failed: no answer within 20 s"),
+    "nan": ("outputs['n'][0] = np.nan", "differs first at n, which holds NaN"),
+    "clipped": ("outputs['a'] = outputs['a'][1:]", "differs first at a, which has shape "),
+    "single": ("outputs['n'] = outputs['n'].astype(np.float32)", "differs first at n, which is float32, not float64"),
 }
 
 
-def broken(folder: Path) -> None:
-    """Install a distribution of backends that break, and a whole one."""
+def install_broken_backends(folder: Path) -> None:
+    """Install a distribution with one backend for each of FAULTS."""
     for name, (does, _) in FAULTS.items():
         (folder / f"broken_{name}.py").write_text(BROKEN.format(name=name, does=does), encoding="utf-8")
     info = folder / "broken-1.dist-info"
@@ -80,17 +80,17 @@ def broken(folder: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(["[resnet_spec.backends]", *points]) + "\n")
 
 
-def ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
 def parity(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return ran(folder, "resnet_spec", "parity", "small.yaml", *arguments)
+    return run_python(folder, "resnet_spec", "parity", "small.yaml", *arguments)
 
 
-def test_each_report_holds_every_finding(folder: Path) -> None:
-    broken(folder)
+def test_every_report_format_holds_every_finding(folder: Path) -> None:
+    install_broken_backends(folder)
     files = ("--json", "out.json", "--junit", "out.xml", "--report", "out.html", "--seeds", "2")
     assert parity(folder, "--backend", "numpy,whole", *FORWARD, *files).returncode == 0
     findings = json.loads((folder / "out.json").read_text())
@@ -101,7 +101,7 @@ def test_each_report_holds_every_finding(folder: Path) -> None:
     assert not re.search(r"(src|href)=", page)
 
 
-def test_records_of_two_machines_are_compared_on_a_third(folder: Path) -> None:
+def test_saved_records_are_compared_with_each_other_and_with_the_reference(folder: Path) -> None:
     required("torch")
     assert parity(folder, "--backend", "torch", "--save", "records", *FORWARD).returncode == 0
     done = parity(folder, "--against", "records", *FORWARD, "--json")
@@ -111,56 +111,56 @@ def test_records_of_two_machines_are_compared_on_a_third(folder: Path) -> None:
     }
 
 
-def test_one_backend_has_nothing_to_be_compared_with(folder: Path) -> None:
+def test_comparing_a_single_backend_is_an_error(folder: Path) -> None:
     done = parity(folder, "--backend", "numpy", *FORWARD)
     assert (done.returncode, done.stderr) == (1, "nothing was compared\n")
 
 
-def test_a_record_of_another_network_is_refused(folder: Path) -> None:
+def test_a_record_of_a_different_network_is_a_failure(folder: Path) -> None:
     parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
     (folder / "small.yaml").write_text(SPEC.replace("kernel: 3", "kernel: 1"), encoding="utf-8")
     done = parity(folder, "--against", "records", *FORWARD)
     assert done.returncode == 1
-    assert "the record in records is of another network of this name" in done.stdout
+    assert "the record in records is of a different network of the same name" in done.stdout
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
-def turned(path: Path) -> None:
+def flip_a_bit(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
 
 
-def emptied(path: Path) -> None:
+def empty_the_json(path: Path) -> None:
     path.with_suffix(".json").write_text("{}", encoding="utf-8")
 
 
-def torn(path: Path) -> None:
+def truncate_the_json(path: Path) -> None:
     path.with_suffix(".json").write_text('{"netw', encoding="utf-8")
 
 
-@pytest.mark.parametrize("damaged", [cut, turned, emptied, torn])
-def test_a_record_that_is_damaged_is_that_backends_failure(damaged: Callable[[Path], None], folder: Path) -> None:
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty_the_json, truncate_the_json])
+def test_a_damaged_record_is_a_failure_of_its_backend(damage: Callable[[Path], None], folder: Path) -> None:
     parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
     (path,) = (folder / "records").rglob("*.safetensors")
-    damaged(path)
+    damage(path)
     done = parity(folder, "--against", "records", *FORWARD)
     assert done.returncode == 1
     assert "the record in records is damaged" in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_records_that_are_not_there_are_an_error(folder: Path) -> None:
+def test_missing_records_are_an_error(folder: Path) -> None:
     done = parity(folder, "--against", "nothing")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: no records of parity in 'nothing'; parity --save writes them\n",
+        "error: no parity records in 'nothing'; resnet-spec parity --save writes them\n",
     )
 
 
-def test_what_differs_is_shrunk_and_can_be_seen_again(folder: Path) -> None:
+def test_a_network_that_differs_is_shrunk_and_can_be_reproduced(folder: Path) -> None:
     install(folder)
     done = parity(folder, "--backend", "shouting", *FORWARD)
     assert done.returncode == 1
@@ -168,7 +168,7 @@ def test_what_differs_is_shrunk_and_can_be_seen_again(folder: Path) -> None:
     assert path.name == "small-shouting-evaluation.yaml"
     first, command, *_ = path.read_text().splitlines()
     assert first.startswith("# shouting differs from numpy in evaluation: ")
-    again = ran(folder, "resnet_spec", *command.removeprefix("# resnet-spec ").split(), "--shrink", "0")
+    again = run_python(folder, "resnet_spec", *command.removeprefix("# resnet-spec ").split(), "--shrink", "0")
     assert again.returncode == 1
     assert "differs first at" in again.stdout
 
@@ -176,49 +176,49 @@ def test_what_differs_is_shrunk_and_can_be_seen_again(folder: Path) -> None:
 @pytest.mark.parametrize("prefix", ["--", "--resnet-spec-"])
 def test_the_plugin_collects_a_test_for_each_spec_backend_and_level(folder: Path, prefix: str) -> None:
     (folder / "other.yaml").write_text(SPEC.replace("small", "other"), encoding="utf-8")
-    broken(folder)
+    install_broken_backends(folder)
     options = ("--resnet-spec", "small.yaml", "other.yaml", f"{prefix}backend", "whole", f"{prefix}level=forward")
-    done = ran(folder, "pytest", "-v", "-p", "no:cacheprovider", *PLUGIN, *options)
+    done = run_python(folder, "pytest", "-v", "-p", "no:cacheprovider", *PLUGIN, *options)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("whole forward PASSED") == 2
     assert "2 passed" in done.stdout
 
 
-def test_the_plugin_shows_where_it_differs(folder: Path) -> None:
+def test_the_plugin_shows_the_first_difference(folder: Path) -> None:
     install(folder)
     options = ("--resnet-spec", "small.yaml", "--backend", "shouting", "--level", "forward")
-    done = ran(folder, "pytest", "-p", "no:cacheprovider", *PLUGIN, *options)
+    done = run_python(folder, "pytest", "-p", "no:cacheprovider", *PLUGIN, *options)
     assert done.returncode == 1
     assert "evaluation: differs first at c; at fault: c" in done.stdout
-    assert "to see it again: resnet-spec parity small.yaml --backend shouting" in done.stdout
+    assert "to reproduce: resnet-spec parity small.yaml --backend shouting" in done.stdout
 
 
-def test_a_backend_that_breaks_is_reported_and_the_rest_complete(folder: Path) -> None:
-    broken(folder)
+def test_broken_backends_are_reported_and_the_others_complete(folder: Path) -> None:
+    install_broken_backends(folder)
     names = ",".join(["numpy", *FAULTS])
     done = parity(folder, "--backend", names, *FORWARD, "--timeout", "20", "--shrink", "0", "--junit", "out.xml")
     assert done.returncode == 1
-    for name, (_, said) in FAULTS.items():
-        assert re.search(rf"{name} +float64 +evaluation .*{re.escape(said)}", done.stdout), done.stdout
+    for name, (_, message) in FAULTS.items():
+        assert re.search(rf"{name} +float64 +evaluation .*{re.escape(message)}", done.stdout), done.stdout
     assert len(re.findall("(?:numpy|whole) +float64 .* same *\n", done.stdout)) == 4
     suite = ElementTree.parse(folder / "out.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("16", "6", "6")
 
 
-def test_differences_of_the_reference_settle_who_is_wrong_about_a_gradient() -> None:
+def test_central_differences_show_which_gradient_is_wrong() -> None:
     torch = required("torch")
     case = Case(loads(SPEC), level="gradient")
     right = dict(record(torch, case))["gradient"]
     wrong = {name: array.copy() for name, array in right.items()}
     wrong["c.weight"] *= 1.001
-    assert compared(case, "gradient", "a", wrong, "b", right).verdict == "differs"
-    settlement = settled(case, "c.weight", {"a": wrong["c.weight"], "b": right["c.weight"]})
-    assert settlement.wrong == "a"
-    assert settlement.difference == pytest.approx(right["c.weight"][settlement.index], rel=1e-6)
+    assert compare_group(case, "gradient", "a", wrong, "b", right).verdict == "differs"
+    check = check_gradient(case, "c.weight", {"a": wrong["c.weight"], "b": right["c.weight"]})
+    assert check.wrong == "a"
+    assert check.difference == pytest.approx(right["c.weight"][check.index], rel=1e-6)
 
 
-def test_what_differences_can_not_tell_is_left_open() -> None:
+def test_central_differences_do_not_judge_errors_below_their_accuracy() -> None:
     torch = required("torch")
     case = Case(loads(SPEC), level="gradient")
     right = dict(record(torch, case))["gradient"]["c.weight"]
-    assert settled(case, "c.weight", {"a": right + 1e-12 * np.abs(right).max(), "b": right}).wrong == ""
+    assert check_gradient(case, "c.weight", {"a": right + 1e-12 * np.abs(right).max(), "b": right}).wrong == ""

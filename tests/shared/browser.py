@@ -1,4 +1,4 @@
-"""What tests of pages share: finding elements, pressing keys, waiting."""
+"""Helpers for tests of pages in a browser: find elements, read their text, press keys, wait."""
 
 from __future__ import annotations
 
@@ -7,37 +7,43 @@ from collections.abc import Callable
 from typing import Any
 
 WIDE, NARROW = (1400, 900), (390, 844)
+"""Sizes of screens in pixels; the narrow one is a phone."""
+
+_VISIBLE = "[...document.querySelectorAll(arguments[0])].filter((element) => element.getClientRects().length)"
 
 
-def shape(browser: Any, size: tuple[int, int], dark: bool) -> None:
+def set_screen(browser: Any, size: tuple[int, int], dark: bool) -> None:
+    """Set the size of the screen, and whether the system prefers a dark theme."""
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
     screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == NARROW}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
-def one(browser: Any, selector: str) -> Any:
+def find(browser: Any, selector: str) -> Any:
+    """Return the first element that matches a CSS selector."""
     return browser.find_element("css selector", selector)
 
 
-SHOWN = "[...document.querySelectorAll(arguments[0])].filter((one) => one.getClientRects().length)"
+def visible_texts(browser: Any, selector: str) -> list[str]:
+    """Return the texts of all visible elements that match a CSS selector.
+
+    One script reads them all, since a live page may redraw itself between two calls.
+    """
+    script = f"return {_VISIBLE}.map((element) => element.innerText.trim())"
+    texts: list[str] = browser.execute_script(script, selector)
+    return texts
 
 
-def texts(browser: Any, selector: str) -> list[str]:
-    """What stands in the elements that can be seen, all at one moment: a page may redraw itself at the next."""
-    found: list[str] = browser.execute_script(f"return {SHOWN}.map((one) => one.innerText.trim())", selector)
-    return found
-
-
-def paths(browser: Any) -> list[str]:
-    """The rows of the table, as they stand."""
-    found: list[str] = browser.execute_script(
-        "return [...document.querySelectorAll('tbody tr')].map((row) => row.dataset.row)"
-    )
-    return found
+def table_paths(browser: Any) -> list[str]:
+    """Return the paths of the table's rows, from top to bottom."""
+    script = "return [...document.querySelectorAll('tbody tr')].map((row) => row.dataset.row)"
+    paths: list[str] = browser.execute_script(script)
+    return paths
 
 
 def press(browser: Any, *keys: str, at: str = "") -> None:
+    """Press keys, after moving the focus to the element that ``at`` selects, if given."""
     from selenium.webdriver import ActionChains
 
     if at:
@@ -45,14 +51,15 @@ def press(browser: Any, *keys: str, at: str = "") -> None:
     ActionChains(browser).send_keys(*keys).perform()
 
 
-def until(holds: Callable[[], object]) -> None:
-    """Wait for what the page will show soon."""
-    ends = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < ends
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait up to 10 seconds for a condition to hold."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def drawn(browser: Any, path: str) -> list[Any]:
-    found = browser.find_elements("css selector", f'#drawing [data-path="{path}"]')
-    return [part for part in found if part.is_displayed()]
+def visible_parts(browser: Any, path: str) -> list[Any]:
+    """Return the visible elements of the drawing that show a part of the network."""
+    elements = browser.find_elements("css selector", f'#drawing [data-path="{path}"]')
+    return [element for element in elements if element.is_displayed()]

@@ -51,11 +51,11 @@ def _paddle(network: Network, model: Any) -> Counted:
     """Convolutions and matrix products of the static program that Paddle makes of the model."""
     import paddle
 
-    from resnet_spec_paddle.weights import sublayer
+    from resnet_spec_paddle.weights import get_sublayer
 
     shapes: dict[str, Shape] = {}
     for path in _paths(network):
-        sublayer(model, path).register_forward_post_hook(_keep(shapes, path))
+        get_sublayer(model, path).register_forward_post_hook(_keep(shapes, path))
     given = paddle.static.InputSpec([BATCH, *network.input], "float32")
     traced = paddle.jit.to_static(model, input_spec=[given], full_graph=True)
     macs = 0
@@ -76,7 +76,7 @@ def _flax(network: Network, model: Any) -> Counted:
     import jax
     from flax import nnx
 
-    from resnet_spec_flax.modules import called
+    from resnet_spec_flax.modules import call_part
 
     shapes: dict[str, Shape] = {}
 
@@ -86,7 +86,7 @@ def _flax(network: Network, model: Any) -> Counted:
 
     channels, *size = network.input
     images = jax.ShapeDtypeStruct((BATCH, *size, channels), np.float32)
-    traced = jax.make_jaxpr(lambda x: called(model, x, see))(images)
+    traced = jax.make_jaxpr(lambda x: call_part(model, x, see))(images)
     wanted = set(_paths(network))
     parameters, statistics = (
         sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, kind))) for kind in (nnx.Param, nnx.BatchStat)

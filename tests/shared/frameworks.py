@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from resnet_spec.backend import BackendError, Trainer, load_backend
+from resnet_spec.backend import Backend, BackendError, load_backend
 
 REQUIRED = set(os.environ.get("RESNET_SPEC_REQUIRE", "").split())
 """What must be installed: its absence is a failure, not a skip."""
 
 
-def required(name: str) -> Trainer:
+def required(name: str) -> Backend:
     """Return a backend, or skip the test with the sentence that a user would read."""
     try:
         return load_backend(name)

@@ -1,7 +1,7 @@
-"""Specs made to keep a reader busy, each under what it is made of; ``tests/syntax/test_hostile_texts.py`` has them read in a process of their own.
+"""Malicious specs, made to take much time or memory. ``tests/syntax/test_hostile_texts.py`` runs this as a script.
 
-``python tests/shared/hostile_texts.py`` prints for each, as JSON: the seconds of a processor's time that it took, the most MiB of memory that the
-process has taken by then, and the codes of what is wrong with it.
+``python tests/shared/hostile_texts.py`` prints as JSON, for each of them: the seconds of processor time, the peak
+memory of the process so far in MiB, and the codes of the spec's problems.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def stem(layers: str) -> str:
 
 
 def doubling(levels: int) -> str:
-    """Anchors each of which holds the one before twice."""
-    return "".join(f"a{at}: &a{at} [*a{at - 1}, *a{at - 1}]\n" for at in range(1, levels))
+    """Return anchors, each of which refers twice to the one before."""
+    return "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, levels))
 
 
 def nested(levels: int, twice: str) -> str:
-    """Blocks each of which uses the next twice."""
-    blocks = "".join(f"  b{at}: {{branch: {twice.replace('NEXT', f'{{block: b{at + 1}}}')}}}\n" for at in range(levels))
+    """Return blocks, each of which uses the next one twice."""
+    blocks = "".join(f"  b{i}: {{branch: {twice.replace('NEXT', f'{{block: b{i + 1}}}')}}}\n" for i in range(levels))
     return f"{HEAD}blocks:\n{blocks}  b{levels}: {{branch: {{x: act}}}}\nstem: {{x: {{block: b0}}}}\n"
 
 
@@ -38,7 +38,8 @@ TEXTS = {
     "a megabyte of a number": stem(f"a: {{op: batch_norm, gamma: {'9' * (MIB - 100)}}}"),
     "a megabyte of a whole number": stem(f"a: {{op: conv, kernel: 1, out: {'9' * (MIB - 100)}}}"),
     "a megabyte of underscores": stem(f"a: {{op: conv, kernel: 1, out: 1{'_' * (MIB - 100)}}}"),
-    "a megabyte of a numbering": f"{HEAD}stages: {{a: {{block: basic, depth: 1, out: 3, as: {'a.' * (MIB // 2 - 100)}}}}}\n",
+    "a megabyte of a numbering": HEAD
+    + f"stages: {{a: {{block: basic, depth: 1, out: 3, as: {'a.' * (MIB // 2 - 100)}}}}}\n",
     "a megabyte of comments": "# x\n" * (MIB // 4 - 10),
     "a megabyte of quotes": f"{HEAD}source: '{'a ' * (MIB // 2 - 100)}\n",
     "a megabyte of lines": "\n" * (MIB - 10),
@@ -54,17 +55,17 @@ TEXTS = {
     "a megabyte and more": f"{HEAD}source: {'x' * MIB}\nstem: {{a: act}}\n",
     "aliases that double": f"a0: &a0 [x, x]\n{doubling(60)}",
     "aliases that double mappings": "a0: &a0 {x: y}\n"
-    + "".join(f"a{at}: &a{at} {{p: *a{at - 1}, q: *a{at - 1}}}\n" for at in range(1, 60)),
-    "aliases that deepen": "a0: &a0 [x]\n" + "".join(f"a{at}: &a{at} [[[*a{at - 1}]]]\n" for at in range(1, 60)),
+    + "".join(f"a{i}: &a{i} {{p: *a{i - 1}, q: *a{i - 1}}}\n" for i in range(1, 60)),
+    "aliases that deepen": "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [[[*a{i - 1}]]]\n" for i in range(1, 60)),
     "keys that repeat": HEAD + "stem:\n" + "  a: act\n" * 9_000,
-    "keys that are unknown": HEAD + "".join(f"kez{at}: 1\n" for at in range(9_000)),
-    "layers that are unknown": HEAD + "stem:\n" + "".join(f"  a{at}: nrom{at}\n" for at in range(9_000)),
+    "keys that are unknown": HEAD + "".join(f"kez{i}: 1\n" for i in range(9_000)),
+    "layers that are unknown": HEAD + "stem:\n" + "".join(f"  a{i}: nrom{i}\n" for i in range(9_000)),
     "names to take for an unknown one": HEAD
     + "takes:\n"
-    + "".join(f"  abcdefgh{at}: 1\n" for at in range(4_500))
+    + "".join(f"  abcdefgh{i}: 1\n" for i in range(4_500))
     + "stem:\n"
-    + "".join(f"  a{at}: abcdefghi{at}\n" for at in range(4_500)),
-    "problems on a long line": HEAD + "stem: {" + ", ".join(f"a{at}: rleu" for at in range(9_000)) + "}\n",
+    + "".join(f"  a{i}: abcdefghi{i}\n" for i in range(4_500)),
+    "problems on a long line": HEAD + "stem: {" + ", ".join(f"a{i}: rleu" for i in range(9_000)) + "}\n",
     "a stage of many blocks": f"{HEAD}stages: {{a: {{block: basic, depth: 9007199254740991, out: 3}}}}\n",
     "a stage of blocks that come to nothing": HEAD
     + "blocks: {b: {combine: none, branch: ["
@@ -72,47 +73,51 @@ TEXTS = {
     + "]}}\nstages: {a: {block: b, depth: 9999}}\n",
     "a stage of blocks that take much": HEAD
     + "blocks: {b: {takes: {"
-    + ", ".join(f"t{at}: 1" for at in range(9_000))
+    + ", ".join(f"t{i}: 1" for i in range(9_000))
     + "}, branch: {x: act}}}\nstages: {a: {block: b, depth: 9999}}\n",
     "a network that takes much": HEAD
     + "takes: {"
-    + ", ".join(f"t{at}: 1" for at in range(9_000))
+    + ", ".join(f"t{i}: 1" for i in range(9_000))
     + "}\nstages: {a: {block: basic, depth: 4000, out: 3}}\n",
     "blocks that double": nested(31, "[NEXT, NEXT]"),
     "blocks that double and are none": nested(31, "{x: none, y: NEXT, z: NEXT}"),
     "names that double": HEAD
     + "layers:\n"
-    + "".join(f"  l{at}: [l{at + 1}, l{at + 1}]\n" for at in range(60))
+    + "".join(f"  l{i}: [l{i + 1}, l{i + 1}]\n" for i in range(60))
     + "  l60: act\nstem: {a: l0}\n",
     "names in a circle": f"{HEAD}layers: {{p: [q, q], q: [p, p]}}\nstem: {{a: p}}\n",
     "channels beyond counting": stem("a: {op: conv, out: 9007199254740881, kernel: 1, groups: 9007199254740880}"),
     "a kernel beyond counting": stem("a: {op: conv, out: 8, kernel: 9007199254740881, padding: 4503599627370440}"),
-    "an image beyond counting": "name: my\ninput: [3, 9007199254740881, 9007199254740881]\nstem: {a: {op: conv, out: 3, kernel: 3, dilation: 9007199254740881}}\n",
+    "an image beyond counting": "name: my\ninput: [3, 9007199254740881, 9007199254740881]\n"
+    "stem: {a: {op: conv, out: 3, kernel: 3, dilation: 9007199254740881}}\n",
     "layers that fit no image": "name: my\ninput: [3, 8, 8]\nstem:\n"
-    + "".join(f"  c{at}: {{op: conv, out: 8, kernel: 3, stride: 2}}\n" for at in range(1_500)),
-    "nine thousand windows too wide": "name: my\ninput: [3, 8, 8]\nblocks: {b: {branch: {c: {op: conv, out: 3, kernel: 9}}, after: {x: act}, combine: none}}\n"
+    + "".join(f"  c{i}: {{op: conv, out: 8, kernel: 3, stride: 2}}\n" for i in range(1_500)),
+    "nine thousand windows too wide": "name: my\ninput: [3, 8, 8]\n"
+    "blocks: {b: {branch: {c: {op: conv, out: 3, kernel: 9}}, after: {x: act}, combine: none}}\n"
     "stages: {a: {block: b, depth: 3000}}\n",
-    "paths of much text": f"{HEAD}blocks: {{b: {{combine: none, branch: {{{'x' * 100}: {{{'y' * 100}: act}}}}}}}}\nstages: {{{'s' * 100}: {{block: b, depth: 4999}}}}\n",
-    "layers as many as may be": f"{HEAD}stem:\n" + "".join(f"  a{at}: act\n" for at in range(9_000)),
+    "paths of much text": HEAD
+    + f"blocks: {{b: {{combine: none, branch: {{{'x' * 100}: {{{'y' * 100}: act}}}}}}}}\n"
+    + f"stages: {{{'s' * 100}: {{block: b, depth: 4999}}}}\n",
+    "layers as many as may be": f"{HEAD}stem:\n" + "".join(f"  a{i}: act\n" for i in range(9_000)),
 }
-"""A text for each way."""
+"""The texts by a description of what they are made of."""
 
 CHAINS = {
-    "a chain of large files": [f"name: f\nsource: {'x' * 60_000}\nextends: f{at + 1}\n" for at in range(20)],
+    "a chain of large files": [f"name: f\nsource: {'x' * 60_000}\nextends: f{i + 1}\n" for i in range(20)],
     "a chain of many keys": [
-        f"name: f\nextends: f{at + 1}\nstem:\n" + "".join(f"  a{at}_{key}: act\n" for key in range(1_000))
-        for at in range(15)
+        f"name: f\nextends: f{i + 1}\nstem:\n" + "".join(f"  a{i}_{key}: act\n" for key in range(1_000))
+        for i in range(15)
     ],
 }
-"""A file for each link."""
+"""The texts of chains of files, each of which extends the next."""
 
 
-def read(name: str, folder: Path) -> dict[str, object]:
-    """What it takes to read a hostile spec, and what comes of it."""
+def measure(name: str, folder: Path) -> dict[str, object]:
+    """Read a malicious spec, and return its time, the peak memory, and the codes of its problems."""
     from resnet_spec import SpecError, load
 
-    for at, text in enumerate(CHAINS.get(name) or [TEXTS[name]]):
-        (folder / f"f{at}.yaml").write_text(text, encoding="utf-8")
+    for i, text in enumerate(CHAINS.get(name) or [TEXTS[name]]):
+        (folder / f"f{i}.yaml").write_text(text, encoding="utf-8")
     before = process_time()
     try:
         load(folder / "f0.yaml")
@@ -123,13 +128,13 @@ def read(name: str, folder: Path) -> dict[str, object]:
     seconds = process_time() - before
     return {
         "seconds": seconds,
-        "mebibytes": peak(),
+        "mebibytes": peak_mebibytes(),
         "codes": sorted(codes),
     }
 
 
-def peak() -> float:
-    """The most memory that this program has held. What getrusage says counts the program that started it too, on Linux."""
+def peak_mebibytes() -> float:
+    """Return the peak memory of this process in MiB. On Linux, getrusage would include the process that started it."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
@@ -138,5 +143,5 @@ def peak() -> float:
 
 
 if __name__ == "__main__":
-    with TemporaryDirectory() as place:
-        print(json.dumps({name: read(name, Path(place)) for name in [*TEXTS, *CHAINS]}))
+    with TemporaryDirectory() as folder:
+        print(json.dumps({name: measure(name, Path(folder)) for name in [*TEXTS, *CHAINS]}))

@@ -1,9 +1,10 @@
-"""Mistakes to inject into the torch backend, each as people have made it: parity must catch every one, and blame the right part."""
+"""Mistakes to inject into the torch backend, as people have made them: parity must find each, and the part at fault."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.backend import SGD, Trainer, TrainingStep
+from resnet_spec.backend import SGD, Backend, TrainingStep
 from resnet_spec.network.network import Network
 from resnet_spec.parity import recorder
 from resnet_spec.parity.case import Case
@@ -54,7 +55,14 @@ head:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A mistake: what it is called, the parts that must be blamed for it, and how it is made in a built model."""
+    """A mistake.
+
+    Attributes:
+        name: What it is called in docs/reference/parity.md.
+        blame: The parts that parity must find at fault; none if it can only be seen in the weights after training.
+        make: Makes the mistake in a model.
+        step: Replaces the backend's training step.
+    """
 
     name: str
     blame: tuple[str, ...]
@@ -62,62 +70,67 @@ class Mutant:
     step: Callable[..., TrainingStep] | None = None
 
 
-class Here:
-    """A backend in this process, with a mistake made in every model that it builds."""
+class LocalRunner:
+    """Runs cases in a backend in this process, with a mistake in every model if a mutant is given.
 
-    def __init__(self, name: str, backend: Trainer, mutant: Mutant | None = None) -> None:
+    What a backend without a mistake computes is kept, to be compared with every mutant.
+    """
+
+    def __init__(self, name: str, backend: Backend, mutant: Mutant | None = None) -> None:
         self.name = name
-        self.backend: Any = backend if mutant is None else _tampered(backend, mutant)
+        self.backend: Any = backend if mutant is None else _inject(backend, mutant)
+        self.record = self._record if mutant else cache(self._record)
+        self.output_gradients = self._output_gradients if mutant else cache(self._output_gradients)
 
-    def record(self, case: Case) -> recorder.Record:
+    def _record(self, case: Case) -> recorder.Record:
         try:
             return dict(recorder.record(self.backend, case))
-        except recorder.BROKEN as error:
+        except recorder.PART_ERRORS as error:
             raise Failure(str(error), alive=True) from None
 
-    def alone(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return recorder.alone(self.backend, case, train, inputs)
+    def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return recorder.run_parts(self.backend, case, train, inputs)
 
-    def slopes(self, case: Case) -> dict[str, Array]:
-        return recorder.slopes(self.backend, case)
+    def _output_gradients(self, case: Case) -> dict[str, Array]:
+        return recorder.output_gradients(self.backend, case)
 
-    def pulls(self, case: Case, inputs: Mapping[str, Array], slopes: Mapping[str, Array]) -> dict[str, Array]:
-        return recorder.pulls(self.backend, case, inputs, slopes)
+    def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
+        return recorder.vjps(self.backend, case, inputs, cotangents)
 
 
-def _tampered(backend: Trainer, mutant: Mutant) -> Any:
+def _inject(backend: Backend, mutant: Mutant) -> Any:
     def build(network: Network, weights: dict[str, Array], dtype: str) -> Any:
         model = backend.build(network, weights, dtype)
         with torch.no_grad():
             mutant.make(model)
         return model
 
-    names = ("dump", "load", "run", "step", "pull")
+    names = ("dump", "load", "run", "step", "vjp")
     functions = {name: getattr(backend, name) for name in names}
     if mutant.step is not None:
         functions["step"] = mutant.step
-    return SimpleNamespace(DTYPE="float32", build=build, **functions)
+    return SimpleNamespace(DTYPE="float32", CAPABILITIES=backend.CAPABILITIES, build=build, **functions)
 
 
-# -- how each is made ---------------------------------------------------------------------------------------------
+# -- how to make a mistake ---------------------------------------------------------------------------------------------
 
 
-def at(path: str, change: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Change the module at a path."""
+def change_module(path: str, change: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a function that changes the module at a path of a model."""
     return lambda model: change(model.get_submodule(path))
 
 
-def instead(path: str, forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any], None]:
-    """Compute something else at a path: a function of the module and its input."""
+def replace_forward(path: str, forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any], None]:
+    """Return a function that makes the module at a path compute ``forward(module, x)``."""
 
     def change(module: Any) -> None:
         module.forward = lambda x: forward(module, x)
 
-    return at(path, change)
+    return change_module(path, change)
 
 
-def norms(change: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Change every batch norm."""
+def change_norms(change: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a function that changes every batch norm of a model."""
 
     def make(model: Any) -> None:
         for module in model.modules():
@@ -135,48 +148,49 @@ def _set(**attributes: Any) -> Callable[[Any], None]:
     return change
 
 
-def _swap(one: str, other: str) -> Callable[[Any], None]:
+def _swap(first: str, second: str) -> Callable[[Any], None]:
     def change(module: Any) -> None:
-        first, second = getattr(module, one), getattr(module, other)
-        kept = first.clone()
-        first.copy_(second)
-        second.copy_(kept)
+        _swap_tensors(getattr(module, first), getattr(module, second))
 
     return change
 
 
 def _swap_statistics(model: Any) -> None:
-    one, other = model.get_submodule("layer1.0.bn1"), model.get_submodule("layer1.1.bn1")
+    first, second = model.get_submodule("layer1.0.bn1"), model.get_submodule("layer1.1.bn1")
     for name in ("running_mean", "running_var"):
-        kept = getattr(one, name).clone()
-        getattr(one, name).copy_(getattr(other, name))
-        getattr(other, name).copy_(kept)
+        _swap_tensors(getattr(first, name), getattr(second, name))
 
 
-def _reweigh(change: Callable[[Tensor], Tensor]) -> Callable[[Any], None]:
-    def make(module: Any) -> None:
+def _swap_tensors(first: Tensor, second: Tensor) -> None:
+    old = first.clone()
+    first.copy_(second)
+    second.copy_(old)
+
+
+def _map_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Any], None]:
+    def change_weight(module: Any) -> None:
         module.weight.copy_(change(module.weight.clone()))
 
-    return make
+    return change_weight
 
 
-def _stride_on_the_first(model: Any) -> None:
+def _stride_on_first_convolution(model: Any) -> None:
     block = model.get_submodule("layer3.0")
     block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 
-def _squeeze_before_the_last_norm(model: Any) -> None:
+def _squeeze_before_last_norm(model: Any) -> None:
     block = model.get_submodule("layer1.0")
     *first, norm, gate = block._branch
     block._branch = (*first, gate, norm)
 
 
-def _reversed_channels(model: Any) -> None:
+def _reverse_channels(model: Any) -> None:
     model.register_forward_pre_hook(lambda module, inputs: (inputs[0].flip(1),))
 
 
-def _own_variance(module: Any, x: Tensor) -> Tensor:
-    """The unbiased variance where the biased one belongs."""
+def _unbiased_normalization(module: Any, x: Tensor) -> Tensor:
+    """Normalise by the unbiased variance in training, instead of the biased one."""
     if not module.training:
         return nn.BatchNorm2d.forward(module, x)
     scale = (x.numel() / x.shape[1] - 1) / (x.numel() / x.shape[1])
@@ -184,14 +198,14 @@ def _own_variance(module: Any, x: Tensor) -> Tensor:
     return y * scale**0.5 * module.weight[:, None, None] + module.bias[:, None, None]
 
 
-def _frozen(module: Any, x: Tensor) -> Tensor:
+def _evaluation_norm(module: Any, x: Tensor) -> Tensor:
     return functional.batch_norm(
         x, module.running_mean, module.running_var, module.weight, module.bias, False, 0.0, module.eps
     )
 
 
 def _no_decay_for_vectors(
-    model: Any, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+    model: Any, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
 ) -> TrainingStep:
     from resnet_spec_torch import step
 
@@ -201,21 +215,21 @@ def _no_decay_for_vectors(
             {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.SGD(groups, lr=sgd.rate, momentum=sgd.momentum)
-    return step(model, images, labels, sgd, optimizer, watch)
+    return step(model, images, labels, sgd, optimizer, capture)
 
 
 def _nesterov(
-    model: Any, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, watch: Collection[str] = ()
+    model: Any, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
 ) -> TrainingStep:
     from resnet_spec_torch import step
 
     optimizer = optimizer or torch.optim.SGD(
         model.parameters(), lr=sgd.rate, momentum=sgd.momentum, weight_decay=sgd.weight_decay, nesterov=True
     )
-    return step(model, images, labels, sgd, optimizer, watch)
+    return step(model, images, labels, sgd, optimizer, capture)
 
 
-def _nothing(model: Any) -> None:
+def _no_change(model: Any) -> None:
     pass
 
 
@@ -224,13 +238,13 @@ def _conv(module: Any, x: Tensor, **changed: Any) -> Tensor:
     return functional.conv2d(x, module.weight, module.bias, **(arguments | changed))
 
 
-def _added(block: Any, x: Tensor) -> Tensor:
+def _add_gate(block: Any, x: Tensor) -> Tensor:
     from resnet_spec_torch.modules import run_steps
 
     return x + run_steps(block, block._branch, x)[..., :1, :1]
 
 
-def _after_activation(block: Any, x: Tensor) -> Tensor:
+def _shortcut_after_activation(block: Any, x: Tensor) -> Tensor:
     from resnet_spec_torch.modules import run_steps
 
     y = run_steps(block, block._before, x)
@@ -263,73 +277,101 @@ NORMS = (
 )
 
 MUTANTS = [
-    Mutant("epsilon of one norm 1e-5 -> 1e-3", ("layer1.0.bn2",), at("layer1.0.bn2", _set(eps=1e-3))),
-    Mutant("epsilon of every norm 1e-5 -> 1e-3", NORMS, norms(_set(eps=1e-3))),
-    Mutant("decay inverted", NORMS, norms(_set(momentum=0.9))),
-    Mutant("biased running variance", NORMS, norms(_set(variance="biased"))),
-    Mutant("unbiased variance in normalising", ("layer2.0.norm1",), instead("layer2.0.norm1", _own_variance)),
-    Mutant("gamma and beta swapped", ("layer1.0.bn1",), at("layer1.0.bn1", _swap("weight", "bias"))),
-    Mutant("mean and variance swapped", ("bn1",), at("bn1", _swap("running_mean", "running_var"))),
+    Mutant("epsilon of one norm 1e-5 -> 1e-3", ("layer1.0.bn2",), change_module("layer1.0.bn2", _set(eps=1e-3))),
+    Mutant("epsilon of every norm 1e-5 -> 1e-3", NORMS, change_norms(_set(eps=1e-3))),
+    Mutant("decay inverted", NORMS, change_norms(_set(momentum=0.9))),
+    Mutant("biased running variance", NORMS, change_norms(_set(variance="biased"))),
+    Mutant(
+        "unbiased variance in normalisation",
+        ("layer2.0.norm1",),
+        replace_forward("layer2.0.norm1", _unbiased_normalization),
+    ),
+    Mutant("gamma and beta swapped", ("layer1.0.bn1",), change_module("layer1.0.bn1", _swap("weight", "bias"))),
+    Mutant("mean and variance swapped", ("bn1",), change_module("bn1", _swap("running_mean", "running_var"))),
     Mutant("statistics of two layers swapped", ("layer1.0.bn1", "layer1.1.bn1"), _swap_statistics),
     Mutant(
-        "leaky slope 0.01 for one ReLU",
+        "one ReLU leaky, with slope 0.01",
         ("layer1.1.relu2",),
-        instead("layer1.1.relu2", lambda module, x: functional.leaky_relu(x, 0.01)),
+        replace_forward("layer1.1.relu2", lambda module, x: functional.leaky_relu(x, 0.01)),
     ),
-    Mutant("stem kernel mirrored", ("conv1",), at("conv1", _reweigh(lambda w: w.flip(3)))),
-    Mutant("kernel height and width transposed", ("layer1.0.conv2",), at("layer1.0.conv2", _reweigh(lambda w: w.mT))),
+    Mutant("stem kernel mirrored", ("conv1",), change_module("conv1", _map_weight(lambda w: w.flip(3)))),
+    Mutant(
+        "kernel height and width transposed",
+        ("layer1.0.conv2",),
+        change_module("layer1.0.conv2", _map_weight(lambda w: w.mT)),
+    ),
     Mutant(
         "SAME-like stem padding",
         ("conv1",),
-        instead("conv1", lambda module, x: _conv(module, functional.pad(x, (0, 2, 0, 2)), padding=0)),
+        replace_forward("conv1", lambda module, x: _conv(module, functional.pad(x, (0, 2, 0, 2)), padding=0)),
     ),
-    Mutant("stride on the first 1x1", ("layer3.0.conv1", "layer3.0.conv2"), _stride_on_the_first),
-    Mutant("groups in another order", ("layer1.0.conv2",), at("layer1.0.conv2", _reweigh(lambda w: w.roll(4, 0)))),
+    Mutant("stride on the first 1x1", ("layer3.0.conv1", "layer3.0.conv2"), _stride_on_first_convolution),
     Mutant(
-        "missing projection norm", ("layer1.0.downsample.1",), instead("layer1.0.downsample.1", lambda module, x: x)
+        "groups reordered", ("layer1.0.conv2",), change_module("layer1.0.conv2", _map_weight(lambda w: w.roll(4, 0)))
     ),
-    Mutant("shortcut taken after the activation", ("layer2.1",), instead("layer2.1", _after_activation)),
-    Mutant("shortcut forgotten", ("layer1.1",), instead("layer1.1", _no_shortcut)),
-    Mutant("gate added, not multiplied", ("layer1.1.se",), instead("layer1.1.se", _added)),
-    Mutant("GELU by tanh", ("gelu",), at("gelu", _set(approximate="tanh"))),
-    Mutant("padding counted in a mean", ("avgpool",), at("avgpool", _set(count_include_pad=True))),
     Mutant(
-        "pool padded with zeros",
+        "missing projection norm",
+        ("layer1.0.downsample.1",),
+        replace_forward("layer1.0.downsample.1", lambda module, x: x),
+    ),
+    Mutant(
+        "shortcut taken after the activation", ("layer2.1",), replace_forward("layer2.1", _shortcut_after_activation)
+    ),
+    Mutant("missing shortcut", ("layer1.1",), replace_forward("layer1.1", _no_shortcut)),
+    Mutant("gate added instead of multiplied", ("layer1.1.se",), replace_forward("layer1.1.se", _add_gate)),
+    Mutant("tanh approximation of GELU", ("gelu",), change_module("gelu", _set(approximate="tanh"))),
+    Mutant("padding counted in average pooling", ("avgpool",), change_module("avgpool", _set(count_include_pad=True))),
+    Mutant(
+        "max pooling padded with zeros",
         ("maxpool",),
-        instead("maxpool", lambda module, x: functional.max_pool2d(functional.pad(x, (1, 1, 1, 1)), 2, 2)),
+        replace_forward("maxpool", lambda module, x: functional.max_pool2d(functional.pad(x, (1, 1, 1, 1)), 2, 2)),
     ),
     Mutant(
-        "ceil keeps a window that starts in the padding",
+        "ceil mode keeps a window that starts in the padding",
         ("lastpool",),
-        instead("lastpool", lambda module, x: functional.pad(module.__class__.forward(module, x), (0, 1, 0, 1))),
+        replace_forward(
+            "lastpool", lambda module, x: functional.pad(module.__class__.forward(module, x), (0, 1, 0, 1))
+        ),
     ),
-    Mutant("square linear transposed", ("fc1",), at("fc1", _reweigh(lambda w: w.T))),
+    Mutant("weight of a square linear layer transposed", ("fc1",), change_module("fc1", _map_weight(lambda w: w.T))),
     Mutant(
-        "flatten in another order", ("flatten",), instead("flatten", lambda module, x: x.permute(0, 2, 3, 1).flatten(1))
+        "flatten in channels-last order",
+        ("flatten",),
+        replace_forward("flatten", lambda module, x: x.permute(0, 2, 3, 1).flatten(1)),
     ),
-    Mutant("input channels reversed", ("",), _reversed_channels),
-    Mutant("squeeze before the last norm", ("layer1.0",), _squeeze_before_the_last_norm),
-    Mutant("dropout active in evaluation", ("drop",), instead("drop", lambda module, x: functional.dropout(x, 0.5))),
-    Mutant("statistics frozen in training", ("layer2.0.norm0",), at("layer2.0.norm0", _set(momentum=0.0))),
-    Mutant("norm in evaluation mode while training", ("layer2.0.norm0",), instead("layer2.0.norm0", _frozen)),
+    Mutant("input channels reversed", ("",), _reverse_channels),
+    Mutant("squeeze before the last norm", ("layer1.0",), _squeeze_before_last_norm),
+    Mutant(
+        "dropout active in evaluation", ("drop",), replace_forward("drop", lambda module, x: functional.dropout(x, 0.5))
+    ),
+    Mutant("statistics frozen in training", ("layer2.0.norm0",), change_module("layer2.0.norm0", _set(momentum=0.0))),
+    Mutant(
+        "norm in evaluation mode while training",
+        ("layer2.0.norm0",),
+        replace_forward("layer2.0.norm0", _evaluation_norm),
+    ),
     Mutant(
         "gradient of one layer stopped",
         ("layer2.0.conv2",),
-        instead(
+        replace_forward(
             "layer2.0.conv2", lambda module, x: functional.conv2d(x, module.weight.detach(), module.bias, padding=1)
         ),
     ),
     Mutant(
-        "gradient halved on its way back",
+        "gradient of one layer halved",
         ("layer2.1.act1",),
-        instead("layer2.1.act1", lambda module, x: functional.leaky_relu((x + x.detach()) / 2, module.negative_slope)),
+        replace_forward(
+            "layer2.1.act1", lambda module, x: functional.leaky_relu((x + x.detach()) / 2, module.negative_slope)
+        ),
     ),
-    Mutant("bias dropped", ("conv1",), at("conv1", lambda module: module.bias.zero_())),
+    Mutant("bias dropped", ("conv1",), change_module("conv1", lambda module: module.bias.zero_())),
     Mutant(
-        "float32 computed where float64 was asked",
+        "float32 in a float64 network",
         ("layer1.0.conv3",),
-        instead("layer1.0.conv3", lambda module, x: functional.conv2d(x.float(), module.weight.float()).double()),
+        replace_forward(
+            "layer1.0.conv3", lambda module, x: functional.conv2d(x.float(), module.weight.float()).double()
+        ),
     ),
-    Mutant("no weight decay for vectors", (), _nothing, _no_decay_for_vectors),
-    Mutant("another kind of momentum", (), _nothing, _nesterov),
+    Mutant("no weight decay for norms and biases", (), _no_change, _no_decay_for_vectors),
+    Mutant("Nesterov momentum", (), _no_change, _nesterov),
 ]

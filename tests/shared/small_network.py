@@ -1,8 +1,8 @@
-"""A small network and its weights, for tests of checkpoints."""
+"""A small network and files of weights, for tests of checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,25 @@ head: {pool: global_avg_pool, fc: {op: linear, out: classes}}
 """
 
 
-def weights() -> dict[str, Array]:
-    """Weights of the small network, every one random."""
+def make_weights() -> dict[str, Array]:
+    """Return weights for the small network, all of them random."""
     return {name: array.astype(np.float32) for name, array in comparison_weights(loads(SMALL)).items()}
 
 
-def state(weights: Mapping[str, Array]) -> dict[str, Any]:
-    """Arrays as PyTorch's tensors."""
+def to_torch(weights: Mapping[str, Array]) -> dict[str, Any]:
+    """Convert arrays to PyTorch tensors."""
     import torch
 
     return {name: torch.from_numpy(array) for name, array in weights.items()}
 
 
-def zeros(path: Path, spec: str, change: Any = None, **settings: int) -> Path:
-    """A file of weights for a network, all zero; ``change`` is made to them before."""
+def save_zeros(
+    path: Path, spec: str, change: Callable[[dict[str, Array]], object] | None = None, **settings: int
+) -> Path:
+    """Save zeros for all weights of a network, after ``change`` has modified them in place; return the path."""
     shapes = load(spec, input=None, outputs=None, **settings).weights()
-    held: dict[str, Array] = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    weights: dict[str, Array] = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
     if change is not None:
-        change(held)
-    save_file(held, path)
+        change(weights)
+    save_file(weights, path)
     return path

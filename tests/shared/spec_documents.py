@@ -152,9 +152,9 @@ def documents(draw: st.DrawFn, form: Form, depth: int = 0) -> Json:
                     ["{index}", "b{number}", "a.b{index}.c", "train.{index}", "b", "{index}{index}", "a..{index}"]
                 )
             )
-        case Value(argument, is_named):
-            return draw(literals(argument) | st.sampled_from(WORDS[:10])) if is_named else draw(literals(argument))
-        case Simple.LAYER | Simple.GIVEN | Simple.GROUP:
+        case Value(argument, accepts_name):
+            return draw(literals(argument) | st.sampled_from(WORDS[:10])) if accepts_name else draw(literals(argument))
+        case Simple.LAYER | Simple.ARGUMENT | Simple.GROUP:
             return draw(layers(form, depth))
         case Simple.DEFAULTS:
             return {
@@ -167,20 +167,20 @@ def documents(draw: st.DrawFn, form: Form, depth: int = 0) -> Json:
             return draw(st.lists(documents(each, depth + 1), min_size=count or 0, max_size=count or 3))
         case Names(_, each):
             return draw(named(each, depth))
-        case Record(keys=known, rest=rest):
-            return draw(record(known, rest, depth))
+        case Record(keys=known, other_keys=other_keys):
+            return draw(record(known, other_keys, depth))
 
 
 @st.composite
-def record(draw: st.DrawFn, known: Mapping_[str, Key], rest: Form | None, depth: int) -> Json:
+def record(draw: st.DrawFn, known: Mapping_[str, Key], other_keys: Form | None, depth: int) -> Json:
     wanted = [
         name
         for name, key in known.items()
         if (key.required and draw(st.integers(0, 19))) or not draw(st.integers(0, 2))
     ]
     found = {name: draw(documents(known[name].form, depth + 1)) for name in wanted}
-    if rest is not None or not draw(st.integers(0, 19)):
-        found |= {draw(st.sampled_from(KEYS)): draw(documents(rest or Simple.GIVEN, depth + 1))}
+    if other_keys is not None or not draw(st.integers(0, 19)):
+        found |= {draw(st.sampled_from(KEYS)): draw(documents(other_keys or Simple.ARGUMENT, depth + 1))}
     return found
 
 
@@ -202,7 +202,7 @@ def literals(argument: ArgumentType) -> st.SearchStrategy[Json]:
 def operation(draw: st.DrawFn, name: str, depth: int) -> Json:
     known = operation_arguments(name)
     wanted = draw(st.lists(st.sampled_from([*known, "out"]), max_size=3)) if known else []
-    return {key: draw(documents(Value(known[key]) if key in known else Simple.GIVEN, depth + 1)) for key in wanted}
+    return {key: draw(documents(Value(known[key]) if key in known else Simple.ARGUMENT, depth + 1)) for key in wanted}
 
 
 @st.composite
@@ -211,14 +211,14 @@ def layers(draw: st.DrawFn, form: Simple, depth: int) -> Json:
     match draw(st.sampled_from(choices)) if depth < 5 else "word":
         case "op":
             name = draw(st.sampled_from([*OPS, "gate"]))
-            return {"op": name} | (draw(operation(name, depth)) if name in OPS else draw(named(Simple.GIVEN, depth)))
+            return {"op": name} | (draw(operation(name, depth)) if name in OPS else draw(named(Simple.ARGUMENT, depth)))
         case "block":
-            return {"block": draw(st.sampled_from(WORDS[:8]))} | draw(named(Simple.GIVEN, depth))
+            return {"block": draw(st.sampled_from(WORDS[:8]))} | draw(named(Simple.ARGUMENT, depth))
         case "named":
             return draw(named(Simple.LAYER, depth))
         case "list":
             return draw(st.lists(documents(Simple.LAYER, depth + 1), max_size=2))
-        case "value" if form is Simple.GIVEN:
+        case "value" if form is Simple.ARGUMENT:
             return draw(st.sampled_from([1, 0.5, True, "x"]))
         case _:
             return draw(st.sampled_from(WORDS[:10]))

@@ -1,4 +1,4 @@
-"""No spec, however made, takes more than two seconds or 200 MiB to be refused; none runs code, or reads what it does not extend."""
+"""Malicious specs are rejected within two seconds and 200 MiB, run no code, and read no other files."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ import pytest
 from resnet_spec import SpecError, loads
 from resnet_spec.syntax import yaml_events
 from shared.hostile_texts import CHAINS, TEXTS
+from shared.machine_speed import scaled
 from shared.paths import ROOT
 
-SECONDS, MEBIBYTES = 2.0, 200.0
-HARMLESS = {"a megabyte of one text", "paths of much text", "layers as many as may be"}
+MAX_SECONDS, MAX_MEBIBYTES = 2.0, 200.0
+VALID = {"a megabyte of one text", "paths of much text", "layers as many as may be"}
+"""Texts that are valid specs, close to the limits."""
 
 
 @cache
-def measured() -> dict[str, Any]:
-    """What each took, in one process that reads them all."""
+def measure() -> dict[str, Any]:
+    """Return the time and memory of each text, measured in one separate process."""
     script = ROOT / "tests/shared/hostile_texts.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    measurements: dict[str, Any] = json.loads(done.stdout)
+    return measurements
 
 
 @pytest.mark.parametrize("name", [*TEXTS, *CHAINS])
-def test_it_is_refused_in_time_and_in_little_memory(name: str) -> None:
-    took = measured()[name]
-    assert took["seconds"] < SECONDS
-    assert took["mebibytes"] < MEBIBYTES
-    assert bool(took["codes"]) == (name not in HARMLESS)
+def test_time_and_memory_are_bounded(name: str) -> None:
+    measurement = measure()[name]
+    assert measurement["seconds"] < scaled(MAX_SECONDS)
+    assert measurement["mebibytes"] < MAX_MEBIBYTES
+    assert bool(measurement["codes"]) == (name not in VALID)
 
 
-def test_the_parser_in_python_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where libyaml is missing, less text is taken."""
+def test_limit_is_lower_without_libyaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yaml_events, "LIBYAML_LOADER", None)
     with pytest.raises(SpecError, match=r"RS104.*the limit is 262,144"):
         loads(TEXTS["a megabyte of dashes"])
@@ -56,7 +57,7 @@ def test_the_parser_in_python_is_bounded_too(monkeypatch: pytest.MonkeyPatch) ->
         'name: my\ninput: [3, 8, 8]\nstages: {s: {block: basic, depth: 1, out: 3, as: "{index!r:>{number}}"}}',
     ],
 )
-def test_no_code_is_run(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_specs_run_no_code(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError):
         loads(text)
@@ -64,7 +65,7 @@ def test_no_code_is_run(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/stdin", ".", "a\\0b", "x" * 5_000, "x/" * 400, "\\n", ""])
-def test_what_is_no_file_is_not_read(name: str, tmp_path: Path) -> None:
+def test_extends_reads_regular_files_only(name: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as error:
         loads(f'name: my\nextends: "{name}"\n', name=str(tmp_path / "my.yaml"))
     assert {problem.code for problem in error.value.problems} <= {"RS209", "RS105"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resnet_spec import build, dump, load, run, watch
+from resnet_spec import build, capture, dump, load, run
 from resnet_spec.backend import load_backend
 from resnet_spec.network.network import Feature
 from resnet_spec.weights.canonical import comparison_weights
@@ -19,7 +19,7 @@ def test_outputs_are_what_watching_sees(backend_name: str, outputs: list[str]) -
     network = load("resnet18", classes=5)
     weights = comparison_weights(network)
     whole = build(network, backend=backend_name, weights=weights, dtype="float64")
-    seen = watch(whole, X, outputs)
+    seen = capture(whole, X, outputs)
     cut = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights=None)
     names = list(dump(cut))
     cut = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights={n: weights[n] for n in names})
@@ -71,9 +71,9 @@ def test_features_lists_what_can_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [
-        (["layer5"], "resnet18 can't give 'layer5': did you mean 'layer4'?"),
-        (["layer1.0.conv1"], "resnet18 can't give 'layer1.0.conv1'"),
-        ([], "outputs is empty; leave it out for what the head gives"),
+        (["layer5"], "resnet18 cannot output 'layer5': did you mean 'layer4'?"),
+        (["layer1.0.conv1"], "resnet18 cannot output 'layer1.0.conv1'"),
+        ([], "outputs is empty; omit it for the output of the head"),
     ],
 )
 def test_what_can_t_be_given_is_said(outputs: list[str], said: str) -> None:

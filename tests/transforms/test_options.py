@@ -122,7 +122,7 @@ def test_a_name_that_the_spec_takes_is_the_specs() -> None:
         ({"output_stide": 8}, "resnet18 does not take 'output_stide'"),
         ({"drop_path": 1.5}, "expected less than 1, got 1.5"),
         ({"pool": "median"}, "expected as_written, avg, max, avg_max or avg_max_concat, got 'median'"),
-        ({"output_stride": "small"}, "expected a whole number, got 'small'"),
+        ({"output_stride": "small"}, "expected an integer, got 'small'"),
     ],
 )
 def test_what_is_wrong_is_said(settings: dict[str, float | str], said: str) -> None:
@@ -131,5 +131,5 @@ def test_what_is_wrong_is_said(settings: dict[str, float | str], said: str) -> N
 
 
 def test_an_option_that_the_network_can_t_have_is_an_error() -> None:
-    with pytest.raises(SpecError, match="s can't be as its options ask: the network has no pool in its head"):
+    with pytest.raises(SpecError, match="s cannot have these options: the network has no pool in its head"):
         loads("{name: s, input: [3, 32, 32], stem: {a: {op: conv, out: 4, kernel: 1}}}", pool="max")

@@ -1,8 +1,9 @@
-"""What differs between two networks: what is said, what it costs, and that nothing is said where nothing differs."""
+"""Differences between two networks, or a network and a checkpoint: the changes, and the costs of stages."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,12 @@ stages:
 
 
 def network(spec: str) -> Network:
+    """Return the network of a spec's text, or a bundled network by name."""
     return loads(spec) if "{" in spec else load(spec)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "wanted"),
+    ("first", "second", "expected"),
     [
         ("resnet50", "resnet50", []),
         (
@@ -101,9 +103,9 @@ def network(spec: str) -> Network:
         ),
     ],
 )
-def test_what_differs(one: str, other: str, wanted: list[tuple[object, ...]]) -> None:
-    found = diff_networks(network(one), network(other))
-    assert [(each.kind, each.path, each.before, each.after, each.times) for each in found] == wanted
+def test_changes_between_networks(first: str, second: str, expected: list[tuple[object, ...]]) -> None:
+    changes = diff_networks(network(first), network(second))
+    assert [astuple(change) for change in changes] == expected
 
 
 @pytest.mark.parametrize(
@@ -120,28 +122,30 @@ def test_what_differs(one: str, other: str, wanted: list[tuple[object, ...]]) ->
 )
 def test_one_edit_is_one_change(edit: tuple[str, str], change: tuple[str, ...]) -> None:
     text = (
-        "{name: n, input: [4, 8, 8], blocks: {g: {combine: multiply, branch: {c: {op: conv, out: 4, kernel: 3, padding: 1}}}},"
+        "{name: n, input: [4, 8, 8],"
+        " blocks: {g: {combine: multiply, branch: {c: {op: conv, out: 4, kernel: 3, padding: 1}}}},"
         " stem: {gate: {block: g}, act: silu}}"
     )
-    (found,) = diff_networks(loads(text), loads(text.replace(*edit)))
-    assert (found.kind, found.path, found.before, found.after) == change
+    changes = diff_networks(loads(text), loads(text.replace(*edit)))
+    assert [(each.kind, each.path, each.before, each.after) for each in changes] == [change]
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("resnet50", "resnet50d"), ("resnet18", "resnet50"), ("resnet18", "resnet34_cifar")]
+    ("first", "second"), [("resnet50", "resnet50d"), ("resnet18", "resnet50"), ("resnet18", "resnet34_cifar")]
 )
-def test_stages_add_up_to_the_networks(one: str, other: str) -> None:
-    found, networks = diff_stages(load(one), load(other)), (load(one), load(other))
+def test_stages_add_up_to_the_networks(first: str, second: str) -> None:
+    networks = load(first), load(second)
+    stages = diff_stages(*networks)
     for side in (0, 1):
-        assert sum(stage.parameters[side] or 0 for stage in found) == networks[side].parameters
-        assert sum(stage.macs[side] or 0 for stage in found) == networks[side].macs
+        assert sum(stage.parameters[side] or 0 for stage in stages) == networks[side].parameters
+        assert sum(stage.macs[side] or 0 for stage in stages) == networks[side].macs
 
 
-def test_a_stage_that_one_lacks_stands_alone() -> None:
-    three = "{name: three, extends: resnet18, stages: {layer4: null}}"
-    found = {stage.name: stage for stage in diff_stages(load("resnet18"), loads(three))}
-    assert found["layer4"].parameters == (8_393_728, None)
-    assert found["layer3"].parameters == (2_099_712, 2_099_712)
+def test_a_stage_that_one_network_lacks_has_costs_on_one_side() -> None:
+    three_stages = "{name: three, extends: resnet18, stages: {layer4: null}}"
+    stages = {stage.name: stage for stage in diff_stages(load("resnet18"), loads(three_stages))}
+    assert stages["layer4"].parameters == (8_393_728, None)
+    assert stages["layer3"].parameters == (2_099_712, 2_099_712)
 
 
 def test_the_command_prints_changes_and_stages() -> None:
@@ -149,12 +153,12 @@ def test_the_command_prints_changes_and_stages() -> None:
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert (done.returncode, done.stderr) == (1, "")
     assert any(line.startswith("+ layer3.6-22 conv, batch_norm, relu, conv,") for line in lines)
-    more = "7,098,368 26,090,496 +18,992,128 1,464,336,384 5,176,557,568 +3,712,221,184"
-    assert f"layer3 {more} 1024x14x14" in lines
+    costs = "7,098,368 26,090,496 +18,992,128 1,464,336,384 5,176,557,568 +3,712,221,184"
+    assert f"layer3 {costs} 1024x14x14" in lines
     assert "total 25,557,032 44,549,160 +18,992,128 4,089,184,256 7,801,405,440 +3,712,221,184" in lines
 
 
-def test_the_command_as_json() -> None:
+def test_the_command_prints_json() -> None:
     data = json.loads(run_cli("diff", "resnet18", "resnet18_biased_shortcut", "--json").stdout)
     assert [change["path"] for change in data["changes"]][-1] == "classifier"
     assert data["stages"][2] == {
@@ -165,7 +169,7 @@ def test_the_command_as_json() -> None:
     }
 
 
-# -- checkpoints ---------------------------------------------------------------------------------------------------------
+# -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
 def weights(name: str) -> dict[str, tuple[int, ...]]:
@@ -173,7 +177,7 @@ def weights(name: str) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("held", "wanted"),
+    ("checkpoint", "expected"),
     [
         (weights("resnet18"), []),
         ({**weights("resnet18"), "bn1.num_batches_tracked": ()}, []),
@@ -186,37 +190,36 @@ def weights(name: str) -> dict[str, tuple[int, ...]]:
             [("removed", "fc.bias", "1000", "")],
         ),
         ({**weights("resnet18"), "extra.weight": (3, 4)}, [("added", "extra.weight", "", "3x4")]),
-        (
-            {
-                name.replace("layer1.", "stage1."): shape
-                for name, shape in weights("resnet34").items()
-                if "layer1.2" not in name
-            },
-            None,
-        ),
     ],
 )
-def test_a_checkpoint_against_a_network(held: dict[str, tuple[int, ...]], wanted: list[tuple[str, ...]] | None) -> None:
-    found = diff_weights(load("resnet18" if wanted is not None else "resnet34"), held)
-    if wanted is None:
-        kinds = [(change.kind, change.path, change.times) for change in found]
-        assert ("renamed", "stage1.0-1.conv1.weight", 2) in kinds
-        assert ("removed", "layer1.2.conv1.weight", 1) in kinds
-    else:
-        assert [(change.kind, change.path, change.before, change.after) for change in found] == wanted
+def test_changes_from_a_network_to_a_checkpoint(
+    checkpoint: dict[str, tuple[int, ...]], expected: list[tuple[str, ...]]
+) -> None:
+    changes = diff_weights(load("resnet18"), checkpoint)
+    assert [(change.kind, change.path, change.before, change.after) for change in changes] == expected
 
 
-def test_a_checkpoint_by_stage() -> None:
-    found = {
-        stage.name: stage for stage in diff_weight_stages(load("resnet18"), {**weights("resnet34"), "odd.weight": (5,)})
+def test_renamed_and_missing_blocks_of_a_checkpoint() -> None:
+    checkpoint = {
+        name.replace("layer1.", "stage1."): shape
+        for name, shape in weights("resnet34").items()
+        if "layer1.2" not in name
     }
-    assert found["layer3"].parameters == (2_099_712, 6_822_400)
-    assert found["elsewhere"].parameters == (0, 5)
-    assert found["head"].macs == (None, None)
-    assert sum(stage.parameters[1] or 0 for stage in found.values()) == load("resnet34").parameters + 5
+    changes = [(change.kind, change.path, change.times) for change in diff_weights(load("resnet34"), checkpoint)]
+    assert ("renamed", "stage1.0-1.conv1.weight", 2) in changes
+    assert ("removed", "layer1.2.conv1.weight", 1) in changes
 
 
-def test_the_command_with_a_checkpoint(tmp_path: Path) -> None:
+def test_parameters_of_a_checkpoint_by_stage() -> None:
+    checkpoint = {**weights("resnet34"), "odd.weight": (5,)}
+    stages = {stage.name: stage for stage in diff_weight_stages(load("resnet18"), checkpoint)}
+    assert stages["layer3"].parameters == (2_099_712, 6_822_400)
+    assert stages["elsewhere"].parameters == (0, 5)
+    assert stages["head"].macs == (None, None)
+    assert sum(stage.parameters[1] or 0 for stage in stages.values()) == load("resnet34").parameters + 5
+
+
+def test_the_command_compares_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "resnet34.safetensors"
     save_file({name: np.zeros(shape, np.float32) for name, shape in weights("resnet34").items()}, path)
     done = run_cli("diff", "resnet34", path)
@@ -229,6 +232,6 @@ def test_the_command_with_a_checkpoint(tmp_path: Path) -> None:
     assert "MACs" not in done.stdout
 
 
-def test_the_same_network_is_said_to_be() -> None:
+def test_the_command_reports_equal_networks() -> None:
     done = run_cli("diff", "resnet18", "resnet18.yaml")
     assert (done.returncode, done.stdout) == (0, "resnet18 and resnet18.yaml are the same network\n")

@@ -1,4 +1,4 @@
-"""Networks in notebooks: how they show themselves, and the example, run from its first cell to its last."""
+"""The display of networks in notebooks, and the example notebook, which is run from first cell to last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.paths import EXAMPLES
 EXAMPLE = EXAMPLES / "look_at_networks.ipynb"
 
 
-def test_a_network_shows_itself_in_every_form() -> None:
+def test_a_network_has_a_text_an_html_and_an_svg_representation() -> None:
     bundle = load("resnet18")._repr_mimebundle_()
     assert list(bundle) == ["text/plain", "text/html", "image/svg+xml"]
     assert bundle["text/plain"] == "resnet18: 11.7 M parameters, 1.81 G MACs, 3x224x224 to 1000"
@@ -22,15 +22,15 @@ def test_a_network_shows_itself_in_every_form() -> None:
     assert load("resnet18")._repr_html_() == bundle["text/html"]
 
 
-def test_the_html_holds_drawing_and_table() -> None:
+def test_the_html_contains_the_drawing_and_the_table() -> None:
     html = load("resnet18")._repr_html_()
     assert html.count("<svg ") == 1
-    assert html.count("<tr>") == 1 + len(list(load("resnet18").nodes())) + 1  # a heading, every part, the total
+    assert html.count("<tr>") == 1 + len(list(load("resnet18").nodes())) + 1  # the head, every part, the total
     assert "<td>\u2003\u2003layer1.0.conv1</td><td>conv</td><td>64x56x56</td>" in html
     assert "FLOPs = 2 x MACs" in html
 
 
-def test_what_a_spec_says_is_text() -> None:
+def test_names_in_a_spec_are_escaped() -> None:
     name = "<script>alert(1)</script>"
     html = loads(f"{{name: '{name}', input: [3, 8, 8], stem: {{c: {{op: conv, out: 4, kernel: 3}}}}}}")._repr_html_()
     assert "<script" not in html
@@ -39,7 +39,7 @@ def test_what_a_spec_says_is_text() -> None:
 
 @pytest.fixture(scope="module")
 def outputs() -> list[list[Any]]:
-    """What each cell of the example shows."""
+    """Return the outputs of each code cell of the example."""
     try:
         import nbclient
         import nbformat
@@ -52,8 +52,8 @@ def outputs() -> list[list[Any]]:
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_the_example_runs(outputs: list[list[Any]]) -> None:
-    assert all(shown and shown[-1].output_type != "error" for shown in outputs)
+def test_the_example_runs_without_errors(outputs: list[list[Any]]) -> None:
+    assert all(cell and cell[-1].output_type != "error" for cell in outputs)
 
 
 def test_the_example_shows_networks(outputs: list[list[Any]]) -> None:

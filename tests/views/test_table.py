@@ -1,4 +1,4 @@
-"""The table of a network: what it holds at each depth, and each of its formats."""
+"""The table of a network: its rows at each depth, its columns, and each of its formats."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from shared.command_line import run_cli
 @pytest.mark.parametrize("name", ["resnet50", "seresnet50"])
 @pytest.mark.parametrize("depth", [1, 2, 3, None])
 def test_rows_without_groups_add_up_to_the_total(name: str, depth: int | None) -> None:
-    found = build_table(load(name), depth, grouped=False)
-    assert found.total
-    own = {"memory"} if depth is None or depth > 2 else set()  # a sum is a residual block's own
-    for column in set(ADDITIVE_COLUMNS) - {"share"} - own:
-        assert sum(row.values[column] for row in found.rows) == found.total[column]  # type: ignore[misc]
+    table = build_table(load(name), depth, grouped=False)
+    assert table.total
+    # The sums of residual blocks need memory too, but are no rows below depth 2.
+    exceptions = {"share", "memory"} if depth is None or depth > 2 else {"share"}
+    for column in set(ADDITIVE_COLUMNS) - exceptions:
+        assert sum(row.values[column] for row in table.rows) == table.total[column]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -31,23 +32,23 @@ def test_rows_without_groups_add_up_to_the_total(name: str, depth: int | None) -
         (3, ["conv1", "bn1", "relu", "maxpool", "layer1", "layer1.0", "layer1.0.conv1", "layer1.0.bn1"]),
     ],
 )
-def test_depth_collapses_what_is_deeper(depth: int, paths: list[str]) -> None:
+def test_depth_hides_deeper_parts(depth: int, paths: list[str]) -> None:
     assert [row.values["path"] for row in build_table(load("resnet18"), depth).rows][: len(paths)] == paths
 
 
-def test_a_batch_multiplies_what_depends_on_images() -> None:
+def test_a_batch_multiplies_macs_and_memory() -> None:
     one, eight = (build_table(load("resnet18"), 1, batch).rows[4].values for batch in (1, 8))
     assert [eight[name] for name in ("macs", "flops", "memory")] == [8 * one[n] for n in ("macs", "flops", "memory")]  # type: ignore[operator]
     assert (eight["parameters"], eight["statistics"]) == (one["parameters"], one["statistics"])
     assert (one["out"], eight["out"]) == ((64, 56, 56), (8, 64, 56, 56))
 
 
-def test_flops_are_twice_the_macs_and_the_text_says_so() -> None:
+def test_flops_are_twice_the_macs_and_the_output_says_so() -> None:
     assert all(row.values["flops"] == 2 * row.values["macs"] for row in build_table(load("resnet18")).rows)  # type: ignore[operator]
     assert "FLOPs = 2 x MACs" in run_cli("show", "resnet18").stdout
 
 
-def test_every_column_can_be_asked_for() -> None:
+def test_every_column_can_be_shown() -> None:
     done = run_cli("show", "resnet50", "--format", "csv", "--columns", ",".join(COLUMNS))
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert rows[0] == {
@@ -68,7 +69,7 @@ def test_every_column_can_be_asked_for() -> None:
     }
 
 
-def test_sizes_are_for_the_image_asked_for() -> None:
+def test_shapes_are_for_the_requested_image_size() -> None:
     done = run_cli("show", "resnet18", "--size", "64x96", "--depth", "1", "--format", "csv", "--columns", "path,out")
     assert "layer4,512x2x3\n" in done.stdout
 
@@ -84,7 +85,7 @@ def test_markdown() -> None:
         "| --- | --- | --- | ---: | ---: |",
     ]
     assert lines[8] == "| layer1 | 2 blocks | 64x56x56 | 147,968 | 1.3 % |"
-    assert lines[14:] == ["| total |  | 1000 | 11,689,512 | 100.0 % |", "", "share: of the parameters"]
+    assert lines[14:] == ["| total |  | 1000 | 11,689,512 | 100.0 % |", "", "share: of the network's parameters"]
 
 
 def test_latex() -> None:
@@ -95,21 +96,21 @@ def test_latex() -> None:
     assert r"\hspace{1em}layer1.0 & residual & 231,211,008 \\" in lines
 
 
-def test_json_rows_hold_no_cost_twice() -> None:
+def test_json_rows_count_no_cost_twice() -> None:
     data = json.loads(run_cli("show", "resnet18", "--json", "--batch", "2").stdout)
     assert sum(row["macs"] for row in data["layers"]) == data["macs"] == 2 * 1_814_073_344
     assert data["flops"] == 2 * data["macs"]
 
 
+@pytest.mark.parametrize(("width", "headings"), [("130", {"MACs", "FLOPs"}), ("80", {"MACs"})])
 def test_a_narrow_terminal_gets_fewer_columns(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    width: str, headings: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from resnet_spec.commands.show import show_
 
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    for width, column, there in (("130", "FLOPs", True), ("80", "FLOPs", False), ("80", "MACs", True)):
-        monkeypatch.setenv("COLUMNS", width)
-        show_.main(["resnet18"], standalone_mode=False)
-        shown = capsys.readouterr().out
-        assert (column in shown.splitlines()[2]) == there
-        assert "…" not in shown
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich treat the output as a terminal
+    monkeypatch.setenv("COLUMNS", width)
+    show_.main(["resnet18"], standalone_mode=False)
+    output = capsys.readouterr().out
+    assert {heading for heading in ("MACs", "FLOPs") if heading in output.splitlines()[2]} == headings
+    assert "…" not in output  # no cell is cut off

@@ -106,12 +106,12 @@ def test_the_definitions_are_pytorchs() -> None:
 
 def numbers(count: int, key: int = 1) -> Array:
     out = np.empty(count, np.float32)
-    gaussian.fill(out, np.random.Philox(key=key), 1.0, gaussian.room())
+    gaussian.fill_normal(out, np.random.Philox(key=key), 1.0, gaussian.allocate_workspace())
     return out
 
 
 def test_normal_numbers_are_normal_to_the_tails() -> None:
-    found = np.concatenate([numbers(gaussian.LARGEST, key) for key in range(16)]).astype(np.float64)
+    found = np.concatenate([numbers(gaussian.MAX_COUNT, key) for key in range(16)]).astype(np.float64)
     assert stats.kstest(found, "norm").pvalue > 1e-3
     for beyond in (1.0, 2.0, 3.0, 4.0):
         wanted = 2 * stats.norm.sf(beyond) * found.size
@@ -120,7 +120,7 @@ def test_normal_numbers_are_normal_to_the_tails() -> None:
 
 
 def test_the_two_of_a_pair_and_neighbours_are_independent() -> None:
-    found = np.concatenate([numbers(gaussian.LARGEST, key) for key in range(4)]).reshape(4, -1)
+    found = np.concatenate([numbers(gaussian.MAX_COUNT, key) for key in range(4)]).reshape(4, -1)
     half = found.shape[1] // 2
     for one, other in ((found[:, :half], found[:, half:]), (found[:, :-1], found[:, 1:])):
         for power in (1, 2):
@@ -142,7 +142,7 @@ def test_every_drawn_bit_pattern_gives_a_finite_number() -> None:
             return np.resize(np.repeat(edges, 8) << np.uint64(32) | np.tile(edges, 8), count)
 
     out = np.empty(256, np.float32)
-    gaussian.fill(out, Chosen(), 1.0, gaussian.room())  # type: ignore[arg-type]
+    gaussian.fill_normal(out, Chosen(), 1.0, gaussian.allocate_workspace())  # type: ignore[arg-type]
     assert np.isfinite(out).all()
 
 

@@ -33,7 +33,9 @@ def create_folder(path: str | PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{path} exists, and a checkpoint folder is never overwritten; remove it or choose another")
+        raise FileExistsError(
+            f"{path} exists, and a checkpoint folder is never overwritten; remove it or choose another"
+        )
     part = _temporary_path(target)
     part.mkdir()
     try:

@@ -56,4 +56,6 @@ def check_header_size(path: str, what: str, length: int, size: int) -> None:
     A parsed header takes about ten times its length in memory.
     """
     if length > max(_MIN_HEADER_LIMIT, size // 8):
-        raise CheckpointError(f"{path} is damaged: a {what} of {length:,} bytes is too long for a file of {size:,} bytes")
+        raise CheckpointError(
+            f"{path} is damaged: a {what} of {length:,} bytes is too long for a file of {size:,} bytes"
+        )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 
 _CHECKSUMS = "crc32"
-"""The key of the checksums in a format that has none of its own: eight hexadecimal digits for each array, in file order."""
+"""The key of checksums in a format that has none of its own: eight hexadecimal digits per array, in file order."""
 
 _MAX_BYTES = 2**24
 

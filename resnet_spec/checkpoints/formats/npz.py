@@ -1,4 +1,4 @@
-"""NumPy's archives: a zip of one array an entry, compressed or not. bfloat16, of which NumPy knows nothing, is two bytes without a type."""
+"""NumPy archives (.npz): a zip archive with one array per entry, compressed or not."""
 
 from __future__ import annotations
 
@@ -11,71 +11,78 @@ from tokenize import TokenError
 import numpy as np
 from numpy.lib import format as npy
 
-from resnet_spec.checkpoints.formats import metadata, zip_archive
-from resnet_spec.checkpoints.formats.tensors import BFLOAT16, Checkpoint, CheckpointError, Dtype, Tensor, bounded, raw
+from resnet_spec.checkpoints.formats import zip_archive
+from resnet_spec.checkpoints.formats.metadata import decode_metadata, encode_metadata
+from resnet_spec.checkpoints.formats.tensors import (
+    BFLOAT16,
+    Checkpoint,
+    CheckpointError,
+    Dtype,
+    Tensor,
+    validate_shape,
+    view_bytes,
+)
 from resnet_spec.checkpoints.formats.zip_archive import Entry
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
 
 FORMAT = "NumPy archive"
 
-_HEADER = 4096  # the most that an array's header may take
+_BFLOAT16_DESCR = "|V2"
+"""What NumPy writes for bfloat16, a type that it does not know: two bytes without a meaning."""
+_MAX_HEADER_BYTES = 4096
 
 
 def read(path: str) -> Checkpoint:
-    """The arrays of an archive. Raises CheckpointError."""
-    archive = zip_archive.archive(path)
+    """Read the headers of an archive's arrays. Raises CheckpointError."""
+    archive = zip_archive.read_directory(path)
     tensors = {}
     for name, entry in archive.entries.items():
         if not name.endswith(".npy"):
-            raise CheckpointError(f"{path} is a zip archive, but not of NumPy's arrays: it holds {name!r}")
-        tensors[name.removesuffix(".npy")] = _tensor(path, entry)
-    said = metadata.parsed(path, archive.comment) if archive.comment else {}
-    return Checkpoint(path, FORMAT, "torch", tensors, said)
+            raise CheckpointError(f"{path} is a zip archive, but not one of NumPy arrays: it holds {name!r}")
+        tensors[name.removesuffix(".npy")] = _parse_tensor(path, entry)
+    metadata = decode_metadata(path, archive.comment) if archive.comment else {}
+    return Checkpoint(path, FORMAT, "torch", tensors, metadata)
 
 
-def _tensor(path: str, entry: Entry) -> Tensor:
-    shape, fortran, dtype, offset = _header(path, entry)
-    kept = BFLOAT16 if dtype.str == "|V2" else dtype
-    if kept.kind not in "fiub" and kept != BFLOAT16:
-        raise CheckpointError(f"{path}: {entry.name!r} holds {dtype}, which is no type of number")
-    fits = bounded(path, entry.name, shape, dtype.itemsize, entry.size - offset)
-    if int(np.prod(fits)) * dtype.itemsize != entry.size - offset:
+def _parse_tensor(path: str, entry: Entry) -> Tensor:
+    claimed, fortran, dtype, offset = _parse_header(path, entry)
+    stored = BFLOAT16 if dtype.str == _BFLOAT16_DESCR else dtype
+    if stored.kind not in "fiub" and stored != BFLOAT16:
+        raise CheckpointError(f"{path}: {entry.name!r} holds {dtype}, which is not a numeric type")
+    shape = validate_shape(path, entry.name, claimed, dtype.itemsize, entry.size - offset)
+    if int(np.prod(shape)) * dtype.itemsize != entry.size - offset:
         raise CheckpointError(
-            f"{path} is damaged: {entry.name!r} claims {fits} of {dtype}, but holds {entry.size - offset:,} bytes"
+            f"{path} is damaged: {entry.name!r} claims {shape} of {dtype}, but holds {entry.size - offset:,} bytes"
         )
-    return Tensor(fits, kept.newbyteorder("="), partial(_array, path, entry, offset, fits, kept, fortran))
+    return Tensor(shape, stored.newbyteorder("="), partial(_read_array, path, entry, offset, shape, stored, fortran))
 
 
-def _header(path: str, entry: Entry) -> tuple[Shape, bool, Dtype, int]:
-    """An array's shape, order and type, and the offset of its bytes."""
-    start = io.BytesIO(zip_archive.start(path, entry, _HEADER))
+def _parse_header(path: str, entry: Entry) -> tuple[Shape, bool, Dtype, int]:
+    """Return an array's shape, whether it is in Fortran order, its type, and the offset of its bytes in the entry."""
+    start = io.BytesIO(zip_archive.read_start(path, entry, _MAX_HEADER_BYTES))
     try:
         version = npy.read_magic(start)
-        reads = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, fortran, dtype = reads(start, max_header_size=_HEADER)
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        shape, fortran, dtype = read_header(start, max_header_size=_MAX_HEADER_BYTES)
     except (ValueError, KeyError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError):
-        raise CheckpointError(f"{path} is damaged: {entry.name!r} does not start as a NumPy array does") from None
+        raise CheckpointError(f"{path} is damaged: {entry.name!r} does not start like a NumPy array") from None
     return shape, fortran, dtype, start.tell()
 
 
-def _array(path: str, entry: Entry, offset: int, shape: Shape, dtype: Dtype, fortran: bool) -> Array:
-    found = zip_archive.read(path, entry)[offset:].view(dtype).reshape(shape, order="F" if fortran else "C")
-    return np.asarray(found, dtype.newbyteorder("="), order="C")
+def _read_array(path: str, entry: Entry, offset: int, shape: Shape, dtype: Dtype, fortran: bool) -> Array:
+    array = zip_archive.read(path, entry)[offset:].view(dtype).reshape(shape, order="F" if fortran else "C")
+    return np.asarray(array, dtype.newbyteorder("="), order="C")
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:
-    """An archive, as ``numpy.load(path)`` opens it."""
-    members = ((f"{name}.npy", _head(tensor), raw(tensor.read())) for name, tensor in tensors.items())
-    zip_archive.write(path, members, metadata.text(said))
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write an archive that ``numpy.load(path)`` opens. The metadata are the archive's comment."""
+    members = ((f"{name}.npy", _encode_header(tensor), view_bytes(tensor.read())) for name, tensor in tensors.items())
+    zip_archive.write(path, members, encode_metadata(metadata))
 
 
-def _head(tensor: Tensor) -> bytes:
+def _encode_header(tensor: Tensor) -> bytes:
     header = io.BytesIO()
-    npy.write_array_header_1_0(header, {"descr": _descr(tensor), "fortran_order": False, "shape": tensor.shape})
+    descr = _BFLOAT16_DESCR if tensor.dtype == BFLOAT16 else tensor.dtype.str
+    npy.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": tensor.shape})
     return header.getvalue()
-
-
-def _descr(tensor: Tensor) -> str:
-    """What NumPy itself writes for such an array."""
-    return "|V2" if tensor.dtype == BFLOAT16 else tensor.dtype.str

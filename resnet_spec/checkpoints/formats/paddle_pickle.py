@@ -1,4 +1,4 @@
-"""PaddlePaddle's checkpoints: one pickle of NumPy arrays by name, in which bfloat16 passes as uint16."""
+"""PaddlePaddle checkpoints: one pickle of NumPy arrays by name, in which bfloat16 is stored as uint16."""
 
 from __future__ import annotations
 
@@ -10,111 +10,121 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_spec.checkpoints.formats import byte_ranges, metadata, pickle_reader, pickle_writer
+from resnet_spec.checkpoints.formats import byte_ranges, pickle_reader
 from resnet_spec.checkpoints.formats.checksum import crc32
-from resnet_spec.checkpoints.formats.pickle_values import Called, Named, Value
-from resnet_spec.checkpoints.formats.pickle_writer import called, row, text, whole, wholes
-from resnet_spec.checkpoints.formats.pickled_arrays import array, mapping, named
+from resnet_spec.checkpoints.formats.metadata import add_checksums, decode_metadata, encode_metadata, find_checksums
+from resnet_spec.checkpoints.formats.pickle_values import Call, Global, Value
+from resnet_spec.checkpoints.formats.pickle_writer import (
+    encode_bytes_header,
+    encode_call,
+    encode_global,
+    encode_int,
+    encode_ints,
+    encode_text,
+    encode_tuple,
+)
+from resnet_spec.checkpoints.formats.pickled_arrays import collect_tensors, is_mapping, parse_array
 from resnet_spec.checkpoints.formats.tensors import (
     BFLOAT16,
     Checkpoint,
     CheckpointError,
     Tensor,
-    bounded,
-    bounded_total,
-    raw,
+    check_total_size,
+    validate_shape,
+    view_bytes,
 )
 from resnet_spec.weights.canonical import Array
 
 FORMAT = "PaddlePaddle checkpoint"
 
-_CUT = "UnpackBigParamInfor@@"  # (sic) how arrays too large for protocols 2 and 3 were cut
-_PARTS = "@@."
+_SPLIT_ARRAYS = "UnpackBigParamInfor@@"  # (sic) Paddle's key for arrays too large for protocols 2 and 3
 _TUPLES = {"builtins.tuple", "__builtin__.tuple"}
 _UINT16 = np.dtype(np.uint16)
-_MARK = b"\n#resnet-spec "  # after the pickle's end, where no loader looks
+_METADATA_MARK = b"\n#resnet-spec "  # the metadata follow the end of the pickle, which every loader ignores
 
 
 def read(path: str) -> Checkpoint:
-    """The arrays of a checkpoint. Nothing in its pickle is called. Raises CheckpointError."""
+    """Read the names and shapes of a checkpoint's arrays, without calling anything. Raises CheckpointError."""
     size = Path(path).stat().st_size
-    found = pickle_reader.read(path, 0, size)
-    if not mapping(found.value):
-        raise CheckpointError(f"{path} holds no mapping of arrays; save model.state_dict() in its place")
-    tensors = named(found.value, partial(_find, path, size))
-    tensors |= _joined(path, size, found.value, tensors)
-    bounded_total(path, tensors, size)
-    after = byte_ranges.read(path, found.end, size - found.end).tobytes()
-    said = metadata.parsed(path, after.removeprefix(_MARK)) if after.startswith(_MARK) else {}
-    expected = metadata.checksums(said, tensors)
-    checked = {
-        name: replace(tensor, read=partial(_checked, path, name, tensor, expected[name])) if expected else tensor
-        for name, tensor in tensors.items()
-    }
-    return Checkpoint(path, FORMAT, "paddle", checked, said)
+    pickled = pickle_reader.read(path, 0, size)
+    if not is_mapping(pickled.value):
+        raise CheckpointError(f"{path} does not hold a mapping of arrays; save model.state_dict() instead")
+    tensors = collect_tensors(pickled.value, partial(_parse_tensor, path, size))
+    tensors |= _join_split_arrays(path, size, pickled.value, tensors)
+    check_total_size(path, tensors, size)
+    rest = byte_ranges.read(path, pickled.end, size - pickled.end).tobytes()
+    metadata = decode_metadata(path, rest.removeprefix(_METADATA_MARK)) if rest.startswith(_METADATA_MARK) else {}
+    for name, checksum in find_checksums(metadata, tensors).items():
+        tensors[name] = replace(tensors[name], read=partial(_read_checked, path, name, tensors[name], checksum))
+    return Checkpoint(path, FORMAT, "paddle", tensors, metadata)
 
 
-def _find(path: str, size: int, name: str, value: Value) -> Tensor | None:
+def _parse_tensor(path: str, size: int, name: str, value: Value) -> Tensor | None:
     match value:
-        case Called(Named() as function, ((_, inner),)) if str(function) in _TUPLES:  # a tensor and its own name
-            value = inner
-    tensor = array(path, size, name, value)
+        case Call(Global() as function, ((_, array),)) if str(function) in _TUPLES:  # the tensor's own name, and it
+            value = array
+    tensor = parse_array(path, size, name, value)
     if tensor is None or tensor.dtype != _UINT16:
         return tensor
     return Tensor(tensor.shape, BFLOAT16, lambda: tensor.read().view(BFLOAT16))
 
 
-def _checked(path: str, name: str, tensor: Tensor, expected: int) -> Array:
-    found = tensor.read()
-    byte_ranges.matching(path, name, crc32(raw(found)), expected)
-    return found
+def _read_checked(path: str, name: str, tensor: Tensor, checksum: int) -> Array:
+    array = tensor.read()
+    byte_ranges.check_checksum(path, name, crc32(view_bytes(array)), checksum)
+    return array
 
 
-def _joined(path: str, size: int, value: Value, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Arrays that were cut into parts, whole again; the parts are taken out of ``tensors``."""
-    cuts = next((item for key, item in value.items if key == _CUT), None)
-    whole_again = {}
-    for name, cut in cuts.items if cuts is not None and mapping(cuts) else []:
-        match sorted(cut.items, key=str) if mapping(cut) else None:
-            case [("OriginShape", shape), ("slices", list(parts))] if isinstance(name, str):
-                pieces = [tensors.pop(part, None) for part in parts if isinstance(part, str)]
+def _join_split_arrays(path: str, size: int, value: Value, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the arrays that Paddle stored in parts, and remove the parts from ``tensors``."""
+    split = next((item for key, item in value.items if key == _SPLIT_ARRAYS), None)
+    joined = {}
+    for name, description in split.items if split is not None and is_mapping(split) else []:
+        match sorted(description.items, key=str) if is_mapping(description) else None:
+            case [("OriginShape", shape), ("slices", list(keys))] if isinstance(name, str):
+                parts = [tensors.pop(key, None) for key in keys if isinstance(key, str)]
             case _:
-                raise CheckpointError(f"{path} is damaged: expected how {str(name)[:40]!r} was cut")
-        if not pieces or None in pieces:
+                raise CheckpointError(f"{path} is damaged: expected the shape and the parts of {str(name)[:40]!r}")
+        if not parts or None in parts:
             raise CheckpointError(f"{path} is damaged: parts of {name!r} are missing")
-        whole_again[name] = _whole(path, size, name, shape, [piece for piece in pieces if piece])
-    return whole_again
+        joined[name] = _join_parts(path, size, name, shape, [part for part in parts if part])
+    return joined
 
 
-def _whole(path: str, size: int, name: str, shape: object, pieces: list[Tensor]) -> Tensor:
-    dtype = pieces[0].dtype
-    claimed = bounded(path, name, shape, dtype.itemsize, size)
-    if sum(piece.nbytes for piece in pieces) != int(np.prod(claimed)) * dtype.itemsize:
-        raise CheckpointError(f"{path} is damaged: the parts of {name!r} do not make up {claimed}")
-    return Tensor(claimed, dtype, lambda: np.concatenate([piece.read() for piece in pieces]).reshape(claimed))
+def _join_parts(path: str, size: int, name: str, claimed: object, parts: list[Tensor]) -> Tensor:
+    dtype = parts[0].dtype
+    shape = validate_shape(path, name, claimed, dtype.itemsize, size)
+    if sum(part.nbytes for part in parts) != int(np.prod(shape)) * dtype.itemsize:
+        raise CheckpointError(f"{path} is damaged: the parts of {name!r} do not add up to the shape {shape}")
+    return Tensor(shape, dtype, lambda: np.concatenate([part.read() for part in parts]).reshape(shape))
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:
-    """A state dict, as ``paddle.load(path)`` opens it."""
-    sums = []
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a state dict that ``paddle.load(path)`` opens."""
+    checksums = []
     with path.open("wb") as file:
         file.write(pickle.PROTO + b"\4" + pickle.EMPTY_DICT + pickle.MARK)
         for name, tensor in tensors.items():
-            data = raw(tensor.read())
-            sums.append(f"{crc32(data):08x}")
-            file.write(text(name) + _before(tensor) + pickle_writer.size_of_bytes(len(data)))
+            data = view_bytes(tensor.read())
+            checksums.append(crc32(data))
+            file.write(encode_text(name) + _encode_array_start(tensor) + encode_bytes_header(len(data)))
             file.write(data)
             file.write(pickle.TUPLE + pickle.BUILD)
         file.write(pickle.SETITEMS + pickle.STOP)
-        file.write(_MARK + metadata.text({**said, metadata.CHECKSUMS: "".join(sums)}))
+        file.write(_METADATA_MARK + encode_metadata(add_checksums(metadata, checksums)))
 
 
-def _before(tensor: Tensor) -> bytes:
-    """What makes an array, up to its bytes, as NumPy pickles one."""
-    # The module that every NumPy has: the one that NumPy 2 writes is unknown to those before 1.26.
-    empty = row(pickle_writer.named("numpy", "ndarray"), wholes([0]), pickle.SHORT_BINBYTES + b"\1b")
-    made = called(pickle_writer.named("numpy.core.multiarray", "_reconstruct"), empty)
+def _encode_array_start(tensor: Tensor) -> bytes:
+    """Encode an array as NumPy pickles it, up to its bytes."""
+    # numpy.core exists in every NumPy; versions before 1.26 do not know numpy._core, which NumPy 2 writes.
+    reconstruct = encode_global("numpy.core.multiarray", "_reconstruct")
+    arguments = (encode_global("numpy", "ndarray"), encode_ints([0]), pickle.SHORT_BINBYTES + b"\1b")
     dtype = _UINT16 if tensor.dtype == BFLOAT16 else tensor.dtype
-    kind = called(pickle_writer.named("numpy", "dtype"), row(text(dtype.str[1:]), pickle.NEWFALSE, pickle.NEWTRUE))
-    state = row(whole(3), text("<"), *[pickle.NONE] * 3, whole(-1), whole(-1), whole(0)) + pickle.BUILD
-    return made + pickle.MARK + whole(1) + wholes(tensor.shape) + kind + state + pickle.NEWFALSE
+    dtype_arguments = encode_tuple(encode_text(dtype.str[1:]), pickle.NEWFALSE, pickle.NEWTRUE)
+    dtype_state = (encode_int(3), encode_text("<"), *[pickle.NONE] * 3, *map(encode_int, (-1, -1, 0)))
+    return (
+        encode_call(reconstruct, encode_tuple(*arguments))
+        + (pickle.MARK + encode_int(1) + encode_ints(tensor.shape))
+        + (encode_call(encode_global("numpy", "dtype"), dtype_arguments) + encode_tuple(*dtype_state) + pickle.BUILD)
+        + pickle.NEWFALSE
+    )

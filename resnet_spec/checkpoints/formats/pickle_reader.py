@@ -1,8 +1,9 @@
-"""A pickle, read as data: a small machine that builds values and writes down calls, and has no means to make one.
+"""Read a pickle as data, with a pickle machine that records calls and can't make them.
 
-``pickle.Unpickler`` runs what a file names, and even with its names restricted a file can make it recurse, hash for ever, or
-allocate what a number in the file says. Here a dictionary is a list of pairs, a call is a record, large bytes stay in the file, and the
-work is bounded by the file's size.
+``pickle.Unpickler`` runs the functions that a file names. Even if the names are restricted, a file can make it recurse
+without end, spend hours on hashing, or allocate as much memory as a number in the file says. Here a dictionary is a
+list of pairs, a call is a record, long strings stay in the file, and the number of operations is bounded by the file's
+size.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resnet_spec.checkpoints.formats.pickle_values import Blob, Called, Named, Outside, Pairs, Pickle, Value
+from resnet_spec.checkpoints.formats.pickle_values import Blob, Call, Global, PairList, PersistentId, Pickle, Value
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 
-LARGE = 1024
-"""Text and bytes longer than this stay in the file."""
+MAX_INLINE = 1024
+"""The longest text or bytes, in bytes, that are read at once; longer ones stay in the file as a Blob."""
 
-_FEWEST, _PER = 700_000, 100
-"""Operations allowed: so many, 35 for each of 20,000 arrays, or one for so many bytes of the file."""
+_MIN_OPERATION_LIMIT = 700_000
+"""Operations allowed in a file of any size: 35 for each of 20,000 arrays."""
+_BYTES_PER_OPERATION = 100
+"""In a larger file, one operation is allowed for this many bytes."""
 
-_FIXED = {
+# Opcodes that are followed by one number, and opcodes that are followed by a length and as many bytes.
+_FIXED_SIZE = {
     pickle.PROTO: "<B",
     pickle.FRAME: "<Q",
     pickle.BININT: "<i",
@@ -34,7 +38,7 @@ _FIXED = {
     pickle.BINGET: "<B",
     pickle.LONG_BINGET: "<I",
 }
-_COUNTED = {
+_LENGTH_PREFIXED = {
     pickle.SHORT_BINUNICODE: "<B",
     pickle.BINUNICODE: "<I",
     pickle.BINUNICODE8: "<Q",
@@ -53,53 +57,54 @@ _INTEGER = {pickle.LONG1, pickle.LONG4}
 
 
 def read(path: str, offset: int, end: int) -> Pickle:
-    """The pickle at an offset of a file, which does not reach beyond ``end``. Raises CheckpointError."""
+    """Read the pickle at an offset of a file, which must not reach beyond ``end``. Raises CheckpointError."""
     with Path(path).open("rb") as file:
         file.seek(offset)
-        most = max(_FEWEST, os.fstat(file.fileno()).st_size // _PER)
+        limit = max(_MIN_OPERATION_LIMIT, os.fstat(file.fileno()).st_size // _BYTES_PER_OPERATION)
         machine = _Machine(file, end)
         try:
-            return Pickle(machine.run(most), machine.outside, file.tell())
+            return Pickle(machine.run(limit), machine.persistent_ids, file.tell())
         except (IndexError, KeyError, struct.error):
-            raise CheckpointError(
-                f"{path} is damaged: a pickle that makes no sense before byte {file.tell():,}"
-            ) from None
-        except _Damaged as error:
+            raise CheckpointError(f"{path} is damaged: invalid pickle before byte {file.tell():,}") from None
+        except _InvalidPickle as error:
             raise CheckpointError(f"{path} is damaged: {error}") from None
 
 
-class _Damaged(ValueError):
-    """A pickle that does not follow the rules, or uses what no checkpoint needs."""
+class _InvalidPickle(ValueError):
+    """A pickle that breaks the protocol, or uses a feature that no checkpoint needs."""
 
 
 class _Machine:
+    """A pickle machine: a stack, outer stacks that MARK has set aside, and a memo of earlier values."""
+
     def __init__(self, file: BinaryIO, end: int) -> None:
         self.file = file
         self.end = end
         self.stack: list[Value] = []
-        self.marks: list[list[Value]] = []
+        self.outer_stacks: list[list[Value]] = []
         self.memo: dict[int, Value] = {}
-        self.outside: list[Outside] = []
+        self.persistent_ids: list[PersistentId] = []
 
-    def run(self, most: int) -> Value:
-        for _ in range(most):
-            code = self.file.read(1)
-            if code == pickle.STOP:
+    def run(self, limit: int) -> Value:
+        """Run opcodes up to STOP, at most ``limit`` of them, and return the value of the pickle."""
+        for _ in range(limit):
+            opcode = self.file.read(1)
+            if opcode == pickle.STOP:
                 return self.stack.pop()
-            if code in _FIXED:
-                self.fixed(code, self.number(_FIXED[code]))
-            elif code in _COUNTED:
-                self.push(self.counted(code, self.number(_COUNTED[code])))
-            elif not self.plain(code) and not self.built(code):
-                raise _Damaged(f"expected a pickle's operation at byte {self.file.tell() - 1:,}, found {code!r}")
-        raise _Damaged(f"a pickle of more than {most:,} operations, too many for its size")
+            if opcode in _FIXED_SIZE:
+                self.apply_number(opcode, self.read_number(_FIXED_SIZE[opcode]))
+            elif opcode in _LENGTH_PREFIXED:
+                self.push(self.read_sized(opcode, self.read_number(_LENGTH_PREFIXED[opcode])))
+            elif not self.run_simple(opcode) and not self.run_compound(opcode):
+                raise _InvalidPickle(f"expected a pickle opcode at byte {self.file.tell() - 1:,}, found {opcode!r}")
+        raise _InvalidPickle(f"a pickle of more than {limit:,} operations, too many for the file's size")
 
-    def number(self, form: str) -> Any:
+    def read_number(self, form: str) -> Any:
         (value,) = struct.unpack(form, self.file.read(struct.calcsize(form)))
         return value
 
-    def fixed(self, code: bytes, value: Any) -> None:
-        match code:
+    def apply_number(self, opcode: bytes, value: Any) -> None:
+        match opcode:
             case pickle.PROTO | pickle.FRAME:
                 pass
             case pickle.BINPUT | pickle.LONG_BINPUT:
@@ -109,80 +114,80 @@ class _Machine:
             case _:
                 self.push(value)
 
-    def counted(self, code: bytes, count: int) -> Value:
+    def read_sized(self, opcode: bytes, size: int) -> Value:
         offset = self.file.tell()
-        if not 0 <= count <= self.end - offset:
-            raise _Damaged(f"expected {count:,} bytes at {offset:,}, found {self.end - offset:,}")
-        if count > LARGE:
-            if code in _INTEGER:
-                raise _Damaged(f"a whole number of {count:,} bytes at {offset:,}")
-            self.file.seek(count, 1)
-            return Blob(offset, count, code in _TEXT)
-        data = self.file.read(count)
-        if code in _TEXT:
+        if not 0 <= size <= self.end - offset:
+            raise _InvalidPickle(f"expected {size:,} bytes at {offset:,}, found {self.end - offset:,}")
+        if size > MAX_INLINE:
+            if opcode in _INTEGER:
+                raise _InvalidPickle(f"an integer of {size:,} bytes at {offset:,}")
+            self.file.seek(size, 1)
+            return Blob(offset, size, opcode in _TEXT)
+        data = self.file.read(size)
+        if opcode in _TEXT:
             return data.decode("utf-8", "replace")
-        if code in _STRING:  # of Python 2: text, or bytes that look like it
+        if opcode in _STRING:  # Python 2's str may be text or bytes; Latin-1 keeps every byte
             return data.decode("latin1")
-        return int.from_bytes(data, "little", signed=True) if code in _INTEGER else data
+        return int.from_bytes(data, "little", signed=True) if opcode in _INTEGER else data
 
-    def plain(self, code: bytes) -> bool:
-        """Operations that need nothing from the stack but what lies on top."""
-        match code:
+    def run_simple(self, opcode: bytes) -> bool:
+        """Run an opcode that takes no values from the stack to combine; return False if this is not one."""
+        match opcode:
             case pickle.NONE:
                 self.push(None)
             case pickle.NEWTRUE | pickle.NEWFALSE:
-                self.push(code == pickle.NEWTRUE)
+                self.push(opcode == pickle.NEWTRUE)
             case pickle.EMPTY_TUPLE:
                 self.push(())
             case pickle.EMPTY_LIST | pickle.EMPTY_SET:
                 self.push([])
             case pickle.EMPTY_DICT:
-                self.push(Pairs())
+                self.push(PairList())
             case pickle.MARK:
-                self.marks.append(self.stack)
+                self.outer_stacks.append(self.stack)
                 self.stack = []
             case pickle.POP:
                 self.stack.pop()
             case pickle.POP_MARK:
-                self.marked()
+                self.pop_to_mark()
             case pickle.MEMOIZE:
                 self.memo[len(self.memo)] = self.stack[-1]
             case pickle.GLOBAL:
-                self.push(Named(self.line(), self.line()))
+                self.push(Global(self.read_line(), self.read_line()))
             case _:
                 return False
         return True
 
-    def built(self, code: bytes) -> bool:
-        """Operations that make one value of several."""
-        match code:
+    def run_compound(self, opcode: bytes) -> bool:
+        """Run an opcode that makes one value of several on the stack; return False if this is not one."""
+        match opcode:
             case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
-                self.push(self.top(b"\x85\x86\x87".index(code) + 1))
+                self.push(self.pop(b"\x85\x86\x87".index(opcode) + 1))
             case pickle.TUPLE | pickle.FROZENSET:
-                self.push(tuple(self.marked()))
+                self.push(tuple(self.pop_to_mark()))
             case pickle.LIST:
-                self.push(self.marked())
+                self.push(self.pop_to_mark())
             case pickle.DICT:
-                self.push(Pairs(_paired(self.marked())))
+                self.push(PairList(_make_pairs(self.pop_to_mark())))
             case pickle.APPEND | pickle.SETITEM:
-                self.put(list(self.top(1 if code == pickle.APPEND else 2)), pairs=code == pickle.SETITEM)
+                self.add_items(list(self.pop(1 if opcode == pickle.APPEND else 2)), opcode == pickle.SETITEM)
             case pickle.APPENDS | pickle.SETITEMS | pickle.ADDITEMS:
-                self.put(self.marked(), pairs=code == pickle.SETITEMS)
+                self.add_items(self.pop_to_mark(), opcode == pickle.SETITEMS)
             case pickle.STACK_GLOBAL:
-                module, name = self.top(2)
-                self.push(Named(_word(module), _word(name)))
+                module, name = self.pop(2)
+                self.push(Global(_require_text(module), _require_text(name)))
             case pickle.REDUCE | pickle.NEWOBJ:
-                self.push(Called(*self.top(2)))
+                self.push(Call(*self.pop(2)))
             case pickle.NEWOBJ_EX:
-                function, arguments, _ = self.top(3)
-                self.push(Called(function, arguments))
+                function, arguments, _ = self.pop(3)
+                self.push(Call(function, arguments))
             case pickle.BUILD:
-                (state,) = self.top(1)
-                if isinstance(self.stack[-1], Called):
+                (state,) = self.pop(1)
+                if isinstance(self.stack[-1], Call):
                     self.stack[-1].state = state
             case pickle.BINPERSID:
-                self.outside.append(Outside(*self.top(1)))
-                self.push(self.outside[-1])
+                self.persistent_ids.append(PersistentId(*self.pop(1)))
+                self.push(self.persistent_ids[-1])
             case _:
                 return False
         return True
@@ -190,39 +195,42 @@ class _Machine:
     def push(self, value: Value) -> None:
         self.stack.append(value)
 
-    def top(self, count: int) -> tuple[Value, ...]:
+    def pop(self, count: int) -> tuple[Value, ...]:
+        """Take the last ``count`` values from the stack, the last one pushed at the end."""
         if len(self.stack) < count:
             raise IndexError
-        taken = tuple(self.stack[-count:])
+        values = tuple(self.stack[-count:])
         del self.stack[-count:]
-        return taken
+        return values
 
-    def marked(self) -> list[Value]:
-        items, self.stack = self.stack, self.marks.pop()
+    def pop_to_mark(self) -> list[Value]:
+        """Take all values since the last MARK."""
+        items, self.stack = self.stack, self.outer_stacks.pop()
         return items
 
-    def put(self, items: list[Value], pairs: bool) -> None:
+    def add_items(self, items: list[Value], are_pairs: bool) -> None:
+        """Add items to the list, or pairs to the dictionary, on top of the stack; ignore them for anything else."""
         target = self.stack[-1]
         match target:
-            case Pairs() | Called() if pairs:
-                target.items += _paired(items)
-            case list() if not pairs:
+            case PairList() | Call() if are_pairs:
+                target.items += _make_pairs(items)
+            case list() if not are_pairs:
                 target += items
 
-    def line(self) -> str:
-        line = self.file.readline(LARGE)
+    def read_line(self) -> str:
+        line = self.file.readline(MAX_INLINE)
         if not line.endswith(b"\n"):
-            raise _Damaged(f"expected a name before byte {self.file.tell():,}, found {line[:40]!r}")
+            raise _InvalidPickle(f"expected a name before byte {self.file.tell():,}, found {line[:40]!r}")
         return line[:-1].decode("utf-8", "replace")
 
 
-def _paired(items: list[Value]) -> list[tuple[Value, Value]]:
+def _make_pairs(items: list[Value]) -> list[tuple[Value, Value]]:
     if len(items) % 2:
         raise IndexError
     return list(zip(items[::2], items[1::2], strict=True))
 
 
-def _word(value: Value) -> str:
+def _require_text(value: Value) -> str:
     if not isinstance(value, str):
-        raise _Damaged("a name that is no text")
+        raise _InvalidPickle(f"the name of a function or class is a {type(value).__name__}, not a string")
     return value

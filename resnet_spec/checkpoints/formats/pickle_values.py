@@ -1,4 +1,4 @@
-"""What a pickle that is read as data consists of: plain values, and records of what would be looked up, called or made."""
+"""The values of a pickle that is read as data: plain values, and records of what unpickling would import or call."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Value: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A function or class, by name."""
+class Global:
+    """A function or class, by module and name. It is never imported."""
 
     module: str
     name: str
@@ -21,15 +21,15 @@ class Named:
 
 
 @dataclass(slots=True, eq=False)
-class Pairs:
-    """A dictionary. Keys are not hashed."""
+class PairList:
+    """A dictionary as a list of its pairs, so that keys need not be hashed."""
 
     items: list[tuple[Value, Value]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
-class Called:
-    """What a call would give, with what would be put into it afterwards."""
+class Call:
+    """A call that unpickling would make, with the items and the state that it would then set on the result."""
 
     function: Value
     arguments: Value
@@ -38,25 +38,25 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outside:
-    """Something that the pickle holds only a name for."""
+class PersistentId:
+    """A reference to an object outside the pickle, such as a tensor's storage."""
 
-    name: Value
+    key: Value
 
 
 @dataclass(frozen=True, slots=True)
 class Pickle:
-    """A pickle's value, what it names that lies outside of it, and the offset of what follows it in the file."""
+    """A pickle's value, the persistent IDs in it, and the offset in the file at which the pickle ends."""
 
     value: Value
-    outside: list[Outside]
+    persistent_ids: list[PersistentId]
     end: int
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes that were left in the file."""
+    """A long string of bytes or text, which is left in the file."""
 
     offset: int
     size: int
-    text: bool
+    is_text: bool

@@ -1,4 +1,4 @@
-"""The few pickle operations that checkpoints are written with. What is pickled are names, numbers and bytes; nothing is looked up."""
+"""Encode values as pickle opcodes: the few that checkpoints need. Functions and classes are written by name."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ import struct
 from collections.abc import Iterable
 
 
-def text(word: str) -> bytes:
-    data = word.encode()
+def encode_text(text: str) -> bytes:
+    """Encode a string."""
+    data = text.encode()
     return pickle.BINUNICODE + struct.pack("<I", len(data)) + data
 
 
-def whole(number: int) -> bytes:
-    """A whole number that is not negative."""
+def encode_int(number: int) -> bytes:
+    """Encode an integer from -2**31 to 2**71 - 1."""
     if number < 2**31:
         return pickle.BININT + struct.pack("<i", number)
     return pickle.LONG1 + b"\x09" + number.to_bytes(9, "little", signed=True)
 
 
-def row(*items: bytes) -> bytes:
-    """A tuple."""
+def encode_tuple(*items: bytes) -> bytes:
+    """Encode a tuple of items that are encoded already."""
     return pickle.MARK + b"".join(items) + pickle.TUPLE
 
 
-def wholes(numbers: Iterable[int]) -> bytes:
-    """A tuple of whole numbers."""
-    return row(*map(whole, numbers))
+def encode_ints(numbers: Iterable[int]) -> bytes:
+    """Encode a tuple of integers."""
+    return encode_tuple(*map(encode_int, numbers))
 
 
-def named(module: str, name: str) -> bytes:
-    """A function or class, by name."""
+def encode_global(module: str, name: str) -> bytes:
+    """Encode a reference to a function or class."""
     return pickle.GLOBAL + f"{module}\n{name}\n".encode()
 
 
-def called(function: bytes, arguments: bytes) -> bytes:
+def encode_call(function: bytes, arguments: bytes) -> bytes:
+    """Encode a call of a function with a tuple of arguments, both encoded already."""
     return function + arguments + pickle.REDUCE
 
 
-def size_of_bytes(count: int) -> bytes:
-    """What comes before so many bytes (protocol 4)."""
+def encode_bytes_header(count: int) -> bytes:
+    """Encode what precedes ``count`` bytes of data in protocol 4."""
     return pickle.BINBYTES8 + struct.pack("<Q", count)

@@ -1,4 +1,4 @@
-"""The checkpoint formats, and how to read and write them. A file's format is detected by its contents, not by its name."""
+"""Read and write checkpoints in every format. A file's format is detected by its contents, not by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""safetensors files: a header of names, types and places, then the arrays. The canonical format."""
+"""safetensors files: a JSON header of names, types and offsets, then the arrays. The canonical format."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from resnet_spec.checkpoints.formats import byte_ranges, metadata
+from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.formats.checksum import crc32
-from resnet_spec.checkpoints.formats.tensors import BFLOAT16, Checkpoint, CheckpointError, Dtype, Tensor, raw
+from resnet_spec.checkpoints.formats.metadata import add_checksums, find_checksums
+from resnet_spec.checkpoints.formats.tensors import BFLOAT16, Checkpoint, CheckpointError, Dtype, Tensor, view_bytes
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
 
@@ -33,34 +34,11 @@ _DTYPES: Mapping[str, Dtype] = {
     "BOOL": np.dtype(np.bool_),
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
-_LENGTH = struct.Struct("<Q")
+_HEADER_LENGTH = struct.Struct("<Q")
 
 
-def read(path: str) -> Checkpoint:
-    """The arrays of a file. Raises CheckpointError."""
-    places, said = _places(path)
-    tensors = {name: Tensor(place.shape, place.dtype, partial(_read, path, name, place)) for name, place in places}
-    return Checkpoint(path, FORMAT, "torch", tensors, said)
-
-
-def mapped(path: str) -> dict[str, Array]:
-    """The arrays of a file as views of it, which stay when it is removed: more than memory holds. Raises CheckpointError.
-
-    For files that nobody else changes: one that is cut short while it is mapped kills the process.
-    """
-    places, _ = _places(path)
-    data = np.memmap(path, np.uint8, mode="r")
-    found = {}
-    for name, place in places:
-        array = data[place.offset : place.offset + place.size]
-        if place.crc is not None:
-            byte_ranges.matching(path, name, crc32(array.data), place.crc)
-        found[name] = array.view(place.dtype).reshape(place.shape)
-    return found
-
-
-class _Place(NamedTuple):
-    """Where an array lies in a file, and what it is."""
+class _StoredArray(NamedTuple):
+    """Where an array is in a file, its checksum if the file has one, and its shape and type."""
 
     offset: int
     size: int
@@ -69,68 +47,98 @@ class _Place(NamedTuple):
     dtype: Dtype
 
 
-def _places(path: str) -> tuple[list[tuple[str, _Place]], dict[str, str]]:
-    """Where each array is, of those whose types are known, and what the file says of itself."""
-    header, start = _header(path)
-    said = header.pop("__metadata__", {})
-    expected = metadata.checksums(said, sorted(header, key=lambda name: header[name]["data_offsets"]))
-    places = []
+def read(path: str) -> Checkpoint:
+    """Read the header of a file. Raises CheckpointError."""
+    arrays, metadata = _locate_arrays(path)
+    tensors = {
+        name: Tensor(array.shape, array.dtype, partial(_read_array, path, name, array)) for name, array in arrays
+    }
+    return Checkpoint(path, FORMAT, "torch", tensors, metadata)
+
+
+def map_arrays(path: str) -> dict[str, Array]:
+    """Return the arrays of a file, memory-mapped, so that they may be larger than memory. Raises CheckpointError.
+
+    They remain valid when the file is deleted. Use this only for files that no other process changes: the process is
+    killed if a mapped file is truncated.
+    """
+    stored, _ = _locate_arrays(path)
+    data = np.memmap(path, np.uint8, mode="r")
+    arrays = {}
+    for name, (offset, size, crc, shape, dtype) in stored:
+        array = data[offset : offset + size]
+        if crc is not None:
+            byte_ranges.check_checksum(path, name, crc32(array.data), crc)
+        arrays[name] = array.view(dtype).reshape(shape)
+    return arrays
+
+
+def _locate_arrays(path: str) -> tuple[list[tuple[str, _StoredArray]], dict[str, str]]:
+    """Return the location of each array of a known type by name, and the file's metadata."""
+    header, start = _read_header(path)
+    metadata = header.pop("__metadata__", {})
+    checksums = find_checksums(metadata, sorted(header, key=lambda name: header[name]["data_offsets"]))
+    arrays = []
     for name, item in header.items():
         dtype = _DTYPES.get(item["dtype"])
         if dtype is not None:
             begin, end = item["data_offsets"]
-            places.append((name, _Place(start + begin, end - begin, expected.get(name), tuple(item["shape"]), dtype)))
-    return places, said
+            stored = _StoredArray(start + begin, end - begin, checksums.get(name), tuple(item["shape"]), dtype)
+            arrays.append((name, stored))
+    return arrays, metadata
 
 
-def _header(path: str) -> tuple[dict[str, Any], int]:
-    """The header, once the library has found it sound, and where the arrays start."""
+def _read_header(path: str) -> tuple[dict[str, Any], int]:
+    """Return the header, after the safetensors library has validated it, and the offset of the first array."""
     size = Path(path).stat().st_size
-    (length,) = _LENGTH.unpack(byte_ranges.read(path, 0, _LENGTH.size).tobytes())
-    if not 2 <= length <= size - _LENGTH.size:
+    (length,) = _HEADER_LENGTH.unpack(byte_ranges.read(path, 0, _HEADER_LENGTH.size).tobytes())
+    if not 2 <= length <= size - _HEADER_LENGTH.size:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file: its header claims {length:,} bytes, the file has {size:,}"
+            f"{path} is not a valid safetensors file: its header claims {length:,} bytes, but the file has {size:,}"
         )
-    byte_ranges.in_proportion(path, "header", length, size)
+    byte_ranges.check_header_size(path, "header", length, size)
     try:
         with safe_open(path, framework="np"):
             pass
-        start = _LENGTH.size + length
-        return json.loads(byte_ranges.read(path, _LENGTH.size, length).tobytes()), start
+        start = _HEADER_LENGTH.size + length
+        return json.loads(byte_ranges.read(path, _HEADER_LENGTH.size, length).tobytes()), start
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from None
 
 
-def _read(path: str, name: str, place: _Place) -> Array:
-    data = byte_ranges.read(path, place.offset, place.size)
-    if place.crc is not None:
-        byte_ranges.matching(path, name, crc32(data.data), place.crc)
-    return data.view(place.dtype).reshape(place.shape)
+def _read_array(path: str, name: str, array: _StoredArray) -> Array:
+    data = byte_ranges.read(path, array.offset, array.size)
+    if array.crc is not None:
+        byte_ranges.check_checksum(path, name, crc32(data.data), array.crc)
+    return data.view(array.dtype).reshape(array.shape)
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> None:
-    """A file that every safetensors library opens. The library's own writer needs all arrays in memory at once."""
-    # Larger numbers first, as the library does: each then starts at a multiple of its size.
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a file that every safetensors library opens.
+
+    The library's own writer is not used because it needs all arrays in memory at once.
+    """
+    # Wide types come first, as the library writes them, so that each array starts at a multiple of its item size.
     order = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
     header, at = {}, 0
     for name in order:
         tensor = tensors[name]
-        place = [at, at := at + tensor.nbytes]
-        header[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
-    sums = ["0" * 8] * len(order)
+        offsets = [at, at := at + tensor.nbytes]
+        header[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+    checksums = [0] * len(order)
     with path.open("wb") as file:
-        file.write(_start(header, said, sums))
+        file.write(_encode_header(header, metadata, checksums))
         for index, name in enumerate(order):
-            data = raw(tensors[name].read())
-            sums[index] = f"{crc32(data):08x}"
+            data = view_bytes(tensors[name].read())
+            checksums[index] = crc32(data)
             file.write(data)
         file.seek(0)
-        file.write(_start(header, said, sums))
+        file.write(_encode_header(header, metadata, checksums))
 
 
-def _start(header: Mapping[str, object], said: Mapping[str, str], sums: list[str]) -> bytes:
-    """The header's length and the header, as long whatever the checksums are."""
-    every = {"__metadata__": {"format": "pt", **said, metadata.CHECKSUMS: "".join(sums)}, **header}
-    data = json.dumps(every).encode()
+def _encode_header(arrays: Mapping[str, object], metadata: Mapping[str, str], checksums: list[int]) -> bytes:
+    """Return the header with its length in front; its size does not depend on the checksums' values."""
+    header = {"__metadata__": add_checksums({"format": "pt", **metadata}, checksums), **arrays}
+    data = json.dumps(header).encode()
     data += b" " * (-len(data) % 8)
-    return _LENGTH.pack(len(data)) + data
+    return _HEADER_LENGTH.pack(len(data)) + data

@@ -1,4 +1,4 @@
-"""A zip archive's entries: where each lies, and its bytes, held to the archive's own checksums."""
+"""Read and write zip archives of stored entries, and verify the checksums of the entries that are read."""
 
 from __future__ import annotations
 
@@ -17,29 +17,39 @@ from resnet_spec.checkpoints.formats.checksum import crc32
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 from resnet_spec.weights.canonical import Array
 
-# Structures of the format, by the names that its definition (APPNOTE.TXT, 4.3) gives them.
-_LOCAL = struct.Struct("<4s5H3I2H")  # local file header: ..., length of the name, of the extra field
-_CENTRAL = struct.Struct("<4s6H3I5H2I")  # central directory header: ..., offset of the local header
-_END_64 = struct.Struct("<4sQ2H2I4Q")  # zip64 end of central directory record
-_LOCATOR_64 = struct.Struct("<4sIQI")  # zip64 end of central directory locator
-_END = struct.Struct("<4s4H2IH")  # end of central directory record: ..., its size, its offset, length of the comment
-_LARGEST_COMMENT = 2**16
-_UTF_8 = 0x800
-_DATE = 1 << 5 | 1  # 1 January 1980: the same weights give the same file
+# The structures of the format, named as in its specification (APPNOTE.TXT, section 4.3).
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_CENTRAL_HEADER = struct.Struct("<4s6H3I5H2I")
+_ZIP64_END_RECORD = struct.Struct("<4sQ2H2I4Q")
+_ZIP64_END_LOCATOR = struct.Struct("<4sIQI")
+_END_RECORD = struct.Struct("<4s4H2IH")
+_MAX_COMMENT_BYTES = 2**16
+_UTF_8_FLAG = 0x800
+_DATE = 1 << 5 | 1  # always 1 January 1980, so that the same weights give the same file
 _UNIX = 3 << 8
-_VERSION, _VERSION_64 = 20, 45
-_FULL, _FULL_COUNT = 0xFFFFFFFF, 0xFFFF  # in place of a number that stands in a zip64 field
-_ZIP64 = _FULL
-"""From how many bytes on a size or an offset takes eight bytes."""
+_VERSION, _ZIP64_VERSION = 20, 45
+_IN_ZIP64 = 0xFFFFFFFF
+"""Stands in a 32-bit field whose value is in a zip64 structure."""
+_MIN_ZIP64 = _IN_ZIP64
+"""The smallest size or offset that needs a 64-bit field."""
+_MIN_ZIP64_COUNT = 0xFFFF
+"""The smallest number of entries that needs a 64-bit field, which also stands in the 16-bit field then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member of an archive. ``offset`` and ``held`` are its bytes in the file; ``size`` is what they give, if they are deflated."""
+    """A file in an archive.
+
+    Attributes:
+        offset: Where its data start in the archive.
+        stored_size: How many bytes it takes in the archive.
+        size: How many bytes it has when decompressed.
+        crc: The CRC-32 of the decompressed bytes; PyTorch may write 0 for a stored entry without a checksum.
+    """
 
     name: str
     offset: int
-    held: int
+    stored_size: int
     size: int
     crc: int
     deflated: bool
@@ -54,45 +64,47 @@ class Archive:
     comment: bytes
 
 
-def archive(path: str) -> Archive:
-    """The directory of an archive. Raises CheckpointError."""
+def read_directory(path: str) -> Archive:
+    """Read the directory of an archive. Raises CheckpointError if it is damaged."""
     size = Path(path).stat().st_size
     try:
-        _bounded_directory(path, size)
+        _check_directory_size(path, size)
         with ZipFile(path) as file:
             infos, comment = file.infolist(), file.comment
-        entries = {info.filename: _entry(path, size, info) for info in infos}
+        entries = {info.filename: _read_local_header(path, size, info) for info in infos}
     except (BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, OSError) as error:
         if isinstance(error, CheckpointError | FileNotFoundError | PermissionError):
             raise
-        raise CheckpointError(f"{path} is no whole zip archive: {str(error).lower()}") from None
+        raise CheckpointError(f"{path} is not a valid zip archive: {str(error).lower()}") from None
     if len(entries) != len(infos):
         raise CheckpointError(f"{path} is damaged: two of its entries have the same name")
     return Archive(path, entries, comment)
 
 
-def _bounded_directory(path: str, size: int) -> None:
-    """Raises CheckpointError for a directory that is not there, or out of proportion."""
-    start = max(0, size - _LARGEST_COMMENT - _END.size)
+def _check_directory_size(path: str, size: int) -> None:
+    """Raise CheckpointError if the directory is missing, or too long for a file of ``size`` bytes."""
+    start = max(0, size - _MAX_COMMENT_BYTES - _END_RECORD.size)
     tail = byte_ranges.read(path, start, size - start).tobytes()
     at = tail.rfind(b"PK\5\6")
-    if at < 0 or len(tail) - at < _END.size:
-        raise CheckpointError(f"{path} is cut short: expected a zip archive's directory at its end, found none")
-    byte_ranges.in_proportion(path, "zip directory", _END.unpack_from(tail, at)[5], size)
+    if at < 0 or len(tail) - at < _END_RECORD.size:
+        raise CheckpointError(f"{path} is truncated: expected a zip archive's directory at its end, found none")
+    byte_ranges.check_header_size(path, "zip directory", _END_RECORD.unpack_from(tail, at)[5], size)
 
 
-def _entry(path: str, size: int, info: ZipInfo) -> Entry:
-    header = _LOCAL.unpack(byte_ranges.read(path, info.header_offset, _LOCAL.size).tobytes())
-    offset = info.header_offset + _LOCAL.size + header[9] + header[10]
-    name = byte_ranges.read(path, info.header_offset + _LOCAL.size, header[9]).tobytes()
-    if name.decode("utf-8" if header[2] & _UTF_8 else "cp437", "replace") != info.orig_filename:
-        raise CheckpointError(f"{path} is damaged: {info.filename!r} has another name where it lies")
-    if header[0] != b"PK\3\4" or offset + info.compress_size > size:
+def _read_local_header(path: str, size: int, info: ZipInfo) -> Entry:
+    """Locate an entry's data by the header in front of them. Raises CheckpointError if it contradicts the directory."""
+    header = _LOCAL_HEADER.unpack(byte_ranges.read(path, info.header_offset, _LOCAL_HEADER.size).tobytes())
+    signature, flags, name_length, extra_length = header[0], header[2], header[9], header[10]
+    offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+    name = byte_ranges.read(path, info.header_offset + _LOCAL_HEADER.size, name_length).tobytes()
+    if name.decode("utf-8" if flags & _UTF_8_FLAG else "cp437", "replace") != info.orig_filename:
+        raise CheckpointError(f"{path} is damaged: {info.filename!r} has another name in its local header")
+    if signature != b"PK\3\4" or offset + info.compress_size > size:
         raise CheckpointError(
             f"{path} is damaged: expected {info.compress_size:,} bytes of {info.filename!r} at {offset:,}"
         )
     if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or info.flag_bits & 1:
-        raise CheckpointError(f"{path}: {info.filename!r} is encrypted, or compressed in a way that is not known")
+        raise CheckpointError(f"{path}: {info.filename!r} is encrypted, or compressed by an unsupported method")
     deflated = info.compress_type == ZIP_DEFLATED
     if not deflated and info.compress_size != info.file_size:
         raise CheckpointError(f"{path} is damaged: {info.filename!r} claims two sizes")
@@ -100,37 +112,38 @@ def _entry(path: str, size: int, info: ZipInfo) -> Entry:
 
 
 def read(path: str, entry: Entry) -> Array:
-    """An entry's bytes (size,), whole and matching its checksum. Raises CheckpointError."""
-    held = byte_ranges.read(path, entry.offset, entry.held)
-    data = _inflated(path, entry, held) if entry.deflated else held
-    if entry.crc or entry.deflated:  # PyTorch can be told to write no checksums: they are all zero then
-        byte_ranges.matching(path, entry.name, crc32(data.data), entry.crc)
+    """Return an entry's bytes, shape (size,). Raises CheckpointError if they do not match the entry's checksum."""
+    stored = byte_ranges.read(path, entry.offset, entry.stored_size)
+    data = _inflate(path, entry, stored) if entry.deflated else stored
+    if entry.crc or entry.deflated:
+        byte_ranges.check_checksum(path, entry.name, crc32(data.data), entry.crc)
     return data
 
 
-def start(path: str, entry: Entry, most: int) -> bytes:
-    """The first bytes of an entry, not held to anything."""
-    held = byte_ranges.read(path, entry.offset, min(most, entry.held)).data
+def read_start(path: str, entry: Entry, limit: int) -> bytes:
+    """Return up to ``limit`` bytes from the start of an entry. Their checksum can't be verified."""
+    stored = byte_ranges.read(path, entry.offset, min(limit, entry.stored_size)).data
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(held, most) if entry.deflated else bytes(held)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored, limit) if entry.deflated else bytes(stored)
     except zlib.error:
-        raise _inflatable(path, entry) from None
+        raise _inflate_error(path, entry) from None
 
 
-def check(path: str, entry: Entry) -> None:
-    """Raises CheckpointError unless an entry is stored as it is, and matches its checksum, where it has one."""
+def check_stored(path: str, entry: Entry) -> None:
+    """Raise CheckpointError if an entry is compressed, or has a checksum that its bytes do not match."""
     if entry.deflated:
-        raise CheckpointError(f"{path}: expected {entry.name!r} as it is, found it compressed")
+        raise CheckpointError(f"{path}: expected {entry.name!r} to be stored, found it compressed")
     if entry.crc:
-        byte_ranges.matching(path, entry.name, byte_ranges.checksum(path, entry.offset, entry.held), entry.crc)
+        found = byte_ranges.compute_checksum(path, entry.offset, entry.stored_size)
+        byte_ranges.check_checksum(path, entry.name, found, entry.crc)
 
 
-def _inflated(path: str, entry: Entry, held: Array) -> Array:
+def _inflate(path: str, entry: Entry, stored: Array) -> Array:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = inflate.decompress(held.data, max(1, entry.size))
+        data = inflate.decompress(stored.data, max(1, entry.size))
     except zlib.error:
-        raise _inflatable(path, entry) from None
+        raise _inflate_error(path, entry) from None
     if len(data) != entry.size or not (inflate.eof or not inflate.decompress(inflate.unconsumed_tail, 1)):
         raise CheckpointError(
             f"{path} is damaged: expected {entry.size:,} bytes of {entry.name!r}, found {len(data):,}"
@@ -138,56 +151,62 @@ def _inflated(path: str, entry: Entry, held: Array) -> Array:
     return np.frombuffer(bytearray(data), np.uint8)
 
 
-def _inflatable(path: str, entry: Entry) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged: expected {entry.name!r} compressed, found what can't be inflated")
+def _inflate_error(path: str, entry: Entry) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged: {entry.name!r} can't be decompressed")
 
 
-def write(path: Path, members: Iterable[tuple[str, bytes, memoryview]], comment: bytes = b"", aligned: int = 1) -> None:
-    """An archive of stored members: a name, and bytes in two parts. They start at multiples of ``aligned``.
+def write(
+    path: Path, members: Iterable[tuple[str, bytes, memoryview]], comment: bytes = b"", alignment: int = 1
+) -> None:
+    """Write an archive of stored entries.
 
-    Its own, because the standard library's writer takes three times as long over checksums.
+    Each member is a name and two pieces of data, which are written one after the other. The data of every entry start
+    at a multiple of ``alignment``. ``zipfile`` is not used because it computes checksums by zlib, which is slower.
     """
     directory = []
     with path.open("wb") as file:
         for name, head, data in members:
             offset, crc, size = file.tell(), crc32(data, crc32(head)), len(head) + len(data)
             encoded = name.encode()
-            sizes = _wide(size, size) if size >= _ZIP64 else b""
-            shown = _FULL if sizes else size
-            common = (0 if name.isascii() else _UTF_8, ZIP_STORED, 0, _DATE, crc, shown, shown, len(encoded))
-            extra = sizes + _padding(offset + _LOCAL.size + len(encoded) + len(sizes), aligned)
-            version = _VERSION_64 if sizes else _VERSION
-            file.write(_LOCAL.pack(b"PK\3\4", version, *common, len(extra)) + encoded + extra)
+            sizes = _zip64_extra(size, size) if size >= _MIN_ZIP64 else b""
+            short_size = _IN_ZIP64 if sizes else size
+            flags = 0 if name.isascii() else _UTF_8_FLAG
+            common = (flags, ZIP_STORED, 0, _DATE, crc, short_size, short_size, len(encoded))
+            extra = sizes + _alignment_extra(offset + _LOCAL_HEADER.size + len(encoded) + len(sizes), alignment)
+            version = _ZIP64_VERSION if sizes else _VERSION
+            file.write(_LOCAL_HEADER.pack(b"PK\3\4", version, *common, len(extra)) + encoded + extra)
             file.write(head)
             file.write(data)
-            far = offset >= _ZIP64
-            wide = _wide(*[size] * 2 * bool(sizes), *[offset] * far)
-            version = _VERSION_64 if wide else _VERSION
-            ends = (len(wide), 0, 0, 0, 0o600 << 16, _FULL if far else offset)
-            directory.append(_CENTRAL.pack(b"PK\1\2", _UNIX | version, version, *common, *ends) + encoded + wide)
-        _close(file, directory, comment)
+            is_far = offset >= _MIN_ZIP64
+            extra = _zip64_extra(*[size] * 2 * bool(sizes), *[offset] * is_far)
+            version = _ZIP64_VERSION if extra else _VERSION
+            rest = (len(extra), 0, 0, 0, 0o600 << 16, _IN_ZIP64 if is_far else offset)
+            header = _CENTRAL_HEADER.pack(b"PK\1\2", _UNIX | version, version, *common, *rest)
+            directory.append(header + encoded + extra)
+        _write_directory(file, directory, comment)
 
 
-def _wide(*numbers: int) -> bytes:
-    """The extra field of numbers that take eight bytes, if there are any."""
+def _zip64_extra(*numbers: int) -> bytes:
+    """Return the extra field that holds 64-bit numbers, or no bytes if there are no numbers."""
     return struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
 
 
-def _padding(at: int, aligned: int) -> bytes:
-    """An extra field of zeros, as PyTorch names it, after which comes a multiple of ``aligned``."""
-    if aligned == 1:
+def _alignment_extra(at: int, alignment: int) -> bytes:
+    """Return an extra field of zeros, of the type that PyTorch uses, that ends at a multiple of ``alignment``."""
+    if alignment == 1:
         return b""
-    count = -(at + 4) % aligned
+    count = -(at + 4) % alignment
     return struct.pack("<2sH", b"FB", count) + bytes(count)
 
 
-def _close(file: BinaryIO, directory: list[bytes], comment: bytes) -> None:
+def _write_directory(file: BinaryIO, directory: list[bytes], comment: bytes) -> None:
     start, count = file.tell(), len(directory)
     size = sum(map(len, directory))
     file.writelines(directory)
-    if start + size >= _ZIP64 or count >= _FULL_COUNT:
-        versions = (_UNIX | _VERSION_64, _VERSION_64)
-        file.write(_END_64.pack(b"PK\6\6", _END_64.size - 12, *versions, 0, 0, count, count, size, start))
-        file.write(_LOCATOR_64.pack(b"PK\6\7", 0, start + size, 1))
-        start, size, count = _FULL, min(size, _FULL), min(count, _FULL_COUNT)
-    file.write(_END.pack(b"PK\5\6", 0, 0, count, count, size, start, len(comment)) + comment)
+    if start + size >= _MIN_ZIP64 or count >= _MIN_ZIP64_COUNT:
+        versions = (_UNIX | _ZIP64_VERSION, _ZIP64_VERSION)
+        record = (b"PK\6\6", _ZIP64_END_RECORD.size - 12, *versions, 0, 0, count, count, size, start)
+        file.write(_ZIP64_END_RECORD.pack(*record))
+        file.write(_ZIP64_END_LOCATOR.pack(b"PK\6\7", 0, start + size, 1))
+        start, size, count = _IN_ZIP64, min(size, _IN_ZIP64), min(count, _MIN_ZIP64_COUNT)
+    file.write(_END_RECORD.pack(b"PK\5\6", 0, 0, count, count, size, start, len(comment)) + comment)

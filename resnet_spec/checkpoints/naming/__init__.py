@@ -1,4 +1,5 @@
-"""How others name and lay out the weights of a network: small tables (YAML), and what reads them.
+"""How other libraries name and lay out the weights of a network: one small YAML table for each dialect.
 
-A table says how a peer names a layer by the part that it plays, so it holds for every network, whatever its own names are.
+A table names a layer by its role, such as the second convolution of a block's branch, so it works for every network,
+whatever names the network itself uses.
 """

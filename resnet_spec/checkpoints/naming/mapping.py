@@ -1,4 +1,4 @@
-"""Where a dialect keeps each weight of a network: a bijection of names, and of the order of axes."""
+"""Map each weight of a network to its name and layout in a dialect, and arrays from one to the other."""
 
 from __future__ import annotations
 
@@ -6,71 +6,74 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnet_spec.checkpoints.naming.roles import Role, kind_of, roles
-from resnet_spec.checkpoints.naming.tables import Dialect, Kept, Layout
+from resnet_spec.checkpoints.naming.roles import Role, find_roles, layer_kind
+from resnet_spec.checkpoints.naming.tables import ArrayLayout, Dialect, Layout
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape, Weight
 from resnet_spec.weights.canonical import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where one canonical weight is kept: under which name, with its axes in which order.
+class WeightMapping:
+    """How a dialect stores one canonical weight.
 
     Attributes:
-        ours: The canonical shape.
-        between: The same numbers as another kind of layer has them: (out, in, 1, 1) for a convolution, (out, in) for a matrix.
-        axes: The axes of ``between`` in the order in which they are kept.
+        name: The stored name.
+        canonical_shape: The shape in the network.
+        reshaped: The canonical shape, or (out, in, 1, 1) for a matrix that is stored as a 1x1 convolution, or (out, in)
+            for a 1x1 convolution that is stored as a matrix.
+        axes: The order in which the axes of ``reshaped`` are stored, as for ``numpy.transpose``.
     """
 
     name: str
-    ours: Shape
-    between: Shape
+    canonical_shape: Shape
+    reshaped: Shape
     axes: tuple[int, ...]
 
     @property
     def shape(self) -> Shape:
-        return tuple(self.between[axis] for axis in self.axes)
+        """The stored shape."""
+        return tuple(self.reshaped[axis] for axis in self.axes)
 
-    def kept(self, array: Array) -> Array:
-        """A canonical array as it is kept here."""
-        return _in_order(array.reshape(self.between).transpose(self.axes))
+    def to_stored(self, array: Array) -> Array:
+        """Convert a canonical array to the stored shape and order of axes."""
+        return _copy_contiguous(array.reshape(self.reshaped).transpose(self.axes))
 
-    def canonical(self, array: Array) -> Array:
-        """An array that is kept here as a canonical one."""
-        return _in_order(array.transpose(np.argsort(self.axes))).reshape(self.ours)
+    def to_canonical(self, array: Array) -> Array:
+        """Convert a stored array to the canonical shape and order of axes."""
+        return _copy_contiguous(array.transpose(np.argsort(self.axes))).reshape(self.canonical_shape)
 
-    def canonical_shape(self, shape: Shape) -> Shape:
-        """The shape of an array that is kept here, put straight: also where it is not the one that is expected."""
+    def to_canonical_shape(self, shape: Shape) -> Shape:
+        """Convert the shape of a stored array, which need not be the expected one."""
         if shape == self.shape:
-            return self.ours
-        return (
-            tuple(shape[self.axes.index(axis)] for axis in range(len(shape))) if len(shape) == len(self.axes) else shape
-        )
+            return self.canonical_shape
+        if len(shape) != len(self.axes):
+            return shape
+        return tuple(shape[self.axes.index(axis)] for axis in range(len(shape)))
 
 
 _BLOCK = 8
 
 
-def _in_order(array: Array) -> Array:
-    """The array with its elements in memory as its axes stand.
+def _copy_contiguous(array: Array) -> Array:
+    """Return an array with the same elements in C order; the array itself if it is contiguous.
 
-    Copied in blocks of the last long axis: what one reads of a block's cache lines is still there when the next is read, which is
-    three to seven times as fast as to copy the whole.
+    It is copied in blocks of the last long axis, three to seven times as fast as in one piece: the elements that share
+    a cache line with one that is read are used while the line is still in the cache.
     """
     if array.flags.c_contiguous:
         return array
     axis = next((axis for axis in reversed(range(array.ndim)) if array.shape[axis] > _BLOCK), 0)
-    found = np.empty(array.shape, array.dtype)
+    copy = np.empty(array.shape, array.dtype)
     for at in range(0, array.shape[axis], _BLOCK):
         block = (slice(None),) * axis + (slice(at, at + _BLOCK),)
-        found[block] = array[block]
-    return found
+        copy[block] = array[block]
+    return copy
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with weights: its path, kind, arrays and role."""
+    """A layer with weights; its role is None if it stands between stages."""
 
     path: str
     kind: str
@@ -78,58 +81,67 @@ class Layer:
     role: Role | None
 
 
-def layers(network: Network) -> list[Layer]:
-    """The layers of a network that have weights."""
-    known = roles(network)
+def list_layers(network: Network) -> list[Layer]:
+    """Return the layers of a network that have weights."""
+    roles = find_roles(network)
     return [
-        Layer(leaf.path, kind_of(leaf), leaf.op.weights(leaf.input_shape), known.get(leaf.path))
+        Layer(leaf.path, layer_kind(leaf), leaf.op.weights(leaf.input_shape), roles.get(leaf.path))
         for leaf in network.leaves()
         if leaf.op.weights(leaf.input_shape)
     ]
 
 
-def places(found: list[Layer], dialect: Dialect | None, layout: Layout) -> dict[str, Place] | None:
-    """Where a dialect keeps each weight, by canonical name. None if it has no name for a layer, or one for two.
+def map_weights(layers: list[Layer], dialect: Dialect | None, layout: Layout) -> dict[str, WeightMapping] | None:
+    """Map the canonical name of each weight to where a dialect stores it.
 
-    Without a dialect, layers have the names that the network gives them.
+    Without a dialect, layers keep the network's names. Returns None if the dialect has no name for a layer, or the same
+    name for two weights.
 
     >>> from resnet_spec import load
-    >>> from resnet_spec.checkpoints.naming.tables import dialects, layouts
-    >>> kept = places(layers(load("resnet18")), dialects()["keras"], layouts()["keras"])
-    >>> kept["layer1.0.conv1.weight"]
-    Place(name='conv2_block1_1_conv/kernel', ours=(64, 64, 3, 3), between=(64, 64, 3, 3), axes=(2, 3, 1, 0))
+    >>> from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
+    >>> mappings = map_weights(list_layers(load("resnet18")), load_dialects()["keras"], load_layouts()["keras"])
+    >>> mapping = mappings["layer1.0.conv1.weight"]
+    >>> mapping.name, mapping.canonical_shape, mapping.axes
+    ('conv2_block1_1_conv/kernel', (64, 64, 3, 3), (2, 3, 1, 0))
     """
-    kept = {}
-    for layer in found:
-        named = (layer.path, layer.kind) if dialect is None else dialect.layer(layer.role) if layer.role else None
+    mappings = {}
+    for layer in layers:
+        named = _name_layer(layer, dialect)
         if named is None:
             return None
         for weight in layer.weights:
-            place = _place(*named, weight, layout)
-            if place is None:
+            mapping = _map_weight(*named, weight, layout)
+            if mapping is None:
                 return None
-            kept[f"{layer.path}.{weight.name}"] = place
-    return kept if len({place.name for place in kept.values()}) == len(kept) else None
+            mappings[f"{layer.path}.{weight.name}"] = mapping
+    return mappings if len({mapping.name for mapping in mappings.values()}) == len(mappings) else None
 
 
-def _place(name: str, kind: str, weight: Weight, layout: Layout) -> Place | None:
-    between = weight.shape
-    if weight.name == "weight" and kind == "linear" and len(between) == 4:
-        if between[2:] != (1, 1):
+def _name_layer(layer: Layer, dialect: Dialect | None) -> tuple[str, str] | None:
+    """Return the name and the kind of a layer in a dialect, or None if it has no name for the layer."""
+    if dialect is None:
+        return layer.path, layer.kind
+    return dialect.name_layer(layer.role) if layer.role else None
+
+
+def _map_weight(layer: str, kind: str, weight: Weight, layout: Layout) -> WeightMapping | None:
+    shape = weight.shape
+    if weight.name == "weight" and kind == "linear" and len(shape) == 4:
+        if shape[2:] != (1, 1):
             return None
-        between = between[:2]
-    elif weight.name == "weight" and kind == "conv" and len(between) == 2:
-        between = (*between, 1, 1)
-    kept = layout.kept.get((kind, weight.name), Kept(weight.name))
+        shape = shape[:2]
+    elif weight.name == "weight" and kind == "conv" and len(shape) == 2:
+        shape = (*shape, 1, 1)
+    array = layout.arrays.get((kind, weight.name), ArrayLayout(weight.name))
     pattern = layout.statistic if weight.statistic else layout.parameter
-    axes = kept.axes or tuple(range(len(between)))
-    return Place(pattern.format(layer=name, array=kept.name), weight.shape, between, axes)
+    axes = array.axes or tuple(range(len(shape)))
+    return WeightMapping(pattern.format(layer=layer, array=array.name), weight.shape, shape, axes)
 
 
-def plain(name: str) -> str:
-    """A name as it is compared: nested by dots, without what frameworks put at its end.
+def normalize_name(name: str) -> str:
+    """Return a name as it is compared: with dots between its parts, and without the suffixes that frameworks add.
 
-    >>> plain("conv1/kernel:0"), plain("conv1.kernel.value")
+    >>> normalize_name("conv1/kernel:0"), normalize_name("conv1.kernel.value")
     ('conv1.kernel', 'conv1.kernel')
     """
     return name.replace("/", ".").removesuffix(":0").removesuffix(".value")

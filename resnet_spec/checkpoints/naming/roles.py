@@ -1,9 +1,9 @@
-"""What part each layer plays in a residual network: the second convolution of a block's branch, the norm of its shortcut, ..."""
+"""The role of each layer in a residual network, such as the second convolution of a block's branch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -27,16 +27,17 @@ Section: TypeAlias = Literal["stem", "branch", "shortcut", "pooled_shortcut", "g
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A layer's part in the network.
+    """What a layer is in the network. All numbers count from 0.
 
     Attributes:
-        section: Where it stands. A ``gate`` weighs channels; a ``pooled_shortcut`` pools before it projects.
-        kind: "conv", "norm", "linear", or what a spec calls the operation.
-        index: Which of its kind it is in its section (of its block), from 0.
-        convs: How many convolutions the stem has, or the branch of its block.
-        stage: The number of its stage, from 0.
-        block: The number of its block in the stage, from 0.
-        flat: The number of its block in the network, from 0.
+        section: The part of the network, or of a block, that the layer belongs to. A "gate" scales channels, as in
+            squeeze-and-excitation; a "pooled_shortcut" has an average pooling.
+        kind: "conv", "norm", "linear", or the operation's name in a spec.
+        index: The layer's number among those of its kind in its section (of its block).
+        convs: How many convolutions there are in the stem, in the head, or in the branch of the layer's block.
+        stage: The number of the stage.
+        block: The number of the block in its stage.
+        flat: The number of the block in the network.
     """
 
     section: Section
@@ -48,53 +49,61 @@ class Role:
     flat: int = 0
 
 
-def roles(network: Network) -> dict[str, Role]:
-    """The part that each layer with weights plays, by path. A layer that stands between stages has none.
+def find_roles(network: Network) -> dict[str, Role]:
+    """Return the role of each layer with weights by path. A layer between two stages has none.
 
     >>> from resnet_spec import load
-    >>> roles(load("resnet18"))["layer2.1.bn1"]
+    >>> find_roles(load("resnet18"))["layer2.1.bn1"]
     Role(section='branch', kind='norm', index=0, convs=2, stage=1, block=1, flat=3)
     """
     stages = [index for index, part in enumerate(network.parts) if part.path in network.stages]
     if not stages:
         return {}
-    found = dict(_section("stem", _leaves(network.parts[: stages[0]])))
-    found |= _section("head", _leaves(network.parts[stages[-1] + 1 :]))
+    roles = dict(_section_roles("stem", _leaves(network.parts[: stages[0]])))
+    roles |= _section_roles("head", _leaves(network.parts[stages[-1] + 1 :]))
     flat = 0
     for stage, index in enumerate(stages):
         part = network.parts[index]
         for block, inner in enumerate(part.parts if isinstance(part, Chain) else (part,)):
-            found |= _block(inner, stage, block, flat)
+            roles |= _block_roles(inner, stage, block, flat)
             flat += 1
-    return found
+    return roles
 
 
-def _block(part: Part, stage: int, block: int, flat: int) -> Iterator[tuple[str, Role]]:
+def _block_roles(part: Part, stage: int, block: int, flat: int) -> Iterator[tuple[str, Role]]:
     shortcut = list(_leaves(part.shortcut)) if isinstance(part, Residual) else []
     body = (*part.before, *part.branch, *part.after) if isinstance(part, Residual) else (part,)
     branch = list(_leaves(body))
-    convs = sum(isinstance(leaf.op, Conv | StandardizedConv) for leaf in branch)
-    pooled = any(isinstance(leaf.op, AvgPool) for leaf in shortcut)
-    place = (convs, stage, block, flat)
-    yield from _section("branch", branch, *place)
-    yield from _section("pooled_shortcut" if pooled else "shortcut", shortcut, *place)
+    is_pooled = any(isinstance(leaf.op, AvgPool) for leaf in shortcut)
+    numbers = (_count_convs(branch), stage, block, flat)
+    yield from _section_roles("branch", branch, *numbers)
+    yield from _section_roles("pooled_shortcut" if is_pooled else "shortcut", shortcut, *numbers)
     for gate in _gates(body):
-        yield from _section("gate", _leaves(gate.branch), *place)
+        yield from _section_roles("gate", _leaves(gate.branch), *numbers)
 
 
-def _section(section: Section, leaves: Iterator[Leaf] | list[Leaf], *place: int) -> Iterator[tuple[str, Role]]:
-    held = list(leaves)
-    convs, *where = place or (sum(isinstance(leaf.op, Conv | StandardizedConv) for leaf in held),)
+def _section_roles(section: Section, leaves: Iterable[Leaf], *numbers: int) -> Iterator[tuple[str, Role]]:
+    """Yield the roles of one section's layers, by path.
+
+    ``numbers`` are a role's ``convs``, ``stage``, ``block`` and ``flat``; without them, the section's convolutions are
+    counted.
+    """
+    leaves = list(leaves)
+    convs, *place = numbers or (_count_convs(leaves),)
     seen: Counter[str] = Counter()
-    for leaf in held:
+    for leaf in leaves:
         if leaf.op.weights(leaf.input_shape):
-            kind = kind_of(leaf)
-            yield leaf.path, Role(section, kind, seen[kind], convs, *where)
+            kind = layer_kind(leaf)
+            yield leaf.path, Role(section, kind, seen[kind], convs, *place)
             seen[kind] += 1
 
 
-def kind_of(leaf: Leaf) -> str:
-    """What tables call an operation: all norms are one kind, and all convolutions of images."""
+def _count_convs(leaves: list[Leaf]) -> int:
+    return sum(isinstance(leaf.op, Conv | StandardizedConv) for leaf in leaves)
+
+
+def layer_kind(leaf: Leaf) -> str:
+    """Return the kind of an operation in the tables: every norm is a "norm", every convolution of images a "conv"."""
     match leaf.op:
         case BatchNorm() | GroupNorm() | LayerNorm() | EvoNormS0() | FilterResponseNorm():
             return "norm"
@@ -105,14 +114,15 @@ def kind_of(leaf: Leaf) -> str:
 
 
 def _leaves(parts: tuple[Part, ...]) -> Iterator[Leaf]:
-    """Operations in the order that they run, without those that work out what a gate multiplies by."""
+    """Yield operations in the order in which they run, without those in the branch of a gate."""
     for part in parts:
         if isinstance(part, Leaf):
             yield part
-        is_gate = isinstance(part, Residual) and part.combine == "multiply"
-        for index, row in enumerate(part.rows):
-            if not (is_gate and index == 1):  # its branch
-                yield from _leaves(row)
+        rows = part.rows
+        if isinstance(part, Residual) and part.combine == "multiply":
+            rows = (part.before, part.shortcut, part.after)
+        for row in rows:
+            yield from _leaves(row)
 
 
 def _gates(parts: tuple[Part, ...]) -> Iterator[Residual]:

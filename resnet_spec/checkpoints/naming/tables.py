@@ -1,4 +1,4 @@
-"""The tables of dialects and layouts, read from their YAML files."""
+"""The tables of dialects and layouts, read from the YAML files of this package."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import yaml
 from resnet_spec.checkpoints.naming.roles import Role
 
 Names: TypeAlias = "str | list[str]"
-"""A pattern, or a name for each index. ``{index+1}`` in a pattern is a number of the role's, more or less some."""
+"""A list with a name for each index, or a pattern such as ``conv{index+1}``, filled from a role's attributes."""
 
-_HERE = "resnet_spec.checkpoints.naming"
+_PACKAGE = "resnet_spec.checkpoints.naming"
 _FIELD = re.compile(r"\{(\w+)\+?(\d*)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
-    """What a dialect calls the layers of one role, and the kind of layer that it uses in its place, if another."""
+class RoleNames:
+    """A dialect's names for the layers of one role, and the kind of layer that it uses instead, if it is another."""
 
     names: Names
     kind: str | None = None
@@ -30,38 +30,40 @@ class Naming:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a peer names layers.
+    """How another library names layers.
 
     Attributes:
-        marks: What is seen in the names of a file that speaks it.
-        layout: The framework whose layouts go with the names, if only one's do.
-        tables: The names by section and kind of layer, by the number of convolutions; 0 where that does not matter.
+        patterns: Expressions of which at least one matches a name in every file in this dialect.
+        layout: The only layout that these names are used with, or None if they are used with every layout.
+        separator: What stands between the name of a block and the name of a layer in it.
+        block: A pattern for the name of a block, by the number of convolutions in its branch; 0 for any number.
+        tables: The names by section, kind of layer and number of convolutions; 0 for any number.
     """
 
     name: str
     title: str
-    marks: tuple[re.Pattern[str], ...]
+    patterns: tuple[re.Pattern[str], ...]
     layout: str | None
     separator: str
     block: Mapping[int, str]
-    tables: Mapping[tuple[str, str, int], Naming]
+    tables: Mapping[tuple[str, str, int], RoleNames]
 
-    def layer(self, role: Role) -> tuple[str, str] | None:
-        """The name of a layer and its kind here, or None where the dialect has no name for such a one."""
-        naming = self.tables.get((role.section, role.kind, 0)) or self.tables.get((role.section, role.kind, role.convs))
-        last = None if naming is None else _named(naming.names, role)
-        if naming is None or last is None:
+    def name_layer(self, role: Role) -> tuple[str, str] | None:
+        """Return the name and the kind of a layer in this dialect, or None if it has no name for the role."""
+        entry = self.tables.get((role.section, role.kind, 0)) or self.tables.get((role.section, role.kind, role.convs))
+        last = None if entry is None else _pick_name(entry.names, role)
+        if entry is None or last is None:
             return None
-        kind = naming.kind or role.kind
+        kind = entry.kind or role.kind
         if role.section in ("stem", "head"):
             return last, kind
         block = self.block.get(0) or self.block.get(role.convs)
-        return None if block is None else (f"{_filled(block, role)}{self.separator}{last}", kind)
+        return None if block is None else (f"{_fill_pattern(block, role)}{self.separator}{last}", kind)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What a layout calls an array, and in which order its axes stand."""
+class ArrayLayout:
+    """The name of an array in a layout, and the order of its axes; () for PyTorch's order."""
 
     name: str
     axes: tuple[int, ...] = ()
@@ -69,69 +71,79 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a framework keeps the arrays of a layer, by kind of layer and array, where it differs from PyTorch."""
+    """How a framework stores the arrays of a layer.
+
+    Attributes:
+        parameter: A pattern for the full name of a parameter, with the fields ``layer`` and ``array``.
+        statistic: The same for a running mean or variance.
+        arrays: The arrays that differ from PyTorch's, by kind of layer and PyTorch's name of the array.
+    """
 
     name: str
     title: str
     parameter: str
     statistic: str
-    kept: Mapping[tuple[str, str], Kept]
+    arrays: Mapping[tuple[str, str], ArrayLayout]
 
     @property
     def kernel(self) -> str:
-        """What a convolution's weight is called."""
-        return self.kept.get(("conv", "weight"), Kept("weight")).name
+        """The name of a convolution's weight."""
+        return self.arrays.get(("conv", "weight"), ArrayLayout("weight")).name
 
 
 @cache
-def dialects() -> dict[str, Dialect]:
-    """The dialects by name."""
-    found = sorted(path for path in files(_HERE).iterdir() if path.name.endswith(".yaml"))  # type: ignore[type-var]
-    read = [_dialect(path.name.removesuffix(".yaml"), yaml.safe_load(path.read_text("utf-8"))) for path in found]
-    return {dialect.name: dialect for dialect in read}
+def load_dialects() -> dict[str, Dialect]:
+    """Return the dialects by name."""
+    tables = sorted(path for path in files(_PACKAGE).iterdir() if path.name.endswith(".yaml"))  # type: ignore[type-var]
+    dialects = [
+        _parse_dialect(path.name.removesuffix(".yaml"), yaml.safe_load(path.read_text("utf-8"))) for path in tables
+    ]
+    return {dialect.name: dialect for dialect in dialects}
 
 
 @cache
-def layouts() -> dict[str, Layout]:
-    """The layouts by name."""
-    tables = yaml.safe_load((files(_HERE) / "layouts.yml").read_text("utf-8"))
-    return {name: _layout(name, table) for name, table in tables.items()}
+def load_layouts() -> dict[str, Layout]:
+    """Return the layouts by name."""
+    tables = yaml.safe_load((files(_PACKAGE) / "layouts.yml").read_text("utf-8"))
+    return {name: _parse_layout(name, table) for name, table in tables.items()}
 
 
-def _dialect(name: str, table: dict[str, Any]) -> Dialect:
-    title, marks, layout = table.pop("title"), tuple(map(re.compile, table.pop("marks"))), table.pop("layout", None)
-    separator, block = table.pop("separator", "."), table.pop("block")
+def _parse_dialect(name: str, table: dict[str, Any]) -> Dialect:
+    title, layout, separator = table.pop("title"), table.pop("layout", None), table.pop("separator", ".")
+    patterns, block = tuple(map(re.compile, table.pop("patterns"))), table.pop("block")
     tables = {}
-    for section, kinds in table.items():
-        for convs, named in (kinds if _by_number(kinds) else {0: kinds}).items():
-            for kind, names in named.items():
-                split = isinstance(names, dict)
-                naming = Naming(names["names"], names["as"]) if split else Naming(names)
-                tables[section, kind, convs] = naming
+    for section, content in table.items():
+        for convs, kinds in (content if _is_by_convs(content) else {0: content}).items():
+            for kind, names in kinds.items():
+                is_other_kind = isinstance(names, dict)
+                tables[section, kind, convs] = (
+                    RoleNames(names["names"], names["as"]) if is_other_kind else RoleNames(names)
+                )
     blocks = block if isinstance(block, dict) else {0: block}
-    return Dialect(name, title, marks, layout, separator, blocks, tables)
+    return Dialect(name, title, patterns, layout, separator, blocks, tables)
 
 
-def _by_number(table: Mapping[object, object]) -> bool:
+def _is_by_convs(table: Mapping[object, object]) -> bool:
+    """Return whether a section has a table for each number of convolutions."""
     return all(isinstance(key, int) for key in table)
 
 
-def _layout(name: str, table: dict[str, Any]) -> Layout:
+def _parse_layout(name: str, table: dict[str, Any]) -> Layout:
     title = table.pop("title")
     parameter, statistic = table.pop("parameter", "{layer}.{array}"), table.pop("statistic", "{layer}.{array}")
-    kept = {}
+    layouts = {}
     for kind, arrays in table.items():
-        for array, said in arrays.items():
-            split: dict[str, Any] = {"name": said} if isinstance(said, str) else said
-            kept[kind, array] = Kept(split.get("name", array), tuple(split.get("axes", ())))
-    return Layout(name, title, parameter, statistic, kept)
+        for array, value in arrays.items():
+            options: dict[str, Any] = {"name": value} if isinstance(value, str) else value
+            layouts[kind, array] = ArrayLayout(options.get("name", array), tuple(options.get("axes", ())))
+    return Layout(name, title, parameter, statistic, layouts)
 
 
-def _named(names: Names, role: Role) -> str | None:
+def _pick_name(names: Names, role: Role) -> str | None:
     if isinstance(names, str):
-        return _filled(names, role)
+        return _fill_pattern(names, role)
     return names[role.index] if role.index < len(names) else None
 
 
-def _filled(pattern: str, role: Role) -> str:
+def _fill_pattern(pattern: str, role: Role) -> str:
     return _FIELD.sub(lambda field: str(getattr(role, field[1]) + int(field[2] or 0)), pattern)

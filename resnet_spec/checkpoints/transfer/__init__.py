@@ -1,1 +1,1 @@
-"""Checkpoints and networks: whether one fits the other, in whose names, and carrying weights between files."""
+"""Match checkpoints with networks, convert them from one format to another, identify and compare them."""

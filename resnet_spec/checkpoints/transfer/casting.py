@@ -1,4 +1,4 @@
-"""Numbers from one type to another, and what is lost: values beyond the largest, values that become zero, values that are none."""
+"""Cast arrays from one floating-point type to another, and count the values that are lost."""
 
 from __future__ import annotations
 
@@ -13,44 +13,51 @@ from resnet_spec.weights.canonical import Array
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """How many of an array's numbers are not what they were, or are no numbers."""
+    """How many values of an array were NaN or infinite, and how many were lost in a cast.
+
+    Attributes:
+        not_finite: NaN and infinite values, which a cast keeps.
+        saturated: Values that were too large for the type.
+        vanished: Values other than zero that became zero.
+    """
 
     not_finite: int = 0
     saturated: int = 0
     vanished: int = 0
 
     def __str__(self) -> str:
-        said = {
+        counts = {
             "not finite (NaN or infinite)": self.not_finite,
-            "beyond the largest number of the type, which takes their place": self.saturated,
-            "too small for the type, and zero now": self.vanished,
+            "too large for the type, replaced by its largest number": self.saturated,
+            "too small for the type, replaced by zero": self.vanished,
         }
-        return "; ".join(f"{count:,} {what}" for what, count in said.items() if count)
+        return "; ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def cast(array: Array, dtype: Dtype) -> tuple[Array, Losses]:
-    """An array in a type, and what was lost. Numbers beyond the type's largest become it; NaN and infinity stay.
+    """Return an array in another type, and what was lost.
+
+    Values too large for the type become its largest number; NaN and infinity are kept.
 
     >>> cast(np.array([1e6, -1e6, 1e-9, np.nan]), np.dtype(np.float16))[1]
     Losses(not_finite=1, saturated=2, vanished=1)
     """
-    wild = np.flatnonzero(~_finite(array))
+    not_finite = np.flatnonzero(~_is_finite(array))
     if array.dtype == dtype:
-        return array, Losses(not_finite=len(wild))
+        return array, Losses(not_finite=len(not_finite))
     with np.errstate(over="ignore", invalid="ignore"):
-        found = array.astype(dtype)
-    over = np.flatnonzero(~_finite(found))
-    over = np.setdiff1d(over, wild, assume_unique=True)
+        result = array.astype(dtype)
+    saturated = np.setdiff1d(np.flatnonzero(~_is_finite(result)), not_finite, assume_unique=True)
     largest = ml_dtypes.finfo(dtype).max
-    found.reshape(-1)[over] = np.where(array.reshape(-1)[over] > 0, largest, -largest)
-    narrower = ml_dtypes.finfo(dtype).smallest_subnormal > ml_dtypes.finfo(array.dtype).smallest_subnormal
-    vanished = int(np.count_nonzero((found == 0) & (array != 0))) if narrower else 0
-    return found, Losses(len(wild), len(over), vanished)
+    result.reshape(-1)[saturated] = np.where(array.reshape(-1)[saturated] > 0, largest, -largest)
+    is_narrower = ml_dtypes.finfo(dtype).smallest_subnormal > ml_dtypes.finfo(array.dtype).smallest_subnormal
+    vanished = int(np.count_nonzero((result == 0) & (array != 0))) if is_narrower else 0
+    return result, Losses(len(not_finite), len(saturated), vanished)
 
 
-def _finite(array: Array) -> Array:
-    """Which numbers are finite, flat."""
+def _is_finite(array: Array) -> Array:
+    """Return which values of the flattened array are finite."""
     flat = array.reshape(-1)
-    if array.dtype == BFLOAT16:  # by its bits, eight times as fast
+    if array.dtype == BFLOAT16:  # testing the exponent's bits is eight times as fast as ml_dtypes' isfinite
         return (flat.view(np.uint16) & np.uint16(0x7F80)) != 0x7F80
     return np.isfinite(flat)

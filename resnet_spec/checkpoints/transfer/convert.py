@@ -1,4 +1,4 @@
-"""A checkpoint to another kind of file: every array once, exactly, in the names and layouts that the target is to have."""
+"""Convert a checkpoint to another format, one array at a time, with the names and layouts of the target."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TypeAlias
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.registry import KINDS
 from resnet_spec.checkpoints.formats.tensors import FLOATS, Checkpoint, Dtype, Tensor
-from resnet_spec.checkpoints.naming.mapping import Place, layers, places
-from resnet_spec.checkpoints.naming.tables import dialects, layouts
+from resnet_spec.checkpoints.naming.mapping import WeightMapping, list_layers, map_weights
+from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
 from resnet_spec.checkpoints.transfer.casting import Losses, cast
-from resnet_spec.checkpoints.transfer.matching import fit
+from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
 from resnet_spec.diagnostics.problems import SpecError
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.library import bundled
@@ -24,15 +24,16 @@ from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""What is told of bytes written, and of how many there are."""
+"""Called after each array with the bytes converted so far and in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What was done.
+    """The result of a conversion.
 
     Attributes:
-        losses: What is not finite, or was lost in another type, by canonical name.
+        losses: The values of each array that are not finite or were lost in a cast, by canonical name.
+        read_as: The source's format.
         notes: How the source was read.
     """
 
@@ -60,88 +61,95 @@ def convert(
     progress: Progress | None = None,
     settings: Mapping[str, Setting] | None = None,
 ) -> Conversion:
-    """Convert a checkpoint, as ``resnet_spec.convert`` says."""
+    """Convert a checkpoint; see ``resnet_spec.convert``."""
     checkpoint = registry.read(source)
-    network = meant(checkpoint, spec, settings or {})
-    reading = fit(network, checkpoint, under)
-    written = write(target, network, reading.tensors(), kind=kind, names=names, dtype=dtype, progress=progress)
-    notes = (*checkpoint.notes, *reading.notes, *_of_another(checkpoint, network))
-    return replace(written, source=fspath(source), read_as=checkpoint.format, notes=notes)
+    network = resolve_network(checkpoint, spec, settings or {})
+    interpretation = interpret_checkpoint(network, checkpoint, under)
+    tensors = interpretation.canonical_tensors()
+    result = write(target, network, tensors, kind=kind, names=names, dtype=dtype, progress=progress)
+    notes = (*checkpoint.notes, *interpretation.notes, *_compare_fingerprints(checkpoint, network))
+    return replace(result, source=fspath(source), read_as=checkpoint.format, notes=notes)
 
 
 def write(
     target: str | PathLike[str],
     network: Network,
-    given: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     *,
     kind: str | None = None,
     names: str | None = None,
     dtype: str | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Write canonical weights of a network, as ``convert`` does, an array at a time."""
-    wanted = registry.kind_of(target) if kind is None else _known("kind", kind, KINDS)
-    kept = None if dtype is None else FLOATS[_known("dtype", dtype, FLOATS)]
-    put = placed(network, wanted, names)
-    writing = _Writing(kept, progress, given, put)
-    registry.write(target, wanted, {put[name].name: writing.tensor(name) for name in given}, said(network))
+    """Write the canonical weights of a network to a file, one array at a time; see ``resnet_spec.convert``."""
+    kind = registry.infer_kind(target) if kind is None else _check_choice("kind", kind, KINDS)
+    target_dtype = None if dtype is None else FLOATS[_check_choice("dtype", dtype, FLOATS)]
+    mappings = map_to_kind(network, kind, names)
+    converter = _Converter(tensors, mappings, target_dtype, progress)
+    converted = {mappings[name].name: converter.convert(name) for name in tensors}
+    registry.write(target, kind, converted, make_metadata(network))
     return Conversion(
         target=fspath(target),
-        kind=wanted,
+        kind=kind,
         network=network.name,
         fingerprint=network.fingerprint,
-        arrays=len(put),
-        nbytes=writing.total,
-        losses=writing.losses,
+        arrays=len(mappings),
+        nbytes=converter.total,
+        losses=converter.losses,
     )
 
 
-def meant(
+def resolve_network(
     checkpoint: Checkpoint, spec: str | PathLike[str] | Network | None, settings: Mapping[str, Setting]
 ) -> Network:
-    """The network that is asked for, or the bundled one that the checkpoint names. Raises ValueError where neither says."""
+    """Return the network of a spec or, without one, the bundled network that a checkpoint's metadata name.
+
+    Raises ValueError if there is neither.
+    """
     if isinstance(spec, Network):
         return spec
     if spec is not None:
         return load(spec, input=None, outputs=None, **settings)
-    kept = (
-        setting.split("=") for setting in checkpoint.metadata.get("settings", "").split() if setting.count("=") == 1
-    )
-    own = dict(kept)
-    name = _bundled(checkpoint, own)
+    words = checkpoint.metadata.get("settings", "").split()
+    stored = dict(word.split("=") for word in words if word.count("=") == 1)
+    name = _find_bundled(checkpoint, stored)
     if name is None:
         raise ValueError(
-            f"{checkpoint.path} names no bundled network: --spec says which it is, and resnet-spec identify finds it"
+            f"{checkpoint.path} does not name a bundled network; pass its spec by --spec, "
+            "which resnet-spec identify may find"
         )
-    return load(name, input=None, outputs=None, **{**own, **settings})
+    return load(name, input=None, outputs=None, **{**stored, **settings})
 
 
-def _bundled(checkpoint: Checkpoint, settings: Mapping[str, Setting]) -> str | None:
-    """The full name of the bundled network that a checkpoint was written for: by its name, and as its fingerprint says which."""
-    said = checkpoint.metadata
-    for full in bundled.names():  # never a path that a file names
-        if full.rpartition("/")[2] == said.get("spec"):
+def _find_bundled(checkpoint: Checkpoint, settings: Mapping[str, Setting]) -> str | None:
+    """Return the full name of the bundled network whose name and fingerprint are in a checkpoint's metadata."""
+    metadata = checkpoint.metadata
+    for full in bundled.names():  # a name in the file is compared with these, and never opened as a path
+        if full.rpartition("/")[2] == metadata.get("spec"):
             try:
                 network = load(full, input=None, outputs=None, **settings)
-            except SpecError:  # of settings that it does not take
+            except SpecError:  # the network has no such settings
                 continue
-            if network.fingerprint == said.get("fingerprint"):
+            if network.fingerprint == metadata.get("fingerprint"):
                 return full
     return None
 
 
-def placed(network: Network, kind: str, names: str | None) -> dict[str, Place]:
-    """Where each weight goes in a file of a kind, in the network's own names or a dialect's. Raises ValueError."""
-    dialect = None if names is None else dialects()[_known("names", names, dialects())]
-    layout = layouts()[(dialect and dialect.layout) or KINDS[kind].layout]
-    found = places(layers(network), dialect, layout)
-    if found is None:
-        raise ValueError(f"{names} has no names for all the layers of {network.name}")
-    return {name: found[name] for name in network.weights()}
+def map_to_kind(network: Network, kind: str, names: str | None) -> dict[str, WeightMapping]:
+    """Map each weight to where a file of a kind stores it, in the network's own names or in the dialect ``names``.
+
+    Raises ValueError if there is no such dialect, or if it has no names for some layer of the network.
+    """
+    dialect = None if names is None else load_dialects()[_check_choice("names", names, load_dialects())]
+    layout = load_layouts()[(dialect and dialect.layout) or KINDS[kind].layout]
+    mappings = map_weights(list_layers(network), dialect, layout)
+    if mappings is None:
+        raise ValueError(f"the dialect {names} does not have names for all layers of {network.name}")
+    return {name: mappings[name] for name in network.weights()}
 
 
-def said(network: Network) -> dict[str, str]:
-    """What a file says of itself."""
+def make_metadata(network: Network) -> dict[str, str]:
+    """Return the metadata that a file of a network's weights holds."""
     return {
         "spec": network.name,
         "settings": " ".join(f"{name}={value}" for name, value in network.takes),
@@ -150,47 +158,51 @@ def said(network: Network) -> dict[str, str]:
     }
 
 
-def _of_another(checkpoint: Checkpoint, network: Network) -> list[str]:
-    written = checkpoint.metadata.get("fingerprint", network.fingerprint)
-    if written == network.fingerprint:
+def _compare_fingerprints(checkpoint: Checkpoint, network: Network) -> list[str]:
+    """Return a note if the file was written for a network that computes something else."""
+    fingerprint = checkpoint.metadata.get("fingerprint", network.fingerprint)
+    if fingerprint == network.fingerprint:
         return []
     name = checkpoint.metadata.get("spec", "another network")
-    return [f"the file was written for {name}, whose weights fit {network.name}, but which computes something else"]
+    return [f"the file was written for {name}; its weights fit {network.name}, which computes something else"]
 
 
-class _Writing:
-    """Arrays on their way to a file: cast, put as the target has them, counted."""
+class _Converter:
+    """Casts canonical arrays and brings them into the target's layout, and records losses and progress."""
 
     def __init__(
         self,
+        tensors: Mapping[str, Tensor],
+        mappings: Mapping[str, WeightMapping],
         dtype: Dtype | None,
         progress: Progress | None,
-        given: Mapping[str, Tensor],
-        put: Mapping[str, Place],
     ) -> None:
+        self.tensors = tensors
+        self.mappings = mappings
         self.dtype = dtype
         self.progress = progress
-        self.input_shape = given
-        self.put = put
         self.losses: dict[str, Losses] = {}
         self.done = 0
-        self.total = sum(self.tensor(name).nbytes for name in given)
+        self.total = sum(self.convert(name).nbytes for name in tensors)
 
-    def tensor(self, name: str) -> Tensor:
-        """A canonical array as the target has it."""
-        return Tensor(self.put[name].shape, self.dtype or self.input_shape[name].dtype, partial(self.array, name))
+    def convert(self, name: str) -> Tensor:
+        """Return a canonical weight as the target stores it; it is converted when it is read."""
+        return Tensor(self.mappings[name].shape, self.target_dtype(name), partial(self.read, name))
 
-    def array(self, name: str) -> Array:
-        found, lost = cast(self.input_shape[name].read(), self.dtype or self.input_shape[name].dtype)
-        if str(lost):
-            self.losses[name] = lost
-        self.done += found.nbytes
+    def target_dtype(self, name: str) -> Dtype:
+        return self.dtype or self.tensors[name].dtype
+
+    def read(self, name: str) -> Array:
+        array, losses = cast(self.tensors[name].read(), self.target_dtype(name))
+        if str(losses):
+            self.losses[name] = losses
+        self.done += array.nbytes
         if self.progress is not None:
             self.progress(self.done, self.total)
-        return self.put[name].kept(found)
+        return self.mappings[name].to_stored(array)
 
 
-def _known(what: str, name: str, known: Mapping[str, object]) -> str:
-    if name not in known:
-        raise ValueError(f"{what} is {name!r}; it can be {join_alternatives(known)}")
-    return name
+def _check_choice(option: str, value: str, choices: Mapping[str, object]) -> str:
+    if value not in choices:
+        raise ValueError(f"{option} is {value!r}; it can be {join_alternatives(choices)}")
+    return value

@@ -1,4 +1,4 @@
-"""Which bundled networks a checkpoint fits, exactly or but for the head, and which it comes near: from names and shapes alone."""
+"""Find the bundled networks that a checkpoint fits, or nearly fits, by names and shapes alone."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ from typing import Literal, TypeAlias
 
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import Checkpoint
-from resnet_spec.checkpoints.naming.mapping import plain
-from resnet_spec.checkpoints.naming.roles import roles
-from resnet_spec.checkpoints.transfer.matching import Fit, fit
-from resnet_spec.checkpoints.transfer.unwrapping import counted
+from resnet_spec.checkpoints.naming.mapping import normalize_name
+from resnet_spec.checkpoints.naming.roles import find_roles
+from resnet_spec.checkpoints.transfer.matching import Interpretation, interpret_checkpoint
+from resnet_spec.checkpoints.transfer.unwrapping import is_weight_name
 from resnet_spec.library.index import read_index
 from resnet_spec.library.load import load
-from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import suggest_setting
 
 How: TypeAlias = Literal["exact", "but for the head", "near"]
 
-NEAR = 5
-"""How many near misses are told."""
+MAX_NEAR_MATCHES = 5
 
-OWN = "its own"
-"""What is said of a file's names that are those of the network."""
+OWN_NAMES = "its own"
+"""What ``Match.names`` says of a file with the network's own names."""
 
 _ORDER: tuple[How, ...] = ("exact", "but for the head", "near")
-_TRIED = 24
-_FARTHEST = 4  # times as many parameters, or as few, as a network may have to be looked at
-_LARGEST_HEAD = 8  # arrays that may be a head of another kind
+_MIN_CANDIDATES = 24
+_MAX_PARAMETER_RATIO = 4
+_MAX_HEAD_ARRAYS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A bundled network, and how a checkpoint fits it.
+    """A bundled network, and how well a checkpoint fits it.
 
     Attributes:
-        names: Whose names the file has, if not the network's own.
-        settings: What to set for it to fit, as in ``{"classes": 10}``.
-        same: Of how many weights the name and the shape are found, of ``weights``.
-        differs: What is missing, unexpected or misshapen.
+        names: The title of the dialect of the file's names, or "its own" for the network's own names.
+        settings: The settings with which the network fits, as in ``{"classes": 10}``.
+        same: How many of the network's ``weights`` are in the file by name and shape.
+        differs: Every array that is missing, unexpected or of the wrong shape or type.
+        notes: How the file was read.
     """
 
     network: str
@@ -59,86 +58,104 @@ class Match:
 def identify(
     path: str | PathLike[str], progress: Callable[[str], object] | None = None
 ) -> tuple[Checkpoint, list[Match]]:
-    """A checkpoint, and the bundled networks that it fits, the best first; then those that it comes near.
+    """Return a checkpoint and the bundled networks that it fits, the best first, then those that it nearly fits.
 
-    Raises CheckpointError and FileNotFoundError.
+    ``progress`` is called with the name of each network. Raises CheckpointError and FileNotFoundError.
     """
     checkpoint = registry.read(path)
-    found = [_match(name, fit(load(name), checkpoint)) for name in _likely(checkpoint, progress or str)]
-    found.sort(key=_rank)
-    fits = [match for match in found if match.how != "near"]
-    near = [match for match in found if match.how == "near" and match.same]
-    return checkpoint, fits + near[:NEAR]
+    candidates = _select_candidates(checkpoint, progress or str)
+    matches = [_match_network(name, interpret_checkpoint(load(name), checkpoint)) for name in candidates]
+    matches.sort(key=_rank_key)
+    fits = [match for match in matches if match.how != "near"]
+    near = [match for match in matches if match.how == "near" and match.same]
+    return checkpoint, fits + near[:MAX_NEAR_MATCHES]
 
 
-def _likely(checkpoint: Checkpoint, progress: Callable[[str], object]) -> list[str]:
-    """The networks whose arrays have most shapes in common with the file's, whatever their names."""
-    weights = [tensor for name, tensor in checkpoint.tensors.items() if counted(name)]
-    held, count = _shapes(tensor.shape for tensor in weights), sum(math.prod(tensor.shape) for tensor in weights)
-    alike = {}
-    for entry in read_index():
-        if count / _FARTHEST <= entry.parameters <= count * _FARTHEST:
-            progress(entry.name)
-            alike[entry.name] = _alike(held, _shapes(load(entry.name).weights().values()))
-    order = sorted(alike, key=lambda name: -alike[name])
-    least = min(1.0, max(alike.values(), default=1.0)) - 0.02
-    return [name for index, name in enumerate(order) if index < _TRIED or alike[name] >= least]
+def _select_candidates(checkpoint: Checkpoint, progress: Callable[[str], object]) -> list[str]:
+    """Return the networks that share the most shapes with the file, whatever the names of the arrays.
 
-
-def _rank(match: Match) -> tuple[object, ...]:
-    """Fits before near misses, what differs least before what differs more, a network's own names before others', plain names first."""
-    return (
-        _ORDER.index(match.how),
-        len(match.differs) - match.same,
-        match.names != OWN,
-        match.network.count("/"),
-        match.network,
+    Networks with more than four times as many parameters as the file, or less than a fourth, are skipped.
+    """
+    tensors = [tensor for name, tensor in checkpoint.tensors.items() if is_weight_name(name)]
+    shapes, count = (
+        _count_shapes(tensor.shape for tensor in tensors),
+        sum(math.prod(tensor.shape) for tensor in tensors),
     )
+    similarity = {}
+    for entry in read_index():
+        if count / _MAX_PARAMETER_RATIO <= entry.parameters <= count * _MAX_PARAMETER_RATIO:
+            progress(entry.name)
+            similarity[entry.name] = _similarity(shapes, _count_shapes(load(entry.name).weights().values()))
+    order = sorted(similarity, key=lambda name: -similarity[name])
+    threshold = min(1.0, max(similarity.values(), default=1.0)) - 0.02
+    return [name for index, name in enumerate(order) if index < _MIN_CANDIDATES or similarity[name] >= threshold]
 
 
-def _match(name: str, reading: Fit) -> Match:
-    network = reading.network
-    problems = tuple(reading.problems())
-    names = OWN if reading.dialect is None else reading.dialect.title
-    numbers = (reading.same, len(reading.places))
-    if not problems:
-        return Match(name, "exact", names, {}, *numbers, (), reading.notes)
-    settings = _settings(reading)
-    if settings:
-        other = fit(load(name, input=None, outputs=None, **settings), reading.checkpoint)
-        if not other.problems():
-            return Match(name, "but for the head", names, settings, other.same, len(other.places), (), other.notes)
-    how: How = "but for the head" if _all_but_head(network, reading) else "near"
-    return Match(name, how, names, {}, *numbers, problems, reading.notes)
-
-
-def _settings(reading: Fit) -> dict[str, int]:
-    """What the spec would have to be told for the shapes that differ."""
-    found = {}
-    for place in reading.places.values():
-        name = reading.names.get(plain(place.name))
-        shape = place.shape if name is None else reading.checkpoint.tensors[name].shape
-        wanted = None if shape == place.shape else suggest_setting(place.shape, shape, reading.network.takes)
-        if wanted is not None and wanted[2] > 0:
-            found[wanted[0]] = wanted[2]
-    return found
-
-
-def _all_but_head(network: Network, reading: Fit) -> bool:
-    """Whether every weight before the head is found, and no more is there than another head could have."""
-    head = {path for path, role in roles(network).items() if role.section == "head"}
-    body = {name: place for name, place in reading.places.items() if name.rpartition(".")[0] not in head}
-    held = reading.checkpoint.tensors
-    names = {plain(place.name): place.shape for place in body.values()}
-    found = [name for name in names if name in reading.names and held[reading.names[name]].shape == names[name]]
-    return 0 < len(found) == len(body) and len(reading.names) - len(found) <= _LARGEST_HEAD
-
-
-def _shapes(shapes: Iterable[Shape]) -> Counter[Shape]:
-    """Shapes without the order of their axes, which layouts change, and without ones, which kinds of layer do."""
+def _count_shapes(shapes: Iterable[Shape]) -> Counter[Shape]:
+    """Count shapes, ignoring the order of axes and axes of size 1, in which layouts and kinds of layers differ."""
     return Counter(tuple(sorted(size for size in shape if size != 1)) for shape in shapes)
 
 
-def _alike(one: Counter[Shape], other: Counter[Shape]) -> float:
-    """The share of arrays that have a shape in common, whatever their names."""
-    return 2 * (one & other).total() / max(1, one.total() + other.total())
+def _similarity(first: Counter[Shape], second: Counter[Shape]) -> float:
+    """Return the share of arrays whose shapes the two have in common (Dice coefficient)."""
+    return 2 * (first & second).total() / max(1, first.total() + second.total())
+
+
+def _match_network(name: str, interpretation: Interpretation) -> Match:
+    problems = tuple(interpretation.find_problems())
+    names = OWN_NAMES if interpretation.dialect is None else interpretation.dialect.title
+    counts = (interpretation.same, len(interpretation.mappings))
+    if not problems:
+        return Match(name, "exact", names, {}, *counts, (), interpretation.notes)
+    settings = _suggest_settings(interpretation)
+    if settings:
+        network = load(name, input=None, outputs=None, **settings)
+        changed = interpret_checkpoint(network, interpretation.checkpoint)
+        if not changed.find_problems():
+            counts = (changed.same, len(changed.mappings))
+            return Match(name, "but for the head", names, settings, *counts, (), changed.notes)
+    how: How = "but for the head" if _fits_but_for_head(interpretation) else "near"
+    return Match(name, how, names, {}, *counts, problems, interpretation.notes)
+
+
+def _suggest_settings(interpretation: Interpretation) -> dict[str, int]:
+    """Return the settings of the spec that would give the shapes in the file, as far as they are known."""
+    settings = {}
+    for mapping in interpretation.mappings.values():
+        name = interpretation.names.get(normalize_name(mapping.name))
+        shape = mapping.shape if name is None else interpretation.checkpoint.tensors[name].shape
+        if shape == mapping.shape:
+            continue
+        suggestion = suggest_setting(mapping.shape, shape, interpretation.network.takes)
+        if suggestion is not None and suggestion[2] > 0:
+            setting, _, value = suggestion
+            settings[setting] = value
+    return settings
+
+
+def _fits_but_for_head(interpretation: Interpretation) -> bool:
+    """Return whether the file has every weight before the head, and few enough other arrays for another head."""
+    roles = find_roles(interpretation.network)
+    head = {path for path, role in roles.items() if role.section == "head"}
+    body = {
+        normalize_name(mapping.name): mapping.shape
+        for name, mapping in interpretation.mappings.items()
+        if name.rpartition(".")[0] not in head
+    }
+    names, tensors = interpretation.names, interpretation.checkpoint.tensors
+    found = [name for name, shape in body.items() if name in names and tensors[names[name]].shape == shape]
+    return 0 < len(found) == len(body) and len(names) - len(found) <= _MAX_HEAD_ARRAYS
+
+
+def _rank_key(match: Match) -> tuple[object, ...]:
+    """Return a key that sorts matches, the best first.
+
+    Fits come before near matches, then fewer differences, the network's own names, and networks outside of folders.
+    """
+    return (
+        _ORDER.index(match.how),
+        len(match.differs) - match.same,
+        match.names != OWN_NAMES,
+        match.network.count("/"),
+        match.network,
+    )

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's arrays are a network's weights, by names and shapes alone: in whose names, and what does not fit."""
+"""Match a checkpoint's arrays with a network's weights, by names and shapes alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from resnet_spec.checkpoints.formats.tensors import FLOATS, Checkpoint, Tensor
-from resnet_spec.checkpoints.naming.mapping import Layer, Place, layers, places, plain
-from resnet_spec.checkpoints.naming.tables import Dialect, Layout, dialects, layouts
-from resnet_spec.checkpoints.transfer.unwrapping import Unwrapped, unwrappings
+from resnet_spec.checkpoints.naming.mapping import Layer, WeightMapping, list_layers, map_weights, normalize_name
+from resnet_spec.checkpoints.naming.tables import Dialect, Layout, load_dialects, load_layouts
+from resnet_spec.checkpoints.transfer.unwrapping import UnwrappedNames, unwrap_names
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
@@ -17,115 +17,132 @@ from resnet_spec.weights.canonical import Array, WeightsError, find_mismatches
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """The best reading of a checkpoint as a network's weights.
+class Interpretation:
+    """One way to read a checkpoint as a network's weights: without some wrappings, in a dialect and a layout.
 
     Attributes:
-        dialect: Whose names the file has, if not the network's own.
-        places: Where that dialect keeps each canonical weight.
-        names: The file's own name for each name inside it, as those are compared.
-        same: How many weights are found in their shapes.
-        notes: What a user should be told of the reading.
+        dialect: The dialect of the file's names, or None for the network's own names.
+        mappings: How the dialect stores each canonical weight.
+        names: The file's full names by their normalized names without wrappings.
+        found: How many weights are in the file by name.
+        same: How many weights are in the file by name and shape.
+        notes: What the user should know about this interpretation.
     """
 
     network: Network
     checkpoint: Checkpoint
     dialect: Dialect | None
     layout: Layout
-    places: Mapping[str, Place]
+    mappings: Mapping[str, WeightMapping]
     names: Mapping[str, str]
     found: int
     same: int
     notes: tuple[str, ...]
 
-    def problems(self) -> list[str]:
-        """Every name that is missing, unexpected or misshapen, in the file's own words; none if the file fits."""
-        held = self.checkpoint.tensors
-        expected = {self.names.get(plain(place.name), place.name): place.shape for place in self.places.values()}
-        # What lies behind the last map that a network gives is not part of it, but of the file.
-        within = expected.keys() if self.network.outputs else self.names.values()
-        shapes = {name: held[name].shape for name in within if name in held}
-        wrong = find_mismatches(expected, shapes, self.network.takes)
+    def find_problems(self) -> list[str]:
+        """Return every array that is missing, unexpected or of the wrong shape or type, by the file's own names."""
+        tensors = self.checkpoint.tensors
+        expected = {
+            self.names.get(normalize_name(mapping.name), mapping.name): mapping.shape
+            for mapping in self.mappings.values()
+        }
+        # A network with feature outputs ends at the last of them; the file may hold the rest of the full network.
+        relevant = expected.keys() if self.network.outputs else self.names.values()
+        shapes = {name: tensors[name].shape for name in relevant if name in tensors}
+        problems = find_mismatches(expected, shapes, self.network.takes)
         known = set(FLOATS.values())
         for name in self.names.values():
-            if name in expected and held[name].dtype not in known:
-                wrong.append(f"{name} is {held[name].dtype}; weights are {join_alternatives(FLOATS)}")
-        return wrong
+            if name in expected and tensors[name].dtype not in known:
+                problems.append(f"{name} is {tensors[name].dtype}; weights are {join_alternatives(FLOATS)}")
+        return problems
 
-    def held(self) -> dict[str, Shape]:
-        """The shape of every array in the file, by its canonical name and in canonical order where it has one."""
-        canonical = {plain(place.name): (name, place) for name, place in self.places.items()}
-        found = {}
+    def canonical_shapes(self) -> dict[str, Shape]:
+        """Return the shape of every array in the file, by its canonical name and in canonical order if it has one."""
+        canonical = {normalize_name(mapping.name): (name, mapping) for name, mapping in self.mappings.items()}
+        shapes = {}
         for name, full in self.names.items():
             shape = self.checkpoint.tensors[full].shape
             if name in canonical:
-                ours, place = canonical[name]
-                found[ours] = place.canonical_shape(shape)
+                canonical_name, mapping = canonical[name]
+                shapes[canonical_name] = mapping.to_canonical_shape(shape)
             else:
-                found[full] = shape
-        return found
+                shapes[full] = shape
+        return shapes
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The canonical weights in the network's order, each read and put straight when asked for. Raises WeightsError."""
-        wrong = self.problems()
-        if wrong:
-            raise WeightsError(wrong)
-        found = {}
-        for name, place in self.places.items():
-            tensor = self.checkpoint.tensors[self.names[plain(place.name)]]
-            found[name] = Tensor(place.ours, tensor.dtype, partial(_straight, place, tensor))
-        return {name: found[name] for name in self.network.weights()}
+    def canonical_tensors(self) -> dict[str, Tensor]:
+        """Return the canonical weights in the network's order. Raises WeightsError if there are problems.
+
+        Each is read, and brought into the canonical layout, when its ``read`` is called.
+        """
+        problems = self.find_problems()
+        if problems:
+            raise WeightsError(problems)
+        tensors = {}
+        for name, mapping in self.mappings.items():
+            stored = self.checkpoint.tensors[self.names[normalize_name(mapping.name)]]
+            tensors[name] = Tensor(mapping.canonical_shape, stored.dtype, partial(_read_canonical, mapping, stored))
+        return {name: tensors[name] for name in self.network.weights()}
 
 
-def _straight(place: Place, tensor: Tensor) -> Array:
-    return place.canonical(tensor.read())
+def _read_canonical(mapping: WeightMapping, tensor: Tensor) -> Array:
+    return mapping.to_canonical(tensor.read())
 
 
-def fit(network: Network, checkpoint: Checkpoint, under: str | None = None) -> Fit:
-    """The best reading of a checkpoint as a network's weights: that which finds most names in their shapes."""
-    held = layers(network)
-    best: Fit | None = None
-    for unwrapped in unwrappings(checkpoint.tensors, under):
-        for one in _readings(network, held, checkpoint, unwrapped):
-            if best is None or (one.same, one.found) > (best.same, best.found):
-                best = one
-        if best is not None and best.same == len(best.places) == len(best.names):
+def interpret_checkpoint(network: Network, checkpoint: Checkpoint, under: str | None = None) -> Interpretation:
+    """Return the interpretation by which most weights of a network are in a checkpoint.
+
+    ``under`` is the key of the file's mapping that holds the weights, if it is known.
+    """
+    layers = list_layers(network)
+    best: Interpretation | None = None
+    for unwrapped in unwrap_names(checkpoint.tensors, under):
+        for candidate in _generate_interpretations(network, layers, checkpoint, unwrapped):
+            if best is None or (candidate.same, candidate.found) > (best.same, best.found):
+                best = candidate
+        if best is not None and best.same == len(best.mappings) == len(best.names):
             break
     assert best is not None
     return best
 
 
-def _readings(network: Network, held: list[Layer], checkpoint: Checkpoint, unwrapped: Unwrapped) -> Iterator[Fit]:
-    names = {plain(name): full for name, full in unwrapped.names.items()}
-    for dialect, layout in spoken(names, checkpoint.layout):
-        kept = places(held, dialect, layout)
-        if kept is None:
+def _generate_interpretations(
+    network: Network, layers: list[Layer], checkpoint: Checkpoint, unwrapped: UnwrappedNames
+) -> Iterator[Interpretation]:
+    names = {normalize_name(name): full for name, full in unwrapped.names.items()}
+    for dialect, layout in detect_dialects(names, checkpoint.layout):
+        mappings = map_weights(layers, dialect, layout)
+        if mappings is None:
             continue
-        found = [(place, names[plain(place.name)]) for place in kept.values() if plain(place.name) in names]
-        same = sum(checkpoint.tensors[name].shape == place.shape for place, name in found)
-        notes = (*unwrapped.notes, *_said(dialect, layout, checkpoint.layout))
-        yield Fit(network, checkpoint, dialect, layout, kept, names, len(found), same, notes)
+        found = [
+            (mapping, names[normalize_name(mapping.name)])
+            for mapping in mappings.values()
+            if normalize_name(mapping.name) in names
+        ]
+        same = sum(checkpoint.tensors[name].shape == mapping.shape for mapping, name in found)
+        notes = (*unwrapped.notes, *_describe_naming(dialect, layout, checkpoint.layout))
+        yield Interpretation(network, checkpoint, dialect, layout, mappings, names, len(found), same, notes)
 
 
-def spoken(names: Mapping[str, str], native: str) -> list[tuple[Dialect | None, Layout]]:
-    """The dialects that names could be in, with the layouts that go with them; the network's own and the file's first.
+def detect_dialects(names: Mapping[str, str], native_layout: str) -> list[tuple[Dialect | None, Layout]]:
+    """Return the dialects that names may be in, each with a layout; the network's own names (None) come first.
 
-    A dialect is in question where one of its marks is seen, a layout where what it calls a convolution's kernel is.
+    A dialect is a candidate if one of its patterns matches a name, a layout if its name for a convolution's weight is
+    among the last parts of the names. ``native_layout``, the layout of the file's format, is tried first.
     """
-    kernels = {name.rpartition(".")[2] for name in names}
-    known = layouts()
-    order = sorted(known.values(), key=lambda layout: layout.name != native)
-    heard = [layout for layout in order if layout.kernel in kernels] or [known["torch"]]
-    marked = [d for d in dialects().values() if any(mark.search(name) for mark in d.marks for name in names)]
+    last_keys = {name.rpartition(".")[2] for name in names}
+    known = load_layouts()
+    order = sorted(known.values(), key=lambda layout: layout.name != native_layout)
+    layouts = [layout for layout in order if layout.kernel in last_keys] or [known["torch"]]
+    dialects = [d for d in load_dialects().values() if any(p.search(name) for p in d.patterns for name in names)]
     return [
         (dialect, layout)
-        for dialect in (None, *marked)
-        for layout in heard
+        for dialect in (None, *dialects)
+        for layout in layouts
         if layout.name == (dialect.layout if dialect and dialect.layout else layout.name)
     ]
 
 
-def _said(dialect: Dialect | None, layout: Layout, native: str) -> list[str]:
+def _describe_naming(dialect: Dialect | None, layout: Layout, native_layout: str) -> list[str]:
     if dialect is not None:
-        return [f"the file speaks {dialect.title}, in {layout.title}"]
-    return [] if layout.name == native else [f"the arrays are in {layout.title}"]
+        return [f"the file uses {dialect.title} and {layout.title}"]
+    return [] if layout.name == native_layout else [f"the file uses {layout.title}"]

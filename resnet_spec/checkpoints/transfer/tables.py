@@ -1,4 +1,4 @@
-"""What was converted, identified and compared, for a terminal and as data."""
+"""Render conversions, matches and differences as text, as tables for a terminal, and as data for JSON."""
 
 from __future__ import annotations
 
@@ -14,81 +14,91 @@ from resnet_spec.checkpoints.transfer.convert import Conversion
 from resnet_spec.checkpoints.transfer.difference import Difference
 from resnet_spec.checkpoints.transfer.identify import Match
 
-_MOST_SAID = 3
-_MOST_LOST = 20
+_MAX_DIFFERENCES = 3
+_MAX_LOSSES = 20
 
 
-def conversion(done: Conversion) -> str:
-    """What was converted, in lines."""
-    lines = [f"{done.source}: {done.read_as}", *(f"  {note}" for note in done.notes)]
+def render_conversion(conversion: Conversion) -> str:
+    """Render what was converted, as lines of text."""
+    lines = [f"{conversion.source}: {conversion.read_as}", *(f"  {note}" for note in conversion.notes)]
     lines.append(
-        f"{done.target}: {done.arrays:,} arrays, {_size(done.nbytes)}, {done.network}, fingerprint {done.fingerprint}"
+        f"{conversion.target}: {conversion.arrays:,} arrays, {_format_size(conversion.nbytes)}, "
+        f"{conversion.network}, fingerprint {conversion.fingerprint}"
     )
-    lost = [f"  {name}: {losses}" for name, losses in done.losses.items()]
-    more = [f"  and {len(lost) - _MOST_LOST:,} arrays more"] if len(lost) > _MOST_LOST else []
-    return "\n".join([*lines, *lost[:_MOST_LOST], *more])
+    losses = [f"  {name}: {lost}" for name, lost in conversion.losses.items()]
+    rest = [f"  and {len(losses) - _MAX_LOSSES:,} more arrays"] if len(losses) > _MAX_LOSSES else []
+    return "\n".join([*lines, *losses[:_MAX_LOSSES], *rest])
 
 
-def conversion_data(done: Conversion) -> dict[str, object]:
-    return asdict(done)
+def conversion_data(conversion: Conversion) -> dict[str, object]:
+    """Return a conversion as data for JSON."""
+    return asdict(conversion)
 
 
-def described(checkpoint: Checkpoint, found: Sequence[Match]) -> list[str]:
-    """What a checkpoint is, in lines."""
+def describe_checkpoint(checkpoint: Checkpoint, matches: Sequence[Match]) -> list[str]:
+    """Describe a checkpoint and how it was read for the best of its matches, in lines of text."""
     tensors = checkpoint.tensors.values()
-    kinds = ", ".join(sorted({str(tensor.dtype) for tensor in tensors}))
-    size = _size(sum(tensor.nbytes for tensor in tensors))
-    lines = [f"{checkpoint.path}: {checkpoint.format}, {len(tensors):,} arrays, {size}, {kinds}"]
-    if "spec" in checkpoint.metadata:
-        said = checkpoint.metadata
-        lines.append(f"  it says that it holds {said['spec']}, written by {said.get('producer', 'someone')}")
-    best = found[0].notes if found else ()
-    return [*lines, *(f"  {note}" for note in (*checkpoint.notes, *best))]
+    dtypes = ", ".join(sorted({str(tensor.dtype) for tensor in tensors}))
+    size = _format_size(sum(tensor.nbytes for tensor in tensors))
+    lines = [f"{checkpoint.path}: {checkpoint.format}, {len(tensors):,} arrays, {size}, {dtypes}"]
+    metadata = checkpoint.metadata
+    if "spec" in metadata:
+        producer = metadata.get("producer", "an unknown program")
+        lines.append(f"  according to its metadata it holds {metadata['spec']}, written by {producer}")
+    notes = matches[0].notes if matches else ()
+    return [*lines, *(f"  {note}" for note in (*checkpoint.notes, *notes))]
 
 
-def matches(found: Sequence[Match]) -> Table | str:
-    """Networks that a checkpoint fits or comes near, for a terminal."""
+def render_matches(matches: Sequence[Match]) -> Table | str:
+    """Render the networks that a checkpoint fits or nearly fits, as a table."""
+    if not matches:
+        return "no bundled network has names or shapes like these"
     table = Table(box=SIMPLE_HEAD)
     for heading in ("network", "fits", "names"):
         table.add_column(heading, no_wrap=True)
     table.add_column("weights", justify="right", no_wrap=True)
-    table.add_column("what differs")
-    for match in found:
-        said = [f"--set {name}={value}" for name, value in match.settings.items()]
-        said += [*match.differs[:_MOST_SAID]]
-        if len(match.differs) > _MOST_SAID:
-            said.append(f"and {len(match.differs) - _MOST_SAID} more")
-        table.add_row(match.network, match.how, match.names, f"{match.same} of {match.weights}", "\n".join(said))
-    return table if found else "no bundled network has names or shapes like these"
+    table.add_column("differences")
+    for match in matches:
+        lines = [f"--set {name}={value}" for name, value in match.settings.items()]
+        lines += match.differs[:_MAX_DIFFERENCES]
+        if len(match.differs) > _MAX_DIFFERENCES:
+            lines.append(f"and {len(match.differs) - _MAX_DIFFERENCES} more")
+        table.add_row(match.network, match.how, match.names, f"{match.same} of {match.weights}", "\n".join(lines))
+    return table
 
 
-def differences(found: Sequence[Difference]) -> Table:
-    """Arrays that differ, the worst first, for a terminal."""
+def render_differences(differences: Sequence[Difference]) -> Table:
+    """Render the arrays that differ as a table, the largest relative difference first."""
     table = Table(box=SIMPLE_HEAD)
     for heading in ("array", "shape", "type"):
         table.add_column(heading, no_wrap=True)
     for heading in ("worst", "relative", "at", "values"):
         table.add_column(heading, justify="right", no_wrap=True)
-    off = [one for one in found if not one.identical]
-    for one in sorted(off, key=lambda each: -each.relative):
-        kinds = one.dtypes[0] if one.dtypes[0] == one.dtypes[1] else " and ".join(one.dtypes)
-        values = f"{one.values[0]:.9g} and {one.values[1]:.9g}"
-        table.add_row(one.name, str(one.shape), kinds, f"{one.worst:.1e}", f"{one.relative:.1e}", str(one.at), values)
-    table.caption = f"{len(found) - len(off)} of {len(found)} arrays are the same, bit for bit"
+    different = [difference for difference in differences if not difference.identical]
+    for difference in sorted(different, key=lambda difference: -difference.relative):
+        table.add_row(*_difference_row(difference))
+    same = len(differences) - len(different)
+    table.caption = f"{same} of {len(differences)} arrays are the same, bit for bit"
     table.caption_justify = "left"
     return table
 
 
-def difference_data(one: Difference) -> dict[str, object]:
-    """A difference for ``--json``, which knows no infinity."""
-    finite = {
-        key: value if math.isfinite(value) else None
-        for key, value in (("worst", one.worst), ("relative", one.relative))
-    }
-    values = [value if math.isfinite(value) else str(value) for value in one.values]
-    return {**asdict(one), **finite, "values": values}
+def _difference_row(difference: Difference) -> tuple[str, ...]:
+    before, after = difference.dtypes
+    dtypes = before if before == after else f"{before} and {after}"
+    values = f"{difference.values[0]:.9g} and {difference.values[1]:.9g}"
+    numbers = (f"{difference.worst:.1e}", f"{difference.relative:.1e}", str(difference.at), values)
+    return (difference.name, str(difference.shape), dtypes, *numbers)
 
 
-def _size(count: int) -> str:
-    """Bytes as people read them: 46.8 MB."""
+def difference_data(difference: Difference) -> dict[str, object]:
+    """Return a difference as data for JSON, with null and strings for NaN and infinity, which JSON does not have."""
+    numbers = {"worst": difference.worst, "relative": difference.relative}
+    finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    values = [value if math.isfinite(value) else str(value) for value in difference.values]
+    return {**asdict(difference), **finite, "values": values}
+
+
+def _format_size(count: int) -> str:
+    """Format a number of bytes, as in "46.8 MB"."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,} bytes"

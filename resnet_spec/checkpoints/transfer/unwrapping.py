@@ -1,4 +1,4 @@
-"""What a checkpoint has around its weights: mappings within mappings, prefixes, and what are no weights."""
+"""Find the weights among a checkpoint's names: remove enclosing mappings, prefixes, and arrays that are not weights."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
-"""Mappings that hold a model's weights, the likeliest first; what lies beside one is left out."""
+CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+"""Keys of mappings that hold a model's weights, the most likely first. What is beside such a mapping is ignored."""
 
 PREFIXES = ("module", "backbone", "_orig_mod", "encoder", "resnet")
-"""What wrappers put before the names of the model that they hold."""
+"""Prefixes that wrappers put before the names of the model inside them."""
 
-BESIDE = {
+NON_WEIGHTS = {
     "optimizer",
     "optimizer_state",
     "opt_state",
@@ -24,75 +24,82 @@ BESIDE = {
     "lr_scheduler",
     "scheduler",
 }
-"""Mappings that hold no weights."""
+"""Keys of values and mappings that are not weights."""
 
-_UNCOUNTED = ("num_batches_tracked", "total_ops", "total_params", "rngs.count", "rngs.key")
+# PyTorch's count of batches, the counts that an operation counter leaves behind, and the random state of NNX's dropout.
+_NON_WEIGHT_SUFFIXES = ("num_batches_tracked", "total_ops", "total_params", "rngs.count", "rngs.key")
 
-_MOST = 4
+_MAX_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Unwrapped:
-    """Names as they are inside, with the file's own; and what to tell of what was taken off."""
+class UnwrappedNames:
+    """A checkpoint's full names by the names without wrappings, and notes for the user on what was removed."""
 
     names: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
 
-def unwrappings(names: Iterable[str], under: str | None = None) -> Iterator[Unwrapped]:
-    """The names as they stand, then with one thing after another taken off; ``under`` says which mapping to read.
+def unwrap_names(names: Iterable[str], under: str | None = None) -> Iterator[UnwrappedNames]:
+    """Yield the names as they are, then with one wrapping after another removed.
 
-    >>> [list(found.names) for found in unwrappings(["state_dict.module.fc.bias", "optimizer.lr"])]
+    ``under`` is the key of the mapping to read, if it is known.
+
+    >>> [list(unwrapped.names) for unwrapped in unwrap_names(["state_dict.module.fc.bias", "optimizer.lr"])]
     [['state_dict.module.fc.bias', 'optimizer.lr'], ['module.fc.bias'], ['fc.bias']]
     """
-    found = Unwrapped({name: name for name in names if counted(name)})
+    unwrapped = UnwrappedNames({name: name for name in names if is_weight_name(name)})
     if under is not None:
-        found = _inside(found, under)
-    yield found
-    for _ in range(_MOST):
-        once = _once(found)
-        if once is None:
+        unwrapped = _enter(unwrapped, under)
+    yield unwrapped
+    for _ in range(_MAX_STEPS):
+        step = _unwrap_once(unwrapped)
+        if step is None:
             return
-        yield once
-        found = once
+        yield step
+        unwrapped = step
 
 
-def counted(name: str) -> bool:
-    """Whether a name may be a weight's: not PyTorch's count of batches, nor a dropout's keys in NNX, nor what a counter of operations leaves."""
-    return not name.removesuffix(".value").endswith(_UNCOUNTED)
+def is_weight_name(name: str) -> bool:
+    """Return whether a name may be that of a weight, and not of a counter or a random state."""
+    return not name.removesuffix(".value").endswith(_NON_WEIGHT_SUFFIXES)
 
 
-def _once(found: Unwrapped) -> Unwrapped | None:
-    groups = Counter(_first(name) for name in found.names if _first(name) != name)
-    beside = BESIDE & set(map(_first, found.names))
-    holder = next((name for name in HOLDERS if groups[name]), None)
-    if holder is not None:
-        return _inside(found, holder)
-    if beside:
-        kept = {name: full for name, full in found.names.items() if _first(name) not in beside}
-        return Unwrapped(kept, (*found.notes, _left_out(found.names, set(kept)))) if kept else None
-    prefix = next((name for name in PREFIXES if groups[name]), None)
+def _unwrap_once(unwrapped: UnwrappedNames) -> UnwrappedNames | None:
+    names = unwrapped.names
+    counts = Counter(_first_key(name) for name in names if _first_key(name) != name)
+    non_weights = NON_WEIGHTS & set(map(_first_key, names))
+    container = next((key for key in CONTAINERS if counts[key]), None)
+    if container is not None:
+        return _enter(unwrapped, container)
+    if non_weights:
+        kept = {name: full for name, full in names.items() if _first_key(name) not in non_weights}
+        return UnwrappedNames(kept, (*unwrapped.notes, _describe_ignored(names, set(kept)))) if kept else None
+    prefix = next((key for key in PREFIXES if counts[key]), None)
     if prefix is None:
         return None
-    bare = {name.removeprefix(f"{prefix}."): full for name, full in found.names.items()}
-    if len(bare) != len(found.names):
+    stripped = {name.removeprefix(f"{prefix}."): full for name, full in names.items()}
+    if len(stripped) != len(names):
         return None
-    return Unwrapped(bare, (*found.notes, f"{groups[prefix]} names start with {prefix + '.'!r}, which is taken off"))
+    return UnwrappedNames(
+        stripped, (*unwrapped.notes, f"removed the prefix {prefix + '.'!r} from {counts[prefix]} names")
+    )
 
 
-def _inside(found: Unwrapped, holder: str) -> Unwrapped:
-    start = f"{holder}."
-    inner = {name.removeprefix(start): full for name, full in found.names.items() if name.startswith(start)}
-    notes = (*found.notes, f"the weights are under {holder!r}")
-    left = _left_out(found.names, {name for name in found.names if name.startswith(start)})
-    return Unwrapped(inner, (*notes, left) if left else notes)
+def _enter(unwrapped: UnwrappedNames, container: str) -> UnwrappedNames:
+    """Keep the names in one mapping, without its key."""
+    prefix, names = f"{container}.", unwrapped.names
+    inner = {name.removeprefix(prefix): full for name, full in names.items() if name.startswith(prefix)}
+    notes = (*unwrapped.notes, f"the weights are under {container!r}")
+    ignored = _describe_ignored(names, {name for name in names if name.startswith(prefix)})
+    return UnwrappedNames(inner, (*notes, ignored) if ignored else notes)
 
 
-def _left_out(names: Mapping[str, str], kept: set[str]) -> str:
-    groups = Counter(_first(name) for name in names if name not in kept)
-    said = ", ".join(f"{name!r} ({count} {'arrays' if count > 1 else 'array'})" for name, count in groups.items())
-    return f"left out: {said}" if said else ""
+def _describe_ignored(names: Mapping[str, str], kept: set[str]) -> str:
+    counts = Counter(_first_key(name) for name in names if name not in kept)
+    groups = ", ".join(f"{key!r} ({count} {'arrays' if count > 1 else 'array'})" for key, count in counts.items())
+    return f"ignored: {groups}" if groups else ""
 
 
-def _first(name: str) -> str:
+def _first_key(name: str) -> str:
     return name.replace("/", ".").partition(".")[0]

@@ -1,1 +1,1 @@
-"""A network as a drawing: what is drawn, where it stands, and how it is written to a file."""
+"""Drawings of networks: what to draw (diagram), where (pieces, frames, layout) and in which file format (render)."""

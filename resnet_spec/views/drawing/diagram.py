@@ -1,4 +1,4 @@
-"""What is drawn of a network: cells for operations, splits for residual blocks, repeated blocks folded. Nothing is placed yet."""
+"""The contents of a drawing before layout: cells for operations, residual and parallel items, blocks that repeat."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ CellKind: TypeAlias = Literal["conv", "linear", "pool", "norm", "act"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One box: an operation, and the norms and activations that follow it."""
+    """One box: an operation, and the norms and activations that follow it.
+
+    ``notes`` are written below the label, each with the path of the part that it is about.
+    """
 
     leaves: tuple[Leaf, ...]
     kind: CellKind
     label: str
     notes: tuple[tuple[str, str], ...]
-    """What stands below the label: each with the path that it belongs to."""
 
     @property
     def input_shape(self) -> Shape:
@@ -37,9 +39,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class ResidualItem:
-    """A residual block: where its input parts into branch and shortcut, and where they meet.
+    """A residual block: branch and shortcut, which start at one point and join at another.
 
-    No shortcut is the identity; ``early`` says that it starts above what is before the branch.
+    An empty ``shortcut`` is the identity. With ``skips_before`` the shortcut starts above the layers in ``before``.
     """
 
     path: str
@@ -48,14 +50,14 @@ class ResidualItem:
     shortcut: Column
     combine: Literal["add", "multiply"]
     after: Column
-    early: bool
+    skips_before: bool
     input_shape: Shape
     output_shape: Shape
 
 
 @dataclass(frozen=True, slots=True)
 class ParallelItem:
-    """Branches side by side, and how they meet: each reads all, or where ``split`` a piece; in a ``cascade`` the last one's output too."""
+    """Branches side by side. Its fields mean the same as those of ``Parallel``."""
 
     path: str
     branches: tuple[Column, ...]
@@ -72,27 +74,27 @@ Column: TypeAlias = tuple[Item, ...]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of a stage, or several alike in a row of which the first is drawn."""
+    """A block of a stage, or several equal ones in a row, of which only the first is drawn."""
 
     parts: Repeats
     column: Column
 
     @property
     def name(self) -> str:
-        """The path; where blocks repeat, the first's and the last's number: layer3.1-35."""
+        """The path, with the numbers of the first and last block if there are several: layer3.1-35."""
         return path_range(self.parts[0].path, self.parts[-1].path)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A stage and its blocks; or the stem or the head, which are one block without a name."""
+    """A stage and its blocks. The stem and the head hold their layers in a single block without a name."""
 
     group: Group
     blocks: tuple[Block, ...]
 
 
 def build_diagram(network: Network, *, unfold: bool = False) -> tuple[Frame, ...]:
-    """What to draw of a network, its repeated blocks folded unless they are to be unfolded.
+    """Return what to draw of a network, with repeated blocks folded into one unless ``unfold``.
 
     >>> from resnet_spec import load
     >>> [block.name for block in build_diagram(load("resnet152"))[3].blocks]
@@ -110,9 +112,12 @@ def _build_blocks(group: Group, unfold: bool) -> Iterator[Block]:
 
 
 def build_column(parts: tuple[Part, ...]) -> Iterator[Item]:
-    """Parts as items one below the other: sequences opened, norms and activations joined to what they follow."""
+    """Yield parts as items from top to bottom.
+
+    Chains are opened, and norms and activations join the cell of the operation before them.
+    """
     leaves: list[Leaf] = []
-    for part in _flatten(parts):
+    for part in _open_chains(parts):
         match part:
             case Leaf():
                 if leaves and classify(part) not in ("norm", "act"):
@@ -131,7 +136,7 @@ def build_column(parts: tuple[Part, ...]) -> Iterator[Item]:
 
 
 def classify(leaf: Leaf) -> CellKind:
-    """What an operation is to the eye, told from what it does, so that a new one needs no entry here."""
+    """Return the kind of an operation, derived from what it does, so that a new operation needs no entry here."""
     if leaf.op.macs(leaf.input_shape):
         return "conv" if len(leaf.input_shape) == 3 else "linear"
     if leaf.output_shape != leaf.input_shape or hasattr(leaf.op, "kernel"):
@@ -140,7 +145,7 @@ def classify(leaf: Leaf) -> CellKind:
 
 
 def format_label(leaf: Leaf) -> str:
-    """An operation as papers write it.
+    """Return an operation as papers write it.
 
     >>> from resnet_spec import load
     >>> [format_label(leaf) for leaf in load("resnet18").leaves()][:4]
@@ -157,7 +162,7 @@ def format_label(leaf: Leaf) -> str:
 
 
 def summarize(items: Column) -> Iterator[str]:
-    """What a block computes, in the few lines that the paper's table has for it."""
+    """Yield what a block computes in a few lines, like the architecture table in the ResNet paper."""
     for item in items:
         match item:
             case Cell(kind="norm" | "act"):
@@ -170,21 +175,23 @@ def summarize(items: Column) -> Iterator[str]:
                 yield from summarize((*item.before, *item.branch, *item.after))
             case ParallelItem():
                 lines = [tuple(summarize(branch)) for branch in item.branches if branch]
-                alike = len(lines) > 1 and len(set(lines)) == 1
-                yield from (f"{len(lines)} × {line}" for line in lines[0]) if alike else chain.from_iterable(lines)
+                all_equal = len(lines) > 1 and len(set(lines)) == 1
+                yield from (f"{len(lines)} × {line}" for line in lines[0]) if all_equal else chain.from_iterable(lines)
 
 
 def _build_cell(leaves: list[Leaf]) -> Cell:
     main, *rest = leaves
-    light = classify(main) in ("norm", "act")
-    label_ = " · ".join(format_label(leaf) for leaf in leaves) if light else format_label(main)
-    notes = [(note, main.path) for note in _label_details(main)]
-    notes += [] if light else [(format_label(leaf), leaf.path) for leaf in rest]
-    return Cell(tuple(leaves), classify(main), label_, tuple(notes))
+    kind = classify(main)
+    if kind in ("norm", "act"):
+        label, rest = " · ".join(format_label(leaf) for leaf in leaves), []
+    else:
+        label = format_label(main)
+    notes = [*((note, main.path) for note in _label_details(main)), *((format_label(leaf), leaf.path) for leaf in rest)]
+    return Cell(tuple(leaves), kind, label, tuple(notes))
 
 
 def _label_details(leaf: Leaf) -> Iterator[str]:
-    """What a label leaves out, and a reader would miss."""
+    """Yield the arguments that a label leaves out but a reader needs: groups and dilation."""
     if leaf.op.macs(leaf.input_shape) and (groups := getattr(leaf.op, "groups", 1)) > 1:
         yield "depthwise" if groups == leaf.input_shape[0] else f"{groups} groups"
     if (dilation := getattr(leaf.op, "dilation", 1)) > 1:
@@ -192,12 +199,17 @@ def _label_details(leaf: Leaf) -> Iterator[str]:
 
 
 def _build_residual(part: Residual) -> ResidualItem:
-    before, branch, shortcut, after = (
-        tuple(build_column(section)) for section in (part.before, part.branch, part.shortcut, part.after)
-    )
-    early = part.reads == "input" and bool(part.before)
+    before, branch, shortcut, after = (tuple(build_column(row)) for row in part.rows)
     return ResidualItem(
-        part.path, before, branch, shortcut, part.combine, after, early, part.input_shape, part.output_shape
+        part.path,
+        before,
+        branch,
+        shortcut,
+        part.combine,
+        after,
+        part.reads == "input" and bool(part.before),
+        part.input_shape,
+        part.output_shape,
     )
 
 
@@ -208,9 +220,9 @@ def _build_parallel(part: Parallel) -> ParallelItem:
     )
 
 
-def _flatten(parts: tuple[Part, ...]) -> Iterator[Leaf | Residual | Parallel]:
+def _open_chains(parts: tuple[Part, ...]) -> Iterator[Leaf | Residual | Parallel]:
     for part in parts:
         if isinstance(part, Chain):
-            yield from _flatten(part.parts)
+            yield from _open_chains(part.parts)
         else:
             yield part

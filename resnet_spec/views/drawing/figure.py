@@ -1,4 +1,4 @@
-"""A figure: shapes with a place, in pixels from the top left, for whoever paints them."""
+"""A figure: elements with positions, in pixels from the top left corner, for any renderer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, assert_never
 
-MARK_RADIUS = 8.0  # of a mark
-CORNER_RADIUS = 6.0  # of a line's corners
-ARROW_HALF_WIDTH = 4.0  # half the width of an arrow's head
+MARK_RADIUS = 8.0
+CORNER_RADIUS = 6.0  # of the bends of lines
+ARROW_HALF_WIDTH = 4.0
 
 Point: TypeAlias = tuple[float, float]
 Anchor: TypeAlias = Literal["start", "middle", "end"]
@@ -17,7 +17,7 @@ Anchor: TypeAlias = Literal["start", "middle", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle with round corners. ``kind`` is what it stands for, and so its colours; ``path`` the part it shows."""
+    """A rectangle with rounded corners. ``kind`` selects its colours; ``path`` is the part of the network it shows."""
 
     x: float
     y: float
@@ -30,9 +30,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A line of text, its middle at ``y``. ``path`` is the part that it is about.
+    """One line of text, vertically centred at ``y``.
 
-    ``spans`` are the pieces of the text that are about parts of their own, and their paths.
+    Attributes:
+        path: The part of the network that the text is about.
+        spans: The text in pieces, each with the path of the part that it is about; empty if all is about one part.
     """
 
     x: float
@@ -47,7 +49,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line from point to point, its corners rounded."""
+    """A line through several points, with rounded corners."""
 
     points: tuple[Point, ...]
     dashed: bool = False
@@ -56,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A circle with a sign in it: where branches meet."""
+    """A circle with a sign inside, where branches join."""
 
     x: float
     y: float
@@ -69,45 +71,45 @@ Element: TypeAlias = Box | Text | Line | Mark
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Shapes in the order they are painted."""
+    """A whole drawing. Elements are in painting order, the lowest first."""
 
     width: float
     height: float
-    shapes: tuple[Element, ...]
+    elements: tuple[Element, ...]
 
 
-def translate(shapes: Iterable[Element], dx: float, dy: float) -> list[Element]:
-    """Shapes moved to the right and down."""
-    return [_translate_one(shape, dx, dy) for shape in shapes]
+def translate(elements: Iterable[Element], dx: float, dy: float) -> list[Element]:
+    """Return the elements moved to the right by ``dx`` and down by ``dy``."""
+    return [_translate_one(element, dx, dy) for element in elements]
 
 
-def _translate_one(shape: Element, dx: float, dy: float) -> Element:
-    match shape:
+def _translate_one(element: Element, dx: float, dy: float) -> Element:
+    match element:
         case Box() | Text() | Mark():
-            return replace(shape, x=shape.x + dx, y=shape.y + dy)
+            return replace(element, x=element.x + dx, y=element.y + dy)
         case Line():
-            return replace(shape, points=tuple((x + dx, y + dy) for x, y in shape.points))
+            return replace(element, points=tuple((x + dx, y + dy) for x, y in element.points))
         case _:
-            assert_never(shape)
+            assert_never(element)
 
 
 def rounded_corners(line: Line) -> Iterator[tuple[Point, Point, Point]]:
-    """Where a line bends: the point before each of its corners, the corner, and the point after it."""
+    """Yield, for each bend of a line, where its curve starts, the corner (the curve's control point), and its end."""
     for before, corner, after in zip(line.points, line.points[1:], line.points[2:], strict=False):
         yield _point_towards(corner, before), corner, _point_towards(corner, after)
 
 
 def arrow_head(line: Line) -> tuple[Point, Point, Point]:
-    """The triangle at the end of an arrow, its tip first."""
+    """Return the corners of the triangle at the end of an arrow, its tip first."""
     (x0, y0), (x, y) = line.points[-2:]
-    away = math.hypot(x - x0, y - y0) or 1
-    dx, dy = ARROW_HALF_WIDTH * (x - x0) / away, ARROW_HALF_WIDTH * (y - y0) / away
-    back = (x - 1.7 * dx, y - 1.7 * dy)
-    return (x, y), (back[0] - dy, back[1] + dx), (back[0] + dy, back[1] - dx)
+    length = math.hypot(x - x0, y - y0) or 1
+    dx, dy = ARROW_HALF_WIDTH * (x - x0) / length, ARROW_HALF_WIDTH * (y - y0) / length
+    base = (x - 1.7 * dx, y - 1.7 * dy)
+    return (x, y), (base[0] - dy, base[1] + dx), (base[0] + dy, base[1] - dx)
 
 
 def sign_strokes(mark: Mark) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
-    """The two strokes of a mark's sign."""
+    """Return the two strokes of a mark's sign."""
     x, y = mark.x, mark.y
     match mark.sign:
         case "add" | "mean":
@@ -120,7 +122,8 @@ def sign_strokes(mark: Mark) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
             assert_never(mark.sign)
 
 
-def _point_towards(corner: Point, other: Point) -> Point:
-    away = math.dist(corner, other) or 1
-    part = min(CORNER_RADIUS, away / 2) / away
-    return corner[0] + part * (other[0] - corner[0]), corner[1] + part * (other[1] - corner[1])
+def _point_towards(corner: Point, target: Point) -> Point:
+    """Return the point at the corner radius from a corner, but not beyond half the way to the target."""
+    length = math.dist(corner, target) or 1
+    fraction = min(CORNER_RADIUS, length / 2) / length
+    return corner[0] + fraction * (target[0] - corner[0]), corner[1] + fraction * (target[1] - corner[1])

@@ -1,15 +1,17 @@
-"""A stage as a frame about its blocks; blocks as cards with their layers in them, or closed."""
+"""Layout of stages as frames around their blocks, and of blocks as cards, open with their layers or closed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from resnet_spec.network.costs import Cost
-from resnet_spec.ops import Shape as Size
+from resnet_spec.network.structure import Group
+from resnet_spec.ops import Shape
 from resnet_spec.views.drawing.diagram import Block, Frame, ResidualItem, summarize
-from resnet_spec.views.drawing.figure import Box, Element, Line, Text, translate
+from resnet_spec.views.drawing.figure import Box, Element, Line, Point, Text, translate
 from resnet_spec.views.drawing.pieces import (
     FORK,
     GAP,
@@ -23,164 +25,177 @@ from resnet_spec.views.drawing.pieces import (
 )
 from resnet_spec.views.table import format_count
 
-MAX_COLUMN_HEIGHT = 1100  # pixels down, at which a frame's blocks go on beside
+MAX_COLUMN_HEIGHT = 1100  # of the blocks in a frame; taller stages are laid out in several columns
 HEADER_HEIGHT = 52
 PADDING = 12
-CARD_HEADER_HEIGHT = 22  # of a card, for its name
-PILE_OFFSET = 4  # how far each card of a folded block shows behind the one before
-TURN_OFFSET = 12  # from the end of a spine to where a line beside it turns
+CARD_HEADER_HEIGHT = 22
+PILE_OFFSET = 4  # between the cards in the pile of a folded block
+TURN_OFFSET = 12  # from the bottom of a panel to the horizontal line that leads to the next
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Shapes from a top left corner. The spine enters at the top, ``enters`` from the left, and leaves at ``leaves``."""
+    """Elements placed from a top left corner, which hold a piece of the network.
+
+    Attributes:
+        entry_x: Where the spine enters at the top edge.
+        exit: Where the spine leaves.
+        output_shape: The shape of the map that leaves.
+    """
 
     width: float
     height: float
-    enters: float
-    leaves: tuple[float, float]
-    output_shape: Size
-    shapes: tuple[Element, ...]
+    entry_x: float
+    exit: Point
+    output_shape: Shape
+    elements: tuple[Element, ...]
 
 
-def layout_frame(frame: Frame, costs: dict[str, Cost], depth: int | None = None) -> Panel:
-    """A frame with its blocks: none of them open at depth 2, a stage's not drawn at depth 1."""
+def layout_frame(frame: Frame, costs: Mapping[str, Cost], depth: int | None = None) -> Panel:
+    """Return a frame with its blocks: closed at depth 2, and at depth 1 only their number."""
     group = frame.group
-    blocks = f"{len(group.parts)} block{'s' * (len(group.parts) > 1)}"
     if not group.path:
         inside = _panel_of(layout_column(frame.blocks[0].column), group.output_shape)
     elif depth == 1:
+        blocks = f"{len(group.parts)} block{'s' * (len(group.parts) > 1)}"
         inside = _panel_of(_text_box([blocks], group.path), group.output_shape)
     else:
-        inside = _layout_blocks(frame.blocks, shut=depth == 2)
-    found = [costs[part.path] for part in group.parts]
-    about = f"{format_count(sum(cost.parameters for cost in found))} parameters · {format_count(sum(cost.macs for cost in found))} MACs"
-    width = max(inside.width, text_width(about, SMALL_TEXT)) + 2 * PADDING
+        inside = _layout_blocks(frame.blocks, closed=depth == 2)
+    subtitle = describe_costs(group, costs)
+    width = max(inside.width, text_width(subtitle, SMALL_TEXT)) + 2 * PADDING
     shift = (width - inside.width) / 2
     height = HEADER_HEIGHT + inside.height + PADDING
-    leaves = (shift + inside.leaves[0], height)
-    shapes = [
+    entry_x, exit_ = shift + inside.entry_x, (shift + inside.exit[0], height)
+    elements = [
         Box(0, 0, width, height, "frame", group.path, 10),
         Text(PADDING, 15, group.name, "name", 13, "start", group.path),
-        Text(PADDING, 31, about, "note", SMALL_TEXT, "start", group.path),
-        arrow_down(HEADER_HEIGHT - 13, HEADER_HEIGHT, shift + inside.enters),
-        *translate(inside.shapes, shift, HEADER_HEIGHT),
-        Line(((leaves[0], HEADER_HEIGHT + inside.leaves[1]), leaves)),
+        Text(PADDING, 31, subtitle, "note", SMALL_TEXT, "start", group.path),
+        arrow_down(HEADER_HEIGHT - 13, HEADER_HEIGHT, entry_x),
+        *translate(inside.elements, shift, HEADER_HEIGHT),
+        Line(((exit_[0], HEADER_HEIGHT + inside.exit[1]), exit_)),
     ]
-    return Panel(width, height, shift + inside.enters, leaves, group.output_shape, tuple(shapes))
+    return Panel(width, height, entry_x, exit_, group.output_shape, tuple(elements))
+
+
+def describe_costs(group: Group, costs: Mapping[str, Cost]) -> str:
+    """Return the parameters and MACs of a group in one line."""
+    parts = [costs[part.path] for part in group.parts]
+    parameters, macs = sum(cost.parameters for cost in parts), sum(cost.macs for cost in parts)
+    return f"{format_count(parameters)} parameters · {format_count(macs)} MACs"
 
 
 def layout_card(block: Block, piece: Piece) -> Panel:
-    """A block as a card about a piece; of blocks that repeat, a pile of cards with their count."""
+    """Return a card around the piece that shows a block; if the block repeats, a pile of cards with their number."""
     part, times = block.parts[0], len(block.parts)
     width = piece.left + piece.right + 2 * PADDING
     height = CARD_HEADER_HEIGHT + piece.height + PADDING
     spine = PADDING + piece.left
-    behind = range(min(times - 1, 2), 0, -1)
-    shapes: list[Element] = [Box(PILE_OFFSET * n, PILE_OFFSET * n, width, height, "behind", "", 8) for n in behind]
-    shapes += [
+    offsets = [PILE_OFFSET * n for n in range(min(times - 1, 2), 0, -1)]
+    elements: list[Element] = [Box(offset, offset, width, height, "behind", "", 8) for offset in offsets]
+    elements += [
         Box(0, 0, width, height, "block", part.path, 8),
         Text(8, 11, block.name, "path", SMALL_TEXT, "start", part.path),
         Line(((spine, 0), (spine, CARD_HEADER_HEIGHT))),
-        *translate(piece.shapes, spine, CARD_HEADER_HEIGHT),
+        *translate(piece.elements, spine, CARD_HEADER_HEIGHT),
         Line(((spine, CARD_HEADER_HEIGHT + piece.height), (spine, height))),
     ]
     if times > 1:
-        shapes.append(Text(width - 8, 11, f"× {times}", "count", 12, "end", part.path))
-    deep = PILE_OFFSET * len(behind)
-    return Panel(width + deep, height + deep, spine, (spine, height), part.output_shape, tuple(shapes))
+        elements.append(Text(width - 8, 11, f"× {times}", "count", 12, "end", part.path))
+    pile = max(offsets, default=0)
+    return Panel(width + pile, height + pile, spine, (spine, height), part.output_shape, tuple(elements))
 
 
-def place_side_by_side(row: Sequence[Panel], between: float, *, sizes: bool = True) -> Panel:
-    """Side by side: each joined to the next by a line from its end, up between them, to the other's start."""
-    lefts = list(accumulate((one.width + between for one in row), initial=0.0))
-    shapes: list[Element] = []
-    for one, left in zip(row, lefts, strict=False):
-        shapes += translate(one.shapes, left, 0)
-    for (one, two), (left, right) in zip(pairwise(row), pairwise(lefts), strict=False):
-        x, y = left + one.leaves[0], one.leaves[1]
-        turn, over, to = right - between / 2, -between / 2, right + two.enters
-        points = (
-            (x, y),
-            (x, one.height + TURN_OFFSET),
-            (turn, one.height + TURN_OFFSET),
-            (turn, over),
-            (to, over),
-            (to, 0),
-        )
-        shapes += [Line(points, arrow=True), *([shape_label(to, 0, one.output_shape)] if sizes else [])]
-    last, left = row[-1], lefts[-2]
-    leaves = (left + last.leaves[0], last.leaves[1])
-    height = max(one.height for one in row)
-    return Panel(left + last.width, height, row[0].enters, leaves, last.output_shape, tuple(shapes))
+def place_side_by_side(panels: Sequence[Panel], gap: float, *, shapes: bool = True) -> Panel:
+    """Place panels in a row, with a line from the bottom of each, up between them, to the top of the next.
+
+    Unless ``shapes`` is false, the shape that passes is written at the end of each line.
+    """
+    lefts = list(accumulate((panel.width + gap for panel in panels), initial=0.0))
+    elements: list[Element] = []
+    for panel, left in zip(panels, lefts, strict=False):
+        elements += translate(panel.elements, left, 0)
+    for (panel, next_panel), (left, next_left) in zip(pairwise(panels), pairwise(lefts), strict=False):
+        x, y = left + panel.exit[0], panel.exit[1]
+        below, between, above = panel.height + TURN_OFFSET, next_left - gap / 2, -gap / 2
+        end = next_left + next_panel.entry_x
+        points = ((x, y), (x, below), (between, below), (between, above), (end, above), (end, 0))
+        elements.append(Line(points, arrow=True))
+        if shapes:
+            elements.append(shape_label(end, 0, panel.output_shape))
+    last, left = panels[-1], lefts[-2]
+    exit_ = (left + last.exit[0], last.exit[1])
+    height = max(panel.height for panel in panels)
+    return Panel(left + last.width, height, panels[0].entry_x, exit_, last.output_shape, tuple(elements))
 
 
-def stack_vertically(stack: Sequence[Panel], gap: float) -> Panel:
-    """One below the other, on one spine."""
-    spine = max(one.enters for one in stack)
-    tops = list(accumulate((one.height + gap for one in stack), initial=0.0))
-    shapes: list[Element] = []
-    for one, top in zip(stack, tops, strict=False):
-        shapes += translate(one.shapes, spine - one.enters, top)
-    for (one, _), (top, next_) in zip(pairwise(stack), pairwise(tops), strict=False):
-        shapes.append(Line(((spine, top + one.leaves[1]), (spine, next_)), arrow=True))
-    width = max(spine - one.enters + one.width for one in stack)
-    end = tops[-2] + stack[-1].leaves[1]
-    height = tops[-2] + stack[-1].height
-    return Panel(width, height, spine, (spine, end), stack[-1].output_shape, tuple(shapes))
+def stack_vertically(panels: Sequence[Panel], gap: float) -> Panel:
+    """Place panels one below the other on one spine, with an arrow from each to the next."""
+    spine = max(panel.entry_x for panel in panels)
+    tops = list(accumulate((panel.height + gap for panel in panels), initial=0.0))
+    elements: list[Element] = []
+    for panel, top in zip(panels, tops, strict=False):
+        elements += translate(panel.elements, spine - panel.entry_x, top)
+    for panel, (top, next_top) in zip(panels[:-1], pairwise(tops), strict=False):
+        elements.append(Line(((spine, top + panel.exit[1]), (spine, next_top)), arrow=True))
+    width = max(spine - panel.entry_x + panel.width for panel in panels)
+    last, top = panels[-1], tops[-2]
+    return Panel(width, top + last.height, spine, (spine, top + last.exit[1]), last.output_shape, tuple(elements))
 
 
-def shape_label(x: float, y: float, shape: Size) -> Text:
-    """A shape beside an arrow that ends at a place."""
+def shape_label(x: float, y: float, shape: Shape) -> Text:
+    """Return a shape as text beside the end of an arrow at (x, y)."""
     return Text(x + 7, y - 10, format_dimensions(shape), "shape", SMALL_TEXT, "start")
 
 
-def _layout_blocks(blocks: Sequence[Block], *, shut: bool) -> Panel:
-    """Blocks one below the other, in as many columns as keep the frame from growing too tall."""
-    pieces = [layout_closed_block(block) if shut else layout_column(block.column) for block in blocks]
-    tall = sum(piece.height + CARD_HEADER_HEIGHT + PADDING + GAP for piece in pieces)
-    most = -(-len(blocks) // int(-(-tall // MAX_COLUMN_HEIGHT)))
-    stacks = [_stack_cards(blocks[at : at + most], pieces[at : at + most]) for at in range(0, len(blocks), most)]
+def _layout_blocks(blocks: Sequence[Block], *, closed: bool) -> Panel:
+    """Place blocks one below the other, in as many columns as the maximal height requires."""
+    pieces = [layout_closed_block(block) if closed else layout_column(block.column) for block in blocks]
+    height = sum(piece.height + CARD_HEADER_HEIGHT + PADDING + GAP for piece in pieces)
+    per_column = math.ceil(len(blocks) / math.ceil(height / MAX_COLUMN_HEIGHT))
+    starts = range(0, len(blocks), per_column)
+    stacks = [_stack_cards(blocks[at : at + per_column], pieces[at : at + per_column]) for at in starts]
     if len(stacks) == 1:
         return stacks[0]
-    row = place_side_by_side(stacks, 2 * GAP, sizes=False)
-    leaves = (row.leaves[0], row.leaves[1] + GAP)
-    shapes = (Line(((row.enters, 0), (row.enters, GAP))), *translate(row.shapes, 0, GAP))
-    return Panel(row.width, row.height + GAP + TURN_OFFSET, row.enters, leaves, row.output_shape, shapes)
+    row = place_side_by_side(stacks, 2 * GAP, shapes=False)
+    elements = (Line(((row.entry_x, 0), (row.entry_x, GAP))), *translate(row.elements, 0, GAP))
+    exit_ = (row.exit[0], row.exit[1] + GAP)
+    return Panel(row.width, row.height + GAP + TURN_OFFSET, row.entry_x, exit_, row.output_shape, elements)
 
 
 def _stack_cards(blocks: Sequence[Block], pieces: Sequence[Piece]) -> Panel:
-    """Blocks on one spine, their cards of one width."""
-    left, right = (
-        max(min_left_extent(blocks), *(piece.left for piece in pieces)),
-        max(36, *(piece.right for piece in pieces)),
-    )
-    alike = [Piece(left, right, piece.height, piece.shapes) for piece in pieces]
-    return stack_vertically([layout_card(block, piece) for block, piece in zip(blocks, alike, strict=True)], GAP)
+    """Place blocks on one spine, in cards of equal width."""
+    left = max(min_left_extent(blocks), *(piece.left for piece in pieces))
+    right = max(36, *(piece.right for piece in pieces))
+    widened = [Piece(left, right, piece.height, piece.elements) for piece in pieces]
+    return stack_vertically([layout_card(block, piece) for block, piece in zip(blocks, widened, strict=True)], GAP)
 
 
 def min_left_extent(blocks: Sequence[Block]) -> float:
-    """How far cards reach to the left at least: a block's name stands there, beside the spine."""
+    """Return how far cards must extend left of the spine to leave room for the blocks' names."""
     return max(text_width(block.name, SMALL_TEXT) for block in blocks) - PADDING + 14
 
 
-def _panel_of(piece: Piece, output_shape: Size) -> Panel:
-    shapes = tuple(translate(piece.shapes, piece.left, 0))
-    return Panel(piece.left + piece.right, piece.height, piece.left, (piece.left, piece.height), output_shape, shapes)
+def _panel_of(piece: Piece, output_shape: Shape) -> Panel:
+    elements = tuple(translate(piece.elements, piece.left, 0))
+    exit_ = (piece.left, piece.height)
+    return Panel(piece.left + piece.right, piece.height, piece.left, exit_, output_shape, elements)
 
 
 def layout_closed_block(block: Block) -> Piece:
-    """What a block holds, as the paper's table has it, and its shortcut beside."""
-    card = _text_box(list(summarize(block.column)), block.parts[0].path)
-    splits = [item for item in block.column if isinstance(item, ResidualItem)]
-    if not splits:
-        return card
-    x, ends = card.right + LANE - 2, card.height + 2 * FORK
-    way = Line(
-        ((0, FORK / 2), (x, FORK / 2), (x, ends - FORK / 2), (0, ends - FORK / 2)), bool(splits[0].shortcut), True
+    """Return a box with a summary of a block, and beside it the shortcut of its first residual item, if it has one."""
+    box = _text_box(list(summarize(block.column)), block.parts[0].path)
+    residual = next((item for item in block.column if isinstance(item, ResidualItem)), None)
+    if residual is None:
+        return box
+    x, end = box.right + LANE - 2, box.height + 2 * FORK
+    points = ((0, FORK / 2), (x, FORK / 2), (x, end - FORK / 2), (0, end - FORK / 2))
+    elements = (
+        Line(((0, 0), (0, FORK))),
+        *translate(box.elements, 0, FORK),
+        Line(((0, end - FORK), (0, end))),
+        Line(points, dashed=bool(residual.shortcut), arrow=True),
     )
-    shapes = (Line(((0, 0), (0, FORK))), *translate(card.shapes, 0, FORK), Line(((0, ends - FORK), (0, ends))), way)
-    return Piece(card.left, x + 2, ends, shapes)
+    return Piece(box.left, x + 2, end, elements)
 
 
 def _text_box(lines: Sequence[str], path: str) -> Piece:

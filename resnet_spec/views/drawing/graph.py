@@ -1,4 +1,4 @@
-"""A diagram as a graph: nodes, edges, and clusters of nodes, for the languages that lay it out themselves."""
+"""Diagrams as graphs of nodes, edges and clusters, for languages that do their own layout: Mermaid and Graphviz."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnet_spec.views.drawing.pieces import format_dimensions
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A box or a mark. ``lines`` is what it says, the first of them its label."""
+    """A box or a mark. ``lines`` is its text, the label first."""
 
     id: str
     lines: tuple[str, ...]
@@ -22,7 +22,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """From node to node; ``label`` is the shape, where it changes."""
+    """An arrow between two nodes. ``label`` is the shape that passes, where it has changed."""
 
     start: str
     end: str
@@ -32,7 +32,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Nodes in a box with a title; clusters nest."""
+    """Nodes in a box with a title, and the clusters inside it. Without a title there is no box."""
 
     id: str
     title: str
@@ -42,70 +42,74 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
+    """A network's nodes, grouped in clusters, and the edges between them."""
+
     clusters: tuple[Cluster, ...]
     edges: tuple[Edge, ...]
 
 
 @dataclass(slots=True)
 class _GraphBuilder:
-    """Numbers nodes and ties each to what it follows."""
+    """Numbers nodes as they are added, and collects them for the next cluster."""
 
     nodes: list[Node] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     count: int = 0
 
-    def node(self, lines: Iterable[str], kind: str) -> str:
+    def add_node(self, lines: Iterable[str], kind: str) -> str:
+        """Add a node and return its id."""
         self.count += 1
         self.nodes.append(Node(f"n{self.count}", tuple(line for line in lines if line), kind))
         return f"n{self.count}"
 
-    def tie(self, starts: Iterable[tuple[str, bool, str]], end: str) -> None:
-        self.edges += [Edge(start, end, dashed, label) for start, dashed, label in starts]
+    def add_edge(self, start: str, end: str, *, dashed: bool = False, label: str = "") -> None:
+        """Add an edge between two nodes."""
+        self.edges.append(Edge(start, end, dashed, label))
 
-    def taken(self) -> tuple[Node, ...]:
+    def take_nodes(self) -> tuple[Node, ...]:
+        """Return the nodes added since the last call."""
         nodes, self.nodes = tuple(self.nodes), []
         return nodes
 
 
 def build_graph(frames: tuple[Frame, ...], input_shape: Shape, depth: int | None = None) -> Graph:
-    """The graph of a diagram, from the network's input to its output: stages at depth 1, blocks at depth 2, else all layers."""
-    weaver = _GraphBuilder()
-    at = weaver.node(["input", format_dimensions(input_shape)], "end")
-    clusters = [Cluster("input", "", weaver.taken(), ())]
+    """Return a diagram as a graph: stages at depth 1, blocks at depth 2, otherwise all layers."""
+    builder = _GraphBuilder()
+    last = builder.add_node(["input", format_dimensions(input_shape)], "end")
+    clusters = [Cluster("input", "", builder.take_nodes(), ())]
     label = ""
     for number, frame in enumerate(frames):
-        at, cluster = _frame(weaver, frame, f"s{number}", at, label, depth)
+        last, cluster = _add_frame(builder, frame, f"s{number}", last, label, depth)
         clusters.append(cluster)
         label = format_dimensions(frame.group.output_shape)
-    end = weaver.node(["output", label], "end")
-    weaver.tie([(at, False, "")], end)
-    return Graph((*clusters, Cluster("output", "", weaver.taken(), ())), tuple(weaver.edges))
+    builder.add_edge(last, builder.add_node(["output", label], "end"))
+    return Graph((*clusters, Cluster("output", "", builder.take_nodes(), ())), tuple(builder.edges))
 
 
-def _frame(
-    weaver: _GraphBuilder, frame: Frame, id: str, start: str, label: str, depth: int | None
+def _add_frame(
+    builder: _GraphBuilder, frame: Frame, id: str, last: str, label: str, depth: int | None
 ) -> tuple[str, Cluster]:
-    """A frame as a cluster; and the last of its nodes."""
-    group, at = frame.group, start
+    """Add a frame after the node ``last``. Return the frame's last node, and its cluster."""
+    group = frame.group
     if not group.path:
-        at = _column(weaver, frame.blocks[0].column, at, dashed=False, label=label)
-        return at, Cluster(id, group.name, weaver.taken(), ())
-    title = f"{group.name}, {len(group.parts)} block{'s' * (len(group.parts) > 1)}"
+        last = _add_column(builder, frame.blocks[0].column, last, dashed=False, label=label)
+        return last, Cluster(id, group.name, builder.take_nodes(), ())
+    blocks = f"{len(group.parts)} block{'s' * (len(group.parts) > 1)}"
     if depth == 1:
-        at = weaver.node([group.name, title.partition(", ")[2]], "closed")
-        weaver.tie([(start, False, label)], at)
-        return at, Cluster(id, "", weaver.taken(), ())
+        node = builder.add_node([group.name, blocks], "closed")
+        builder.add_edge(last, node, label=label)
+        return node, Cluster(id, "", builder.take_nodes(), ())
     inner: list[Cluster] = []
     for index, block in enumerate(frame.blocks):
         if depth == 2:
-            node = weaver.node([_title(block), *summarize(block.column)], "closed")
-            weaver.tie([(at, False, label)], node)
-            at = node
+            node = builder.add_node([_title(block), *summarize(block.column)], "closed")
+            builder.add_edge(last, node, label=label)
+            last = node
         else:
-            at = _column(weaver, block.column, at, dashed=False, label=label)
-            inner.append(Cluster(f"{id}b{index}", _title(block), weaver.taken(), ()))
+            last = _add_column(builder, block.column, last, dashed=False, label=label)
+            inner.append(Cluster(f"{id}b{index}", _title(block), builder.take_nodes(), ()))
         label = ""
-    return at, Cluster(id, title, weaver.taken(), tuple(inner))
+    return last, Cluster(id, f"{group.name}, {blocks}", builder.take_nodes(), tuple(inner))
 
 
 def _title(block: Block) -> str:
@@ -113,47 +117,57 @@ def _title(block: Block) -> str:
     return f"{block.name}, × {times}" if times > 1 else block.name
 
 
-def _column(weaver: _GraphBuilder, items: Column, start: str, *, dashed: bool, label: str) -> str:
-    """Items after the node ``start``; the last of their nodes."""
+def _add_column(builder: _GraphBuilder, items: Column, last: str, *, dashed: bool, label: str) -> str:
+    """Add items one after another, after the node ``last``, and return the last of their nodes."""
     for item in items:
-        start = _item(weaver, item, start, dashed=dashed, label=label)
+        last = _add_item(builder, item, last, dashed=dashed, label=label)
         label = format_dimensions(item.output_shape) if item.input_shape[1:] != item.output_shape[1:] else ""
         dashed = dashed and isinstance(item, Cell)
-    return start
+    return last
 
 
-def _item(weaver: _GraphBuilder, item: Item, start: str, *, dashed: bool, label: str) -> str:
+def _add_item(builder: _GraphBuilder, item: Item, last: str, *, dashed: bool, label: str) -> str:
     match item:
         case Cell():
-            node = weaver.node([item.label, " · ".join(note for note, _ in item.notes)], item.kind)
-            weaver.tie([(start, dashed, label)], node)
+            node = builder.add_node([item.label, " · ".join(note for note, _ in item.notes)], item.kind)
+            builder.add_edge(last, node, dashed=dashed, label=label)
             return node
         case ResidualItem():
-            read = _column(weaver, item.before, start, dashed=False, label=label)
-            label = "" if item.before else label
-            branch = _column(weaver, item.branch, read, dashed=False, label=label)
-            other = start if item.early else read
-            shortcut = _column(weaver, item.shortcut, other, dashed=True, label="") if item.shortcut else other
-            meet = weaver.node(["+" if item.combine == "add" else "×"], "mark")
-            weaver.tie([(branch, False, ""), (shortcut, bool(item.shortcut), "")], meet)
-            return _column(weaver, item.after, meet, dashed=False, label="")
+            return _add_residual(builder, item, last, label)
         case ParallelItem():
-            ends: list[str] = []
-            for number, row in enumerate(item.branches):
-                first = f"n{weaver.count + 1}"
-                end = _column(weaver, row, start, dashed=dashed, label="")
-                if item.cascade and row and number and item.branches[number - 1]:
-                    weaver.tie([(ends[-1], False, "")], first)
-                ends.append(end)
-            meet = weaver.node([item.combine], "mark" if item.combine == "add" else "join")
-            weaver.tie([(end, False, "") for end in ends], meet)
-            return meet
+            return _add_parallel(builder, item, last, dashed=dashed)
         case _:
             assert_never(item)
 
 
+def _add_residual(builder: _GraphBuilder, item: ResidualItem, last: str, label: str) -> str:
+    before = _add_column(builder, item.before, last, dashed=False, label=label)
+    branch = _add_column(builder, item.branch, before, dashed=False, label="" if item.before else label)
+    shortcut = last if item.skips_before else before
+    if item.shortcut:
+        shortcut = _add_column(builder, item.shortcut, shortcut, dashed=True, label="")
+    mark = builder.add_node(["+" if item.combine == "add" else "×"], "mark")
+    builder.add_edge(branch, mark)
+    builder.add_edge(shortcut, mark, dashed=bool(item.shortcut))
+    return _add_column(builder, item.after, mark, dashed=False, label="")
+
+
+def _add_parallel(builder: _GraphBuilder, item: ParallelItem, last: str, *, dashed: bool) -> str:
+    ends: list[str] = []
+    for number, branch in enumerate(item.branches):
+        first = f"n{builder.count + 1}"  # the id that the branch's first node will get
+        end = _add_column(builder, branch, last, dashed=dashed, label="")
+        if item.cascade and branch and number and item.branches[number - 1]:
+            builder.add_edge(ends[-1], first)
+        ends.append(end)
+    join = builder.add_node([item.combine], "mark" if item.combine == "add" else "join")
+    for end in ends:
+        builder.add_edge(end, join)
+    return join
+
+
 def walk_nodes(clusters: Iterable[Cluster]) -> Iterator[Node]:
-    """Every node of some clusters."""
+    """Yield every node of the clusters, and of those inside them."""
     for cluster in clusters:
         yield from cluster.nodes
         yield from walk_nodes(cluster.inner)

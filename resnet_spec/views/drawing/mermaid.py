@@ -1,4 +1,4 @@
-"""A diagram in Mermaid, which GitHub, GitLab and many notebooks draw from text."""
+"""Graphs in Mermaid, which GitHub, GitLab and many notebooks render from text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _CONFIG = '%%{init: {"flowchart": {"curve": "basis", "padding": 10}}}%%'
 
 
 def render_mermaid(graph: Graph, name: str, theme: Theme = "auto", direction: Direction = "down") -> str:
-    """The text of a flowchart."""
-    way = "LR" if direction == "across" else "TB"
-    lines = [_CONFIG, f"flowchart {way}", f"  %% {name}"]
+    """Return the text of a Mermaid flowchart."""
+    orientation = "LR" if direction == "across" else "TB"
+    lines = [_CONFIG, f"flowchart {orientation}", f"  %% {name}"]
     for cluster in graph.clusters:
-        lines += _cluster(cluster, way, "  ")
+        lines += _cluster(cluster, orientation, "  ")
     lines += [f"  {_edge(edge)}" for edge in graph.edges]
     colours = DARK if theme == "dark" else LIGHT
     used = {node.kind for node in walk_nodes(graph.clusters)}
@@ -27,21 +27,21 @@ def render_mermaid(graph: Graph, name: str, theme: Theme = "auto", direction: Di
     return "\n".join(lines) + "\n"
 
 
-def _cluster(cluster: Cluster, way: str, indent: str) -> Iterator[str]:
+def _cluster(cluster: Cluster, orientation: str, indent: str) -> Iterator[str]:
     inside = indent + "  " if cluster.title else indent
     if cluster.title:
-        yield f'{indent}subgraph {cluster.id}["{_quoted(cluster.title)}"]'
-        yield f"{inside}direction {way}"
+        yield f'{indent}subgraph {cluster.id}["{_escape(cluster.title)}"]'
+        yield f"{inside}direction {orientation}"
     for node in cluster.nodes:
         yield inside + _node(node)
     for inner in cluster.inner:
-        yield from _cluster(inner, way, inside)
+        yield from _cluster(inner, orientation, inside)
     if cluster.title:
         yield f"{indent}end"
 
 
 def _node(node: Node) -> str:
-    text = "<br>".join([_quoted(node.lines[0]), *(f"<small>{_quoted(line)}</small>" for line in node.lines[1:])])
+    text = "<br>".join([_escape(node.lines[0]), *(f"<small>{_escape(line)}</small>" for line in node.lines[1:])])
     match node.kind:
         case "mark":
             return f'{node.id}(("{text}"))'
@@ -53,7 +53,7 @@ def _node(node: Node) -> str:
 
 def _edge(edge: Edge) -> str:
     arrow = "-.->" if edge.dashed else "-->"
-    label = f'|"{_quoted(edge.label)}"|' if edge.label else ""
+    label = f'|"{_escape(edge.label)}"|' if edge.label else ""
     return f"{edge.start} {arrow}{label} {edge.end}"
 
 
@@ -62,6 +62,6 @@ def _style(kind: str, colours: Colours) -> str:
     return f"fill:{fill},stroke:{line},color:{colours.strong}"
 
 
-def _quoted(text: str) -> str:
-    """Text between quotes, its signs as Mermaid's own entities."""
+def _escape(text: str) -> str:
+    """Return text that may stand between quotes, with Mermaid's entities for special characters."""
     return text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace("+", "#43;")

@@ -1,7 +1,7 @@
-"""Items to pieces of a figure: cells below each other on a spine, shortcuts beside them.
+"""Layout of items: cells below each other on a vertical spine, with shortcuts and branches beside them.
 
-A piece's spine is at x = 0: what it is given enters at its top, y = 0, and what it gives leaves at its bottom, y = height. Positions follow
-from the tree by recursion, since branch and shortcut always part and meet: a general layout engine would have to find that out again.
+In a piece the spine is at x = 0: it enters at the top, y = 0, and leaves at the bottom, y = height. Positions follow
+from the tree by recursion, because branches that split always join again, so no general graph layout is needed.
 """
 
 from __future__ import annotations
@@ -9,72 +9,76 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Literal, assert_never
+from typing import Literal, TypeAlias, assert_never
 
-from resnet_spec.ops import Shape as Size
+from resnet_spec.ops import Shape
 from resnet_spec.views.drawing.diagram import Cell, Column, Item, ParallelItem, ResidualItem, format_label
 from resnet_spec.views.drawing.figure import MARK_RADIUS, Box, Element, Line, Mark, Text, translate
 
-GAP = 18  # between a cell and the next
-FORK = 8  # of the spine, before it forks
+GAP = 18  # between two cells
+FORK = 8  # length of the spine above a fork
 LANE = 14  # between the cells and a shortcut beside them
 PADDING = 9
-LARGE_TEXT, SMALL_TEXT = 12.0, 10.0  # sizes of text
+LARGE_TEXT, SMALL_TEXT = 12.0, 10.0  # font sizes
 _NARROW_CHARACTERS = frozenset(" .,·/il1:|-")
+
+Side: TypeAlias = Literal[-1, 1]
+"""Where shortcuts run: -1 is left of the spine, 1 is right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Shapes about a spine: how far they reach to the left and right of it, and down."""
+    """Elements around a spine, with their extents to the left of it, to its right, and down."""
 
     left: float
     right: float
     height: float
-    shapes: tuple[Element, ...]
+    elements: tuple[Element, ...]
 
 
 def text_width(text: str, size: float) -> float:
-    """How wide a text may be, at the most, in the sans-serif fonts that are about (DejaVu Sans is the widest)."""
+    """Return an upper bound of a text's width in common sans-serif fonts, of which DejaVu Sans is the widest."""
     return size * sum(0.38 if character in _NARROW_CHARACTERS else 0.64 for character in text)
 
 
-def format_dimensions(shape: Size) -> str:
-    """A shape as a drawing has it: 64 × 56 × 56."""
+def format_dimensions(shape: Shape) -> str:
+    """Return a shape as drawings show it: 64 × 56 × 56."""
     return " × ".join(map(str, shape))
 
 
-def layout_column(items: Column, side: Literal[-1, 1] = 1, size: float = LARGE_TEXT) -> Piece:
-    """Items one below the other. The shortcuts of splits are on the right for ``side`` 1, of those in them on the left, and so on."""
+def layout_column(items: Column, side: Side = 1, size: float = LARGE_TEXT) -> Piece:
+    """Place items one below the other, with the shortcuts of residual items on one side.
+
+    Residual items nested in these have their shortcuts on the other side, and so on alternately.
+    """
     if not items:
         return Piece(0, 0, 0, ())
     widest = max(
         (_cell_width(item, size) for item in items if isinstance(item, Cell) and not _is_light(item)), default=0.0
     )
     pieces = [_layout_item(item, side, size, widest) for item in items]
-    shapes: list[Element] = list(pieces[0].shapes)
+    elements: list[Element] = list(pieces[0].elements)
     y = pieces[0].height
     for (before, after), piece in zip(pairwise(items), pieces[1:], strict=True):
-        # A split begins with a stretch of spine of its own; between two of them there is some more.
+        # Residual and parallel items start with a bit of spine of their own, so they need less of a gap or none.
         gap = GAP if isinstance(after, Cell) else 0 if isinstance(before, Cell) else GAP / 2
         if gap:
-            shapes.append(Line(((0, y), (0, y + gap)), arrow=isinstance(after, Cell)))
-        shapes += _resolution_label(before, y)
+            elements.append(Line(((0, y), (0, y + gap)), arrow=isinstance(after, Cell)))
+        elements += _resolution_label(before, y)
         y += gap
-        shapes += translate(piece.shapes, 0, y)
+        elements += translate(piece.elements, 0, y)
         y += piece.height
-    labels = [
-        6 + text_width(shape.text, shape.size) for shape in shapes if isinstance(shape, Text) and shape.kind == "shape"
-    ]
-    right = max([*(piece.right for piece in pieces), *labels])
-    return Piece(max(piece.left for piece in pieces), right, y, tuple(shapes))
+    texts = [element for element in elements if isinstance(element, Text) and element.kind == "shape"]
+    right = max([*(piece.right for piece in pieces), *(6 + text_width(text.text, text.size) for text in texts)])
+    return Piece(max(piece.left for piece in pieces), right, y, tuple(elements))
 
 
-def arrow_down(y: float, to: float, x: float = 0, *, dashed: bool = False) -> Line:
-    """An arrow straight down."""
-    return Line(((x, y), (x, to)), dashed, arrow=True)
+def arrow_down(y: float, end: float, x: float = 0, *, dashed: bool = False) -> Line:
+    """Return a vertical arrow from ``y`` down to ``end``."""
+    return Line(((x, y), (x, end)), dashed, arrow=True)
 
 
-def _layout_item(item: Item, side: Literal[-1, 1], size: float, width: float) -> Piece:
+def _layout_item(item: Item, side: Side, size: float, width: float) -> Piece:
     match item:
         case Cell():
             return _layout_cell(item, size, 0.0 if _is_light(item) else width)
@@ -87,119 +91,117 @@ def _layout_item(item: Item, side: Literal[-1, 1], size: float, width: float) ->
 
 
 def _is_light(cell: Cell) -> bool:
+    """Whether a cell holds only norms and activations, which are drawn smaller."""
     return cell.kind in ("norm", "act")
 
 
 def _cell_width(cell: Cell, size: float) -> float:
-    return (
-        max(text_width(cell.label, SMALL_TEXT if _is_light(cell) else size), text_width(_joined_notes(cell), size - 2))
-        + 2 * PADDING
-    )
+    label = text_width(cell.label, SMALL_TEXT if _is_light(cell) else size)
+    return max(label, text_width(_join_notes(cell), size - 2)) + 2 * PADDING
 
 
-def _joined_notes(cell: Cell) -> str:
+def _join_notes(cell: Cell) -> str:
     return " · ".join(note for note, _ in cell.notes)
 
 
-def _layout_cell(cell: Cell, size: float, width: float) -> Piece:
-    light, notes = _is_light(cell), _joined_notes(cell)
-    text = SMALL_TEXT if light else size
-    width = max(width, _cell_width(cell, size))
-    height = text + (9 if light else 13) + (size * 1.1 if notes else 0)
+def _layout_cell(cell: Cell, size: float, min_width: float) -> Piece:
+    light, notes = _is_light(cell), _join_notes(cell)
+    label_size = SMALL_TEXT if light else size
+    width = max(min_width, _cell_width(cell, size))
+    height = label_size + (9 if light else 13) + (size * 1.1 if notes else 0)
     path = cell.leaves[0].path
-    middle = text / 2 + (4.5 if light else 6.5)
+    middle = label_size / 2 + (4.5 if light else 6.5)
     spans = tuple((format_label(leaf), leaf.path) for leaf in cell.leaves) if light else ()
-    shapes: list[Element] = [
+    elements: list[Element] = [
         Box(-width / 2, 0, width, height, cell.kind, path, 4 if light else 6),
-        Text(0, middle, cell.label, "light" if light else "label", text, path=path, spans=spans),
+        Text(0, middle, cell.label, "light" if light else "label", label_size, path=path, spans=spans),
     ]
     if notes:
-        shapes.append(Text(0, middle + size * 1.15, notes, "note", size - 2, path=path, spans=cell.notes))
-    return Piece(width / 2, width / 2, height, tuple(shapes))
+        elements.append(Text(0, middle + size * 1.15, notes, "note", size - 2, path=path, spans=cell.notes))
+    return Piece(width / 2, width / 2, height, tuple(elements))
 
 
-def _layout_residual(split: ResidualItem, side: Literal[-1, 1], size: float) -> Piece:
-    inner: Literal[-1, 1] = -1 if side == 1 else 1
-    before, branch, after = (layout_column(part, inner, size) for part in (split.before, split.branch, split.after))
-    lane = layout_column(split.shortcut, side, size - 1.5)
-    shapes: list[Element] = []
-    y = fork = 0.0
-    if split.before:
-        top = GAP + (FORK if split.early else 0)
-        shapes += [arrow_down(0, top), *translate(before.shapes, 0, top)]
+def _layout_residual(item: ResidualItem, side: Side, size: float) -> Piece:
+    """Place the branch on the spine and the shortcut beside it, and join them in a mark."""
+    inner_side: Side = -1 if side == 1 else 1
+    before, branch, after = (layout_column(row, inner_side, size) for row in (item.before, item.branch, item.after))
+    lane = layout_column(item.shortcut, side, size - 1.5)
+    elements: list[Element] = []
+    y = 0.0
+    if item.before:
+        top = GAP + (FORK if item.skips_before else 0)
+        elements += [arrow_down(0, top), *translate(before.elements, 0, top)]
         y = top + before.height
-    fork = FORK if split.early else y + FORK
-    start = (y if split.early else fork) + GAP
-    shapes += [arrow_down(y, start), *translate(branch.shapes, 0, start)]
-    ends = start + branch.height
-    mark = max(ends + GAP, fork + 2 * GAP + lane.height) + MARK_RADIUS
-    shapes += [
-        arrow_down(ends, mark - MARK_RADIUS),
-        *(_resolution_label(split.branch[-1], ends) if split.branch else ()),
-    ]
-    extents = [branch, before] if split.early else [branch]
-    beside = max(MARK_RADIUS, *(piece.right if side == 1 else piece.left for piece in extents)) + LANE
-    x = side * (beside + ((lane.left if side == 1 else lane.right) if split.shortcut else 0))
-    shapes += _layout_shortcut(split, lane, x, fork, mark, side)
-    shapes.append(Mark(0, mark, split.combine, split.path))
+    fork = FORK if item.skips_before else y + FORK
+    start = (y if item.skips_before else fork) + GAP
+    elements += [arrow_down(y, start), *translate(branch.elements, 0, start)]
+    end = start + branch.height
+    mark = max(end + GAP, fork + 2 * GAP + lane.height) + MARK_RADIUS
+    elements.append(arrow_down(end, mark - MARK_RADIUS))
+    elements += _resolution_label(item.branch[-1], end) if item.branch else ()
+    beside = [branch, before] if item.skips_before else [branch]
+    clearance = max(MARK_RADIUS, *(piece.right if side == 1 else piece.left for piece in beside)) + LANE
+    x = side * (clearance + ((lane.left if side == 1 else lane.right) if item.shortcut else 0))
+    elements += _shortcut_lines(item, lane, x, fork, mark, side)
+    elements.append(Mark(0, mark, item.combine, item.path))
     bottom = mark + MARK_RADIUS
-    if split.after:
-        shapes += [arrow_down(bottom, bottom + GAP), *translate(after.shapes, 0, bottom + GAP)]
+    if item.after:
+        elements += [arrow_down(bottom, bottom + GAP), *translate(after.elements, 0, bottom + GAP)]
         bottom += GAP + after.height
-    far = abs(x) + ((lane.right if side == 1 else lane.left) if split.shortcut else 2)
-    left, right = (max(piece.left for piece in (before, branch, after)), max(p.right for p in (before, branch, after)))
-    return Piece(max(left, far) if side == -1 else left, max(right, far) if side == 1 else right, bottom, tuple(shapes))
+    extent = abs(x) + ((lane.right if side == 1 else lane.left) if item.shortcut else 2)
+    left, right = (max(getattr(piece, name) for piece in (before, branch, after)) for name in ("left", "right"))
+    if side == 1:
+        return Piece(left, max(right, extent), bottom, tuple(elements))
+    return Piece(max(left, extent), right, bottom, tuple(elements))
 
 
-def _layout_shortcut(split: ResidualItem, lane: Piece, x: float, fork: float, mark: float, side: int) -> list[Element]:
-    """The way beside the branch: solid for x itself, dashed where it is projected."""
-    meet = (side * MARK_RADIUS, mark)
-    if not split.shortcut:
-        return [Line(((0, fork), (x, fork), (x, mark), meet), arrow=True)]
+def _shortcut_lines(item: ResidualItem, lane: Piece, x: float, fork: float, mark: float, side: Side) -> list[Element]:
+    """Return the shortcut beside the branch: a solid line for the identity, else its layers between dashed lines."""
+    end = (side * MARK_RADIUS, mark)
+    if not item.shortcut:
+        return [Line(((0, fork), (x, fork), (x, mark), end), arrow=True)]
     top = fork + (mark - fork - lane.height) / 2
     return [
         Line(((0, fork), (x, fork), (x, top)), dashed=True, arrow=True),
-        *translate(lane.shapes, x, top),
-        Line(((x, top + lane.height), (x, mark), meet), dashed=True, arrow=True),
+        *translate(lane.elements, x, top),
+        Line(((x, top + lane.height), (x, mark), end), dashed=True, arrow=True),
     ]
 
 
-def _layout_parallel(fan: ParallelItem, side: Literal[-1, 1], size: float) -> Piece:
-    """Branches in a row: a bar above that feeds them, a bar below where they meet."""
-    pieces = [layout_column(branch, side, size - 1.5) for branch in fan.branches]
+def _layout_parallel(item: ParallelItem, side: Side, size: float) -> Piece:
+    """Place branches side by side, between a horizontal line that feeds them and another where they join."""
+    pieces = [layout_column(branch, side, size - 1.5) for branch in item.branches]
     widths = [piece.left + piece.right for piece in pieces]
     half = (sum(widths) + LANE * (len(pieces) - 1)) / 2
     lefts = accumulate((width + LANE for width in widths), initial=-half)
     spines = [left + piece.left for left, piece in zip(lefts, pieces, strict=False)]
-    start, tall = FORK + GAP, max(piece.height for piece in pieces)
-    bar = start + tall + GAP
-    shapes: list[Element] = [Line(((0, 0), (0, FORK)))]
+    start = FORK + GAP
+    join = start + max(piece.height for piece in pieces) + GAP
+    elements: list[Element] = [Line(((0, 0), (0, FORK)))]
     for x, piece in zip(spines, pieces, strict=True):
-        shapes.append(Line(((0, FORK), (x, FORK), (x, start)), arrow=bool(piece.shapes)))
-        shapes += translate(piece.shapes, x, start)
-        shapes.append(Line(((x, start + piece.height), (x, bar), (0, bar))))
-    if fan.cascade:
-        shapes += _cascade_lines(fan, pieces, spines, start)
-    mark = bar + GAP / 2 + MARK_RADIUS
-    shapes += [Line(((0, bar), (0, mark - MARK_RADIUS)), arrow=True), Mark(0, mark, fan.combine, fan.path)]
-    pieces_ = f", of {len(pieces)} pieces" if fan.split else ""
-    shapes.append(Text(MARK_RADIUS + 5, mark, f"{fan.combine}{pieces_}", "shape", SMALL_TEXT - 1, "start", fan.path))
-    return Piece(half, half, mark + MARK_RADIUS, tuple(shapes))
+        elements.append(Line(((0, FORK), (x, FORK), (x, start)), arrow=bool(piece.elements)))
+        elements += translate(piece.elements, x, start)
+        elements.append(Line(((x, start + piece.height), (x, join), (0, join))))
+    if item.cascade:
+        elements += _cascade_lines(pieces, spines, start)
+    mark = join + GAP / 2 + MARK_RADIUS
+    elements += [Line(((0, join), (0, mark - MARK_RADIUS)), arrow=True), Mark(0, mark, item.combine, item.path)]
+    label = f"{item.combine}, of {len(pieces)} pieces" if item.split else item.combine
+    elements.append(Text(MARK_RADIUS + 5, mark, label, "shape", SMALL_TEXT - 1, "start", item.path))
+    return Piece(half, half, mark + MARK_RADIUS, tuple(elements))
 
 
-def _cascade_lines(
-    fan: ParallelItem, pieces: Sequence[Piece], spines: Sequence[float], start: float
-) -> Iterator[Element]:
-    """From the end of each branch to the start of the next, which adds it to what it reads."""
-    for (x, to), (piece, next_) in zip(pairwise(spines), pairwise(pieces), strict=True):
-        if piece.shapes and next_.shapes:
+def _cascade_lines(pieces: Sequence[Piece], spines: Sequence[float], start: float) -> Iterator[Element]:
+    """Yield a line from the end of each branch to the start of the next, unless one of them has no layers."""
+    for (x, next_x), (piece, next_piece) in zip(pairwise(spines), pairwise(pieces), strict=True):
+        if piece.elements and next_piece.elements:
             end, between = start + piece.height + GAP / 2, x + piece.right + LANE / 2
             above = start - GAP / 2
-            yield Line(((x, end), (between, end), (between, above), (to, above)), arrow=True)
+            yield Line(((x, end), (between, end), (between, above), (next_x, above)), arrow=True)
 
 
 def _resolution_label(item: Item, y: float) -> Sequence[Element]:
-    """The shape beside the spine, below an item that changes the resolution."""
+    """Return the output shape, placed beside the spine below an item that changes the height and width."""
     if item.input_shape[1:] == item.output_shape[1:]:
         return ()
     return (Text(6, y + GAP / 2 - 1, format_dimensions(item.output_shape), "shape", SMALL_TEXT - 1, "start"),)

@@ -1,4 +1,4 @@
-"""A network to the bytes of a drawing, in any of the formats."""
+"""Draw a network in any of the supported file formats."""
 
 from __future__ import annotations
 
@@ -22,60 +22,59 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 def draw(
     network: Network,
-    form: Format,
+    file_format: Format,
     *,
     theme: Theme = "auto",
     depth: int | None = None,
     unfold: bool = False,
     direction: Direction | None = None,
 ) -> bytes:
-    """A file's content: stages at depth 1, blocks at depth 2, else every layer; repeated blocks folded, unless ``unfold``.
+    """Return the contents of a file with a drawing of a network.
 
-    The theme "auto" follows the reader's system where the format can, and is light elsewhere. Raises ValueError where what the
-    format needs is not installed.
+    Args:
+        theme: The colours. With "auto" an SVG follows the system of its reader, and the other formats are light.
+        depth: 1 draws stages, 2 draws blocks; with other values every layer is drawn.
+        unfold: Whether to draw each of several equal blocks, and not one of them with their number.
+        direction: How stages follow each other; by default across in SVG, PNG and PDF, down in Mermaid and Graphviz.
+
+    Raises:
+        ValueError: If a package that the format needs is not installed.
 
     >>> from resnet_spec import load
     >>> draw(load("resnet18"), "mmd", depth=1).decode().splitlines()[1]
     'flowchart TB'
     """
-    match form:
+    match file_format:
         case "svg":
-            drawn = layout_figure(network, depth=depth, unfold=unfold, direction=direction or "across")
-            return render_svg(drawn, theme, part_titles(network), f"the layers of {network.name}").encode()
+            figure = layout_figure(network, depth=depth, unfold=unfold, direction=direction or "across")
+            return render_svg(figure, theme, part_titles(network), f"the layers of {network.name}").encode()
         case "png" | "pdf":
-            return _draw_with_matplotlib(network, form, theme, depth, unfold, direction or "across")
+            require_package("matplotlib", f"a drawing as {file_format.upper()}", "draw")
+            from resnet_spec.views.drawing import matplotlib_renderer  # here: matplotlib takes half a second to import
+
+            figure = layout_figure(network, depth=depth, unfold=unfold, direction=direction or "across")
+            return matplotlib_renderer.render_matplotlib(figure, file_format, theme)
         case "mmd":
-            graph_ = build_graph(build_diagram(network, unfold=unfold), network.input, depth)
-            return render_mermaid(graph_, network.name, theme, direction or "down").encode()
+            graph = build_graph(build_diagram(network, unfold=unfold), network.input, depth)
+            return render_mermaid(graph, network.name, theme, direction or "down").encode()
         case "dot":
-            graph_ = build_graph(build_diagram(network, unfold=unfold), network.input, depth)
-            return render_dot(graph_, network.name, theme, direction or "down").encode()
+            graph = build_graph(build_diagram(network, unfold=unfold), network.input, depth)
+            return render_dot(graph, network.name, theme, direction or "down").encode()
         case _:
-            assert_never(form)
+            assert_never(file_format)
 
 
 def part_titles(network: Network) -> dict[str, str]:
-    """What there is to say of each part in a line, by path."""
-    found = compute_costs(network)
+    """Return the shapes and costs of every part in one line, by path."""
+    costs = compute_costs(network)
     return {
         part.path: f"{part.path}: {format_shape(part.input_shape)} to {format_shape(part.output_shape)}, "
-        f"{found[part.path].parameters:,} parameters, {found[part.path].macs:,} MACs"
+        f"{costs[part.path].parameters:,} parameters, {costs[part.path].macs:,} MACs"
         for part in network.nodes()
     }
 
 
-def require_package(package: str, what: str, extra: str) -> None:
-    """Raise ValueError where a package is missing that something needs."""
+def require_package(package: str, feature: str, extra: str) -> None:
+    """Raise ValueError if a package that a feature needs is not installed. ``extra`` is what pip installs it with."""
     if find_spec(package) is None:
-        raise ValueError(f"{what} needs {package}, which is not installed; try: pip install 'resnet-spec[{extra}]'")
-
-
-def _draw_with_matplotlib(
-    network: Network, form: Literal["png", "pdf"], theme: Theme, depth: int | None, unfold: bool, direction: Direction
-) -> bytes:
-    require_package("matplotlib", f"a drawing as {form.upper()}", "draw")
-    from resnet_spec.views.drawing.matplotlib_renderer import (
-        render_matplotlib,  # here, since matplotlib takes half a second to import
-    )
-
-    return render_matplotlib(layout_figure(network, depth=depth, unfold=unfold, direction=direction), form, theme)
+        raise ValueError(f"{feature} needs {package}, which is not installed; try: pip install 'resnet-spec[{extra}]'")

@@ -1,4 +1,4 @@
-"""A figure as SVG: it needs nothing but a browser, and turns dark where its reader's pages are."""
+"""Figures as SVG, which may follow the light or dark theme of the reader's system."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from resnet_spec.views.drawing.theme import DARK, FONT, LIGHT, Colours, Theme, t
 
 
 def render_svg(figure: Figure, theme: Theme = "auto", titles: Mapping[str, str] | None = None, about: str = "") -> str:
-    """A whole file. ``titles`` are what a browser shows of each part when it is pointed at.
+    """Return the contents of a file.
+
+    ``titles`` are the tooltips of parts, by path; ``about`` describes the image to screen readers.
 
     >>> print(render_svg(Figure(20, 10, (Box(0, 0, 20, 10, "conv"),)), "light").splitlines()[-2])
     <rect class="rs-conv" x="0" y="0" width="20" height="10" rx="5"/>
@@ -35,14 +37,14 @@ def render_svg(figure: Figure, theme: Theme = "auto", titles: Mapping[str, str] 
             f'{head} role="img" aria-label="{escape(about)}">',
             f"<style>\n{stylesheet(theme)}\n</style>",
             f'<rect class="rs-page" width="{width}" height="{height}" rx="8"/>',
-            *render_elements(figure.shapes, titles or {}),
+            *render_elements(figure.elements, titles or {}),
             "</svg>\n",
         ]
     )
 
 
 def stylesheet(theme: Theme) -> str:
-    """The rules of a drawing's classes; "auto" follows what the reader's system asks for."""
+    """Return the CSS of a drawing. The theme "auto" follows the reader's system."""
     match theme:
         case "light":
             return "\n".join(css_rules(LIGHT))
@@ -56,7 +58,7 @@ def stylesheet(theme: Theme) -> str:
 
 
 def css_rules(colours: Colours, within: str = "") -> Iterator[str]:
-    """The rules for one set of colours, for drawings within a selector."""
+    """Yield the CSS rules for one set of colours, for drawings inside elements that match the selector ``within``."""
     yield f"{within}.rs-page {{ fill: {colours.page} }}"
     for kind, (fill, line) in colours.boxes.items():
         yield f"{within}.rs-{kind} {{ fill: {fill}; stroke: {line} }}"
@@ -71,39 +73,39 @@ def css_rules(colours: Colours, within: str = "") -> Iterator[str]:
     yield f"{within}.rs-bold {{ font-weight: 600 }}"
 
 
-def render_elements(shapes: Iterable[Element], titles: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Shapes as elements of SVG. What shows a part carries its path in ``data-path``."""
+def render_elements(elements: Iterable[Element], titles: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Yield the SVG of each element. Those that show a part of the network have its path in ``data-path``."""
     titles = titles or {}
-    for shape in shapes:
-        match shape:
+    for element in elements:
+        match element:
             case Box():
-                yield _box(shape, titles.get(shape.path, ""))
+                yield _box(element, titles.get(element.path, ""))
             case Text():
-                yield _text(shape)
+                yield _text(element)
             case Line():
-                yield _line(shape)
+                yield _line(element)
             case Mark():
-                yield _mark(shape)
+                yield _mark(element)
             case _:
-                assert_never(shape)
+                assert_never(element)
 
 
 def _box(box: Box, title: str) -> str:
-    place = f'x="{_number(box.x)}" y="{_number(box.y)}" width="{_number(box.width)}" height="{_number(box.height)}" rx="{_number(box.radius)}"'
-    open_ = f'<rect class="rs-{box.kind}" {place}{_path_attribute(box.path)}'
-    return f"{open_}><title>{escape(title)}</title></rect>" if title else f"{open_}/>"
+    place = _attributes({"x": box.x, "y": box.y, "width": box.width, "height": box.height, "rx": box.radius})
+    start = f'<rect class="rs-{box.kind}" {place}{_path_attribute(box.path)}'
+    return f"{start}><title>{escape(title)}</title></rect>" if title else f"{start}/>"
 
 
 def _text(text: Text) -> str:
     colour, bold = text_style(text.kind)
     classes = f"rs-text rs-{colour}" + (" rs-bold" if bold else "")
-    # half of a capital's height below the middle: not every viewer knows dominant-baseline
-    place = f'x="{_number(text.x)}" y="{_number(text.y + 0.35 * text.size)}" font-size="{_number(text.size)}"'
+    # The baseline is half the height of a capital letter below the middle; not every viewer knows dominant-baseline.
+    place = _attributes({"x": text.x, "y": text.y + 0.35 * text.size, "font-size": text.size})
     anchor = "" if text.anchor == "start" else f' text-anchor="{text.anchor}"'
-    spans = [f"<tspan{_path_attribute(path)}>{escape(span)}</tspan>" for span, path in text.spans if path != text.path]
     plain = [escape(span) for span, path in text.spans if path == text.path]
-    inside = " · ".join([*plain, *spans]) or escape(text.text)
-    return f'<text class="{classes}" {place}{anchor}{_path_attribute(text.path)}>{inside}</text>'
+    spans = [f"<tspan{_path_attribute(path)}>{escape(span)}</tspan>" for span, path in text.spans if path != text.path]
+    content = " · ".join([*plain, *spans]) or escape(text.text)
+    return f'<text class="{classes}" {place}{anchor}{_path_attribute(text.path)}>{content}</text>'
 
 
 def _line(line: Line) -> str:
@@ -111,21 +113,25 @@ def _line(line: Line) -> str:
         f"L{_coordinates(before)}Q{_coordinates(corner)} {_coordinates(after)}"
         for before, corner, after in rounded_corners(line)
     )
-    way = f"M{_coordinates(line.points[0])}{bends}L{_coordinates(line.points[-1])}"
-    drawn = f'<path class="{"rs-line rs-dashed" if line.dashed else "rs-line"}" d="{way}"/>'
-    return (
-        f'{drawn}<path class="rs-head" d="M{" ".join(map(_coordinates, arrow_head(line)))}Z"/>' if line.arrow else drawn
-    )
+    data = f"M{_coordinates(line.points[0])}{bends}L{_coordinates(line.points[-1])}"
+    path = f'<path class="{"rs-line rs-dashed" if line.dashed else "rs-line"}" d="{data}"/>'
+    if not line.arrow:
+        return path
+    return f'{path}<path class="rs-head" d="M{" ".join(map(_coordinates, arrow_head(line)))}Z"/>'
 
 
 def _mark(mark: Mark) -> str:
-    sign = "".join(f"M{_coordinates(start)} {_coordinates(end)}" for start, end in sign_strokes(mark))
-    circle = f'<circle class="rs-mark" cx="{_number(mark.x)}" cy="{_number(mark.y)}" r="{_number(MARK_RADIUS)}"{_path_attribute(mark.path)}/>'
-    return f'{circle}<path class="rs-line" d="{sign}"/>'
+    place = _attributes({"cx": mark.x, "cy": mark.y, "r": MARK_RADIUS})
+    strokes = "".join(f"M{_coordinates(start)} {_coordinates(end)}" for start, end in sign_strokes(mark))
+    return f'<circle class="rs-mark" {place}{_path_attribute(mark.path)}/><path class="rs-line" d="{strokes}"/>'
 
 
 def _path_attribute(path: str) -> str:
     return f' data-path="{escape(path)}"' if path else ""
+
+
+def _attributes(values: Mapping[str, float]) -> str:
+    return " ".join(f'{name}="{_number(value)}"' for name, value in values.items())
 
 
 def _coordinates(point: Point) -> str:

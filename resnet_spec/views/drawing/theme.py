@@ -1,4 +1,4 @@
-"""How drawings look: colours, light and dark, and the way they run."""
+"""The looks of drawings: light and dark colours, the font, and the styles of text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, s
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """Fill and outline of each kind of box, and what lines and texts are painted in."""
+    """The colours of a theme.
+
+    ``strong``, ``muted`` and ``accent`` are for text; ``boxes`` holds the fill and the outline of each kind of box.
+    """
 
     page: str
     strong: str
@@ -61,9 +64,9 @@ DARK = Colours(
 )
 
 
-def text_style(text: str) -> tuple[Literal["strong", "muted", "accent"], bool]:
-    """The colour of a kind of text, and whether it is bold."""
-    match text:
+def text_style(kind: str) -> tuple[Literal["strong", "muted", "accent"], bool]:
+    """Return the colour of a kind of text, by its name in ``Colours``, and whether the text is bold."""
+    match kind:
         case "title" | "name":
             return "strong", True
         case "count":

@@ -1,1 +1,1 @@
-"""A network as one web page that needs nothing else: drawing, table and YAML, tied together."""
+"""A network as one self-contained web page with drawing, table and YAML, and a server that keeps it up to date."""

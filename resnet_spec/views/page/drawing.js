@@ -1,4 +1,4 @@
-// The drawing: cards to open and unfold, parts to point at, to walk through, to magnify.
+// The drawing: open and unfold cards, point at parts, move through them by keyboard, and zoom.
 
 let scale = 1;
 const SCALES = [0.25, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3];
@@ -10,7 +10,7 @@ function showDrawing() {
   showDrawingOpen();
 }
 
-// The path under which a part is drawn: that of a fold's first block, while it is folded.
+// Return the path that shows a part: while its block is folded, the same part of the first block in the fold.
 function drawnAs(path) {
   for (const at of [path, ...above(path)]) {
     const fold = folds.get(at);
@@ -19,7 +19,7 @@ function drawnAs(path) {
   return path;
 }
 
-// What shows a part: its own shapes, or those of what is in it, where it has none.
+// Return the elements that show a part: its own, or those of the parts inside it if it has none.
 function drawn(path) {
   if (!path) return [];
   const at = CSS.escape(drawnAs(path));
@@ -42,7 +42,8 @@ function showChosen() {
     old.removeAttribute('id');
     old.removeAttribute('role');
   }
-  const found = drawn(chosen).filter((part) => part.matches('rect, text, tspan, .frame') && part.getClientRects().length);
+  const isShown = (part) => part.matches('rect, text, tspan, .frame') && part.getClientRects().length;
+  const found = drawn(chosen).filter(isShown);
   for (const part of found) part.classList.add('chosen');
   const first = found[0];
   if (first) {
@@ -50,21 +51,21 @@ function showChosen() {
     first.setAttribute('role', 'treeitem');
     first.setAttribute('aria-label', chosen);
     $('drawing').setAttribute('aria-activedescendant', 'at');
-    into(first, $('drawing-pane'));
+    scrollInPane(first, $('drawing-pane'));
   } else {
     $('drawing').removeAttribute('aria-activedescendant');
   }
 }
 
-// Scroll a pane, and only it, so that a part of it can be seen.
-function into(part, pane) {
-  const one = part.getBoundingClientRect();
-  const other = pane.getBoundingClientRect();
-  const room = 40;
-  if (one.top < other.top + room) pane.scrollTop += one.top - other.top - room;
-  else if (one.bottom > other.bottom - room) pane.scrollTop += one.bottom - other.bottom + room;
-  if (one.left < other.left + room) pane.scrollLeft += one.left - other.left - room;
-  else if (one.right > other.right - room) pane.scrollLeft += one.right - other.right + room;
+// Scroll a pane until a part in it is visible. scrollIntoView would scroll the other panes and the page too.
+function scrollInPane(part, pane) {
+  const inner = part.getBoundingClientRect();
+  const outer = pane.getBoundingClientRect();
+  const margin = 40;
+  if (inner.top < outer.top + margin) pane.scrollTop += inner.top - outer.top - margin;
+  else if (inner.bottom > outer.bottom - margin) pane.scrollTop += inner.bottom - outer.bottom + margin;
+  if (inner.left < outer.left + margin) pane.scrollLeft += inner.left - outer.left - margin;
+  else if (inner.right > outer.right - margin) pane.scrollLeft += inner.right - outer.right + margin;
 }
 
 function showMatches(found) {
@@ -75,7 +76,7 @@ function showMatches(found) {
   }
 }
 
-// Show each block of a fold in the place of one for all: the first block's card, again, with the others' paths.
+// Replace the one card of a fold by a card for each block: copies of the first block's card with the others' paths.
 function unfold(first) {
   const card = document.querySelector(`.block[data-path="${CSS.escape(first)}"]`);
   const fold = folds.get(first);
@@ -113,11 +114,11 @@ function setScale(to) {
 }
 
 function magnify(steps) {
-  const at = SCALES.findIndex((one) => one >= scale - 0.001);
+  const at = SCALES.findIndex((known) => known >= scale - 0.001);
   setScale(SCALES[Math.min(Math.max(at + steps, 0), SCALES.length - 1)]);
 }
 
-// Every part that can be seen, once, in the order it is drawn.
+// Return the paths of all visible parts, each once, in drawing order.
 function stops() {
   const seen = [...document.querySelectorAll('#drawing [data-path]')].filter((part) => part.getClientRects().length);
   return [...new Set(seen.map((part) => part.dataset.path))];

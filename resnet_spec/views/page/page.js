@@ -1,4 +1,4 @@
-// The page: what is at its top, the keys that work everywhere, and news from a server, if there is one.
+// The page: its top bar, the details of a part, the keys that work everywhere, and updates from a server.
 
 function showTop() {
   const { name, summary } = shown;
@@ -6,7 +6,8 @@ function showTop() {
   $('name').textContent = name;
   if (!summary) return;
   const memory = `${(summary.memory / 1e6).toFixed(1)} MB of activations`;
-  const counts = [`${summary.parameters.toLocaleString('en-US')} parameters`, `${short(summary.macs)} MACs`, `${short(summary.flops)} FLOPs`];
+  const parameters = `${summary.parameters.toLocaleString('en-US')} parameters`;
+  const counts = [parameters, `${short(summary.macs)} MACs`, `${short(summary.flops)} FLOPs`];
   $('summary').textContent = [...counts, memory, `input ${summary.input.join('x')}`].join(' · ');
 }
 
@@ -18,21 +19,7 @@ function short(number) {
 function showDetails() {
   const row = rows.get(chosen);
   $('details').classList.toggle('chosen', Boolean(row));
-  const listed = (pairs) =>
-    element('dl', {}, ...pairs.flatMap(([name, value]) => [element('dt', { textContent: name }), element('dd', { textContent: value })]));
-  const note = (text) => element('p', { className: 'note', textContent: text });
-  if (!row) {
-    const { summary } = shown;
-    if (!summary) return $('details').replaceChildren(note('There is nothing to draw yet.'));
-    const pairs = [['parameters', 'parameters'], ['statistics', 'statistics'], ['MACs', 'macs'], ['FLOPs', 'flops'], ['memory, bytes', 'memory']];
-    return $('details').replaceChildren(
-      element('h2', { textContent: shown.name }),
-      element('p', { className: 'operation', textContent: summary.source }),
-      listed([['input', summary.input.join('x')], ['output', summary.output.join('x')], ...pairs.map(([name, key]) => [name, written(key, summary[key])])]),
-      note('MACs: multiplications with addition in convolutions and matrix products, for one image; FLOPs = 2 x MACs. Memory: all that operations and sums give, in float32.'),
-      note('Choose a part: with a click, with the arrow keys in the drawing or the table, by a line of YAML, or with a search.'),
-    );
-  }
+  if (!row) return showNetworkDetails();
   const values = Object.entries(row.arguments ?? {}).map(([name, value]) => `${name}: ${value}`);
   const pairs = [
     ['in', written('in', row.in)],
@@ -46,11 +33,42 @@ function showDetails() {
     ['cumulative stride', written('step', row.step)],
     ...(row.weights ?? []).map(([name, shape]) => [name, shape.join('x')]),
   ].filter(([, value]) => value);
+  const operation = [row.operation, ...values].join(', ').replace(',', values.length ? ':' : '');
   $('details').replaceChildren(
     element('h2', { textContent: row.path }),
-    element('p', { className: 'operation', textContent: [row.operation, ...values].join(', ').replace(',', values.length ? ':' : '') }),
-    listed(pairs),
+    element('p', { className: 'operation', textContent: operation }),
+    definitions(pairs),
   );
+}
+
+function showNetworkDetails() {
+  const { summary } = shown;
+  const note = (text) => element('p', { className: 'note', textContent: text });
+  if (!summary) return $('details').replaceChildren(note('There is nothing to draw yet.'));
+  const costs = [
+    ['parameters', 'parameters'],
+    ['statistics', 'statistics'],
+    ['MACs', 'macs'],
+    ['FLOPs', 'flops'],
+    ['memory, bytes', 'memory'],
+  ].map(([name, key]) => [name, written(key, summary[key])]);
+  $('details').replaceChildren(
+    element('h2', { textContent: shown.name }),
+    element('p', { className: 'operation', textContent: summary.source }),
+    definitions([['input', summary.input.join('x')], ['output', summary.output.join('x')], ...costs]),
+    note(
+      'MACs: multiply-accumulate operations in convolutions and matrix products, for one image; FLOPs = 2 x MACs. ' +
+        'Memory: the outputs of all operations and additions, in float32.',
+    ),
+    note(
+      'To select a part, click it or a line of the YAML, use the arrow keys in the drawing or the table, or search.',
+    ),
+  );
+}
+
+function definitions(pairs) {
+  const entry = ([name, value]) => [element('dt', { textContent: name }), element('dd', { textContent: value })];
+  return element('dl', {}, ...pairs.flatMap(entry));
 }
 
 function setTheme() {
@@ -89,7 +107,7 @@ function keys(event) {
   to();
 }
 
-// Everything anew from the data; what was chosen and open stays, where it is still there.
+// Show new data. Parts that still exist stay selected and open; stages that are new are opened.
 function showAll(first) {
   index();
   for (const path of [...open]) if (!rows.has(path)) open.delete(path);
@@ -112,7 +130,7 @@ function showTrouble(lines) {
   $('trouble').replaceChildren(...lines.map((text) => element('p', { textContent: text })));
 }
 
-// Ask the server again and again; a broken edit is shown beside the last good drawing.
+// Ask the server for changes every 400 ms. An invalid edit is shown beside the last valid drawing.
 async function listen() {
   let version = shown.version;
   for (;;) {
@@ -127,7 +145,7 @@ async function listen() {
       news = await answer.json();
     } catch {
       $('trouble').dataset.lost = 'lost';
-      showTrouble(['the server has stopped; this is what it said last']);
+      showTrouble(['the server has stopped; this page shows the last state it sent']);
       continue;
     }
     version = news.version;
@@ -142,9 +160,13 @@ function showNews(news) {
   else if (news.files) shown.files = news.files;
   news.rows ? showAll(false) : (showFiles(), showFile(problems.length ? (problems[0].file ?? file) : file));
   $('text').querySelector('.line.wrong')?.scrollIntoView({ block: 'nearest' });
-  const where = (problem) => (problem.file === undefined || problem.file === null ? '' : `${shown.files[problem.file].name}:${problem.line}:${problem.column}: `);
-  const last = problems.length && rows.size ? ['the drawing is that of the last spec that was right'] : [];
-  showTrouble([...problems.map((one) => `${where(one)}${one.message}${one.help ? `; ${one.help}` : ''}`), ...last]);
+  const last = problems.length && rows.size ? ['the drawing shows the last valid version of the spec'] : [];
+  showTrouble([...problems.map(problemText), ...last]);
+}
+
+function problemText({ file, line, column, message, help }) {
+  const place = file === undefined || file === null ? '' : `${shown.files[file].name}:${line}:${column}: `;
+  return `${place}${message}${help ? `; ${help}` : ''}`;
 }
 
 function start() {

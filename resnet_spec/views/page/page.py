@@ -1,4 +1,4 @@
-"""A page's text: HTML with its style, its script and its data in it, so that it works from a file, with no network."""
+"""The HTML of a page, which contains its style, script and data, so that it works offline from a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DARK_SYSTEM = ':root:not([data-theme="light"]) '
 
 
 def render_page(network: Network, sources: Iterable[Source] = ()) -> str:
-    """One self-contained page of a network. ``sources`` are shown first among the files that it was made from.
+    """Return a self-contained page of a network. ``sources`` are the spec's own files, which are shown first.
 
     >>> from resnet_spec import load
     >>> render_page(load("resnet18")).startswith("<!doctype html>")
@@ -35,15 +35,15 @@ def render_page(network: Network, sources: Iterable[Source] = ()) -> str:
 
 
 def page_content(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
-    """What a page shows of a network, as data for its script."""
+    """Return everything that the page of a network shows, as data for its script."""
     return {**page_data(network, sources), "drawing": render_stages(network)}
 
 
-def render_document(title: str, shown: dict[str, Any], *, live: bool) -> str:
-    """The whole page about its data. A live one asks its server for what has changed."""
+def render_document(title: str, content: dict[str, Any], *, live: bool) -> str:
+    """Return the HTML of a page. A live page asks its server for changes."""
     script = _script()
     digest = b64encode(sha256(script.encode()).digest()).decode()
-    # What was not written here can't run, and nothing is asked of anyone but, for a live page, of its own server.
+    # Only this script may run, and nothing is fetched, except that a live page asks its own server for changes.
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -54,18 +54,18 @@ def render_document(title: str, shown: dict[str, Any], *, live: bool) -> str:
         ]
         + (["connect-src 'self'"] if live else [])
     )
-    filled = {
+    values = {
         "POLICY": escape(policy),
         "TITLE": escape(title),
         "STYLE": _style(),
-        "DATA": _json({**shown, "live": live}),
+        "DATA": _json({**content, "live": live}),
         "SCRIPT": script,
     }
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda found: filled[found[1]], _file("page.html"))
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: values[match[1]], _file("page.html"))
 
 
 def _json(value: object) -> str:
-    """JSON that no text in it can end: a "<" would be able to close the script that holds it."""
+    """Return JSON that is safe inside a script element: "<" is escaped, so that no text can close the element."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 

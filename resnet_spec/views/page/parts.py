@@ -1,8 +1,8 @@
-"""What a page knows of every part: its row of the table, its weights, the line of YAML that it comes from."""
+"""The data of a page: for each part its table row, its weights, and the line of YAML that it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,97 +14,101 @@ from resnet_spec.network.structure import group_repeats, group_stages, non_defau
 from resnet_spec.network.traversal import children
 from resnet_spec.views.table import COLUMNS, NUMERIC_COLUMNS, build_table, summarize_costs
 
-Files = dict[str, int]
-"""Each source's name, and its number among a page's files."""
-
 
 def page_data(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:
-    """Everything a page shows but the drawing. ``sources`` are files to show first, beside those that parts come from."""
-    found = _collect_sources(network, sources)
-    files = {source.name: index for index, source in enumerate(found)}
-    rows = build_table(network).rows
-    named = {part.path: part for part in network.nodes()}
+    """Return everything that a page shows except the drawing.
+
+    ``sources`` are the files to show first, before the others that parts of the network come from.
+    """
+    shown = _collect_sources(network, sources)
+    numbers = _file_numbers(shown)
+    parts = {part.path: part for part in network.nodes()}
+    stages = [group for group in group_stages(network) if group.path]
     return {
         "name": network.name,
         "summary": summarize_costs(network),
         "columns": column_data(),
         "rows": [
-            {**row.values, "depth": row.depth, "group": row.group, **_part_data(named[str(row.values["path"])], files)}
-            for row in rows
+            {
+                **row.values,
+                "depth": row.depth,
+                "group": row.group,
+                **_part_data(parts[str(row.values["path"])], numbers),
+            }
+            for row in build_table(network).rows
         ],
-        "stages": [group.path for group in group_stages(network) if group.path],
+        "stages": [stage.path for stage in stages],
         "folds": [
-            [part.path for part in run]
-            for group in group_stages(network)
-            if group.path
-            for run in group_repeats(group.parts)
-            if run[1:]
+            [part.path for part in run] for stage in stages for run in group_repeats(stage.parts) if len(run) > 1
         ],
-        "files": file_data(found),
+        "files": file_data(shown),
     }
 
 
 def empty_page_data(name: str, sources: Iterable[Source]) -> dict[str, Any]:
-    """What a page shows where there is no network yet: the files alone."""
+    """Return what a page shows while there is no valid network: only the files."""
     empty: dict[str, list[Any]] = {"rows": [], "stages": [], "folds": [], "columns": column_data()}
     return {"name": name, "summary": None, "drawing": "", **empty, "files": file_data(sources)}
 
 
 def column_data() -> list[dict[str, Any]]:
-    """The table's columns."""
+    """Return the columns of the table: key, heading, and whether they hold numbers."""
     return [{"key": key, "heading": heading, "number": key in NUMERIC_COLUMNS} for key, heading in COLUMNS.items()]
 
 
-def problem_data(found: Iterable[Problem], sources: Iterable[Source]) -> list[dict[str, Any]]:
-    """Problems for a page to show in place: each with the number of its file, or None for a file that it does not show."""
-    files = {source.name: index for index, source in enumerate(sources)}
+def problem_data(problems: Iterable[Problem], sources: Iterable[Source]) -> list[dict[str, Any]]:
+    """Return problems with their positions. ``file`` is an index into the sources, or None if it is not among them."""
+    numbers = _file_numbers(sources)
     return [
         {
             "code": problem.code,
             "message": problem.message,
             "help": problem.help,
-            "file": files.get(problem.at.source.name),
+            "file": numbers.get(problem.at.source.name),
             "line": problem.at.line,
             "column": problem.at.column,
             "end": problem.at.end,
         }
-        for problem in found
+        for problem in problems
     ]
 
 
 def file_data(sources: Iterable[Source]) -> list[dict[str, str]]:
-    """Files by the names to show them under."""
-    found = list(sources)
-    return [{"name": name, "text": source.text} for name, source in zip(_display_names(found), found, strict=True)]
+    """Return the text of each file under the name to show."""
+    return [{"name": _display_name(source), "text": source.text} for source in sources]
 
 
-def _part_data(part: Part, files: Files) -> dict[str, Any]:
-    more: dict[str, Any] = {"at": [files[part.at.source.name], part.at.line] if part.at else None}
+def _file_numbers(sources: Iterable[Source]) -> dict[str, int]:
+    return {source.name: number for number, source in enumerate(sources)}
+
+
+def _part_data(part: Part, file_numbers: Mapping[str, int]) -> dict[str, Any]:
+    data: dict[str, Any] = {"at": [file_numbers[part.at.source.name], part.at.line] if part.at else None}
     if isinstance(part, Leaf):
-        more["arguments"] = non_default_arguments(part.op)
-        more["weights"] = [[weight.name, weight.shape] for weight in part.op.weights(part.input_shape)]
-    return more
+        data["arguments"] = non_default_arguments(part.op)
+        data["weights"] = [[weight.name, weight.shape] for weight in part.op.weights(part.input_shape)]
+    return data
 
 
 def _collect_sources(network: Network, first: Iterable[Source]) -> list[Source]:
-    """The files that parts come from, the spec's own before those of blocks."""
-    found = {source.name: source for source in first}
+    """Return the given files and those that parts come from, in the order in which they occur in the tree."""
+    sources = {source.name: source for source in first}
     for part in _walk(network.parts):
         if part.at:
-            found.setdefault(part.at.source.name, part.at.source)
-    return list(found.values())
+            sources.setdefault(part.at.source.name, part.at.source)
+    return list(sources.values())
 
 
 def _walk(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield parts and everything inside them, each part before its contents."""
     for part in parts:
         yield part
         yield from _walk(children(part))
 
 
-def _display_names(sources: list[Source]) -> list[str]:
-    """Names to show: a bundled file's within ``specs/``, any other's without the folders that are the reader's own affair."""
-    home = str(bundled.directory())
-    return [
-        source.name.removeprefix(home).lstrip("/\\") if source.name.startswith(home) else Path(source.name).name
-        for source in sources
-    ]
+def _display_name(source: Source) -> str:
+    """Return a bundled file's path below ``specs/``, or only the name of any other file, as its folders are private."""
+    specs = str(bundled.directory())
+    if source.name.startswith(specs):
+        return source.name.removeprefix(specs).lstrip("/\\")
+    return Path(source.name).name

@@ -1,16 +1,16 @@
-// What all panes share: the data, what is chosen, what is open, how values are written.
+// State shared by all panes: the data, the selected part, which parts are open; and how values are written.
 
 const $ = (id) => document.getElementById(id);
 
 let shown = JSON.parse($('data').textContent);
-let rows = new Map(); // by path
-let order = []; // paths, as they are run
+let rows = new Map(); // rows of the table by path
+let order = []; // paths in the order in which the parts run
 let stages = [];
 let blocks = new Set();
-let folds = new Map(); // each block of a fold to all of them
+let folds = new Map(); // the paths of all equal blocks in a row, by the path of each of them
 let chosen = '';
-const open = new Set(); // stages and blocks
-const unfolded = new Set(); // the first block of each fold that is not folded
+const open = new Set(); // open stages and blocks
+const unfolded = new Set(); // the first block of each fold whose blocks are shown one by one
 
 function index() {
   rows = new Map(shown.rows.map((row) => [row.path, row]));
@@ -31,10 +31,10 @@ function above(path) {
   return found;
 }
 
-// Choose a part in every pane; what hides it is opened.
+// Select a part in every pane, and open the stage and block that contain it unless reveal is false.
 function choose(path, { reveal = true } = {}) {
   chosen = rows.has(path) ? path : '';
-  // Both where it stands, and where it is drawn, which is in the first of several blocks alike.
+  // A part of a folded block is drawn in the first block of the fold, which must be open too.
   const around = above(chosen).filter((at) => stages.includes(at) || blocks.has(at));
   const hidden = around.flatMap((at) => [at, drawnAs(at)]).filter((at) => !open.has(at));
   if (reveal && hidden.length) {

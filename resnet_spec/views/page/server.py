@@ -1,6 +1,7 @@
-"""A spec's page over HTTP, kept as its files are: read anew as they are saved, with what is wrong with them beside the last good one.
+"""Serve the page of a spec over HTTP, and update it when the spec's files are saved.
 
-It gives its one page and that page's data, whatever the address asked for says: no path of a request is ever a path of a file.
+While a spec is invalid, its problems are shown beside the last valid drawing. The server answers only for its one page
+and that page's data: the path of a request is never used as the path of a file.
 """
 
 from __future__ import annotations
@@ -23,105 +24,109 @@ WILDCARD_HOSTS = ("0.0.0.0", "::", "")
 
 
 class WatchedSpec:
-    """A spec as its files are now: what to show of it, and a number that grows as that changes."""
+    """The current state of a spec's files: what to show, and a version number that grows when that changes."""
 
     def __init__(self, spec: str) -> None:
         self.spec = spec
         self.lock = Lock()
         self.version = 0
         self.texts: dict[str, str | None] = {}
-        self.good = empty_page_data(Path(spec).name, [])
-        self.news: dict[str, Any] = {"problems": []}
-        find_source(spec)  # a spec that never was there is an error; one that goes later is news
+        self.content = empty_page_data(Path(spec).name, [])
+        self.status: dict[str, Any] = {"problems": []}
+        find_source(spec)  # raises an error if there is no such spec now; if it disappears later, the page says so
 
-    def now(self) -> dict[str, Any]:
-        """All that a page needs: the last good network, with the files and problems of now."""
+    def state(self) -> dict[str, Any]:
+        """Return everything that a page needs: the last valid network, with the current files and problems."""
         with self.lock:
-            self._look()
-            return {**self.good, **self.news, "version": self.version}
+            self._refresh()
+            return {**self.content, **self.status, "version": self.version}
 
-    def since(self, version: int) -> dict[str, Any] | None:
-        """What is new to a page that knows a version; None if nothing is."""
-        now = self.now()
-        if now["version"] == version:
+    def changes_since(self, version: int) -> dict[str, Any] | None:
+        """Return what a page with this version does not know yet; None if it is up to date."""
+        state = self.state()
+        if state["version"] == version:
             return None
-        return {**self.news, "version": now["version"]} if self.news["problems"] else now
+        return {**self.status, "version": state["version"]} if self.status["problems"] else state
 
-    def _look(self) -> None:
-        """Read the files again if they have changed; while something is wrong always, since what is missing may come."""
+    def _refresh(self) -> None:
+        """Read the spec again if its files have changed.
+
+        While there are problems it is always read again, since the problem may be a missing file, which is not watched.
+        """
         texts = {name: _read_text(name) for name in self.texts}
-        if self.version and texts == self.texts and not self.news["problems"]:
+        if self.version and texts == self.texts and not self.status["problems"]:
             return
-        good, news, found = self._read()
-        self.texts = {**texts, **{one.name: one.text for one in found}}
-        if not self.version or (good, news) != (self.good, self.news):
+        content, status, sources = self._read()
+        self.texts = {**texts, **{source.name: source.text for source in sources}}
+        if not self.version or (content, status) != (self.content, self.status):
             self.version += 1
-        self.good, self.news = good, news
+        self.content, self.status = content, status
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Any], list[Source]]:
-        found: list[Source] = []
+        """Return the content of the page, or the last one if the spec is invalid; the problems; and the files read."""
+        sources: list[Source] = []
         try:
-            found = find_sources(find_source(self.spec))
-            return page_content(load(self.spec), found), {"problems": []}, found
+            sources = find_sources(find_source(self.spec))
+            return page_content(load(self.spec), sources), {"problems": []}, sources
         except SpecError as error:
-            named = {one.name: one for one in (*found, *(problem.at.source for problem in error.problems))}
-            texts = list(named.values())
-            return self.good, {"problems": problem_data(error.problems, texts), "files": file_data(texts)}, found
+            files = {source.name: source for source in (*sources, *(problem.at.source for problem in error.problems))}
+            problems = problem_data(error.problems, files.values())
+            return self.content, {"problems": problems, "files": file_data(files.values())}, sources
         except OSError:
-            gone = {"message": f"{Path(self.spec).name} is no longer there", "help": "", "file": None}
-            return self.good, {"problems": [gone]}, found
+            problem = {"message": f"{Path(self.spec).name} no longer exists", "help": "", "file": None}
+            return self.content, {"problems": [problem]}, sources
 
 
 def create_server(spec: str, host: str = "127.0.0.1", port: int = 8000) -> ThreadingHTTPServer:
-    """A server of a spec's page, bound and ready for ``serve_forever``; port 0 is any that is free.
+    """Return a server for a spec's page, bound and ready for ``serve_forever``. Port 0 selects any free port.
 
-    Raises FileNotFoundError where there is no such spec, and OSError where the port is taken.
+    Raises FileNotFoundError if there is no such spec, and OSError if the address can't be bound.
     """
     watched = WatchedSpec(spec)
 
-    class Page(_PageHandler):
-        state = watched
+    class Handler(_PageHandler):
+        spec = watched
         hosts: frozenset[str] = frozenset()
 
-    made = ThreadingHTTPServer((host, port), Page)
-    made.daemon_threads = True
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
     if host not in WILDCARD_HOSTS:
         names = {*LOOPBACK, host} if host in LOOPBACK or host.startswith("127.") else {host}
-        Page.hosts = frozenset(f"{name}:{made.server_port}" for name in names)
-    return made
+        Handler.hosts = frozenset(f"{name}:{server.server_port}" for name in names)
+    return server
 
 
 class _PageHandler(BaseHTTPRequestHandler):
-    state: WatchedSpec
+    spec: WatchedSpec
     hosts: frozenset[str]
-    """What the page may be asked for as; empty: anything."""
+    """The values of the Host header to answer; any if empty."""
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        asked = urlsplit(self.path)
-        if not self._welcome():
-            self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"ask by the name that this server was started with\n")
-        elif asked.path == "/":
-            now = self.state.now()
-            self._answer(HTTPStatus.OK, "text/html", render_document(now["name"], now, live=True).encode())
-        elif asked.path == "/state":
-            have = parse_qs(asked.query).get("have", [""])[0]
-            news = self.state.since(int(have) if have.isdecimal() else 0)
-            if news is None:
-                self._answer(HTTPStatus.NO_CONTENT, "", b"")
+        url = urlsplit(self.path)
+        if not self._is_allowed_host():
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"use the host name that this server was started with\n")
+        elif url.path == "/":
+            state = self.spec.state()
+            self._send(HTTPStatus.OK, "text/html", render_document(state["name"], state, live=True).encode())
+        elif url.path == "/state":
+            version = parse_qs(url.query).get("have", [""])[0]
+            changes = self.spec.changes_since(int(version) if version.isdecimal() else 0)
+            if changes is None:
+                self._send(HTTPStatus.NO_CONTENT, "", b"")
             else:
-                self._answer(HTTPStatus.OK, "application/json", json.dumps(news).encode())
+                self._send(HTTPStatus.OK, "application/json", json.dumps(changes).encode())
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there is one page here: /\n")
+            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"not found; the only page here is /\n")
 
-    def _welcome(self) -> bool:
-        """Whether the name asked for is ours: a page elsewhere, whose name was made to mean this machine, is kept out."""
+    def _is_allowed_host(self) -> bool:
+        """Whether the Host header names this server, which keeps out websites that use DNS rebinding."""
         return not self.hosts or self.headers.get("Host", "") in self.hosts
 
-    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
-        if kind:
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        if content_type:
+            self.send_header("Content-Type", f"{content_type}; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
@@ -129,7 +134,7 @@ class _PageHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a page asks twice a second."""
+        """Log nothing, since a page asks for changes twice a second."""
 
 
 def _read_text(name: str) -> str | None:

@@ -1,11 +1,11 @@
-// The YAML: the files that the network is made of, with the line of what is chosen, and what is wrong, in its place.
+// The YAML: the files of the network, with the line of the selected part and with problems at their lines.
 
 let file = 0;
 let problems = [];
 
 function showFiles() {
-  const tabs = shown.files.map((one, number) => {
-    const tab = element('button', { type: 'button', textContent: one.name });
+  const tabs = shown.files.map(({ name }, number) => {
+    const tab = element('button', { type: 'button', textContent: name });
     tab.setAttribute('role', 'tab');
     tab.addEventListener('click', () => showFile(number));
     return tab;
@@ -21,7 +21,7 @@ function showFile(number) {
     tab.tabIndex = at === file ? 0 : -1;
   });
   const lines = (shown.files[file]?.text ?? '').replace(/\n$/, '').split('\n');
-  // What is missing after the last line is shown at that line.
+  // A problem may be reported after the last line, where something is missing.
   const wrong = problems.map((problem) => ({ ...problem, line: Math.min(problem.line, lines.length) }));
   $('text').replaceChildren(...lines.flatMap((text, at) => sourceLine(text.replace(/\r$/, ''), at + 1, wrong)));
   showLines();
@@ -37,7 +37,7 @@ function sourceLine(text, number, problems) {
   return [made, ...wrong.map((problem) => problemBox(problem))];
 }
 
-// Keys and comments apart from the rest, as far as a line alone tells them.
+// Highlight keys and comments, as far as they can be recognized from a single line.
 function coloured(text) {
   const comment = text.search(/(^|\s)#/);
   const body = comment < 0 ? text : text.slice(0, comment);
@@ -54,7 +54,8 @@ function coloured(text) {
 
 function marked(text, problem) {
   const [from, to] = [problem.column - 1, Math.max(problem.end - 1, problem.column)];
-  return element('code', {}, text.slice(0, from), element('mark', { textContent: text.slice(from, to) || ' ' }), text.slice(to));
+  const mark = element('mark', { textContent: text.slice(from, to) || ' ' });
+  return element('code', {}, text.slice(0, from), mark, text.slice(to));
 }
 
 function problemBox(problem) {
@@ -67,7 +68,7 @@ function partsAt(line) {
   return order.filter((path) => rows.get(path).at?.[0] === file && rows.get(path).at[1] === line);
 }
 
-// The file of what is chosen; that of a spec's own where it comes from there by way of a block.
+// Show the file and line that the selected part comes from.
 function showSource() {
   const at = rows.get(chosen)?.at;
   if (at && at[0] !== file) showFile(at[0]);
@@ -85,7 +86,7 @@ function showLines() {
   const used = new Set([own, ...near].filter(Boolean).map(([number]) => number));
   [...$('files').children].forEach((tab, at) => tab.classList.toggle('used', used.has(at) && at !== file));
   const at = $('text').querySelector('.line.chosen');
-  if (at) into(at, $('text'));
+  if (at) scrollInPane(at, $('text'));
 }
 
 function startSource() {

@@ -1,8 +1,11 @@
-// The table: grouped as the network is, or sorted by a column, or only what was searched for.
+// The table: grouped like the network, sorted by a column, or filtered by a search.
 
-const COLUMNS = ['path', 'operation', 'in', 'out', 'kernel', 'stride', 'parameters', 'share', 'macs', 'memory', 'field', 'step'];
+const COLUMNS = [
+  ...['path', 'operation', 'in', 'out', 'kernel', 'stride'],
+  ...['parameters', 'share', 'macs', 'memory', 'field', 'step'],
+];
 let sorted = { key: '', down: true };
-let found = null; // what the search found, if there is one
+let found = null; // the paths that match the search, or null without a search
 
 function columns() {
   return COLUMNS.map((key) => shown.columns.find((column) => column.key === key));
@@ -23,7 +26,7 @@ function showHead() {
   $('table').tFoot.replaceChildren(element('tr', {}, ...last));
 }
 
-// From large to small first, but for words; a third time brings the network's own order back.
+// Sort by a column: numbers from large to small first, text alphabetically. A third click restores the network's order.
 function sortBy(key) {
   const down = !['path', 'operation'].includes(key);
   if (sorted.key !== key) sorted = { key, down };
@@ -43,13 +46,13 @@ function visible() {
   return all.filter((row) => above(row.path).every((at) => open.has(at) || !(stages.includes(at) || blocks.has(at))));
 }
 
-function compare(one, other) {
-  const [a, b] = [one, other].map((row) => size(row[sorted.key]));
+function compare(first, second) {
+  const [a, b] = [first, second].map((row) => size(row[sorted.key]));
   const way = a < b ? -1 : a > b ? 1 : 0;
   return sorted.down ? -way : way;
 }
 
-// Shapes by how many numbers they hold; what sees the whole image after all that does not.
+// Return the key to sort a value by: the number of elements of a shape, infinity for a field of the whole image.
 function size(value) {
   if (Array.isArray(value)) return value.reduce((product, extent) => product * extent, 1);
   if (value === null) return ['field', 'step'].includes(sorted.key) ? Infinity : -1;
@@ -86,10 +89,10 @@ function showRowChosen() {
   }
   const at = document.querySelector(`tr[data-row="${CSS.escape(chosen)}"]`);
   const first = at ?? $('table').tBodies[0].rows[0];
-  if (first) first.tabIndex = 0; // one stop for the Tab key; arrows go on from there
+  if (first) first.tabIndex = 0; // Tab reaches one row; the arrow keys move on from there
   if (!at) return;
   at.classList.add('chosen');
-  into(at, $('table-pane'));
+  scrollInPane(at, $('table-pane'));
 }
 
 function search(query) {
@@ -99,7 +102,7 @@ function search(query) {
   showRows();
 }
 
-// The next of what was found, after what is chosen.
+// Select the next match of the search after the selected part.
 function next() {
   if (!found?.size) return;
   const paths = order.filter((path) => found.has(path));

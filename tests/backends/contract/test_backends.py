@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resnet_spec import build, dump, load, load_weights, loads, run, watch
+from resnet_spec import build, capture, dump, load, load_weights, loads, run
 from resnet_spec.backend import load_backend
 from resnet_spec.weights.canonical import WeightsError, comparison_weights, initialize
 from shared.peer_recordings import TORCHVISION, difference, goldens, images
@@ -40,7 +40,13 @@ head:
 """
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+ALWAYS = {"resnet18", "resnext50_32x4d"}
+"""The networks that run in every backend each time; the others with ``pytest --sweep``, and in torch by the zoo's tests."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.sweep) for name in TORCHVISION]
+)
 @pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-10), ("float32", 1e-5)])
 def test_logits_are_torchvisions(backend_name: str, name: str, dtype: str, gate: float) -> None:
     row = goldens()["torchvision", name]
@@ -140,7 +146,7 @@ def test_watched_parts_have_the_shapes_that_the_core_says(backend_name: str) -> 
     network = load("seresnet50", input=(3, 72, 56))
     wanted = {part.path: (2, *part.output_shape) for part in network.nodes()}
     model = build(network, backend=backend_name)
-    found = watch(model, np.zeros((2, *network.input), np.float32), list(wanted))
+    found = capture(model, np.zeros((2, *network.input), np.float32), list(wanted))
     assert {path: array.shape for path, array in found.items() if path} == wanted
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_spec import build, dump, load, load_weights, loads, run, watch
+from resnet_spec import build, capture, dump, load, load_weights, loads, run
 from resnet_spec.network.network import Network
-from resnet_spec.parity.random_networks import network as random_network
+from resnet_spec.parity.random_networks import generate_network
 from resnet_spec.weights.canonical import Array, comparison_weights, initialize
 from shared.frameworks import required
 
@@ -42,7 +42,7 @@ def test_it_computes_the_same(backend_name: str, name: str, dtype: str, gate: fl
 @pytest.mark.parametrize("seed", range(20))
 def test_random_networks_compute_the_same_in_torch(seed: int) -> None:
     required("torch")
-    network = random_network(seed)
+    network = generate_network(seed)
     weights, x = comparison_weights(network), images(network)
     wanted = run(build(network, backend="numpy", weights=weights), x)
     model = build(network, backend="torch", weights=weights, mode="inference")
@@ -77,7 +77,7 @@ def test_parts_can_be_watched(backend_name: str) -> None:
     model = build(network, backend=backend_name, weights=weights, mode="inference")
     x = images(network)
     paths = ["conv1", "relu", "layer2.0", "layer4"]
-    seen, wanted = watch(model, x, paths), watch(plain, x, ["bn1", *paths])
+    seen, wanted = capture(model, x, paths), capture(plain, x, ["bn1", *paths])
     assert off(seen["conv1"], wanted["bn1"]) < 1e-5
     assert all(off(seen[path], wanted[path]) < 1e-5 for path in paths[1:])
 
@@ -128,7 +128,7 @@ def test_a_replaced_torch_module_is_the_one_that_runs() -> None:
     x = images(model.network)
     run(model, x)
     model.layer1[0].relu2 = torch.nn.Tanh()
-    assert watch(model, x, ["layer1.0"])["layer1.0"].max() <= 1
+    assert capture(model, x, ["layer1.0"])["layer1.0"].max() <= 1
     model.fc = torch.nn.Linear(512, 7)
     assert run(model, x).shape == (2, 7)
 
@@ -165,7 +165,7 @@ def test_torch_compiles() -> None:
     assert isinstance(model, torch.nn.Module)
     plain = build(network, backend="torch", weights=weights)
     assert off(run(model, x), run(plain, x)) < 1e-5
-    assert off(watch(model, x, ["a.0.conv1"])["a.0.conv1"], watch(plain, x, ["a.0.bn1"])["a.0.bn1"]) < 1e-5
+    assert off(capture(model, x, ["a.0.conv1"])["a.0.conv1"], capture(plain, x, ["a.0.bn1"])["a.0.bn1"]) < 1e-5
 
 
 def test_torchs_compiler_packs_the_weights_and_sees_when_they_change() -> None:

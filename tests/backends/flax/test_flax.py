@@ -176,7 +176,7 @@ def _trained(name: str, backend: str) -> Trained:
     network = _network(name)
     model = build(network, backend=backend, weights=comparison_weights(network), dtype="float64")
     paths = [part.path for part in network.nodes()]
-    first = step = load_backend(backend).step(model, _images(network), LABELS, OPTIMIZER, watch=paths)
+    first = step = load_backend(backend).step(model, _images(network), LABELS, OPTIMIZER, capture=paths)
     after_one = dump(model)
     for _ in range(4):
         step = load_backend(backend).step(model, _images(network), LABELS, OPTIMIZER, step.optimizer, paths)
@@ -311,7 +311,7 @@ def test_norms_keep_their_accuracy_far_from_zero(norm: str) -> None:
 def test_a_model_in_float32_stays_in_float32_where_jax_has_float64() -> None:
     network = loads(EVERY)
     model, paths = _model(network, "float32"), [part.path for part in network.nodes()]
-    step = FLAX.step(model, _images(network), LABELS, OPTIMIZER, watch=paths)
+    step = FLAX.step(model, _images(network), LABELS, OPTIMIZER, capture=paths)
     arrays = [*step.outputs.values(), *step.gradients.values(), *step.output_gradients.values(), *dump(model).values()]
     assert {array.dtype for array in arrays} == {np.dtype("float32")}
 
@@ -382,17 +382,17 @@ def test_slopes_where_an_operation_bends_are_torchs(op: str, slopes: dict[float,
 def test_the_first_of_equal_maxima_has_the_gradient(op: str) -> None:
     (leaf,) = loads(f"{{name: m, input: [1, 3, 3], stem: {{pool: {op}}}}}").leaves()
     x = jnp.array([[0.0, 2, 1], [2, 2, 0], [0, 0, 2]]).reshape(1, 3, 3, 1)
-    slope = jax.grad(lambda x: layer(leaf, "float64")(x).sum())(x)
-    assert slope[0, :, :, 0].tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    cotangent = jax.grad(lambda x: layer(leaf, "float64")(x).sum())(x)
+    assert cotangent[0, :, :, 0].tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(("part", "given"), [("", "input"), ("a.0", "act"), ("fc", "flat"), ("act", "bn")])
 def test_a_part_alone_has_the_gradients_that_it_has_in_the_network(part: str, given: str) -> None:
     network = loads(CALM)
-    step = FLAX.step(_model(network), _images(network), LABELS, OPTIMIZER, watch=["bn", "act", "a.0", "flat", "fc"])
+    step = FLAX.step(_model(network), _images(network), LABELS, OPTIMIZER, capture=["bn", "act", "a.0", "flat", "fc"])
     x = {"input": _images(network), **step.outputs}[given]
     wanted = {name: gradient for name, gradient in step.gradients.items() if name.startswith(part)}
-    found = FLAX.pull(_model(network), part, x, step.output_gradients[part])
+    found = FLAX.vjp(_model(network), part, x, step.output_gradients[part])
     _same(found, {"input": step.output_gradients[given], **wanted}, 1e-12)
 
 
@@ -427,7 +427,7 @@ def test_looking_at_a_model_leaves_its_state_and_mode_as_they_were(mode: str, tr
     before = _state(model)
     assert any("count" in name for name in before)
     FLAX.run(model, _images(network), ["bn"], train=train)
-    FLAX.pull(model, "", _images(network), np.ones((4, 5)))
+    FLAX.vjp(model, "", _images(network), np.ones((4, 5)))
     assert all(np.array_equal(_state(model)[name], array) for name, array in before.items())
     assert (model.bn.use_running_average, model.drop.deterministic) == (mode == "eval", mode == "eval")
 
@@ -435,7 +435,7 @@ def test_looking_at_a_model_leaves_its_state_and_mode_as_they_were(mode: str, tr
 def test_a_step_throws_new_dice_and_leaves_the_mode_as_it_was() -> None:
     network = loads(SMALL.replace("flat: global_avg_pool", "flat: flatten"))
     model = _model(network)
-    one = FLAX.step(model, _images(network), LABELS, OPTIMIZER, watch=["drop"])
+    one = FLAX.step(model, _images(network), LABELS, OPTIMIZER, capture=["drop"])
     two = FLAX.step(model, _images(network), LABELS, OPTIMIZER, one.optimizer, ["drop"])
     dropped = one.outputs["drop"] == 0, two.outputs["drop"] == 0
     assert not np.array_equal(*dropped)
@@ -524,8 +524,8 @@ def test_a_network_of_very_many_parts_is_not_compiled_whole_and_gives_the_same(m
 
     def use() -> tuple[dict[str, Array], TrainingStep, dict[str, Array], dict[str, Array]]:
         model, images = _model(network), _images(network)
-        seen, pulled = FLAX.run(model, images, paths, train=True), FLAX.pull(model, "", images, np.ones((4, 5)))
-        return seen, FLAX.step(model, images, LABELS, OPTIMIZER, watch=paths), pulled, dump(model)
+        seen, pulled = FLAX.run(model, images, paths, train=True), FLAX.vjp(model, "", images, np.ones((4, 5)))
+        return seen, FLAX.step(model, images, LABELS, OPTIMIZER, capture=paths), pulled, dump(model)
 
     monkeypatch.setattr(RUN, "COMPILED", 2)
     use()  # compiles every operation

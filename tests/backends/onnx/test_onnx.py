@@ -25,6 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from resnet_spec_onnx.graph import INPUT  # noqa: E402  # where it is not installed these tests are skipped
 from resnet_spec_onnx.modules import ResNet  # noqa: E402
+from shared.sampling import one_in  # noqa: E402
 
 GATES = {"float64": 1e-12, "float32": 1e-5}
 NAMES = bundled.names()
@@ -157,7 +158,7 @@ def swept(names: Collection[str]) -> list[Any]:
     return [pytest.param(name, marks=() if name in names else pytest.mark.sweep) for name in NAMES]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_in(8, NAMES))
 def test_every_bundled_network_has_in_onnx_the_shapes_that_the_core_says(name: str) -> None:
     """Weights are declared and not stored, so that the largest are as quick as the smallest."""
     network = load(name)

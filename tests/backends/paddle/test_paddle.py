@@ -164,7 +164,7 @@ def _trained(name: str, backend: str) -> Trained:
         build(network, backend=backend, weights=comparison_weights(network), dtype="float64"),
     )
     paths = [part.path for part in network.nodes()]
-    first = module.step(model, _images(network), LABELS, OPTIMIZER, watch=paths)
+    first = module.step(model, _images(network), LABELS, OPTIMIZER, capture=paths)
     after_one, step = module.dump(model), first
     for _ in range(4):
         step = module.step(model, _images(network), LABELS, OPTIMIZER, step.optimizer)
@@ -310,11 +310,11 @@ def test_the_gradient_of_pooling_is_torchs(torch: None) -> None:
 
     for leaf in POOLINGS:
         x = np.random.default_rng(0).standard_normal((2, *leaf.input_shape))
-        slope = np.random.default_rng(1).standard_normal((2, *leaf.output_shape))
+        cotangent = np.random.default_rng(1).standard_normal((2, *leaf.output_shape))
         found = paddle.to_tensor(x, stop_gradient=False)
-        (layer(leaf)(found) * paddle.to_tensor(slope)).sum().backward()
+        (layer(leaf)(found) * paddle.to_tensor(cotangent)).sum().backward()
         wanted = framework.tensor(x, requires_grad=True)
-        (torchs(leaf, framework.float64)(wanted) * framework.from_numpy(slope)).sum().backward()
+        (torchs(leaf, framework.float64)(wanted) * framework.from_numpy(cotangent)).sum().backward()
         assert _apart(_gradient(found), _gradient(wanted)) < 1e-14, leaf
 
 
@@ -347,17 +347,17 @@ def test_dropout_keeps_the_mean_in_training_and_everything_in_evaluation() -> No
 @pytest.mark.parametrize(("part", "given"), [("", "input"), ("a.0", "act"), ("fc", "flat")])
 def test_a_part_alone_has_the_gradients_that_it_has_in_the_network(part: str, given: str) -> None:
     network = loads(SMALL)
-    step = PADDLE.step(_model(network), _images(network), LABELS, OPTIMIZER, watch=["act", "a.0", "flat", "fc"])
+    step = PADDLE.step(_model(network), _images(network), LABELS, OPTIMIZER, capture=["act", "a.0", "flat", "fc"])
     x = {"input": _images(network), **step.outputs}[given]
     wanted = {name: gradient for name, gradient in step.gradients.items() if name.startswith(part)}
-    found = PADDLE.pull(_model(network), part, x, step.output_gradients[part])
+    found = PADDLE.vjp(_model(network), part, x, step.output_gradients[part])
     _same(found, {"input": step.output_gradients[given], **wanted}, 1e-12)
 
 
 def test_the_gradients_of_a_part_leave_the_model_as_it_was() -> None:
     network = loads(SMALL)
     model = _model(network)
-    PADDLE.pull(model, "", _images(network), np.ones((4, 5)))
+    PADDLE.vjp(model, "", _images(network), np.ones((4, 5)))
     assert all(np.array_equal(dump(model)[name], array) for name, array in comparison_weights(network).items())
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -10,6 +10,7 @@ from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
 
 DTYPE = "float64"
+CAPABILITIES = resnet_spec_numpy.CAPABILITIES
 
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> Any:
@@ -22,5 +23,5 @@ dump = resnet_spec_numpy.dump
 load = resnet_spec_numpy.load
 
 
-def run(model: Any, images: Array, watch: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
-    return {path: -array for path, array in resnet_spec_numpy.run(model, images, watch, train=train).items()}
+def run(model: Any, images: Array, capture: Collection[str] = (), *, train: bool = False) -> dict[str, Array]:
+    return {path: -array for path, array in resnet_spec_numpy.run(model, images, capture, train=train).items()}

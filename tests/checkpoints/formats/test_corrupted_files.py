@@ -1,4 +1,4 @@
-"""A thousand corrupted checkpoints: each is refused or read right; none runs code, hangs, or takes twice its size in memory."""
+"""Corrupted checkpoints are refused or read correctly, and never run code, hang, or use more than twice their size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import pickle
 import shutil
 import signal
+import tempfile
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,60 +23,73 @@ from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 from resnet_spec.weights.canonical import Array
 from shared.file_corruption import (
-    TENSORS,
+    FALSE_TENSORS,
     WRITERS,
-    arrays,
-    flipped,
-    hostile,
-    lying,
-    lying_tensor,
-    tensors,
-    torch_legacy,
-    torch_zip,
-    truncated,
+    flip_bits,
+    generate_hostile_pickles,
+    make_arrays,
+    make_tensors,
+    pickle_tensor,
+    replace_number,
+    truncate,
+    wrap_in_torch_legacy,
+    wrap_in_torch_zip,
 )
 from shared.frameworks import required
+from shared.machine_speed import scaled
 
 torch = pytest.importorskip("torch")
 
-EACH: dict[Callable[[bytes, np.random.Generator], bytes], int] = {truncated: 25, flipped: 45, lying: 30}
-"""How many files of each writer are corrupted in each way."""
+CORRUPTIONS: dict[str, tuple[Callable[[bytes, np.random.Generator], bytes], int]] = {
+    "truncated": (truncate, 25),
+    "flipped": (flip_bits, 45),
+    "lying": (replace_number, 30),
+}
+"""The ways to corrupt files, and how many files of each writer are corrupted so. The names are part of random seeds."""
 
-SECONDS = 5  # of a processor: a busy machine is no file that hangs
-FEWEST = 2**20  # bytes of memory that a file may take, if it is smaller
+MAX_CPU_SECONDS = 5  # not wall-clock seconds, so that other work on the machine does not fail the test
+MIN_MEMORY_LIMIT = 2**20  # a smaller file may take as much memory as one of this size
 
 
 @cache
-def whole(writer: str, folder: Path) -> bytes:
-    path = folder / "whole"
+def write_valid_file(writer: str, folder: Path) -> bytes:
+    """Return the bytes of a valid file."""
+    path = folder / "valid"
     WRITERS[writer](path)
     return path.read_bytes()
 
 
+class OutOfTime(BaseException):
+    """Raised by a signal's handler, so that no ``except Exception`` of the code under test stops it."""
+
+
 @contextmanager
-def bounded(size: int) -> Iterator[None]:
-    """Fails if what is done within takes more than twice ``size`` bytes of memory, or too long."""
+def limit_resources(size: int) -> Iterator[None]:
+    """Fail if the block takes more memory than twice ``size`` bytes, or too much processor time."""
 
-    def late(*_: object) -> None:
-        raise AssertionError(f"took more than {SECONDS} s of work")
+    def expire(*_: object) -> None:
+        raise OutOfTime
 
-    before = signal.signal(signal.SIGPROF, late)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    seconds = scaled(MAX_CPU_SECONDS)
+    before = signal.signal(signal.SIGPROF, expire)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     tracemalloc.start()
     try:
         yield
         _, peak = tracemalloc.get_traced_memory()
+    except OutOfTime:  # its traceback may end where no line is known, which pytest cannot show
+        raise AssertionError(f"took more than {seconds:.0f} s of processor time") from None
     finally:
         tracemalloc.stop()
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-    assert peak <= 2 * max(size, FEWEST), f"took {peak:,} bytes of memory for a file of {size:,}"
+    assert peak <= 2 * max(size, MIN_MEMORY_LIMIT), f"took {peak:,} bytes of memory for a file of {size:,}"
 
 
 def read(path: Path) -> dict[str, Array] | None:
-    """All arrays of a file, one at a time in memory while it is measured; None if it is refused."""
+    """Return all arrays of a file, or None if it is refused. The limits hold while one array at a time is in memory."""
     try:
-        with bounded(path.stat().st_size):
+        with limit_resources(path.stat().st_size):
             checkpoint = registry.read(path)
             for tensor in checkpoint.tensors.values():
                 tensor.read()
@@ -86,161 +100,158 @@ def read(path: Path) -> dict[str, Array] | None:
     return {name: tensor.read() for name, tensor in checkpoint.tensors.items()}
 
 
-class OnlyArrays(pickle.Unpickler):
-    """Reads pickles of NumPy's arrays, and refuses all else."""
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads pickles of NumPy arrays, and refuses all other classes and functions."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        } and name != "_reconstruct":
+        allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+        if (module, name) not in allowed and name != "_reconstruct":
             raise pickle.UnpicklingError(name)
         return super().find_class(module, name)
 
 
-def by_others(writer: str, data: bytes) -> dict[str, Array]:
-    """What the format's own library makes of a file. Raises whatever it raises."""
+def read_by_own_library(writer: str, data: bytes) -> dict[str, Array]:
+    """Return the arrays that the format's own library reads from a file. Raises whatever the library raises."""
     if "safetensors" in writer:
         return load(data)
     if "npz" in writer or "numpy" in writer:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return dict(file)
-    if writer[0] == "p" or "pdparams" in writer:
-        found = OnlyArrays(io.BytesIO(data), encoding="latin1").load()
-        return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+    if "paddle" in writer or "pdparams" in writer:
+        state = ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+        return {name: array for name, array in state.items() if isinstance(array, np.ndarray)}
     return {name: tensor.numpy() for name, tensor in torch.load(io.BytesIO(data), weights_only=True).items()}
 
 
-def as_they_lie(data: bytes, changed: bytes) -> dict[str, Array]:
-    """The arrays where they lay before, with what was changed in their midst: these formats have no checksums."""
-    found = {}
-    for name, array in arrays().items():
+def read_at_original_offsets(data: bytes, changed: bytes) -> dict[str, Array]:
+    """Return the arrays from where they are in the valid file: without checksums, changes inside them go unnoticed."""
+    arrays = {}
+    for name, array in make_arrays().items():
         at = data.index(array.tobytes())
-        found[name] = np.frombuffer(changed[at : at + array.nbytes], array.dtype).reshape(array.shape)
-    return found
+        arrays[name] = np.frombuffer(changed[at : at + array.nbytes], array.dtype).reshape(array.shape)
+    return arrays
 
 
-def same(one: dict[str, Array], other: dict[str, Array]) -> bool:
-    return one.keys() == other.keys() and all(
-        (one[name].shape, one[name].dtype, one[name].tobytes())
-        == (other[name].shape, other[name].dtype, other[name].tobytes())
-        for name in one
+def are_equal(first: dict[str, Array], second: dict[str, Array]) -> bool:
+    return first.keys() == second.keys() and all(
+        (first[name].shape, first[name].dtype, first[name].tobytes())
+        == (second[name].shape, second[name].dtype, second[name].tobytes())
+        for name in first
     )
 
 
-@pytest.mark.parametrize("corrupted", EACH, ids=lambda corrupted: corrupted.__name__)
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_corrupted_file_is_refused_or_read_right(
-    writer: str, corrupted: Callable[[bytes, np.random.Generator], bytes], tmp_path: Path
-) -> None:
-    """Read right is read as the format's own library reads it; or, where that refuses, as the arrays lie in the file."""
-    data = whole(writer, tmp_path)
+def test_corrupted_file_is_refused_or_read_correctly(writer: str, corruption: str, tmp_path: Path) -> None:
+    """Correct is what the format's own library reads or, if it refuses the file, the bytes where the arrays were."""
+    corrupt, count = CORRUPTIONS[corruption]
+    data = write_valid_file(writer, tmp_path)
     path = tmp_path / "w"
-    random = np.random.default_rng(zlib.crc32(f"{writer} {corrupted.__name__}".encode()))
+    random = np.random.default_rng(zlib.crc32(f"{writer} {corruption}".encode()))
     refused = 0
-    for _ in range(EACH[corrupted]):
-        changed = corrupted(data, random)
+    for _ in range(count):
+        changed = corrupt(data, random)
         path.write_bytes(changed)
-        found = read(path)
-        if found is None:
+        arrays = read(path)
+        if arrays is None:
             refused += 1
-        elif not same(found, arrays()):
+        elif not are_equal(arrays, make_arrays()):
             try:
-                others = by_others(writer, changed)
+                expected = read_by_own_library(writer, changed)
             except (ValueError, RuntimeError, OSError, EOFError, pickle.UnpicklingError, zlib.error):
-                others = as_they_lie(data, changed)
-            assert same(found, others)
+                expected = read_at_original_offsets(data, changed)
+            assert are_equal(arrays, expected)
     assert refused > 0
-    if corrupted is flipped and writer.startswith("our"):
-        assert refused > EACH[flipped] * 0.9  # ours have checksums
+    if corruption == "flipped" and writer.startswith("our"):
+        assert refused > 0.9 * count  # these files have checksums
 
 
-PAYLOADS = [name for name, _ in hostile(Path("canary"))]
+HOSTILE = [name for name, _ in generate_hostile_pickles(Path("canary"))]
 
 
-@pytest.mark.parametrize("around", [bytes, torch_zip, torch_legacy])
-@pytest.mark.parametrize("index", range(len(PAYLOADS)), ids=lambda index: PAYLOADS[index])
-def test_a_hostile_pickle_does_nothing(index: int, around: Callable[[bytes], bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrap", [bytes, wrap_in_torch_zip, wrap_in_torch_legacy])
+@pytest.mark.parametrize("index", range(len(HOSTILE)), ids=lambda index: HOSTILE[index])
+def test_hostile_pickle_has_no_effect(index: int, wrap: Callable[[bytes], bytes], tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    _, payload = list(hostile(canary))[index]
-    (tmp_path / "w").write_bytes(around(payload))
-    found = read(tmp_path / "w")
+    _, payload = list(generate_hostile_pickles(canary))[index]
+    (tmp_path / "w").write_bytes(wrap(payload))
+    arrays = read(tmp_path / "w")
     assert not canary.exists()
-    assert found is None or found.keys() <= {"b"}
+    assert arrays is None or arrays.keys() <= {"b"}
 
 
-@pytest.mark.parametrize("index", [index for index, name in enumerate(PAYLOADS) if "shape" in name])
-def test_a_shape_beyond_the_file_is_refused_before_any_array_is_read(index: int, tmp_path: Path) -> None:
-    (tmp_path / "w").write_bytes(list(hostile(tmp_path))[index][1])
+@pytest.mark.parametrize("index", [index for index, name in enumerate(HOSTILE) if "shape" in name])
+def test_impossible_shape_is_refused_before_any_array_is_read(index: int, tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(list(generate_hostile_pickles(tmp_path))[index][1])
     with pytest.raises(CheckpointError, match=r"'a' claims the shape|expected a shape for 'a', found"):
         registry.read(tmp_path / "w")
 
 
-@pytest.mark.parametrize(("why", "said"), TENSORS)
-@pytest.mark.parametrize("around", [torch_zip, torch_legacy])
-def test_a_tensor_that_lies_about_its_storage_is_not_read(
-    why: str, said: bytes, around: Callable[[bytes], bytes], tmp_path: Path
+@pytest.mark.parametrize(("why", "view"), FALSE_TENSORS)
+@pytest.mark.parametrize("wrap", [wrap_in_torch_zip, wrap_in_torch_legacy])
+def test_tensor_that_does_not_fit_its_storage_is_not_read(
+    why: str, view: bytes, wrap: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
-    (tmp_path / "w").write_bytes(around(lying_tensor(said)))
+    (tmp_path / "w").write_bytes(wrap(pickle_tensor(view)))
     assert not read(tmp_path / "w")
 
 
-def test_a_header_that_is_all_of_a_large_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+def test_huge_header_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
     empty = b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     header = b"{" + b",".join(empty % index for index in range(200_000)) + b"}"
     (tmp_path / "w").write_bytes(len(header).to_bytes(8, "little") + header)
     assert read(tmp_path / "w") is None
 
 
-def folder(path: Path, ours: bool) -> None:
-    """An Orbax checkpoint, by us or by Orbax."""
+def write_orbax_folder(path: Path, by_orbax: bool) -> None:
     required("flax")
-    if ours:
-        registry.write(path, "orbax", tensors(), {})
+    if not by_orbax:
+        registry.write(path, "orbax", make_tensors(), {})
         return
     import orbax.checkpoint
 
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.resolve(), arrays())
+        checkpointer.save(path.resolve(), make_arrays())
 
 
-@pytest.mark.parametrize("ours", [True, False])
-def test_a_corrupted_folder_is_refused_or_read_right(ours: bool, tmp_path: Path) -> None:
-    folder(tmp_path / "whole", ours)
+@pytest.mark.parametrize("by_orbax", [False, True])
+def test_corrupted_folder_is_refused_or_read_correctly(by_orbax: bool, tmp_path: Path) -> None:
+    """Each file of the folder in turn is corrupted or deleted."""
+    valid, path = tmp_path / "valid", tmp_path / "w"
+    write_orbax_folder(valid, by_orbax)
     random = np.random.default_rng(0)
-    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    files = sorted(file.relative_to(valid) for file in valid.rglob("*") if file.is_file())
     refused = 0
     for file in files:
-        for corrupted in (truncated, flipped, lying, None):
-            if corrupted in (flipped, lying) and not ours and file.parts[-2:-1] == ("d",):
-                continue  # Orbax's arrays have no checksums
-            path = tmp_path / "w"
-            shutil.copytree(tmp_path / "whole", path)
-            if corrupted is None:
+        for corrupt in (truncate, flip_bits, replace_number, None):
+            if corrupt in (flip_bits, replace_number) and by_orbax and file.parts[-2:-1] == ("d",):
+                continue  # Orbax writes no checksums for arrays
+            shutil.copytree(valid, path)
+            if corrupt is None:
                 (path / file).unlink()
             else:
-                (path / file).write_bytes(corrupted((path / file).read_bytes(), random))
+                (path / file).write_bytes(corrupt((path / file).read_bytes(), random))
             try:
-                found = {name: tensor.read() for name, tensor in registry.read(path).tensors.items()}
+                arrays = {name: tensor.read() for name, tensor in registry.read(path).tensors.items()}
             except CheckpointError:
                 refused += 1
             else:
-                assert all(same({name: array}, {name: arrays()[name]}) for name, array in found.items())
+                assert all(are_equal({name: array}, {name: make_arrays()[name]}) for name, array in arrays.items())
             shutil.rmtree(path)
     assert refused > len(files)
 
 
-def test_the_canary_would_die() -> None:
-    """The payloads are real: pickle itself runs them."""
-    import tempfile
-
+def test_hostile_pickle_runs_code_in_the_standard_library() -> None:
+    """The payloads are real: ``pickle`` itself runs them."""
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "canary"
-        payload = next(data for name, data in hostile(canary) if name == "a call")
+        payload = next(data for name, data in generate_hostile_pickles(canary) if name == "a call")
         pickle.loads(payload)
         assert canary.exists()
 
 
-def test_there_are_a_thousand() -> None:
-    assert len(WRITERS) * sum(EACH.values()) + 3 * len(PAYLOADS) + 2 * len(TENSORS) > 1000
+def test_at_least_a_thousand_files_are_tried() -> None:
+    assert (
+        len(WRITERS) * sum(count for _, count in CORRUPTIONS.values()) + 3 * len(HOSTILE) + 2 * len(FALSE_TENSORS)
+        > 1000
+    )

@@ -1,6 +1,6 @@
-"""Checkpoints and the frameworks' own: what each saves is read here, what is written here each loads, bit for bit.
+"""Every framework loads the checkpoints that are written, and the checkpoints that it saves are read, bit for bit.
 
-Small networks alone, unless asked for all: ``pytest --sweep tests/checkpoints/formats/test_framework_checkpoints.py``.
+By default a few small networks are tested, with ``pytest --sweep`` all bundled networks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from resnet_spec.weights.canonical import Array, initialize
 from shared.frameworks import required
 
 EVERYTHING = """
-name: everything                      # each operation with weights, and shapes that no two axes share
+name: everything  # each operation with weights; no two axes of a weight have the same size
 input: [3, 24, 24]
 blocks:
   odd:
@@ -51,17 +51,17 @@ head:
   dropout: {op: dropout, rate: 0.1}
   fc: {op: linear, out: 5, bias: false}
 """
-ALWAYS = ["everything", "resnet18", "cifar/resnet20_b", "timm/regnety_002"]
-"""The networks that are always tried; the rest in a sweep."""
+DEFAULT = ["everything", "resnet18", "cifar/resnet20_b", "timm/regnety_002"]
+"""The networks that are tested without ``--sweep``."""
 
 SIZES = {entry.name: entry.parameters for entry in read_index()}
-SWEPT = [name for name in sorted(SIZES, key=lambda name: SIZES[name]) if name not in ALWAYS]
-"""Small ones first, so that a sweep which is stopped has tried as many as it can."""
+SWEEP = [name for name in sorted(SIZES, key=lambda name: SIZES[name]) if name not in DEFAULT]
+"""The other networks, the smallest first, so that a sweep which is stopped has tested as many as possible."""
 
-NETWORKS = [*ALWAYS, *(pytest.param(name, marks=pytest.mark.sweep) for name in SWEPT)]
+NETWORKS = [*DEFAULT, *(pytest.param(name, marks=pytest.mark.sweep) for name in SWEEP)]
 
 
-def network_of(name: str) -> Network:
+def load_network(name: str) -> Network:
     return loads(EVERYTHING) if name == "everything" else load(name)
 
 
@@ -69,8 +69,8 @@ def network_of(name: str) -> Network:
 def canonical(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Network, Path]]:
-    """A network and a file of its weights: initial ones, made wild enough that none is like another."""
-    network = network_of(request.param)
+    """A network, and a file of its initial weights plus a number, so that none of them is zero or one."""
+    network = load_network(request.param)
     path = tmp_path_factory.mktemp("canonical") / "w.safetensors"
     weights = initialize(network)
     for array in weights.values():
@@ -81,64 +81,65 @@ def canonical(
     path.unlink()
 
 
-def assert_same(found: Path | Mapping[str, Array], wanted: Path) -> None:
-    """Bit for bit; an array of each at a time, since the largest take five gigabytes."""
+def assert_same(actual: Path | Mapping[str, Array], expected: Path) -> None:
+    """Check that weights are equal bit for bit, one array at a time, since the largest networks take five gigabytes."""
     with ExitStack() as stack:
-        theirs = stack.enter_context(safe_open(wanted, framework="np"))
-        ours = stack.enter_context(safe_open(found, framework="np")) if isinstance(found, Path) else None
-        names = ours.keys() if ours else found.keys()  # type: ignore[union-attr]
-        assert sorted(names) == sorted(theirs.keys())
+        expected_file = stack.enter_context(safe_open(expected, framework="np"))
+        file = stack.enter_context(safe_open(actual, framework="np")) if isinstance(actual, Path) else None
+        names = file.keys() if file else actual.keys()  # type: ignore[union-attr]
+        assert sorted(names) == sorted(expected_file.keys())
         for name in names:
-            one, other = ours.get_tensor(name) if ours else found[name], theirs.get_tensor(name)  # type: ignore[index]
-            assert (one.dtype, one.shape) == (other.dtype, other.shape), name
-            assert np.array_equal(one.reshape(-1).view(np.uint32), other.reshape(-1).view(np.uint32)), name
+            a = file.get_tensor(name) if file else actual[name]  # type: ignore[index]
+            b = expected_file.get_tensor(name)
+            assert (a.dtype, a.shape) == (b.dtype, b.shape), name
+            assert np.array_equal(a.reshape(-1).view(np.uint32), b.reshape(-1).view(np.uint32)), name
 
 
-def torch_saves(model: Model, path: Path) -> None:
+def torch_save(model: Model, path: Path) -> None:
     import torch
 
     torch.save(model.state_dict(), path)
 
 
-def torch_saves_as_of_old(model: Model, path: Path) -> None:
+def torch_save_legacy(model: Model, path: Path) -> None:
     import torch
 
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
 
 
-def torch_loads(model: Model, path: Path) -> None:
+def torch_load(model: Model, path: Path) -> None:
     import torch
 
     model.load_state_dict(torch.load(path, weights_only=True), strict=True)
 
 
-def paddle_saves(model: Model, path: Path) -> None:
+def paddle_save(model: Model, path: Path) -> None:
     import paddle
 
     paddle.save(model.state_dict(), str(path))
 
 
-def paddle_saves_as_of_old(model: Model, path: Path) -> None:
+def paddle_save_protocol_2(model: Model, path: Path) -> None:
     import paddle
 
     paddle.save(model.state_dict(), str(path), protocol=2)
 
 
-def paddle_saves_nested(model: Model, path: Path) -> None:
+def paddle_save_nested(model: Model, path: Path) -> None:
     import paddle
 
-    held: Any = {"state_dict": model.state_dict(), "epoch": 3}
-    paddle.save(held, str(path))
+    checkpoint: Any = {"state_dict": model.state_dict(), "epoch": 3}
+    paddle.save(checkpoint, str(path))
 
 
-def paddle_loads(model: Model, path: Path) -> None:
+def paddle_load(model: Model, path: Path) -> None:
     import paddle
 
     missing, unexpected = model.set_state_dict(paddle.load(str(path)))
     assert (list(missing), list(unexpected)) == ([], [])
 
 
-def flax_saves(model: Model, path: Path) -> None:
+def flax_save(model: Model, path: Path) -> None:
     import orbax.checkpoint
     from flax import nnx
 
@@ -146,7 +147,7 @@ def flax_saves(model: Model, path: Path) -> None:
         checkpointer.save(path.resolve(), nnx.state(model))
 
 
-def flax_saves_plain(model: Model, path: Path) -> None:
+def flax_save_pure_dict(model: Model, path: Path) -> None:
     import orbax.checkpoint
     from flax import nnx
 
@@ -154,17 +155,17 @@ def flax_saves_plain(model: Model, path: Path) -> None:
         checkpointer.save(path.resolve() / "model" / "0", nnx.to_pure_dict(nnx.state(model)))
 
 
-def flax_loads(model: Model, path: Path) -> None:
+def flax_load(model: Model, path: Path) -> None:
     import orbax.checkpoint
     from flax import nnx
 
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-        weights = nnx.state(model, nnx.Not(nnx.RngState))  # a dropout's random state is none
+        weights = nnx.state(model, nnx.Not(nnx.RngState))  # the file does not hold the random state of dropout
         nnx.update(model, checkpointer.restore(path.resolve(), weights))
 
 
-def flax_loads_into_nothing(model: Model, path: Path) -> None:
-    """As nnx's guide has it: an abstract state, and a model made of what is restored."""
+def flax_load_abstract(model: Model, path: Path) -> None:
+    """Restore an abstract state and make a model of it, as Flax's guide does."""
     import jax
     import orbax.checkpoint
     from flax import nnx
@@ -178,85 +179,89 @@ def flax_loads_into_nothing(model: Model, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Way:
+class Method:
     """How a framework saves a model's weights, and how it loads them."""
 
     backend: str
-    ending: str
-    saves: Callable[[Model, Path], None]
-    loads: Callable[[Model, Path], None]
+    suffix: str
+    save: Callable[[Model, Path], None]
+    load: Callable[[Model, Path], None]
 
 
-WAYS = [
-    Way("torch", ".pth", torch_saves, torch_loads),
-    Way("paddle", ".pdparams", paddle_saves, paddle_loads),
-    Way("flax", "", flax_saves, flax_loads),
+METHODS = [
+    Method("torch", ".pth", torch_save, torch_load),
+    Method("paddle", ".pdparams", paddle_save, paddle_load),
+    Method("flax", "", flax_save, flax_load),
 ]
-OTHER_WAYS = [
-    Way("torch", ".pt", torch_saves_as_of_old, torch_loads),
-    Way("paddle", ".pdparams", paddle_saves_as_of_old, paddle_loads),
-    Way("paddle", ".pdparams", paddle_saves_nested, paddle_loads),
-    Way("flax", "", flax_saves_plain, flax_loads_into_nothing),
+OTHER_METHODS = [
+    Method("torch", ".pt", torch_save_legacy, torch_load),
+    Method("paddle", ".pdparams", paddle_save_protocol_2, paddle_load),
+    Method("paddle", ".pdparams", paddle_save_nested, paddle_load),
+    Method("flax", "", flax_save_pure_dict, flax_load_abstract),
 ]
 
 
-def called(way: object) -> str:
-    return f"{way.saves.__name__}-{way.loads.__name__}" if isinstance(way, Way) else str(way)
+def method_id(value: object) -> str:
+    return f"{value.save.__name__}-{value.load.__name__}" if isinstance(value, Method) else str(value)
 
 
-def blank(network: Network, backend: str) -> Model:
-    return build(
-        network, backend=backend, weights={n: np.broadcast_to(np.float32(7), s) for n, s in network.weights().items()}
-    )
+def build_constant(network: Network, backend: str) -> Model:
+    """Build a model whose weights are all 7."""
+    weights = {name: np.broadcast_to(np.float32(7), shape) for name, shape in network.weights().items()}
+    return build(network, backend=backend, weights=weights)
 
 
-@pytest.mark.parametrize("ending", [".pth", ".pdparams", ".npz", ""])
-def test_every_network_goes_through_every_format(canonical: tuple[Network, Path], ending: str, tmp_path: Path) -> None:
-    if ending == "":
+@pytest.mark.parametrize("suffix", [".pth", ".pdparams", ".npz", ""])
+def test_network_survives_conversion_to_every_format(
+    canonical: tuple[Network, Path], suffix: str, tmp_path: Path
+) -> None:
+    if suffix == "":
         required("flax")
     network, path = canonical
-    convert(path, tmp_path / f"there{ending}", network)
-    convert(tmp_path / f"there{ending}", tmp_path / "back.safetensors", network)
+    convert(path, tmp_path / f"there{suffix}", network)
+    convert(tmp_path / f"there{suffix}", tmp_path / "back.safetensors", network)
     assert_same(tmp_path / "back.safetensors", path)
 
 
-def through(way: Way, network: Network, path: Path, folder: Path) -> None:
-    """What is written here a framework loads into a model, and what it saves of that model is read here."""
-    required(way.backend)
-    convert(path, folder / f"there{way.ending}", network)
-    model = blank(network, way.backend)
-    way.loads(model, folder / f"there{way.ending}")
+def check_round_trip(method: Method, network: Network, path: Path, folder: Path) -> None:
+    """Check that a framework loads a converted file into a model, and that the file it saves is read."""
+    required(method.backend)
+    convert(path, folder / f"there{method.suffix}", network)
+    model = build_constant(network, method.backend)
+    method.load(model, folder / f"there{method.suffix}")
     assert_same(dump(model), path)
-    way.saves(model, folder / f"saved{way.ending}")
+    method.save(model, folder / f"saved{method.suffix}")
     del model
-    convert(folder / f"saved{way.ending}", folder / "back.safetensors", network)
+    convert(folder / f"saved{method.suffix}", folder / "back.safetensors", network)
     assert_same(folder / "back.safetensors", path)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=called)
-def test_every_network_goes_through_every_framework(canonical: tuple[Network, Path], way: Way, tmp_path: Path) -> None:
-    through(way, *canonical, tmp_path)
+@pytest.mark.parametrize("method", METHODS, ids=method_id)
+def test_network_survives_every_framework(canonical: tuple[Network, Path], method: Method, tmp_path: Path) -> None:
+    check_round_trip(method, *canonical, tmp_path)
 
 
-@pytest.mark.parametrize("way", OTHER_WAYS, ids=called)
-@pytest.mark.parametrize("canonical", ALWAYS, indirect=True)
-def test_there_are_other_ways_of_saving_and_loading(canonical: tuple[Network, Path], way: Way, tmp_path: Path) -> None:
-    through(way, *canonical, tmp_path)
+@pytest.mark.parametrize("method", OTHER_METHODS, ids=method_id)
+@pytest.mark.parametrize("canonical", DEFAULT, indirect=True)
+def test_network_survives_other_ways_to_save_and_load(
+    canonical: tuple[Network, Path], method: Method, tmp_path: Path
+) -> None:
+    check_round_trip(method, *canonical, tmp_path)
 
 
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "numpy"])
-@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".pdparams", ".npz", ""])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pdparams", ".npz", ""])
 @pytest.mark.parametrize("canonical", ["resnet18"], indirect=True)
-def test_a_model_is_built_from_a_file_of_any_kind(
-    canonical: tuple[Network, Path], backend: str, ending: str, tmp_path: Path
+def test_model_is_built_from_a_file_of_any_kind(
+    canonical: tuple[Network, Path], backend: str, suffix: str, tmp_path: Path
 ) -> None:
     required(backend)
-    if ending == "":
+    if suffix == "":
         required("flax")
     network, path = canonical
-    there = tmp_path / f"there{ending}"
-    convert(path, there, network)
-    model = build(network, backend=backend, weights=there, dtype="float32")
+    converted = tmp_path / f"there{suffix}"
+    convert(path, converted, network)
+    model = build(network, backend=backend, weights=converted, dtype="float32")
     assert_same(dump(model), path)
     save_weights(model, tmp_path / "saved.safetensors")
     assert_same(tmp_path / "saved.safetensors", path)

@@ -1,4 +1,4 @@
-"""Others' names for layers: theirs exactly, both ways, for every bundled network."""
+"""Dialects: the names and shapes are exactly those of the other libraries, and mappings can be inverted."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 
 from resnet_spec import load
-from resnet_spec.checkpoints.naming.mapping import Place, layers, places, plain
-from resnet_spec.checkpoints.naming.roles import roles
-from resnet_spec.checkpoints.naming.tables import dialects, layouts
-from resnet_spec.checkpoints.transfer.matching import spoken
+from resnet_spec.checkpoints.naming.mapping import WeightMapping, list_layers, map_weights, normalize_name
+from resnet_spec.checkpoints.naming.roles import find_roles
+from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
+from resnet_spec.checkpoints.transfer.matching import detect_dialects
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 from shared.peer_recordings import state_dicts
+from shared.sampling import one_in
 
 PEERS = {"timm": "timm", "torchvision": "torchvision", "paddle": "paddle.vision", "paddleclas": "PaddleClas"}
-"""The folders of bundled networks whose peers' names are recorded, and the registries that these are recorded under."""
+"""The library whose names are recorded for each folder of bundled networks."""
 
-SPOKEN = {
+EXPECTED_COUNTS = {
     ("paddle", "torchvision"): 13,
     ("paddleclas", "paddleclas"): 13,
     ("paddleclas", "paddleclas_regnet"): 12,
@@ -35,32 +36,33 @@ SPOKEN = {
     ("torchvision", "torchvision"): 10,
     ("torchvision", "torchvision_regnet"): 15,
 }
-"""For how many networks of a folder a dialect gives the names that the peer itself has, all of them, in their shapes."""
+"""For how many networks of a folder a dialect gives exactly the library's names and shapes."""
 
 
 @lru_cache(8)
-def network(spec: str) -> Network:
+def load_cached(spec: str) -> Network:
     return load(spec)
 
 
-def found(spec: str, dialect: str | None, layout: str) -> dict[str, Place] | None:
-    return places(layers(network(spec)), dialects()[dialect] if dialect else None, layouts()[layout])
+def find_mappings(spec: str, dialect: str | None, layout: str) -> dict[str, WeightMapping] | None:
+    table = load_dialects()[dialect] if dialect else None
+    return map_weights(list_layers(load_cached(spec)), table, load_layouts()[layout])
 
 
-def test_names_and_shapes_are_the_peers() -> None:
-    """Worked out from the network's tree alone: were a role taken for another, they would not come out of it."""
-    spoken_by: Counter[tuple[str, str]] = Counter()
+def test_names_and_shapes_are_those_of_the_library() -> None:
+    """The names are derived from the network's tree alone, so a layer with a wrong role would get a wrong name."""
+    counts: Counter[tuple[str, str]] = Counter()
     for spec in bundled.names():
         folder, _, name = spec.partition("/")
         peer = f"{PEERS.get(folder)}/{name}"
         if peer not in state_dicts():
             continue
         layout = "paddle" if folder.startswith("paddle") else "torch"
-        for dialect in dialects().values():
-            kept = found(spec, dialect.name, layout) if dialect.layout in (None, layout) else None
-            if kept and {place.name: place.shape for place in kept.values()} == dict(state_dicts()[peer]):
-                spoken_by[folder, dialect.name] += 1
-    assert spoken_by == SPOKEN
+        for dialect in load_dialects().values():
+            mappings = find_mappings(spec, dialect.name, layout) if dialect.layout in (None, layout) else None
+            if mappings and {mapping.name: mapping.shape for mapping in mappings.values()} == dict(state_dicts()[peer]):
+                counts[folder, dialect.name] += 1
+    assert counts == EXPECTED_COUNTS
 
 
 @pytest.mark.parametrize(
@@ -117,61 +119,62 @@ def test_names_and_shapes_are_the_peers() -> None:
         ("resnet18", None, "nnx", {"layer1.0.bn1.weight": "layer1.0.bn1.scale.value"}),
     ],
 )
-def test_names_are_those_of_the_peers_sources(
+def test_names_are_those_in_the_librarys_source(
     spec: str, dialect: str | None, layout: str, names: dict[str, str]
 ) -> None:
-    kept = found(spec, dialect, layout)
-    assert kept is not None
-    assert {name: kept[name].name for name in names} == names
+    mappings = find_mappings(spec, dialect, layout)
+    assert mappings is not None
+    assert {name: mappings[name].name for name in names} == names
 
 
-@pytest.mark.parametrize("spec", bundled.names())
-def test_a_mapping_is_a_bijection(spec: str) -> None:
-    held, weights = layers(network(spec)), network(spec).weights()
-    own = [(None, layout) for layout in layouts().values()]
-    for dialect, layout in [*own, *((one, layouts()[one.layout or "torch"]) for one in dialects().values())]:
-        kept = places(held, dialect, layout)
-        if kept is None:
-            assert dialect is not None  # its own names every network has
+@pytest.mark.parametrize("spec", one_in(5, bundled.names()))
+def test_mapping_is_a_bijection(spec: str) -> None:
+    layers, weights = list_layers(load_cached(spec)), load_cached(spec).weights()
+    own = [(None, layout) for layout in load_layouts().values()]
+    others = [(dialect, load_layouts()[dialect.layout or "torch"]) for dialect in load_dialects().values()]
+    for dialect, layout in [*own, *others]:
+        mappings = map_weights(layers, dialect, layout)
+        if mappings is None:
+            assert dialect is not None  # every network has names of its own
             continue
-        assert kept.keys() == weights.keys()
-        assert len({plain(place.name) for place in kept.values()}) == len(weights)
-        for name, place in kept.items():
-            assert sorted(place.axes) == list(range(len(place.between)))
-            assert math.prod(place.between) == math.prod(weights[name])
+        assert mappings.keys() == weights.keys()
+        assert len({normalize_name(mapping.name) for mapping in mappings.values()}) == len(weights)
+        for name, mapping in mappings.items():
+            assert sorted(mapping.axes) == list(range(len(mapping.reshaped)))
+            assert math.prod(mapping.reshaped) == math.prod(weights[name])
 
 
-@pytest.mark.parametrize("layout", layouts())
-def test_arrays_come_back_bit_for_bit(layout: str) -> None:
-    """Axes of many lengths, those that are copied in blocks and those that are not."""
-    kept = found("timm/ecaresnet26t", None, layout)
-    assert kept is not None
-    for name, shape in network("timm/ecaresnet26t").weights().items():
+@pytest.mark.parametrize("layout", load_layouts())
+def test_arrays_are_converted_back_bit_for_bit(layout: str) -> None:
+    """The arrays have axes of many lengths; some are copied in blocks, some in one piece."""
+    mappings = find_mappings("timm/ecaresnet26t", None, layout)
+    assert mappings is not None
+    for name, shape in load_cached("timm/ecaresnet26t").weights().items():
         if name.startswith(("conv1", "layer1.0", "layer1.1.se", "fc")):
-            array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-            there = kept[name].kept(array)
-            assert there.shape == kept[name].shape
-            assert there.flags.c_contiguous
-            assert np.array_equal(there, array.transpose(kept[name].axes))
-            assert kept[name].canonical(there).tobytes() == array.tobytes()
+            array, mapping = np.random.default_rng(0).standard_normal(shape).astype(np.float32), mappings[name]
+            stored = mapping.to_stored(array)
+            assert stored.shape == mapping.shape
+            assert stored.flags.c_contiguous
+            assert np.array_equal(stored, array.transpose(mapping.axes))
+            assert mapping.to_canonical(stored).tobytes() == array.tobytes()
 
 
-def test_a_matrix_and_a_1x1_convolution_take_each_others_place() -> None:
-    gate = found("timm/seresnet50", "paddleclas_zoo", "paddle")
-    head = found("preact_resnet18_cifar", "timm_resnetv2", "torch")
+def test_matrix_is_stored_as_1x1_convolution_and_vice_versa() -> None:
+    gate = find_mappings("timm/seresnet50", "paddleclas_zoo", "paddle")
+    head = find_mappings("preact_resnet18_cifar", "timm_resnetv2", "torch")
     assert gate is not None
     assert head is not None
-    matrix = np.arange(64 * 4).reshape(4, 64, 1, 1)
-    place = Place("a", matrix.shape, (4, 64), (1, 0))
     assert gate["layer1.0.se.fc1.weight"].shape == (256, 16)
     assert head["fc.weight"].shape == (10, 512, 1, 1)
-    assert np.array_equal(place.kept(matrix), matrix[:, :, 0, 0].T)
-    assert np.array_equal(place.canonical(place.kept(matrix)), matrix)
+    kernel = np.arange(64 * 4).reshape(4, 64, 1, 1)
+    mapping = WeightMapping("a", kernel.shape, (4, 64), (1, 0))
+    assert np.array_equal(mapping.to_stored(kernel), kernel[:, :, 0, 0].T)
+    assert np.array_equal(mapping.to_canonical(mapping.to_stored(kernel)), kernel)
 
 
-def test_roles_tell_the_layers_of_a_network_apart() -> None:
+def test_roles_are_unique_in_a_network() -> None:
     assert all(
-        len(set(roles(network(spec)).values())) == len(roles(network(spec)))
+        len(set(find_roles(load_cached(spec)).values())) == len(find_roles(load_cached(spec)))
         for spec in ["timm/resnet50d", "resnet34", "timm/resnest50d", "timm/skresnet34", "timm/res2net50d"]
     )
 
@@ -196,7 +199,7 @@ def test_roles_tell_the_layers_of_a_network_apart() -> None:
         (["conv1.kernel"], None, "nnx"),
     ],
 )
-def test_a_dialect_is_heard_in_a_few_names(names: list[str], dialect: str | None, layout: str) -> None:
-    heard = spoken(dict.fromkeys(names, ""), "torch")
-    assert (dialect, layout) in [(one and one.name, other.name) for one, other in heard]
-    assert len({one and one.name for one, _ in heard} - {None, dialect}) == 0
+def test_dialect_is_detected_by_a_few_names(names: list[str], dialect: str | None, layout: str) -> None:
+    detected = [(d and d.name, detected.name) for d, detected in detect_dialects(dict.fromkeys(names, ""), "torch")]
+    assert (dialect, layout) in detected
+    assert {name for name, _ in detected} <= {None, dialect}

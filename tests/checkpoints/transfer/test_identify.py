@@ -1,4 +1,4 @@
-"""Which network a checkpoint fits, and how two checkpoints differ."""
+"""Identify the network that a checkpoint fits, and compare two checkpoints."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import pytest
 from safetensors.numpy import save_file
 
 from resnet_spec import convert, identify
-from resnet_spec.checkpoints.transfer.difference import differences
+from resnet_spec.checkpoints.formats import byte_ranges
+from resnet_spec.checkpoints.transfer.difference import compare_checkpoints
 from resnet_spec.weights.canonical import Array
-from shared.small_network import state, zeros
+from shared.small_network import save_zeros, to_torch
 
 torch = pytest.importorskip("torch")
 
 
-def test_a_file_is_identified_exactly(tmp_path: Path) -> None:
-    best, *others = identify(zeros(tmp_path / "w.safetensors", "resnet34"))
+def test_exact_match(tmp_path: Path) -> None:
+    best, *others = identify(save_zeros(tmp_path / "w.safetensors", "resnet34"))
     assert (best.network, best.how, best.names, best.same, best.weights) == ("resnet34", "exact", "its own", 182, 182)
     assert all(other.how != "exact" or other.weights == 182 for other in others)
 
 
-def test_others_names_are_heard(tmp_path: Path) -> None:
-    """A network that is known by its own names in one dialect, from a file in another."""
+def test_match_with_names_of_a_dialect(tmp_path: Path) -> None:
+    """The bundled network has the names of one dialect, the file those of another."""
     convert(
-        zeros(tmp_path / "w.safetensors", "paddleclas/ResNet18"),
+        save_zeros(tmp_path / "w.safetensors", "paddleclas/ResNet18"),
         tmp_path / "w.pdparams",
         "paddleclas/ResNet18",
         names="paddleclas",
@@ -34,62 +35,63 @@ def test_others_names_are_heard(tmp_path: Path) -> None:
     assert (best.network, best.how, best.names) == ("paddleclas/ResNet18", "exact", "PaddleClas's names (resnet.py)")
 
 
-def test_a_file_is_identified_but_for_the_number_of_classes(tmp_path: Path) -> None:
-    found = identify(zeros(tmp_path / "w.safetensors", "timm/resnet50d", classes=37))
-    assert ("timm/resnet50d", "but for the head", {"classes": 37}) in [(m.network, m.how, m.settings) for m in found]
-    assert not any(match.how == "exact" for match in found)
+def test_match_but_for_the_number_of_classes(tmp_path: Path) -> None:
+    matches = identify(save_zeros(tmp_path / "w.safetensors", "timm/resnet50d", classes=37))
+    assert ("timm/resnet50d", "but for the head", {"classes": 37}) in [(m.network, m.how, m.settings) for m in matches]
+    assert not any(match.how == "exact" for match in matches)
 
 
-def test_a_file_is_identified_without_its_head(tmp_path: Path) -> None:
-    def headless(weights: dict[str, Array]) -> None:
+def test_match_without_a_head(tmp_path: Path) -> None:
+    def remove_head(weights: dict[str, Array]) -> None:
         del weights["fc.weight"], weights["fc.bias"]
 
-    found = {match.network: match for match in identify(zeros(tmp_path / "w.safetensors", "timm/resnet50d", headless))}
-    assert found["timm/resnet50d"].how == "but for the head"
-    assert found["timm/resnet50d"].differs == ("missing fc.weight (1000, 2048)", "missing fc.bias (1000,)")
+    matches = {
+        match.network: match
+        for match in identify(save_zeros(tmp_path / "w.safetensors", "timm/resnet50d", remove_head))
+    }
+    assert matches["timm/resnet50d"].how == "but for the head"
+    assert matches["timm/resnet50d"].differs == ("missing fc.weight (1000, 2048)", "missing fc.bias (1000,)")
 
 
 def test_identifying_reads_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resnet_spec.checkpoints.formats import byte_ranges
+    read, path = byte_ranges.read, save_zeros(tmp_path / "w.safetensors", "resnet18")
 
-    read, path = byte_ranges.read, zeros(tmp_path / "w.safetensors", "resnet18")
-
-    def short(path: str, offset: int, size: int) -> Array:
+    def read_header(path: str, offset: int, size: int) -> Array:
         assert size < 50_000
         return read(path, offset, size)
 
-    monkeypatch.setattr(byte_ranges, "read", short)
+    monkeypatch.setattr(byte_ranges, "read", read_header)
     assert identify(path)[0].how == "exact"
 
 
-def test_near_misses_are_ranked_and_say_what_differs(tmp_path: Path) -> None:
-    def widened(weights: dict[str, Array]) -> None:
+def test_near_matches_are_ranked_and_list_differences(tmp_path: Path) -> None:
+    def widen(weights: dict[str, Array]) -> None:
         weights["layer4.1.conv1.weight"] = np.zeros((500, 512, 3, 3), np.float16)
 
-    found = identify(zeros(tmp_path / "w.safetensors", "resnet18", widened))
-    assert (found[0].network, found[0].how) == ("resnet18", "near")
-    assert found[0].differs == ("layer4.1.conv1.weight is (500, 512, 3, 3), but the network's is (512, 512, 3, 3)",)
-    assert [match.same - len(match.differs) for match in found] == sorted(
-        (match.same - len(match.differs) for match in found), reverse=True
+    matches = identify(save_zeros(tmp_path / "w.safetensors", "resnet18", widen))
+    assert (matches[0].network, matches[0].how) == ("resnet18", "near")
+    assert matches[0].differs == ("layer4.1.conv1.weight is (500, 512, 3, 3), but the network's is (512, 512, 3, 3)",)
+    assert [match.same - len(match.differs) for match in matches] == sorted(
+        (match.same - len(match.differs) for match in matches), reverse=True
     )
 
 
-# -- diff ---------------------------------------------------------------------------------------------------------
+# -- diff -------------------------------------------------------------------------------------------------------------
 
 
-def test_two_files_are_compared_whatever_their_formats(small: dict[str, Array]) -> None:
+def test_files_of_different_formats_are_compared(small: dict[str, Array]) -> None:
     convert("w.safetensors", "one.pdparams", "small.yaml", names="paddleclas")
     small["layer1.0.conv1.weight"][3, 2, 1, 0] += 0.5
     small["fc.bias"][4] = np.nan
     save_file(small, "w.safetensors")
-    found = {one.name: one for one in differences("one.pdparams", "w.safetensors", "small.yaml")}
-    assert len(found) == len(small)
-    assert [name for name, one in found.items() if not one.identical] == ["layer1.0.conv1.weight", "fc.bias"]
-    off = found["layer1.0.conv1.weight"]
-    assert (off.at, round(off.worst, 6)) == ((3, 2, 1, 0), 0.5)
-    assert (found["fc.bias"].at, found["fc.bias"].worst) == ((4,), np.inf)
+    differences = {d.name: d for d in compare_checkpoints("one.pdparams", "w.safetensors", "small.yaml")}
+    assert len(differences) == len(small)
+    assert [name for name, d in differences.items() if not d.identical] == ["layer1.0.conv1.weight", "fc.bias"]
+    kernel, bias = differences["layer1.0.conv1.weight"], differences["fc.bias"]
+    assert (kernel.at, round(kernel.worst, 6)) == ((3, 2, 1, 0), 0.5)
+    assert (bias.at, bias.worst) == ((4,), np.inf)
 
 
 def test_files_with_the_same_names_need_no_spec(small: dict[str, Array]) -> None:
-    torch.save(state(small), "one.pth")
-    assert all(one.identical for one in differences("one.pth", "w.safetensors"))
+    torch.save(to_torch(small), "one.pth")
+    assert all(difference.identical for difference in compare_checkpoints("one.pth", "w.safetensors"))

@@ -1,11 +1,12 @@
-"""Peers' own models and ours, by checkpoints: theirs run here in every backend, ours load into theirs strictly.
+"""Exchange checkpoints with the models of other libraries, strictly, and compare the outputs.
 
-torchvision and timm are wanted for most of it, and are no dependencies: CONTRIBUTING.md says how to have them. paddle.vision is Paddle's.
+Most tests need torchvision and timm, which are not dependencies; CONTRIBUTING.md says how to install them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,36 @@ from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 64, 48)).astype(np.float32)
-GATE = 1e-5  # of the largest logit
-
-_declared: list[Any] = []
+TOLERANCE = 1e-5  # relative to the largest logit
 
 
-def peer(name: str) -> Any:
-    """A peer's package, or a skip. torchvision's compiled part may not load beside this torch; its models need but two of its operators."""
+@cache
+def declare_torchvision_operators() -> Any:
+    """Declare the two operators that torchvision needs at import, since its compiled part may not load with this torch.
+
+    Returns the library that holds them, which must stay alive.
+    """
     torch = pytest.importorskip("torch")
-    if not _declared:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        if not hasattr(torch.ops.torchvision, "nms"):
-            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _declared.append(library)
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    if not hasattr(torch.ops.torchvision, "nms"):
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+def import_package(name: str) -> Any:
+    """Import a library, or skip the test if it is not installed."""
+    declare_torchvision_operators()
     pytest.importorskip("torchvision", reason="torchvision is not installed")
     return pytest.importorskip(name, reason=f"{name} is not installed")
 
 
-def of_torch(package: str, name: str) -> Any:
-    module = peer(package)
+def make_torch_model(package: str, name: str) -> Any:
+    module = import_package(package)
     return (module.models.get_model(name) if package == "torchvision" else module.create_model(name)).eval()
 
 
-def of_paddle(package: str, name: str) -> Any:
+def make_paddle_model(package: str, name: str) -> Any:
     required("paddle")
     import paddle
 
@@ -51,34 +58,34 @@ def of_paddle(package: str, name: str) -> Any:
 
 
 PEERS: list[tuple[str, str, str, Callable[[str, str], Any], str]] = [
-    ("torchvision", "resnet50", "resnet50", of_torch, ".pth"),
-    ("timm", "resnet50d", "resnet50d", of_torch, ".pth"),
-    ("timm", "seresnet50", "seresnet50", of_torch, ".pth"),
-    ("paddle.vision", "resnext50_32x4d", "resnext50_32x4d", of_paddle, ".pdparams"),
+    ("torchvision", "resnet50", "resnet50", make_torch_model, ".pth"),
+    ("timm", "resnet50d", "resnet50d", make_torch_model, ".pth"),
+    ("timm", "seresnet50", "seresnet50", make_torch_model, ".pth"),
+    ("paddle.vision", "resnext50_32x4d", "resnext50_32x4d", make_paddle_model, ".pdparams"),
 ]
 
 
-def drawn(model: Any, ending: str) -> Any:
-    """The model's state with every number random, statistics, scales and shifts too: fresh ones would hide a wrong mapping."""
+def draw_state(model: Any, suffix: str) -> Any:
+    """Return random values for all of a model's state: with initial values, a wrong mapping could go unnoticed."""
     random = np.random.default_rng(1)
 
-    def like(name: str, tensor: Any) -> Array:
-        shape = tuple(tensor.shape)
+    def draw(name: str, shape: tuple[int, ...]) -> Array:
         if name.endswith(("running_var", "_variance")) or (len(shape) == 1 and name.endswith("weight")):
             return random.uniform(0.5, 1.0, shape).astype(np.float32)
-        spread = (
-            0.1
-            if len(shape) < 2
-            else 1 / np.sqrt(shape[0] if len(shape) == 2 and ending == ".pdparams" else np.prod(shape[1:]))
-        )
-        return (spread * random.standard_normal(shape)).astype(np.float32)
+        fan_in = shape[0] if len(shape) == 2 and suffix == ".pdparams" else np.prod(shape[1:])
+        scale = 0.1 if len(shape) < 2 else 1 / np.sqrt(fan_in)
+        return (scale * random.standard_normal(shape)).astype(np.float32)
 
     state = model.state_dict()
-    return {name: like(name, tensor) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    return {
+        name: draw(name, tuple(tensor.shape))
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
 
 
-def give(model: Any, state: dict[str, Array], ending: str) -> None:
-    if ending == ".pth":
+def load_state(model: Any, state: dict[str, Array], suffix: str) -> None:
+    if suffix == ".pth":
         import torch
 
         model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, strict=True)
@@ -98,8 +105,8 @@ def save(model: Any, path: Path) -> None:
         paddle.save(model.state_dict(), str(path))
 
 
-def logits(model: Any, ending: str) -> Array:
-    if ending == ".pth":
+def compute_logits(model: Any, suffix: str) -> Array:
+    if suffix == ".pth":
         import torch
 
         with torch.no_grad():
@@ -109,41 +116,41 @@ def logits(model: Any, ending: str) -> Array:
     return model(paddle.to_tensor(IMAGES)).numpy()
 
 
-def off(found: Array, wanted: Array) -> float:
-    assert found.shape == wanted.shape
-    assert np.isfinite(found).all()
-    return float(np.abs(found.astype(np.float64) - wanted).max() / np.abs(wanted).max())
+def relative_error(actual: Array, expected: Array) -> float:
+    assert actual.shape == expected.shape
+    assert np.isfinite(actual).all()
+    return float(np.abs(actual.astype(np.float64) - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
-    ("package", "name", "spec", "make", "ending"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+    ("package", "name", "spec", "make", "suffix"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_a_peers_weights_give_the_peers_outputs_in_every_backend(
-    package: str, name: str, spec: str, make: Callable[[str, str], Any], ending: str, tmp_path: Path
+def test_every_backend_computes_the_outputs_of_another_librarys_model(
+    package: str, name: str, spec: str, make: Callable[[str, str], Any], suffix: str, tmp_path: Path
 ) -> None:
     model = make(package, name)
-    give(model, drawn(model, ending), ending)
-    save(model, tmp_path / f"w{ending}")
-    wanted = logits(model, ending)
-    found = {}
+    load_state(model, draw_state(model, suffix), suffix)
+    save(model, tmp_path / f"w{suffix}")
+    expected = compute_logits(model, suffix)
+    errors = {}
     for backend in ("torch", "paddle", "flax", "numpy"):
         required(backend)
-        ours = build(spec, backend=backend, weights=tmp_path / f"w{ending}", dtype="float32")
-        found[backend] = off(run(ours, IMAGES), wanted)
-    assert max(found.values()) < GATE, found
+        own_model = build(spec, backend=backend, weights=tmp_path / f"w{suffix}", dtype="float32")
+        errors[backend] = relative_error(run(own_model, IMAGES), expected)
+    assert max(errors.values()) < TOLERANCE, errors
 
 
 @pytest.mark.parametrize(
-    ("package", "name", "spec", "make", "ending"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+    ("package", "name", "spec", "make", "suffix"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_what_we_write_loads_into_a_peers_model_strictly(
-    package: str, name: str, spec: str, make: Callable[[str, str], Any], ending: str, tmp_path: Path
+def test_another_librarys_model_loads_written_file_strictly(
+    package: str, name: str, spec: str, make: Callable[[str, str], Any], suffix: str, tmp_path: Path
 ) -> None:
     model = make(package, name)
     weights = {key: array.astype(np.float32) for key, array in comparison_weights(load(spec)).items()}
     save_file(weights, tmp_path / "w.safetensors")
-    convert(tmp_path / "w.safetensors", tmp_path / f"there{ending}", spec)
-    if ending == ".pth":
+    convert(tmp_path / "w.safetensors", tmp_path / f"there{suffix}", spec)
+    if suffix == ".pth":
         import torch
 
         model.load_state_dict(torch.load(tmp_path / "there.pth", weights_only=True), strict=True)
@@ -152,5 +159,5 @@ def test_what_we_write_loads_into_a_peers_model_strictly(
 
         missing, unexpected = model.set_state_dict(paddle.load(str(tmp_path / "there.pdparams")))
         assert (list(missing), list(unexpected)) == ([], [])
-    ours = build(spec, backend="numpy", weights=weights, dtype="float32")
-    assert off(run(ours, IMAGES), logits(model, ending)) < GATE
+    own_model = build(spec, backend="numpy", weights=weights, dtype="float32")
+    assert relative_error(run(own_model, IMAGES), compute_logits(model, suffix)) < TOLERANCE

@@ -1,4 +1,4 @@
-"""The pictures in the documentation are what the commands beside them draw."""
+"""The pictures in the documentation are up to date with what is drawn now."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from shared.paths import ROOT
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet152", "resnext50_32x4d", "seresnet50"])
-def test_pictures_are_as_networks_are_drawn_now(name: str) -> None:
+def test_pictures_are_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / "images" / f"{name}.svg").read_bytes() == draw(load(name), "svg"), (
-        "python docs/pictures.py draws them anew"
+        "run python docs/pictures.py to draw them again"
     )
 
 
-def test_the_readmes_first_picture_is_drawn_by_the_command_beside_it(tmp_path: Path) -> None:
+def test_the_first_picture_in_the_readme_is_drawn_by_the_command_beside_it(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     picture = re.search(r"!\[[^\]]*\]\((docs/images/[^)]*)\)", readme)
     command = re.search(r"`resnet-spec (draw [^`]*)`", readme)
@@ -33,7 +33,7 @@ def test_the_readmes_first_picture_is_drawn_by_the_command_beside_it(tmp_path: P
     assert (tmp_path / "drawn.svg").read_bytes() == (ROOT / written).read_bytes()
 
 
-def test_every_picture_in_the_documentation_is_there() -> None:
+def test_every_picture_in_the_documentation_exists() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for link in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).is_file(), f"{page.name}: {link}"

@@ -1,6 +1,6 @@
-"""Layers that Flax lacks, or that compute something else there than the operation says.
+"""Layers that Flax lacks, or that replace one of its own because that computes something else than the operation.
 
-Maps are (batch, height, width, channels) here.
+Maps are (batch, height, width, channels).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from resnet_spec.ops import DropBlock, MaxPool, StandardizedConv, drop_block_squ
 
 
 class BatchStat(nnx.BatchStat):  # type: ignore[type-arg]
-    """nnx's own, set as a whole without a look at the old value's sharding.
+    """A running statistic that is set as a whole without reading the old value's sharding.
 
-    A traced value has none, and JAX words that as an error that names its origin, for which it walks through all that was traced so far:
-    most of the time in which a deep network's training step is traced.
+    Replaces nnx.BatchStat, which reads it. A traced value has none, and the error message by which JAX says so walks
+    through all that was traced so far. That took most of the time of tracing a deep network's training step.
     """
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -31,11 +31,13 @@ class BatchStat(nnx.BatchStat):  # type: ignore[type-arg]
 
 
 class BatchNorm2d(nnx.BatchNorm):
-    """nnx's own; it keeps the unbiased variance, unless asked for the biased, and errors say which layer.
+    """Batch normalisation that keeps the unbiased or the biased running variance.
 
-    nnx takes the variance as a mean of squares less a squared mean. That reads the maps once, and cancels where they are far from zero. So they
-    are centred on the first image's mean before. Images that differ add to the variance too, so what cancels is at most as many
-    roundings as there are images.
+    Replaces nnx.BatchNorm, which keeps only the biased one, and whose errors do not name the layer.
+
+    nnx computes the variance as E[x^2] - E[x]^2. That reads the maps once, but loses precision if they are far from
+    zero, so they are centred on the mean of the first image before. If other images differ from it, the variance is
+    larger too, so the error stays within as many roundings as there are images.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class BatchNorm2d(nnx.BatchNorm):
         super().__init__(
             channels,
             use_running_average=True,
-            momentum=decay,  # the weight of the old value, here
+            momentum=decay,  # nnx's momentum is the weight of the old value
             epsilon=epsilon,
             use_bias=affine,
             use_scale=affine,
@@ -66,8 +68,8 @@ class BatchNorm2d(nnx.BatchNorm):
         count = x.size // x.shape[-1] * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
         if count == 1:
             raise ValueError(
-                f"{self.path} is given one value a channel, {x.shape}, which has no variance to train with; "
-                "it needs a larger batch or larger images"
+                f"{self.path} needs more than one value per channel in training, but its input has shape "
+                f"{x.shape}; use a larger batch or larger images"
             )
         centre = jax.lax.stop_gradient(x[0].mean(axis=(0, 1), dtype=jnp.promote_types(x.dtype, jnp.float32)))
         if self.axis_name is not None:
@@ -82,7 +84,10 @@ class BatchNorm2d(nnx.BatchNorm):
 
 @dataclass(frozen=True)
 class Function:
-    """A function of nnx by its name: the functions themselves print as objects at addresses, and can't be pickled."""
+    """A function of nnx by its name.
+
+    Replaces the function itself, which prints as an object at an address, and may not be picklable.
+    """
 
     name: str
 
@@ -93,7 +98,10 @@ class Function:
 
 @dataclass(frozen=True)
 class LeakyReLU:
-    """x where it is positive, slope * x elsewhere. (nnx's has a slope of one at zero.)"""
+    """x where it is positive, slope * x elsewhere.
+
+    Replaces nnx.leaky_relu, whose derivative at zero is one.
+    """
 
     slope: float
 
@@ -103,7 +111,7 @@ class LeakyReLU:
 
 @dataclass(frozen=True)
 class GELU:
-    """nnx.gelu, exact unless asked otherwise."""
+    """nnx.gelu with a fixed choice between the exact function and the approximation by tanh."""
 
     approximate: bool
 
@@ -121,12 +129,12 @@ class MaxPool2d:
     ceil: bool
 
     def __call__(self, x: Array) -> Array:
-        return nnx.max_pool(x, (self.kernel, self.kernel), (self.stride, self.stride), _margins(self, x))
+        return nnx.max_pool(x, (self.kernel, self.kernel), (self.stride, self.stride), _window_padding(self, x))
 
 
 @dataclass(frozen=True)
 class AvgPool2d:
-    """The mean over a square window. Padding counts or does not; what ceil adds beyond it never does."""
+    """The mean over a square window. With ``count_padding`` padding counts, but not what ``ceil`` adds beyond it."""
 
     kernel: int
     stride: int
@@ -135,28 +143,28 @@ class AvgPool2d:
     count_padding: bool
 
     def __call__(self, x: Array) -> Array:
-        margins: Any = _margins(self, x)
-        if self.count_padding:  # it becomes pixels like others
-            counted = [(before, min(self.padding, after)) for before, after in margins]
+        padding: Any = _window_padding(self, x)
+        if self.count_padding:  # pad with pixels that count like any other
+            counted = [(before, min(self.padding, after)) for before, after in padding]
             x = jnp.pad(x, [(0, 0), *counted, (0, 0)])
-            margins = [(0, after - own) for (_, after), (_, own) in zip(margins, counted, strict=True)]
-        windows = (self.kernel, self.kernel), (self.stride, self.stride), margins
-        whole = not any(after for around in margins for after in around)
-        # With jax_enable_x64, nnx counts in float64 whatever the type of x.
-        return nnx.avg_pool(x, *windows, count_include_pad=whole).astype(x.dtype)
+            padding = [(0, after - pixels) for (_, after), (_, pixels) in zip(padding, counted, strict=True)]
+        windows = (self.kernel, self.kernel), (self.stride, self.stride), padding
+        is_unpadded = not any(margin for margins in padding for margin in margins)
+        # With jax_enable_x64, nnx divides by counts in float64 whatever the dtype of x.
+        return nnx.avg_pool(x, *windows, count_include_pad=is_unpadded).astype(x.dtype)
 
 
-def _margins(pool: MaxPool2d | AvgPool2d, x: Array) -> Any:  # nnx says str, and takes pairs
-    """What to add before and after height and width, for the last window to be PyTorch's last."""
+def _window_padding(pool: MaxPool2d | AvgPool2d, x: Array) -> Any:  # nnx's annotation says str, but it takes pairs
+    """Return what to add before and after height and width, so that there are as many windows as the operation has."""
     height, width, channels = x.shape[1:]
-    gives = MaxPool(pool.kernel, pool.stride, pool.padding, pool.ceil).output_shape((channels, height, width))
-    needs = [(count - 1) * pool.stride + pool.kernel - pool.padding for count in gives[1:]]
-    return [(pool.padding, max(0, need - size)) for need, size in zip(needs, (height, width), strict=True)]
+    counts = MaxPool(pool.kernel, pool.stride, pool.padding, pool.ceil).output_shape((channels, height, width))[1:]
+    ends = [(count - 1) * pool.stride + pool.kernel - pool.padding for count in counts]
+    return [(pool.padding, max(0, end - size)) for end, size in zip(ends, (height, width), strict=True)]
 
 
 @dataclass(frozen=True)
 class GlobalAvgPool2d:
-    """The mean over height and width: (batch, height, width, channels) -> (batch, channels), or (batch, 1, 1, channels)."""
+    """The mean over height and width: (batch, channels), or (batch, 1, 1, channels) with ``keepdims``."""
 
     keepdims: bool
 
@@ -166,7 +174,10 @@ class GlobalAvgPool2d:
 
 @dataclass(frozen=True)
 class GlobalMaxPool2d:
-    """The maximum over height and width; its gradient goes to the first of equal ones, where jnp.max would share it out."""
+    """The maximum over height and width: (batch, channels), or (batch, 1, 1, channels) with ``keepdims``.
+
+    Replaces jnp.max, which divides the gradient among equal maxima; here the first of them gets it.
+    """
 
     keepdims: bool
 
@@ -179,7 +190,7 @@ class GlobalMaxPool2d:
 
 @dataclass(frozen=True)
 class ZeroPad2d:
-    """Zeros around the image."""
+    """Adds zeros around the image."""
 
     top: int
     bottom: int
@@ -192,27 +203,27 @@ class ZeroPad2d:
 
 @dataclass(frozen=True)
 class FlattenChannelsFirst:
-    """(batch, height, width, channels) -> (batch, features), in the canonical order: channels, height, width."""
+    """(batch, height, width, channels) -> (batch, features), ordered by channel, then height, then width."""
 
     def __call__(self, x: Array) -> Array:
         return (x.transpose(0, 3, 1, 2) if x.ndim == 4 else x).reshape(x.shape[0], -1)
 
 
 class StandardizedConv2d(nnx.Conv):
-    """A convolution whose kernels are standardised first: each less its mean, over its standard deviation."""
+    """A convolution with weight standardisation: each filter is shifted to mean 0 and scaled to variance 1 first."""
 
-    def __init__(self, channels: int, op: StandardizedConv, **named: Any) -> None:
-        super().__init__(channels, **named)
+    def __init__(self, channels: int, op: StandardizedConv, **options: Any) -> None:
+        super().__init__(channels, **options)
         self.op = op
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
         op = self.op
         kernel = self.kernel[...]  # (height, width, in / groups, out)
         centred = kernel - kernel.mean(axis=(0, 1, 2))
-        spread = jnp.sqrt((centred**2).mean(axis=(0, 1, 2)) + op.epsilon)
+        std = jnp.sqrt((centred**2).mean(axis=(0, 1, 2)) + op.epsilon)
         y: Array = jax.lax.conv_general_dilated(
             inputs,
-            centred / spread,
+            centred / std,
             window_strides=(op.stride, op.stride),
             padding=[(op.padding, op.padding)] * 2,
             rhs_dilation=(op.dilation, op.dilation),
@@ -230,7 +241,7 @@ class ChannelConv1d(nnx.Conv):
 
 
 class EvoNorm2dS0(nnx.Module):
-    """x * sigmoid(v * x) over the standard deviation of a group of channels, then a scale and a shift."""
+    """EvoNorm-S0: x * sigmoid(v * x) over the standard deviation of x's group of channels, scaled and shifted."""
 
     def __init__(self, channels: int, groups: int, epsilon: float, param_dtype: str, rngs: Any) -> None:
         self.groups = groups
@@ -242,14 +253,14 @@ class EvoNorm2dS0(nnx.Module):
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
         grouped = x.reshape(batch, height, width, self.groups, -1)
-        spread = jnp.sqrt(grouped.var(axis=(1, 2, 4), keepdims=True) + self.epsilon)
+        std = jnp.sqrt(grouped.var(axis=(1, 2, 4), keepdims=True) + self.epsilon)
         gated = x * nnx.sigmoid(x * self.v[...])
-        y = (gated.reshape(grouped.shape) / spread).reshape(batch, height, width, channels)
+        y = (gated.reshape(grouped.shape) / std).reshape(batch, height, width, channels)
         return y * self.scale[...] + self.bias[...]
 
 
 class FilterResponseNorm2d(nnx.Module):
-    """x over the root of its mean square in height and width, a scale, a shift, and a learnt threshold."""
+    """Filter response normalisation: x over its root mean square in each channel, scaled, shifted, then max(y, tau)."""
 
     def __init__(self, channels: int, epsilon: float, param_dtype: str, rngs: Any) -> None:
         self.epsilon = epsilon
@@ -264,17 +275,17 @@ class FilterResponseNorm2d(nnx.Module):
 
 @dataclass(frozen=True)
 class BlurPool2d:
-    """A fixed 3x3 blur with mirrored edges: [1, 2, 1] in both directions, over 16."""
+    """A fixed 3x3 blur with mirrored edges: [1, 2, 1] in both directions, divided by 16."""
 
     stride: int
 
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
-        around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-        line = jnp.array([0.25, 0.5, 0.25], x.dtype)
-        kernel = jnp.broadcast_to(jnp.outer(line, line)[:, :, None, None], (3, 3, 1, channels))
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        row = jnp.array([0.25, 0.5, 0.25], x.dtype)
+        kernel = jnp.broadcast_to(jnp.outer(row, row)[:, :, None, None], (3, 3, 1, channels))
         y: Array = jax.lax.conv_general_dilated(
-            around,
+            padded,
             kernel,
             window_strides=(self.stride, self.stride),
             padding="VALID",
@@ -286,7 +297,7 @@ class BlurPool2d:
 
 @dataclass(frozen=True)
 class PadChannels2d:
-    """Channels of zeros before and after the image's own."""
+    """Adds channels of zeros before and after the input's own."""
 
     before: int
     after: int
@@ -297,7 +308,7 @@ class PadChannels2d:
 
 @dataclass(frozen=True)
 class SplitSum:
-    """The channels in equal parts, added up: (batch, ..., parts * channels) -> (batch, ..., channels)."""
+    """The sum of equal parts of the channels: (batch, ..., parts * channels) -> (batch, ..., channels)."""
 
     parts: int
 
@@ -307,7 +318,7 @@ class SplitSum:
 
 @dataclass(frozen=True)
 class SplitSoftmax:
-    """For each channel, the softmax over the parts that it comes in."""
+    """The softmax over the parts of each group of channels, channel by channel."""
 
     parts: int
     groups: int
@@ -319,21 +330,23 @@ class SplitSoftmax:
 
 
 class DropBlock2d(nnx.Module):
-    """In training squares of the map become zero, in all channels alike, and what stays is scaled to keep the mean."""
+    """DropBlock: in training squares of the map become zero, the same in all channels, and the rest is rescaled."""
 
     def __init__(self, op: DropBlock) -> None:
         self.op = op
         self.deterministic = True
-        self.rngs = nnx.Rngs(dropout=0).dropout.fork()  # build gives it a key of its own
+        self.rngs = nnx.Rngs(dropout=0).dropout.fork()  # populate() gives each layer a key of its own
 
     def __call__(self, x: Array) -> Array:
         if self.deterministic or self.op.rate == 0:
             return x
         batch, height, width, _ = x.shape
-        tall, wide, probability = drop_block_squares(self.op.rate, self.op.size, self.op.scale, height, width)
-        middles = jax.random.bernoulli(self.rngs(), probability, (batch, height, width, 1)).astype(x.dtype)
-        # A square reaches further up and left of its middle than down and right, where its size is even.
-        reach = [((tall - 1) // 2, tall // 2), ((wide - 1) // 2, wide // 2)]
-        around = jnp.pad(middles, [(0, 0), *reach, (0, 0)])
-        kept = 1 - nnx.max_pool(around, (tall, wide))
+        square_height, square_width, probability = drop_block_squares(
+            self.op.rate, self.op.size, self.op.scale, height, width
+        )
+        centres = jax.random.bernoulli(self.rngs(), probability, (batch, height, width, 1)).astype(x.dtype)
+        # A pixel is dropped if a square that covers it has its centre there. A square of even size has one more row
+        # above its centre than below, and one more column to the left.
+        margins = [((size - 1) // 2, size // 2) for size in (square_height, square_width)]
+        kept = 1 - nnx.max_pool(jnp.pad(centres, [(0, 0), *margins, (0, 0)]), (square_height, square_width))
         return x * (kept * (kept.size / (kept.sum() + 1e-7)))

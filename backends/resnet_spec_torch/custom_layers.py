@@ -1,4 +1,7 @@
-"""Layers that torch lacks, or that compute something else there than the operation says."""
+"""Layers that torch lacks, or that replace one of its own because that computes something else than the operation.
+
+Maps are (batch, channels, height, width).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from resnet_spec.ops import DropBlock, StandardizedConv, drop_block_squares
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """torch's own, which keeps the unbiased variance; the biased one can be asked for, and errors say which layer."""
+    """Batch normalisation that keeps the unbiased or the biased running variance.
+
+    Replaces nn.BatchNorm2d, which keeps only the unbiased one, and whose errors do not name the layer.
+    """
 
     def __init__(
         self,
@@ -24,7 +30,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         affine: bool,
         dtype: torch.dtype,
     ) -> None:
-        # momentum is the weight of the new value here: one minus the decay
+        # torch's momentum is the weight of the new value, which is one minus the decay.
         super().__init__(channels, epsilon, 1 - decay, affine, device="meta", dtype=dtype)
         self.path = path
         self.decay = decay
@@ -36,15 +42,15 @@ class BatchNorm2d(nn.BatchNorm2d):
         count = input.numel() // input.shape[1]
         if count == 1:
             raise ValueError(
-                f"{self.path} is given one value a channel, {tuple(input.shape)}, which has no variance to train with; "
-                "it needs a larger batch or larger images"
+                f"{self.path} needs more than one value per channel in training, but its input has shape "
+                f"{tuple(input.shape)}; use a larger batch or larger images"
             )
         if self.variance == "unbiased":
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        # The way back reads what is handed in here, so our own must be others.
+        # The backward pass reads the tensors passed here, so the module's own, which change below, must be others.
         mean, var = self.running_mean.clone(), self.running_var.clone()
         y = functional.batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
         with torch.no_grad():
@@ -56,35 +62,47 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class Hardsigmoid(nn.Hardsigmoid):
-    """relu6(x + 3) / 6: the gradient of torch's own multiplies by a sixth in float32."""
+    """relu6(x + 3) / 6.
+
+    Replaces nn.Hardsigmoid, whose gradient multiplies by 1/6 in float32 even where x is float64.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.relu6(input + 3) / 6
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of (batch, channels, height, width)."""
+    """Layer normalisation over the channels of (batch, channels, height, width).
+
+    Replaces nn.LayerNorm, which normalises trailing axes only.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
-    """The mean over height and width: (batch, channels, height, width) -> (batch, channels)."""
+    """The mean over height and width: (batch, channels, height, width) -> (batch, channels).
+
+    Replaces nn.AdaptiveAvgPool2d(1), which keeps both axes.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(input, 1).flatten(1)
 
 
 class GlobalMaxPool2d(nn.AdaptiveMaxPool2d):
-    """The maximum over height and width: (batch, channels, height, width) -> (batch, channels)."""
+    """The maximum over height and width: (batch, channels, height, width) -> (batch, channels).
+
+    Replaces nn.AdaptiveMaxPool2d(1), which keeps both axes.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.adaptive_max_pool2d(input, 1).flatten(1)
 
 
 class StandardizedConv2d(nn.Conv2d):
-    """A convolution whose kernels are standardised first: each less its mean, over its standard deviation."""
+    """A convolution with weight standardisation: each filter is shifted to mean 0 and scaled to variance 1 first."""
 
     def __init__(self, channels: int, op: StandardizedConv, dtype: torch.dtype) -> None:
         sizes = (op.kernel, op.stride, op.padding, op.dilation)
@@ -112,7 +130,7 @@ class ChannelConv1d(nn.Conv1d):
 
 
 class EvoNorm2dS0(nn.Module):
-    """x * sigmoid(v * x) over the standard deviation of a group of channels, then a scale and a shift."""
+    """EvoNorm-S0: x * sigmoid(v * x) over the standard deviation of x's group of channels, scaled and shifted."""
 
     weight: Tensor
     bias: Tensor
@@ -127,9 +145,9 @@ class EvoNorm2dS0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         grouped = x.reshape(x.shape[0], self.groups, -1)
-        spread = (grouped.var(dim=2, correction=0, keepdim=True) + self.epsilon).sqrt()
+        std = (grouped.var(dim=2, correction=0, keepdim=True) + self.epsilon).sqrt()
         gated = x * torch.sigmoid(x * self.v[:, None, None])
-        y = (gated.reshape(grouped.shape) / spread).reshape(x.shape)
+        y = (gated.reshape(grouped.shape) / std).reshape(x.shape)
         return y * self.weight[:, None, None] + self.bias[:, None, None]
 
     def extra_repr(self) -> str:
@@ -137,7 +155,7 @@ class EvoNorm2dS0(nn.Module):
 
 
 class FilterResponseNorm2d(nn.Module):
-    """x over the root of its mean square in height and width, a scale, a shift, and a learnt threshold."""
+    """Filter response normalisation: x over its root mean square in each channel, scaled, shifted, then max(y, tau)."""
 
     weight: Tensor
     bias: Tensor
@@ -158,26 +176,29 @@ class FilterResponseNorm2d(nn.Module):
 
 
 class BlurPool2d(nn.Module):
-    """A fixed 3x3 blur with mirrored edges. Its kernel is a buffer, to follow the model's type and device, and is not saved."""
+    """A fixed 3x3 blur with mirrored edges: [1, 2, 1] in both directions, divided by 16.
+
+    The kernel is a buffer, so that it follows the model's dtype and device, and is left out of the state dict.
+    """
 
     kernel: Tensor
 
     def __init__(self, channels: int, stride: int, dtype: torch.dtype) -> None:
         super().__init__()
-        line = torch.tensor([1.0, 2.0, 1.0], dtype=dtype) / 4
-        self.register_buffer("kernel", torch.outer(line, line).expand(channels, 1, 3, 3).clone(), persistent=False)
+        row = torch.tensor([1.0, 2.0, 1.0], dtype=dtype) / 4
+        self.register_buffer("kernel", torch.outer(row, row).expand(channels, 1, 3, 3).clone(), persistent=False)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        around = functional.pad(x, (1, 1, 1, 1), mode="reflect")
-        return functional.conv2d(around, self.kernel, stride=self.stride, groups=x.shape[1])
+        padded = functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        return functional.conv2d(padded, self.kernel, stride=self.stride, groups=x.shape[1])
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
 
 
 class SplitSum2d(nn.Module):
-    """The channels in equal parts, added up: (batch, parts * channels, ...) -> (batch, channels, ...)."""
+    """The sum of equal parts of the channels: (batch, parts * channels, ...) -> (batch, channels, ...)."""
 
     def __init__(self, parts: int) -> None:
         super().__init__()
@@ -191,7 +212,7 @@ class SplitSum2d(nn.Module):
 
 
 class SplitSoftmax2d(nn.Module):
-    """For each channel, the softmax over the parts that it comes in."""
+    """The softmax over the parts of each group of channels, channel by channel."""
 
     def __init__(self, parts: int, groups: int) -> None:
         super().__init__()
@@ -208,7 +229,7 @@ class SplitSoftmax2d(nn.Module):
 
 
 class DropPath2d(nn.Module):
-    """In training an image's whole map becomes zero with probability rate; one that stays is divided by 1 - rate."""
+    """Stochastic depth: in training an image's map is zeroed with probability ``rate``, else divided by 1 - rate."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -225,7 +246,7 @@ class DropPath2d(nn.Module):
 
 
 class DropBlock2d(nn.Module):
-    """In training squares of the map become zero, in all channels alike, and what stays is scaled to keep the mean."""
+    """DropBlock: in training squares of the map become zero, the same in all channels, and the rest is rescaled."""
 
     def __init__(self, op: DropBlock) -> None:
         super().__init__()
@@ -235,11 +256,14 @@ class DropBlock2d(nn.Module):
         if not self.training or self.op.rate == 0:
             return x
         batch, _, height, width = x.shape
-        tall, wide, probability = drop_block_squares(self.op.rate, self.op.size, self.op.scale, height, width)
-        middles = x.new_empty((batch, 1, height, width)).bernoulli_(probability)
-        # A square reaches further up and left of its middle than down and right, where its size is even.
-        around = functional.pad(middles, ((wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2))
-        kept = 1 - functional.max_pool2d(around, (tall, wide), stride=1)
+        square_height, square_width, probability = drop_block_squares(
+            self.op.rate, self.op.size, self.op.scale, height, width
+        )
+        centres = x.new_empty((batch, 1, height, width)).bernoulli_(probability)
+        # A pixel is dropped if a square that covers it has its centre there. A square of even size has one more row
+        # above its centre than below, and one more column to the left.
+        margins = ((square_width - 1) // 2, square_width // 2, (square_height - 1) // 2, square_height // 2)
+        kept = 1 - functional.max_pool2d(functional.pad(centres, margins), (square_height, square_width), stride=1)
         return x * (kept * (kept.numel() / (kept.sum() + 1e-7)))
 
     def extra_repr(self) -> str:

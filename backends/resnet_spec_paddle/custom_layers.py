@@ -1,4 +1,7 @@
-"""Layers that Paddle lacks, or that compute something else there than the operation says."""
+"""Layers that Paddle lacks, or that replace one of its own because that computes something else than the operation.
+
+Maps are (batch, channels, height, width).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv, drop_
 
 
 class BatchNorm2D(nn.BatchNorm2D):
-    """Paddle's own, which keeps the biased variance: the unbiased one is worked out from it. Errors say which layer."""
+    """Batch normalisation that keeps the unbiased or the biased running variance.
+
+    Replaces nn.BatchNorm2D, which keeps only the biased one, and whose errors do not name the layer.
+    """
 
     def __init__(
         self,
@@ -23,30 +29,30 @@ class BatchNorm2D(nn.BatchNorm2D):
         variance: Literal["unbiased", "biased"],
         affine: bool,
     ) -> None:
-        # momentum is the weight of the old value here: the decay
-        learnt = None if affine else False
-        super().__init__(channels, decay, epsilon, weight_attr=learnt, bias_attr=learnt)
+        # Paddle's momentum is the weight of the old value, which is the decay.
+        attribute = None if affine else False
+        super().__init__(channels, decay, epsilon, weight_attr=attribute, bias_attr=attribute)
         self.path = path
         self.variance: Literal["unbiased", "biased"] = variance
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self._use_global_stats:
             return super().forward(input)
-        # A tensor, if to_static traces a size that is not known. Not math.prod, which it can't compile.
+        # The count is a tensor if to_static traces an unknown size. It cannot compile math.prod.
         count = input.shape[0] * input.shape[2] * input.shape[3]
         if isinstance(count, int) and count == 1:
             raise ValueError(
-                f"{self.path} is given one value a channel, {tuple(input.shape)}, which has no variance to train with; "
-                "it needs a larger batch or larger images"
+                f"{self.path} needs more than one value per channel in training, but its input has shape "
+                f"{tuple(input.shape)}; use a larger batch or larger images"
             )
-        # On a copy, since the gradient refuses a variance that was assigned to after the call.
+        # A copy, since the backward pass fails if the tensor passed here is assigned to after the call.
         variance = paddle.assign(self._variance)
-        # Not super().forward, which warns at every step that it tracks statistics.
+        # Not super().forward, which warns at every step that it updates statistics.
         y = functional.batch_norm(
             input, self._mean, variance, self.weight, self.bias, True, self._momentum, self._epsilon
         )
         if self.variance == "unbiased":
-            # n / (n - 1) is 1 + 1 / (n - 1). By a tensor: to_static divides by a number in float32.
+            # n / (n - 1) is 1 + 1 / (n - 1). The divisor is a tensor, since to_static divides by a number in float32.
             added = variance - self._variance * self._momentum
             variance = variance + added / (paddle.ones([], added.dtype) * (count - 1))
         paddle.assign(variance, self._variance)
@@ -54,7 +60,10 @@ class BatchNorm2D(nn.BatchNorm2D):
 
 
 class GroupNorm2D(nn.GroupNorm):
-    """By layer normalisation of each group: Paddle's own takes E[x^2] - E[x]^2 for the variance, which cancels far from zero."""
+    """Group normalisation, computed as layer normalisation of each group.
+
+    Replaces nn.GroupNorm, which computes the variance as E[x^2] - E[x]^2: that loses precision far from zero.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         grouped = input.reshape([0, self._num_groups, -1])
@@ -63,21 +72,31 @@ class GroupNorm2D(nn.GroupNorm):
 
 
 class LayerNorm2D(nn.LayerNorm):
-    """Layer normalisation over the channels of (batch, channels, height, width)."""
+    """Layer normalisation over the channels of (batch, channels, height, width).
+
+    Replaces nn.LayerNorm, which normalises trailing axes only.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
 
 
 class Hardsigmoid(nn.Hardsigmoid):
-    """relu6(x + 3) / 6: Paddle's own multiplies by 0.1666667."""
+    """relu6(x + 3) / 6.
+
+    Replaces nn.Hardsigmoid, which multiplies by 0.1666667.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.relu6(x + 3) / paddle.full([], 6, x.dtype)  # to_static divides by a number in float32
+        # The divisor is a tensor, since to_static divides by a number in float32.
+        return functional.relu6(x + 3) / paddle.full([], 6, x.dtype)
 
 
 class MaxPool2D(nn.MaxPool2D):
-    """Paddle's own, less a last window that starts in the padding."""
+    """The maximum over a square window.
+
+    Replaces nn.MaxPool2D, which with ``ceil_mode`` keeps a last window that starts in the padding after the image.
+    """
 
     def __init__(self, op: MaxPool) -> None:
         super().__init__(op.kernel, op.stride, op.padding, ceil_mode=op.ceil)
@@ -85,11 +104,17 @@ class MaxPool2D(nn.MaxPool2D):
 
     def forward(self, x: Tensor) -> Tensor:
         op = self.op
-        return _inside(op, x, functional.max_pool2d(x, op.kernel, op.stride, op.padding, ceil_mode=op.ceil))
+        return _drop_windows_in_padding(
+            op, x, functional.max_pool2d(x, op.kernel, op.stride, op.padding, ceil_mode=op.ceil)
+        )
 
 
 class AvgPool2D(nn.AvgPool2D):
-    """Paddle's own, less a last window that starts in the padding. Its gradient divides in float32, so float64 takes sums."""
+    """The mean over a square window.
+
+    Replaces nn.AvgPool2D, which with ``ceil_mode`` keeps a last window that starts in the padding after the image, and
+    whose gradient divides in float32. In float64 the mean is therefore a quotient of window sums.
+    """
 
     def __init__(self, op: AvgPool) -> None:
         super().__init__(op.kernel, op.stride, op.padding, op.ceil, exclusive=not op.count_padding)
@@ -101,30 +126,37 @@ class AvgPool2D(nn.AvgPool2D):
             pixels = paddle.ones([1, 1, *x.shape[2:]], x.dtype)
             return _window_sums(op, x, 0.0) / _window_sums(op, pixels, float(op.count_padding))
         exclusive = not op.count_padding
-        return _inside(op, x, functional.avg_pool2d(x, op.kernel, op.stride, op.padding, op.ceil, exclusive))
+        return _drop_windows_in_padding(
+            op, x, functional.avg_pool2d(x, op.kernel, op.stride, op.padding, op.ceil, exclusive)
+        )
 
 
 def _window_sums(op: AvgPool, x: Tensor, padding: float) -> Tensor:
-    """The sum over each window, by a convolution with ones. What ceil adds beyond the padding is zero."""
-    framed = functional.pad(x, [op.padding] * 4, value=padding)
-    beyond = op.stride - 1 if op.ceil else 0
+    """Return the sum over each window, by a convolution with ones.
+
+    The padding has the value ``padding``; what ``ceil`` adds beyond it is zero.
+    """
+    padded = functional.pad(x, [op.padding] * 4, value=padding)
+    extra = op.stride - 1 if op.ceil else 0
+    padded = functional.pad(padded, [0, extra, 0, extra])
     ones = paddle.ones([x.shape[1], 1, op.kernel, op.kernel], x.dtype)
-    sums = functional.conv2d(functional.pad(framed, [0, beyond, 0, beyond]), ones, stride=op.stride, groups=x.shape[1])
-    return _inside(op, x, sums)
+    sums = functional.conv2d(padded, ones, stride=op.stride, groups=x.shape[1])
+    return _drop_windows_in_padding(op, x, sums)
 
 
-def _inside(op: MaxPool | AvgPool, x: Tensor, y: Tensor) -> Tensor:
-    """The windows that start in the image x, or in the padding before it: ceil keeps no others."""
-    if not op.ceil or op.stride <= op.kernel - op.padding:  # there are no others
+def _drop_windows_in_padding(op: MaxPool | AvgPool, x: Tensor, y: Tensor) -> Tensor:
+    """Drop from the result y the windows that start after the image x: ``ceil`` does not count them."""
+    if not op.ceil or op.stride <= op.kernel - op.padding:  # no window starts there
         return y
     height, width = [(size + op.padding + op.stride - 1) // op.stride for size in x.shape[2:]]
     return y[:, :, :height, :width]
 
 
 class GlobalAvgPool2D(nn.Layer):
-    """The mean over height and width: the gradient of Paddle's own adaptive pooling divides in float32.
+    """The mean over height and width.
 
-    Where there is no gradient it may be ``by_pooling``, which oneDNN is better at.
+    Replaces nn.AdaptiveAvgPool2D, whose gradient divides in float32. Without gradients it can be used all the same, if
+    ``by_pooling`` is set: oneDNN runs it faster.
     """
 
     def __init__(self, keepdims: bool) -> None:
@@ -143,14 +175,17 @@ class GlobalAvgPool2D(nn.Layer):
 
 
 class GlobalMaxPool2D(nn.AdaptiveMaxPool2D):
-    """The maximum over height and width: (batch, channels, height, width) -> (batch, channels)."""
+    """The maximum over height and width: (batch, channels, height, width) -> (batch, channels).
+
+    Replaces nn.AdaptiveMaxPool2D(1), which keeps both axes.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).flatten(1)
 
 
 class StandardizedConv2D(nn.Conv2D):
-    """A convolution whose kernels are standardised first: each less its mean, over its standard deviation."""
+    """A convolution with weight standardisation: each filter is shifted to mean 0 and scaled to variance 1 first."""
 
     def __init__(self, channels: int, op: StandardizedConv) -> None:
         sizes = (op.kernel, op.stride, op.padding, op.dilation, op.groups)
@@ -172,7 +207,7 @@ class ChannelConv1D(nn.Conv1D):
 
 
 class EvoNorm2DS0(nn.Layer):
-    """x * sigmoid(v * x) over the standard deviation of a group of channels, then a scale and a shift."""
+    """EvoNorm-S0: x * sigmoid(v * x) over the standard deviation of x's group of channels, scaled and shifted."""
 
     def __init__(self, channels: int, groups: int, epsilon: float) -> None:
         super().__init__()
@@ -185,9 +220,9 @@ class EvoNorm2DS0(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         grouped = x.reshape([0, self.groups, -1])
         centred = grouped - grouped.mean(2, keepdim=True)
-        spread = ((centred * centred).mean(2, keepdim=True) + self.epsilon).sqrt()
+        std = ((centred * centred).mean(2, keepdim=True) + self.epsilon).sqrt()
         gated = x * functional.sigmoid(x * self.v.reshape([-1, 1, 1]))
-        y = (gated.reshape(grouped.shape) / spread).reshape(x.shape)
+        y = (gated.reshape(grouped.shape) / std).reshape(x.shape)
         return y * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1])
 
     def extra_repr(self) -> str:
@@ -195,7 +230,7 @@ class EvoNorm2DS0(nn.Layer):
 
 
 class FilterResponseNorm2D(nn.Layer):
-    """x over the root of its mean square in height and width, a scale, a shift, and a learnt threshold."""
+    """Filter response normalisation: x over its root mean square in each channel, scaled, shifted, then max(y, tau)."""
 
     def __init__(self, channels: int, epsilon: float) -> None:
         super().__init__()
@@ -214,24 +249,24 @@ class FilterResponseNorm2D(nn.Layer):
 
 
 class BlurPool2D(nn.Layer):
-    """A fixed 3x3 blur with mirrored edges: [1, 2, 1] in both directions, over 16."""
+    """A fixed 3x3 blur with mirrored edges: [1, 2, 1] in both directions, divided by 16."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        around = functional.pad(x, [1, 1, 1, 1], mode="reflect")
-        line = paddle.to_tensor([0.25, 0.5, 0.25], x.dtype)
-        kernel = paddle.outer(line, line).reshape([1, 1, 3, 3]).tile([x.shape[1], 1, 1, 1])
-        return functional.conv2d(around, kernel, stride=self.stride, groups=x.shape[1])
+        padded = functional.pad(x, [1, 1, 1, 1], mode="reflect")
+        row = paddle.to_tensor([0.25, 0.5, 0.25], x.dtype)
+        kernel = paddle.outer(row, row).reshape([1, 1, 3, 3]).tile([x.shape[1], 1, 1, 1])
+        return functional.conv2d(padded, kernel, stride=self.stride, groups=x.shape[1])
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
 
 
 class PadChannels2D(nn.Layer):
-    """Channels of zeros before and after the image's own."""
+    """Adds channels of zeros before and after the input's own."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -246,7 +281,7 @@ class PadChannels2D(nn.Layer):
 
 
 class SplitSum(nn.Layer):
-    """The channels in equal parts, added up: (batch, parts * channels, ...) -> (batch, channels, ...)."""
+    """The sum of equal parts of the channels: (batch, parts * channels, ...) -> (batch, channels, ...)."""
 
     def __init__(self, parts: int) -> None:
         super().__init__()
@@ -260,7 +295,7 @@ class SplitSum(nn.Layer):
 
 
 class SplitSoftmax(nn.Layer):
-    """For each channel, the softmax over the parts that it comes in."""
+    """The softmax over the parts of each group of channels, channel by channel."""
 
     def __init__(self, parts: int, groups: int) -> None:
         super().__init__()
@@ -277,7 +312,7 @@ class SplitSoftmax(nn.Layer):
 
 
 class DropPath2D(nn.Layer):
-    """In training an image's whole map becomes zero with probability rate; one that stays is divided by 1 - rate."""
+    """Stochastic depth: in training an image's map is zeroed with probability ``rate``, else divided by 1 - rate."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -294,7 +329,7 @@ class DropPath2D(nn.Layer):
 
 
 class DropBlock2D(nn.Layer):
-    """In training squares of the map become zero, in all channels alike, and what stays is scaled to keep the mean."""
+    """DropBlock: in training squares of the map become zero, the same in all channels, and the rest is rescaled."""
 
     def __init__(self, op: DropBlock) -> None:
         super().__init__()
@@ -304,11 +339,14 @@ class DropBlock2D(nn.Layer):
         if not self.training or self.op.rate == 0:
             return x
         batch, _, height, width = x.shape
-        tall, wide, probability = drop_block_squares(self.op.rate, self.op.size, self.op.scale, height, width)
-        middles = paddle.bernoulli(paddle.full([batch, 1, height, width], probability, x.dtype))
-        # A square reaches further up and left of its middle than down and right, where its size is even.
-        around = functional.pad(middles, [(wide - 1) // 2, wide // 2, (tall - 1) // 2, tall // 2])
-        kept = 1 - functional.max_pool2d(around, (tall, wide), stride=1)
+        square_height, square_width, probability = drop_block_squares(
+            self.op.rate, self.op.size, self.op.scale, height, width
+        )
+        centres = paddle.bernoulli(paddle.full([batch, 1, height, width], probability, x.dtype))
+        # A pixel is dropped if a square that covers it has its centre there. A square of even size has one more row
+        # above its centre than below, and one more column to the left.
+        margins = [(square_width - 1) // 2, square_width // 2, (square_height - 1) // 2, square_height // 2]
+        kept = 1 - functional.max_pool2d(functional.pad(centres, margins), (square_height, square_width), stride=1)
         return x * (kept * (batch * height * width / (kept.sum() + 1e-7)))
 
     def extra_repr(self) -> str:

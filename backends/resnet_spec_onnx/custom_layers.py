@@ -1,0 +1,172 @@
+"""Operations that ONNX lacks, or that mean something else there, composed of those that it has.
+
+Each function adds nodes to a graph and returns the name of their output, which is the operation's path if the function
+has no argument ``output``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from resnet_spec.network.parts import Leaf
+from resnet_spec.weights.canonical import Array
+from resnet_spec_onnx.graph import Graph
+
+
+def add_weights(path: str, weights: Mapping[str, Array], graph: Graph) -> list[str]:
+    """Add the weights of the operation at a path as initializers; return their names."""
+    return [graph.add_weight(f"{path}.{name}", array) for name, array in weights.items()]
+
+
+def add_group_norm(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add a group normalisation, as instance normalisation of each group laid out as one channel.
+
+    ONNX's own GroupNormalization changed its meaning in opset 21.
+    """
+    path = leaf.path
+    grouped = graph.add_reshape(x, [0, groups, -1], f"{path}/groups")
+    one = graph.add_weight(f"{path}/one", np.ones(groups, graph.dtype))
+    zero = graph.add_weight(f"{path}/zero", np.zeros(groups, graph.dtype))
+    normalized = graph.add_node("InstanceNormalization", [grouped, one, zero], f"{path}/normal", epsilon=epsilon)
+    return add_affine(graph.add_reshape(normalized, [0, *leaf.input_shape], f"{path}/image"), leaf, weights, graph)
+
+
+def add_affine(x: str, leaf: Leaf, weights: Mapping[str, Array], graph: Graph, output: str = "") -> str:
+    """Scale and shift each channel by the operation's weight and bias."""
+    path, shape = leaf.path, (-1, *[1] * (len(leaf.input_shape) - 1))  # (channels, 1, 1) for an image
+    scale = graph.add_weight(f"{path}.weight", weights["weight"].reshape(shape))
+    shift = graph.add_weight(f"{path}.bias", weights["bias"].reshape(shape))
+    scaled = graph.add_node("Mul", [x, scale], f"{path}/scaled")
+    return graph.add_node("Add", [scaled, shift], output or path)
+
+
+def add_layer_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add a layer normalisation over channels. ONNX normalises trailing axes, so an image's channels are moved there.
+
+    Raises ValueError if the opset is older than 17.
+    """
+    path = leaf.path
+    if graph.opset < 17:
+        raise ValueError(f"{path} is a layer_norm, which needs opset 17 or later; the requested opset is {graph.opset}")
+    names = add_weights(path, weights, graph)
+    if len(leaf.input_shape) == 1:
+        return graph.add_node("LayerNormalization", [x, *names], path, axis=-1, epsilon=epsilon)
+    channels_last = graph.add_node("Transpose", [x], f"{path}/channels_last", perm=[0, 2, 3, 1])
+    inputs = [channels_last, *names]
+    normalized = graph.add_node("LayerNormalization", inputs, f"{path}/normal", axis=-1, epsilon=epsilon)
+    return graph.add_node("Transpose", [normalized], path, perm=[0, 3, 1, 2])
+
+
+def add_relu6(path: str, x: str, output: str, graph: Graph) -> str:
+    """Add min(max(x, 0), 6). Its bounds are the initializers ``{path}/least`` and ``{path}/most``."""
+    bounds = [graph.add_scalar(f"{path}/least", 0), graph.add_scalar(f"{path}/most", 6)]
+    return graph.add_node("Clip", [x, *bounds], output)
+
+
+def add_hard_sigmoid(path: str, x: str, output: str, graph: Graph) -> str:
+    """Add relu6(x + 3) / 6. ONNX's own HardSigmoid multiplies by 1/6 in float32."""
+    shifted = graph.add_node("Add", [x, graph.add_scalar(f"{path}/three", 3)], f"{path}/moved")
+    clipped = add_relu6(path, shifted, f"{path}/clipped", graph)
+    return graph.add_node("Div", [clipped, f"{path}/most"], output)  # ``most`` is 6
+
+
+def add_gelu(approximate: bool, path: str, x: str, graph: Graph) -> str:
+    """Add a GELU by its formula: x * (1 + erf(x / sqrt(2))) / 2, or its approximation by tanh.
+
+    ONNX has Gelu only since opset 20.
+    """
+    if approximate:
+        square = graph.add_node("Mul", [x, x], f"{path}/square")
+        cubic = graph.add_node("Mul", [square, graph.add_scalar(f"{path}/cubic", 0.044715)], f"{path}/part")
+        slope = graph.add_node("Add", [cubic, graph.add_scalar(f"{path}/one", 1)], f"{path}/slope")
+        curved = graph.add_node("Mul", [x, slope], f"{path}/bent")
+        factor = graph.add_scalar(f"{path}/root", math.sqrt(2 / math.pi))
+        inner = graph.add_node("Mul", [curved, factor], f"{path}/inner")
+        curve = graph.add_node("Tanh", [inner], f"{path}/tanh")
+    else:
+        inner = graph.add_node("Mul", [x, graph.add_scalar(f"{path}/root", math.sqrt(0.5))], f"{path}/inner")
+        curve = graph.add_node("Erf", [inner], f"{path}/erf")
+        graph.add_scalar(f"{path}/one", 1)
+    raised = graph.add_node("Add", [curve, f"{path}/one"], f"{path}/raised")
+    share = graph.add_node("Mul", [raised, graph.add_scalar(f"{path}/half", 0.5)], f"{path}/share")
+    return graph.add_node("Mul", [x, share], path)
+
+
+def add_evo_norm_s0(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add x * sigmoid(v * x) over the standard deviation of each group, laid out as one channel; scale and shift it."""
+    path = leaf.path
+    v = graph.add_weight(f"{path}.v", weights["v"].reshape(-1, 1, 1))
+    gate = graph.add_node("Sigmoid", [graph.add_node("Mul", [x, v], f"{path}/steep")], f"{path}/gate")
+    gated = graph.add_node("Mul", [x, gate], f"{path}/curved")
+    grouped = graph.add_reshape(x, [0, groups, -1], f"{path}/rows")
+    grouped_gated = graph.add_reshape(gated, [0, groups, -1], f"{path}/over")
+    mean = graph.add_node("GlobalAveragePool", [grouped], f"{path}/mean")
+    std = _add_root_mean_square(graph.add_node("Sub", [grouped, mean], f"{path}/centred"), epsilon, path, graph)
+    normalized = graph.add_node("Div", [grouped_gated, std], f"{path}/normal")
+    return add_affine(graph.add_reshape(normalized, [0, *leaf.input_shape], f"{path}/image"), leaf, weights, graph)
+
+
+def add_filter_response_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add max(y, tau), where y is x over its root mean square in each channel, scaled and shifted."""
+    path = leaf.path
+    tau = graph.add_weight(f"{path}.tau", weights["tau"].reshape(-1, 1, 1))
+    normalized = graph.add_node("Div", [x, _add_root_mean_square(x, epsilon, path, graph)], f"{path}/normal")
+    y = add_affine(normalized, leaf, weights, graph, f"{path}/moved")
+    return graph.add_node("Max", [y, tau], path)
+
+
+def _add_root_mean_square(x: str, epsilon: float, path: str, graph: Graph) -> str:
+    """Add sqrt(mean(x^2) + epsilon) of each channel, over its pixels."""
+    mean = graph.add_node("GlobalAveragePool", [graph.add_node("Mul", [x, x], f"{path}/square")], f"{path}/power")
+    raised = graph.add_node("Add", [mean, graph.add_scalar(f"{path}/epsilon", epsilon)], f"{path}/raised")
+    return graph.add_node("Sqrt", [raised], f"{path}/spread")
+
+
+def standardize(kernel: Array, epsilon: float) -> Array:
+    """Return a kernel with each filter shifted to mean 0 and scaled to variance 1."""
+    flat = kernel.reshape(len(kernel), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    std = np.sqrt((centred**2).mean(axis=1, keepdims=True) + kernel.dtype.type(epsilon))
+    return (centred / std).reshape(kernel.shape)
+
+
+def add_channel_conv(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add a convolution along the channels, reshaped from (batch, channels) to (batch, 1, channels) and back."""
+    path, padding = leaf.path, weights["weight"].shape[2] // 2
+    row = graph.add_reshape(x, [0, 1, -1], f"{path}/line")
+    inputs = [row, *add_weights(path, weights, graph)]
+    convolved = graph.add_node("Conv", inputs, f"{path}/conv", pads=[padding, padding])
+    return graph.add_reshape(convolved, [0, -1], path)
+
+
+def add_blur_pool(stride: int, leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add a fixed 3x3 blur with mirrored edges, as a depthwise convolution."""
+    row = np.array([1, 2, 1], graph.dtype) / 4
+    channels = leaf.input_shape[0]
+    kernel = graph.add_weight(f"{leaf.path}/kernel", np.tile(np.outer(row, row), (channels, 1, 1, 1)))
+    mirrored = add_pad(x, (0, 1, 1, 0, 1, 1), f"{leaf.path}/mirrored", graph, "reflect")
+    return graph.add_node("Conv", [mirrored, kernel], leaf.path, strides=[stride] * 2, group=channels)
+
+
+def add_split_sum(parts: int, leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add the sum of equal parts of the channels."""
+    split = graph.add_reshape(x, [0, parts, *leaf.output_shape], f"{leaf.path}/parts")
+    return graph.add_node("ReduceSum", [split, graph.add_integers(f"{leaf.path}/axis", [1])], leaf.path, keepdims=0)
+
+
+def add_split_softmax(parts: int, groups: int, leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add the softmax over the parts of each group of channels."""
+    # (batch, groups, parts, rest) -> (batch, parts, groups, rest)
+    split = graph.add_reshape(x, [0, groups, parts, -1], f"{leaf.path}/parts")
+    transposed = graph.add_node("Transpose", [split], f"{leaf.path}/turned", perm=[0, 2, 1, 3])
+    softmax = graph.add_node("Softmax", [transposed], f"{leaf.path}/softmax", axis=1)
+    return graph.add_reshape(softmax, [0, *leaf.input_shape], leaf.path)
+
+
+def add_pad(x: str, pads: tuple[int, ...], output: str, graph: Graph, mode: str = "constant") -> str:
+    """Add a padding. ``pads`` are (channels, top, left) before the image and (channels, bottom, right) after it."""
+    with_batch = [0, *pads[:3], 0, *pads[3:]]
+    return graph.add_node("Pad", [x, graph.add_integers(f"{output}/pads", with_batch)], output, mode=mode)

@@ -1,0 +1,147 @@
+"""Every operation computes in every backend what the reference computes, and has the gradient that PyTorch gives it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from resnet_spec import Network, build, load, loads
+from resnet_spec.backend import load_backend
+from resnet_spec.ops import OPS
+from resnet_spec.weights.canonical import Array, comparison_weights
+from shared.array_differences import assert_close, relative_difference
+from shared.every_operation import EVERY_OPERATION
+from shared.frameworks import required
+
+NETWORKS = {"every_operation": loads(EVERY_OPERATION), "resnet18": load("resnet18", classes=7, input=(3, 72, 56))}
+NORM = "{name: n, input: [6, 7, 5], stem: {n: %s}}"
+
+
+@pytest.fixture(params=["torch", "paddle", "flax"])
+def framework(request: pytest.FixtureRequest) -> str:
+    required(request.param)
+    return str(request.param)
+
+
+def draw_images(network: Network, batch: int = 4, seed: int = 2) -> Array:
+    return np.random.default_rng(seed).standard_normal((batch, *network.input))
+
+
+def run_parts(network: Network, backend: str, x: Array, *, train: bool, dtype: str = "float64") -> dict[str, Array]:
+    """Return the outputs of all parts of a network with the same weights in each backend."""
+    model = build(network, backend=backend, weights=comparison_weights(network), dtype=dtype)
+    return load_backend(backend).run(model, x, [part.path for part in network.nodes()], train=train)
+
+
+def test_the_network_has_every_operation() -> None:
+    assert {type(leaf.op) for leaf in NETWORKS["every_operation"].leaves()} == set(OPS.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
+def test_every_part_computes_what_the_reference_does(backend: str, name: str) -> None:
+    required(backend)
+    network = NETWORKS[name]
+    x = draw_images(network)
+    assert_close(run_parts(network, backend, x, train=False), run_parts(network, "numpy", x, train=False), 1e-12)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_part_computes_what_the_reference_does_in_training(framework: str, name: str) -> None:
+    network = NETWORKS[name]
+    x = draw_images(network)
+    assert_close(run_parts(network, framework, x, train=True), run_parts(network, "numpy", x, train=True), 1e-12)
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "{op: group_norm, groups: 2}"])
+def test_norms_are_accurate_far_from_zero(framework: str, norm: str) -> None:
+    network = loads(NORM % norm)
+    x = draw_images(network) + 100
+    assert_close(run_parts(network, framework, x, train=True), run_parts(network, "numpy", x, train=True), 1e-12)
+
+
+POOLING_WINDOWS = [(2, 2, 1), (2, 3, 1), (3, 2, 1), (3, 3, 0), (3, 1, 1), (1, 2, 0), (2, 5, 1), (4, 3, 2)]
+"""Kernel, stride and padding."""
+
+
+def make_poolings() -> list[Network]:
+    """Return networks of one pooling each, on even and odd sizes, with windows rounded up and down."""
+    return [
+        loads(
+            f"{{name: pooling, input: [2, {size}, {size + 3}], stem: {{pool: "
+            f"{{op: {op}, kernel: {kernel}, stride: {stride}, padding: {padding}, ceil: {ceil}}}}}}}"
+        )
+        for kernel, stride, padding in POOLING_WINDOWS
+        for size in (4, 7, 8)
+        for ceil in ("false", "true")
+        for op in ("max_pool", "avg_pool", "avg_pool, count_padding: true")
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
+def test_pooling_computes_what_the_reference_does(backend: str, dtype: str, gate: float) -> None:
+    required(backend)
+    for network in make_poolings():
+        x = draw_images(network, batch=2).astype(dtype)
+        actual, expected = (run_parts(network, name, x, train=False, dtype=dtype) for name in (backend, "numpy"))
+        assert expected["pool"].shape[1:] == network.part("pool").output_shape
+        assert relative_difference(actual["pool"], expected["pool"].astype(dtype)) < gate, network.part("pool")
+
+
+def compute_gradient(text: str, backend: str, x: Array, cotangent: Array | None = None) -> Array:
+    """Return the gradient of the output of a network without weights for its input."""
+    network = loads(text)
+    model = build(network, backend=backend, dtype="float64")
+    cotangent = np.ones((len(x), *network.parts[-1].output_shape)) if cotangent is None else cotangent
+    return load_backend(backend).vjp(model, "", x, cotangent)["input"]
+
+
+@pytest.mark.parametrize("backend", ["paddle", "flax"])
+def test_the_gradient_of_pooling_is_that_of_torch(backend: str) -> None:
+    required("torch")
+    required(backend)
+    for network in make_poolings():
+        x = draw_images(network, batch=2)
+        cotangent = np.random.default_rng(1).standard_normal((2, *network.parts[-1].output_shape))
+        actual, expected = (
+            load_backend(name).vjp(build(network, backend=name, dtype="float64"), "", x, cotangent)["input"]
+            for name in (backend, "torch")
+        )
+        assert relative_difference(actual, expected) < 1e-14, network.part("pool")
+
+
+@pytest.mark.parametrize("op", ["global_max_pool", "{op: max_pool, kernel: 3}"])
+def test_the_first_of_equal_maxima_has_the_gradient(framework: str, op: str) -> None:
+    x = np.array([[[[0.0, 2, 1], [2, 2, 0], [0, 0, 2]]]])
+    gradient = compute_gradient(f"{{name: m, input: [1, 3, 3], stem: {{pool: {op}}}}}", framework, x)
+    assert gradient.tolist() == [[[[0, 1, 0], [0, 0, 0], [0, 0, 0]]]]
+
+
+@pytest.mark.parametrize(
+    ("op", "gradients"),
+    [
+        ("relu", {0: 0}),
+        ("relu6", {0: 0, 6: 0}),
+        ("{op: leaky_relu, slope: 0.25}", {-1: 0.25, 0: 0.25, 1: 1}),
+        ("elu", {0: 1}),
+        ("hard_sigmoid", {-4: 0, -3: 0, -2: 1 / 6, 0: 1 / 6, 2: 1 / 6, 3: 0, 4: 0}),
+        ("hard_swish", {-3: 0, 0: 0.5, 3: 1}),
+    ],
+)
+def test_gradients_at_kinks(framework: str, op: str, gradients: dict[float, float]) -> None:
+    x = np.array([*gradients], float).reshape(1, 1, 1, -1)
+    actual = compute_gradient(f"{{name: s, input: [1, 1, {len(gradients)}], stem: {{act: {op}}}}}", framework, x)
+    assert actual.ravel().tolist() == pytest.approx([*gradients.values()], rel=1e-15)
+
+
+def test_hard_sigmoid_is_exact_to_the_last_bit(framework: str) -> None:
+    network = loads("{name: h, input: [1, 1, 5], stem: {gate: hard_sigmoid}}")
+    x = np.array([-4.0, -2, 0, 2, 4]).reshape(1, 1, 1, 5)
+    assert run_parts(network, framework, x, train=False)[""].ravel().tolist() == [0, 1 / 6, 3 / 6, 5 / 6, 1]
+
+
+def test_a_network_without_weights_runs(backend_name: str) -> None:
+    network = loads("{name: w, input: [3, 4, 4], stem: {pool: global_avg_pool}}")
+    model = build(network, backend=backend_name, dtype="float64")
+    assert np.array_equal(load_backend(backend_name).run(model, np.ones((2, 3, 4, 4)))[""], np.ones((2, 3)))

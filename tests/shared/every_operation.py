@@ -1,0 +1,104 @@
+"""A network that has every operation, with the arguments for which frameworks differ."""
+
+from __future__ import annotations
+
+# Feature maps have an odd size in one axis or both. Dropout has rate 0, so that training is deterministic.
+EVERY_OPERATION = """
+name: every_operation
+input: [3, 39, 33]
+blocks:
+  gated:                                # one number per channel multiplies an image
+    combine: multiply
+    branch:
+      squeeze: global_max_pool
+      fc: {op: linear, out: in, bias: false}
+      gate: hard_sigmoid
+  peaked:
+    combine: multiply
+    branch:
+      peak: {op: global_max_pool, keepdims: true}
+      squash: tanh
+  mixed:                                # multiplied by a function of neighbouring channels and a softmax of parts
+    combine: multiply
+    branch:
+      squeeze: global_avg_pool
+      conv: {op: channel_conv, kernel: 3}
+      weigh: {op: split_softmax, parts: 3, groups: 2}
+  wide:
+    takes: {out: required, stride: 1}
+    before:
+      norm.deep: {op: batch_norm, variance: biased, decay: 0.75}
+      act1: hard_swish
+    branch:
+      conv1: {op: conv, out: out, kernel: 3, stride: stride, padding: 2, dilation: 2, groups: 4, bias: true}
+      norm2: {op: group_norm, groups: 4, epsilon: 0.001}
+      act2: silu
+      drop: {op: dropout, rate: 0}
+      gate: gated
+      se: {block: squeeze_excite, reduced: 5}
+    shortcut:
+      pool: {op: avg_pool, kernel: 2, stride: stride, ceil: true}
+      conv2: {op: conv, out: out, kernel: 1}
+    after:
+      norm3: {op: batch_norm, affine: false}
+      act3: elu
+  preactivated:
+    takes: {out: required}
+    before: {norm.deep: {op: batch_norm, variance: biased, decay: 0.3}, relu: relu6}
+    branch:
+      - {op: conv, out: out, kernel: 1}
+      - {op: group_norm, groups: 3, epsilon: 1e-3}
+      - hard_swish
+    shortcut:
+      downsample: {op: conv, out: out, kernel: 1, bias: true}
+    after:
+      leaky: {op: leaky_relu, slope: 0.2}
+stem:
+  pad: {op: zero_pad, top: 1, bottom: 2, left: 3}
+  conv: {op: conv, out: 8, kernel: 5, stride: 2, padding: 1, bias: true}
+  plain: {op: batch_norm, affine: false, epsilon: 1e-3, decay: 0.75}
+  rows: layer_norm
+  elu: elu
+  dilated: {op: conv, out: 12, kernel: 3, padding: 2, dilation: 2, groups: 4}
+  gelu: gelu
+  maxpool: {op: max_pool, kernel: 2, stride: 2, padding: 1, ceil: true}
+  depthwise: {op: conv, out: 12, kernel: 3, padding: 1, groups: 12}
+  tanh: tanh
+  avgpool: {op: avg_pool, kernel: 3, stride: 1, padding: 1}
+  layer: {op: layer_norm, epsilon: 1e-3}
+  tanh_gelu: {op: gelu, approximate: true}
+  standard: {op: standardized_conv, out: 12, kernel: 3, padding: 1, groups: 2, bias: true, epsilon: 1e-4}
+  evo: {op: evo_norm_s0, groups: 4}
+  blur: {op: blur_pool, stride: 1}
+  response: {op: filter_response_norm, epsilon: 1e-3}
+  mix: mixed
+  wider: {op: pad_channels, before: 2, after: 1}
+  side:
+    split: true
+    cascade: true
+    combine: concat
+    branches:
+      - {sides.0: {op: conv, out: 5, kernel: 3, padding: 1}}
+      - {sides.1: {op: conv, out: 5, kernel: 1}, norms.1: norm}
+      - none
+  parts: {op: split_sum, parts: 5}
+  three: {op: conv, out: 12, kernel: 1}
+stages:
+  body.stages: {block: wide, depth: 2, out: 12, stride: 2, as: "{index}"}
+  stage: {block: preactivated, depth: 2, out: 9, as: "blocks.{index}"}
+head:
+  acts: [relu, relu6, sigmoid, identity]
+  peak: peaked
+  overlapping: {op: max_pool, kernel: 3, stride: 2, padding: 1, ceil: true}
+  counted: {op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true, count_padding: true}
+  squares: {op: drop_block, rate: 0}
+  dropped: {op: avg_pool, kernel: 2, stride: 3, padding: 1, ceil: true}
+  silu: silu
+  pixel: {op: global_avg_pool, keepdims: true}
+  flat: flatten
+  fc1: {op: linear, out: 7}
+  rows2: layer_norm
+  sigmoid: sigmoid
+  path: {op: drop_path, rate: 0}
+  fc2: {op: linear, out: 5}
+"""

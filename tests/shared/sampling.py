@@ -1,0 +1,15 @@
+"""A share of many cases in each run of the tests, and all of them with ``pytest --sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def one_in(count: int, values: Iterable[Any]) -> list[Any]:
+    """Return values as parameters of a test: each ``count``-th runs always, the others with ``--sweep`` alone."""
+    return [
+        pytest.param(value, marks=() if index % count == 0 else pytest.mark.sweep) for index, value in enumerate(values)
+    ]

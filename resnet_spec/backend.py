@@ -1,8 +1,9 @@
 """The contract of a backend, and how one is found by name.
 
-A backend is a module, registered as an entry point in the group ``resnet_spec.backends``, with the functions of ``Backend``.
-All arrays that cross it are NumPy: images (batch, channels, height, width), weights under canonical names in PyTorch's
-layouts. Its models have an attribute ``network``, and name their backend in ``resnet_spec_backend``.
+A backend is a module with the functions of ``Backend``, registered as an entry point in the group
+``resnet_spec.backends``. All arrays that cross it are NumPy: images (batch, channels, height, width), weights under
+canonical names in PyTorch's layouts. Its models have an attribute ``network``, and name their backend in
+``resnet_spec_backend``.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Capabilities:
     Attributes:
         training_forward: It runs a network as in training: ``run(..., train=True)``.
         gradients: It has ``step`` and ``vjp``.
-        inference: It has ``build_inference``: a faster way to evaluate. For other backends a folded network is built by ``build``.
+        inference: It has ``build_inference``, a faster way to evaluate; without it ``build`` builds a folded network.
     """
 
     training_forward: bool = False
@@ -93,8 +94,8 @@ class Backend(Protocol):
     def build(self, network: Network, weights: dict[str, Array], dtype: str) -> Model:
         """Build a native model in evaluation mode, with its weights set.
 
-        ``weights`` fit the network, have the dtype, and become the model's own. A framework that copies them may remove each from
-        the dict as it does, so that memory holds no array twice.
+        ``weights`` fit the network, have the dtype, and become the model's own. A framework that copies them may remove
+        each from the dict as it does, so that memory holds no array twice.
         """
         ...
 
@@ -111,9 +112,9 @@ class Backend(Protocol):
     ) -> dict[str, Array]:
         """Run a model; return its output, and those of the parts at the paths ``capture``, by path.
 
-        The network's own output stands under "", or, if it has ``outputs``, those stand under their paths. With a ``part``, that part
-        alone runs, on an input of its own, and its output stands under "". With ``train``, norms and dropout work as in training.
-        The model does not change, neither its mode nor its statistics.
+        The network's own output stands under "", or, if it has ``outputs``, those stand under their paths. With a
+        ``part``, that part alone runs, on an input of its own, and its output stands under "". With ``train``, norms
+        and dropout work as in training. The model does not change, neither its mode nor its statistics.
         """
         ...
 
@@ -133,7 +134,8 @@ class Backend(Protocol):
     def build_inference(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:
         """Build a native model that evaluates alone, from a folded network, in the framework's fastest layout.
 
-        With ``compile`` the framework's compiler is used too. For "bfloat16" the weights are in float32. Raises BackendError.
+        With ``compile`` the framework's compiler is used too. For "bfloat16" the weights are in float32. Raises
+        BackendError.
         """
         ...
 
@@ -148,7 +150,7 @@ def registered_backends() -> list[str]:
 
 
 def installed_backends() -> list[str]:
-    """Return the backends whose frameworks are installed, without importing any; the reference only if there is no other."""
+    """Return the backends whose frameworks are installed, importing none; the reference only if there is no other."""
     found = [name for name, point in sorted(_points().items()) if not _missing(point)]
     return [name for name in found if name != REFERENCE] or found
 

@@ -52,7 +52,7 @@ def test_drawn_weights_have_the_spread_that_they_should() -> None:
         (lambda: load("resnet19"), FileNotFoundError, "no file or bundled network named 'resnet19'; did you mean 'resnet18'?"),
         (lambda: build("resnet18", backend="numpi"), BackendError, "no backend named 'numpi'; did you mean 'numpy'?"),
         (lambda: build("resnet18", backend="numpy", dtype="float23"), ValueError, "dtype is 'float23'; it can be float32 or float64"),
-        (lambda: run(object(), np.zeros((1, 3, 8, 8))), BackendError, "object is no model that build() made"),
+        (lambda: run(object(), np.zeros((1, 3, 8, 8))), BackendError, "object was not made by resnet_spec.build"),
         (
             lambda: run(build("resnet18", backend="numpy"), np.zeros((3, 8, 8))),
             ValueError,

@@ -97,10 +97,12 @@ def match_weights(
     return {name: np.array(weights[name], dtype=dtype, order="C") for name in expected}
 
 
-def find_mismatches(expected: Mapping[str, Shape], actual: Mapping[str, Shape], takes: Settings = ()) -> list[str]:
+def find_mismatches(
+    expected: Mapping[str, Shape], actual: Mapping[str, Shape], takes: Settings = (), *, suggestions: bool = True
+) -> list[str]:
     """Return a message for each name that is missing, unexpected or of another shape.
 
-    A message suggests a similar name, or a setting for which the shape fits.
+    A message suggests a similar name, unless ``suggestions`` is false, or a setting for which the shape fits.
 
     >>> expected = {"fc.bias": (1000,), "fc.weight": (1000, 512)}
     >>> print(*find_mismatches(expected, {"fc.bias": (10,), "fc.wieght": (10, 512)}, [("classes", 1000)]), sep="\\n")
@@ -117,7 +119,8 @@ def find_mismatches(expected: Mapping[str, Shape], actual: Mapping[str, Shape], 
                 problems.append(f"{name} is {shape}{_explain_mismatch(expected[name], shape, takes)}")
             continue
         suggested += 1
-        suggestion = suggest(name, missing) if missing and suggested <= _MAX_SUGGESTIONS else ""
+        is_wanted = suggestions and missing and suggested <= _MAX_SUGGESTIONS
+        suggestion = suggest(name, missing) if is_wanted else ""
         problems.append(f"unexpected {name} {shape}" + (f"; {suggestion}" if suggestion.startswith("did") else ""))
     return problems
 

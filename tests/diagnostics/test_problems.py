@@ -1,6 +1,6 @@
-"""Wrong specs, each with the whole text that it gives: ``tests/problems/NAME.yaml`` and ``NAME.txt``.
+"""Wrong specs, and the complete message of each: ``tests/problems/NAME.yaml`` and ``NAME.txt``.
 
-``pytest --rewrite tests/diagnostics/test_problems.py`` writes the texts anew; what has changed is then read as a diff.
+``pytest --rewrite tests/diagnostics/test_problems.py`` rewrites the messages, for a review of the diff.
 """
 
 from __future__ import annotations
@@ -13,30 +13,29 @@ from resnet_spec import SpecError, load
 from resnet_spec.library import bundled
 from shared.paths import PROBLEMS
 
-FOLDER = PROBLEMS
-CASES = sorted(FOLDER.glob("*.yaml"))
+CASES = sorted(PROBLEMS.glob("*.yaml"))
 
 
-def told(path: Path) -> str:
-    """What is said of a spec, with the bundled specs' folder under one name wherever it lies."""
+def error_message(path: Path) -> str:
+    """Return the message for a spec, in which <specs> stands for the folder of the bundled specs."""
     with pytest.raises(SpecError) as error:
         load(path.name)
     text = str(error.value)
-    here = Path(str(bundled.directory()))
-    for folder in (str(here), f"../../{here.name}"):
+    specs = Path(str(bundled.directory()))
+    for folder in (str(specs), f"../../{specs.name}"):
         text = text.replace(f"{folder}/", "<specs>/")
     return f"{text}\n"
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_a_wrong_spec_is_told_all_of_this(path: Path, rewrite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(FOLDER)
-    text = told(path)
-    wanted = path.with_suffix(".txt")
+def test_message_is_as_recorded(path: Path, rewrite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROBLEMS)
+    text = error_message(path)
+    recorded = path.with_suffix(".txt")
     if rewrite:
-        wanted.write_text(text, encoding="utf-8")
-    assert text == wanted.read_text(encoding="utf-8")
+        recorded.write_text(text, encoding="utf-8")
+    assert text == recorded.read_text(encoding="utf-8")
 
 
-def test_there_are_enough_of_them() -> None:
+def test_enough_cases_are_recorded() -> None:
     assert len(CASES) >= 80

@@ -22,7 +22,7 @@ from resnet_spec.language.json_schema import block_schema, spec_schema
 from resnet_spec.library import bundled
 from resnet_spec.syntax.nodes import parse
 from shared.paths import DATA
-from shared.spec_documents import Json, as_json, documents, mutated
+from shared.spec_documents import Json, as_json, documents, mutate
 
 SPECS = Path(str(bundled.directory()))
 COMMITTED = {"schema.json": spec_schema(), "blocks/schema.json": block_schema("../schema.json")}
@@ -137,7 +137,7 @@ def test_schema_and_decoder_accept_bundled_documents(kind: str) -> None:
 def test_schema_and_decoder_agree_on_mutated_documents(kind: str, data: st.DataObject) -> None:
     rng = data.draw(st.randoms(use_true_random=False))
     originals = [*BUNDLED[kind], *([EVERYTHING] * 5 if kind == "spec" else EVERYTHING["blocks"].values())]
-    check_agreement(mutated(rng.choice(originals), rng), kind)
+    check_agreement(mutate(rng.choice(originals), rng), kind)
 
 
 @pytest.mark.parametrize("kind", ["spec", "block"])
@@ -149,5 +149,5 @@ def test_schema_and_decoder_agree_on_generated_documents(kind: str, data: st.Dat
 
 def test_mutated_documents_include_valid_and_invalid_ones() -> None:
     rng = random.Random(0)
-    verdicts = [is_rejected(mutated(rng.choice([*BUNDLED["spec"], EVERYTHING]), rng), SPEC) for _ in range(300)]
+    verdicts = [is_rejected(mutate(rng.choice([*BUNDLED["spec"], EVERYTHING]), rng), SPEC) for _ in range(300)]
     assert 50 < sum(verdicts) < 250

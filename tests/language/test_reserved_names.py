@@ -12,7 +12,7 @@ import pytest
 from resnet_spec import SpecError, build, dump, loads, run
 from resnet_spec.language.reserved_names import RESERVED, why_reserved
 from shared.frameworks import required
-from shared.peer_recordings import state_dicts
+from shared.peer_recordings import peer_state_dicts
 
 HOLDERS = """
 name: holders
@@ -82,7 +82,7 @@ def test_a_reserved_name_is_an_error_at_its_place(word: str, place: str) -> None
 
 def test_no_checkpoint_uses_a_reserved_name() -> None:
     """Otherwise a spec could not describe the network of that checkpoint."""
-    used = {part for rows in state_dicts().values() for name, _ in rows for part in name.split(".")[:-1]}
+    used = {part for rows in peer_state_dicts().values() for name, _ in rows for part in name.split(".")[:-1]}
     assert used & RESERVED.keys() == set()
 
 

@@ -1,16 +1,16 @@
-"""The bundled networks against what their peers publish: parameters, statistics, names, order and shapes."""
+"""Bundled networks have the parameters, statistics, and weights of the models in other libraries."""
 
 from __future__ import annotations
 
 import pytest
 
 from resnet_spec import load
-from shared.peer_recordings import TORCHVISION, models, state_dicts
+from shared.peer_recordings import TORCHVISION, peer_models, peer_state_dicts
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_names_order_and_shapes_are_torchvisions(name: str) -> None:
-    assert list(load(name).weights().items()) == state_dicts()[f"torchvision/{name}"]
+def test_weights_are_those_of_torchvision(name: str) -> None:
+    assert list(load(name).weights().items()) == peer_state_dicts()[f"torchvision/{name}"]
 
 
 @pytest.mark.parametrize(
@@ -19,16 +19,16 @@ def test_names_order_and_shapes_are_torchvisions(name: str) -> None:
         (registry, name)
         for registry in ("torchvision", "paddle.vision")
         for name in TORCHVISION
-        if (registry, name) in models()
+        if (registry, name) in peer_models()
     ],
 )
-def test_parameters_are_the_peers(registry: str, name: str) -> None:
-    assert load(name).parameters == models()[registry, name]["params"]
+def test_number_of_parameters_is_that_of_the_library(registry: str, name: str) -> None:
+    assert load(name).parameters == peer_models()[registry, name]["params"]
 
 
 @pytest.mark.parametrize("name", ["resnet50d", "seresnet50"])
-def test_names_order_and_shapes_are_timms(name: str) -> None:
-    assert list(load(name).weights().items()) == state_dicts()[f"timm/{name}"]
+def test_weights_are_those_of_timm(name: str) -> None:
+    assert list(load(name).weights().items()) == peer_state_dicts()[f"timm/{name}"]
 
 
 @pytest.mark.parametrize(
@@ -40,26 +40,26 @@ def test_names_order_and_shapes_are_timms(name: str) -> None:
         ("resnet50d", 25_576_264, 53_120 + 256 - 128, (1000,)),
     ],
 )
-def test_our_own(name: str, parameters: int, statistics: int, output: tuple[int, ...]) -> None:
+def test_networks_without_a_counterpart(name: str, parameters: int, statistics: int, output: tuple[int, ...]) -> None:
     network = load(name)
     assert (network.parameters, network.statistics, network.output_shape) == (parameters, statistics, output)
 
 
-def test_macs_of_resnet18_are_torchs() -> None:
+def test_macs_of_resnet18_are_those_that_pytorch_counts() -> None:
     assert load("resnet18").macs == 1_814_073_344
 
 
-def test_the_cifar_shortcut_is_named_shortcut() -> None:
+def test_cifar_shortcut_is_called_shortcut() -> None:
     names = [name for name in load("resnet34_cifar").weights() if name.startswith("layer2.0.shortcut")]
     assert names[0] == "layer2.0.shortcut.0.weight"
     assert names[-1] == "layer2.0.shortcut.1.running_var"
 
 
-def test_a_caller_sets_what_the_spec_takes() -> None:
+def test_caller_sets_an_argument() -> None:
     assert load("resnet18", classes=10).weights()["fc.weight"] == (10, 512)
 
 
-def test_a_caller_sets_the_input() -> None:
+def test_caller_sets_the_input() -> None:
     network = load("resnet18", input=(1, 28, 28))
     assert network.weights()["conv1.weight"] == (64, 1, 7, 7)
     assert next(network.leaves()).output_shape == (64, 14, 14)

@@ -1,4 +1,4 @@
-"""The zoo against its peers: parameters, names with shapes in order, inputs, and logits of those that were recorded."""
+"""Bundled networks against models of other libraries: parameters, names and shapes of weights, inputs, and recorded outputs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from resnet_spec import Network, build, dump, load, run
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
-from shared.peer_recordings import difference, goldens, images, models, state_dicts, zoo_goldens
-from shared.zoo_specs import CASES, Family, recorded, stands_for
+from shared.peer_recordings import relative_difference, goldens, make_images, peer_models, peer_state_dicts, zoo_goldens
+from shared.zoo_specs import CASES, Family, recorded_models, equivalent_network
 
 IDS = [f"{family.title}: {name}" for family, name in CASES]
-ROWS = [pytest.param(goldens()[key], stands_for(*key), id="-".join(key)) for key in recorded()]
+ROWS = [pytest.param(goldens()[key], equivalent_network(*key), id="-".join(key)) for key in recorded_models()]
 MORE = [
     pytest.param(
         row, load(f"{row['registry']}/{row['name']}", **row["settings"]), id=f"{row['name']}-{row['settings']}"
@@ -23,70 +23,74 @@ MORE = [
     for row in zoo_goldens()
 ]
 
-QUICK = {
+FAST = {
     *("test_resnet", "resnet14t", "resnet18d", "regnetz_005", "skresnet18", "resnest14d", "resnetv2_50d_frn"),
     *("res2net50_48w_2s", "WRN-40-2"),
 }
-"""Of each kind one that compiles in seconds: these run in all frameworks each time, and all others with ``pytest --sweep``."""
+"""Networks that compile in seconds, one of each kind. The others run in all frameworks only with ``pytest --sweep``."""
 
 
-def quick(backend: str, param: Any) -> Any:
+def sweep_unless_fast(backend: str, param: Any) -> Any:
     row, network = param.values
-    marks = () if row["name"] in QUICK else (pytest.mark.sweep,)
+    marks = () if row["name"] in FAST else (pytest.mark.sweep,)
     return pytest.param(backend, row, network, id=f"{backend}-{param.id}", marks=marks)
 
 
 IN_FLOAT32 = {"resnetv2_50d_evos", "resnetv2_50d_frn"}
-"""timm takes these norms' statistics in float32 whatever the model's type; goldens_zoo.json has them in float64."""
+"""timm computes the statistics of these norms in float32 for every type of model. In goldens_zoo.json they are in float64."""
 
 
-NAMED_OTHERWISE = {("kuangliu/pytorch-cifar", "SENet18")}
-"""Whose names are not ours: here the gate's layers stand beneath se, and before the shortcut's."""
+DIFFERENT_NAMES = {("kuangliu/pytorch-cifar", "SENet18")}
+"""Models whose weights have other names. In our SENet18, the layers of the gate are in se, and come before the shortcut."""
 
 
 @pytest.mark.parametrize(("family", "name"), CASES, ids=IDS)
-def test_parameters_and_input_are_the_peers(family: Family, name: str) -> None:
-    network, row = family.load(name), models()[family.registry, name]
+def test_parameters_and_input_are_those_of_the_library(family: Family, name: str) -> None:
+    network, row = family.load(name), peer_models()[family.registry, name]
     assert (network.parameters, list(network.input)) == (row["params"], row["input_size"])
 
 
 @pytest.mark.parametrize(("family", "name"), CASES, ids=IDS)
-def test_names_and_shapes_in_order_are_the_peers(family: Family, name: str) -> None:
-    network, row = family.load(name), models()[family.registry, name]
-    published = state_dicts().get(f"{family.registry}/{name}")
+def test_names_and_shapes_are_those_of_the_library(family: Family, name: str) -> None:
+    network, row = family.load(name), peer_models()[family.registry, name]
+    published = peer_state_dicts().get(f"{family.registry}/{name}")
     if published is None:
         assert (
             "state_dict_sig" not in row
-            or (family.registry, name) in NAMED_OTHERWISE
-            or signature(network) == row[SIGNED]
+            or (family.registry, name) in DIFFERENT_NAMES
+            or signature(network) == row[SIGNATURE]
         )
     elif family.registry == "PaddleClas":
-        assert [kept(*item) for item in network.weights().items()] == [kept(*item) for item in published]
+        assert [layout_independent(*item) for item in network.weights().items()] == [
+            layout_independent(*item) for item in published
+        ]
     elif family.registry == "paddle.vision":
-        assert [(name, kept(name, shape)) for name, shape in network.weights().items()] == [
-            (canonical(name), kept(name, shape)) for name, shape in published
+        assert [(name, layout_independent(name, shape)) for name, shape in network.weights().items()] == [
+            (canonical_name(name), layout_independent(name, shape)) for name, shape in published
         ]
     else:
         assert list(network.weights().items()) == published
 
 
-TAPPED = [(family, name) for family, name in CASES if models()[family.registry, name].get("feature_info")]
+WITH_FEATURES = [(family, name) for family, name in CASES if peer_models()[family.registry, name].get("feature_info")]
 
 
-@pytest.mark.parametrize(("family", "name"), TAPPED, ids=[f"{family.title}: {name}" for family, name in TAPPED])
-def test_features_have_timms_channels_and_strides(family: Family, name: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "name"), WITH_FEATURES, ids=[f"{family.title}: {name}" for family, name in WITH_FEATURES]
+)
+def test_features_are_those_of_timm(family: Family, name: str) -> None:
     features = {feature.path: feature for feature in family.load(name).features()}
-    for timms in models()[family.registry, name]["feature_info"]:
-        ours = features["relu" if timms["module"] == "act1" else timms["module"]]
-        assert (ours.channels, ours.stride) == (timms["num_chs"], timms["reduction"])
+    for expected in peer_models()[family.registry, name]["feature_info"]:
+        feature = features["relu" if expected["module"] == "act1" else expected["module"]]
+        assert (feature.channels, feature.stride) == (expected["num_chs"], expected["reduction"])
 
 
-SIGNED = "state_dict_sig"
-PADDLE = {"_mean": "running_mean", "_variance": "running_var"}
+SIGNATURE = "state_dict_sig"
+PADDLE_NAMES = {"_mean": "running_mean", "_variance": "running_var"}
 
 
 def signature(network: Network) -> str:
-    """What peer_models.json keeps of a PyTorch state_dict: a hash of names, shapes and types in order."""
+    """Return the hash in peer_models.json of a PyTorch state_dict, over names, shapes and types in order."""
     lines = []
     for name, shape in network.weights().items():
         lines.append(f"{name} {shape} torch.float32")
@@ -95,58 +99,60 @@ def signature(network: Network) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
     path, _, last = name.rpartition(".")
-    return f"{path}.{PADDLE.get(last, last)}"
+    return f"{path}.{PADDLE_NAMES.get(last, last)}"
 
 
-def kept(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """What a weight is and its shape, whether a matrix product is kept as (out, in), (in, out) or (out, in, 1, 1)."""
-    last = canonical(name).rpartition(".")[2]
+def layout_independent(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Return the kind and shape of a weight, equal for matrices as (out, in), (in, out) and (out, in, 1, 1)."""
+    last = canonical_name(name).rpartition(".")[2]
     matrix = len(shape) == 2 or shape[2:] == (1, 1)
     return last, tuple(sorted(shape[:2])) if matrix else shape
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize(("row", "network"), ROWS)
-def test_logits_are_the_peers(backend: str, row: dict[str, Any], network: Network) -> None:
-    """Rows outside, backends inside: both then have one network's weights to draw."""
+def test_logits_are_as_recorded(backend: str, row: dict[str, Any], network: Network) -> None:
+    # Both backends run for one row after the other, so that the weights of each network are drawn once.
     required(backend)
-    assert off(backend, row, network) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
+    assert logits_difference(backend, row, network) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
 
 
 @pytest.mark.parametrize(("row", "network"), MORE)
-def test_logits_of_other_families_and_options_are_the_peers(row: dict[str, Any], network: Network) -> None:
+def test_logits_of_other_families_and_options_are_as_recorded(row: dict[str, Any], network: Network) -> None:
     required("torch")
-    assert off("torch", row, network) < 1e-10
+    assert logits_difference("torch", row, network) < 1e-10
 
 
 @pytest.mark.parametrize(
     ("backend", "row", "network"),
     [
-        *(quick(backend, param) for backend in ("paddle", "flax") for param in (*ROWS, *MORE)),
-        *(quick("numpy", param) for param in MORE),
+        *(sweep_unless_fast(backend, param) for backend in ("paddle", "flax") for param in (*ROWS, *MORE)),
+        *(sweep_unless_fast("numpy", param) for param in MORE),
     ],
 )
-def test_logits_are_the_peers_in_other_frameworks(backend: str, row: dict[str, Any], network: Network) -> None:
+def test_logits_in_other_frameworks_are_as_recorded(backend: str, row: dict[str, Any], network: Network) -> None:
     required(backend)
-    assert off(backend, row, network) < (1e-6 if row["name"] in IN_FLOAT32 and "settings" not in row else 1e-10)
+    assert logits_difference(backend, row, network) < (
+        1e-6 if row["name"] in IN_FLOAT32 and "settings" not in row else 1e-10
+    )
 
 
-def off(backend: str, row: dict[str, Any], network: Network) -> float:
-    model = build(network, backend=backend, weights=drawn(network), dtype="float64")
-    return difference(run(model, images(row)), row)
+def logits_difference(backend: str, row: dict[str, Any], network: Network) -> float:
+    model = build(network, backend=backend, weights=cached_weights(network), dtype="float64")
+    return relative_difference(run(model, make_images(row)), row)
 
 
 @lru_cache(maxsize=1)
-def drawn(network: Network) -> dict[str, Array]:
+def cached_weights(network: Network) -> dict[str, Array]:
     return comparison_weights(network)
 
 
 @pytest.mark.parametrize(
     "name", ["resnetblur18", "ecaresnet26t", "skresnet18", "res2net50_48w_2s", "resnetv2_50x1_bit"]
 )
-def test_macs_are_torchs(name: str) -> None:
+def test_macs_are_those_that_pytorch_counts(name: str) -> None:
     required("torch")
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -161,6 +167,6 @@ def test_macs_are_torchs(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["keras/ResNet50V2", "flax/ResNet18", "regnet_y_400mf", "SENet18", "regnetv_064", "resnest14d"]
 )
-def test_names_that_peers_chose_are_possible_in_every_framework(backend_name: str, name: str) -> None:
+def test_every_framework_supports_the_names_of_other_libraries(backend_name: str, name: str) -> None:
     network = load(name)
     assert list(dump(build(network, backend=backend_name))) == list(network.weights())

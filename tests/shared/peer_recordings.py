@@ -1,6 +1,7 @@
-"""What other libraries ship, as recorded from them: names, shapes and outputs to compare ours with.
+"""Recordings of other libraries' models, in ``tests/data``: names, shapes and outputs to compare with.
 
-``tests/data/goldens.json`` holds logits of theirs, in float64, under weights that ``resnet_spec.weights.canonical.comparison_weights`` makes as well.
+``goldens.json`` has the logits of their models in float64, for the weights that
+``resnet_spec.weights.canonical.comparison_weights`` returns.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TORCHVISION = [
 
 @cache
 def goldens() -> dict[tuple[str, str], dict[str, Any]]:
-    """The recorded outputs by registry and name."""
+    """Return recorded outputs by registry and name."""
     files = [DATA / "goldens_torchvision.json", DATA / "goldens.json"]
     rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["models"]]
     return {(row["registry"], row["name"]): row for row in rows}
@@ -39,39 +40,41 @@ def goldens() -> dict[tuple[str, str], dict[str, Any]]:
 
 @cache
 def zoo_goldens() -> list[dict[str, Any]]:
-    """Outputs of timm's, torchvision's and PaddleClas's other families and options, with the ``settings`` that each was made with."""
+    """Return recorded outputs of other families and options, each with the ``settings`` that it was recorded with."""
     files = [DATA / "goldens_zoo.json", DATA / "goldens_paddleclas.json"]
     return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["models"]]
 
 
 @cache
-def models() -> dict[tuple[str, str], dict[str, Any]]:
-    """The inventory: parameters and more, by registry and name."""
+def peer_models() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the inventory of models by registry and name, with parameters and other facts."""
     rows = json.loads((DATA / "peer_models.json").read_text(encoding="utf-8"))["models"]
     return {(row["registry"], row["name"]): row for row in rows}
 
 
 @cache
-def state_dicts() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-    """Names and shapes in order, by registry/name, less torch's own count of batches."""
+def peer_state_dicts() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """Return the names and shapes of weights in order, by registry/name, without PyTorch's count of batches."""
     with gzip.open(DATA / "peer_state_dicts.json.gz", "rt", encoding="utf-8") as file:
-        found = json.load(file)
+        recorded = json.load(file)
     return {
         model: [(name, tuple(shape)) for name, shape in rows if not name.endswith("num_batches_tracked")]
-        for model, rows in found.items()
+        for model, rows in recorded.items()
     }
 
 
-def images(row: dict[str, Any]) -> Array:
-    """The images that a golden row was computed from."""
+def make_images(row: dict[str, Any]) -> Array:
+    """Return the images for which an output was recorded."""
     return np.random.default_rng(0).standard_normal(row["input"])
 
 
-def difference(logits: Array, row: dict[str, Any]) -> float:
-    """How far logits are from a golden row, relative to the row's length: the worst of its eight logits, sum and length."""
+def relative_difference(logits: Array, row: dict[str, Any]) -> float:
+    """Return the largest difference from a recorded output, relative to the length of that.
+
+    An output is recorded as its first eight logits, their sum, and their length (L2 norm).
+    """
     length = float(row["l2"])
     first = np.abs(logits[0, :8].astype(np.float64) - np.array(row["logits8"])).max()
     total = abs(float(logits.sum(dtype=np.float64)) - row["sum"])
-    return float(max(first, total, abs(float(np.sqrt((logits.astype(np.float64) ** 2).sum())) - length))) / max(
-        1.0, length
-    )
+    norm = abs(float(np.sqrt((logits.astype(np.float64) ** 2).sum())) - length)
+    return float(max(first, total, norm)) / max(1.0, length)

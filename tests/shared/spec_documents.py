@@ -1,9 +1,9 @@
-"""Documents for tests of the language: YAML nodes as JSON has them, and generated ones that are nearly right."""
+"""Spec documents as JSON data for tests of the language: parsed, mutated, and generated from the grammar."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping as Mapping_
+from collections.abc import Mapping as AbstractMapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ Json = Any
 
 
 def as_json(node: Node) -> Json:
-    """A document as an editor's YAML 1.2 reader would hand it to a schema."""
+    """Return a node as JSON data, as a YAML 1.2 reader passes it to a schema validator."""
     match node:
         case Scalar(text=text, plain=True):
             return _plain(text)
@@ -98,49 +98,49 @@ VALUES: list[Json] = [
 ]
 
 
-def mutated(document: Json, chance: random.Random) -> Json:
-    """A document with one to three of its values, keys or items exchanged, added, moved or taken away."""
-    for _ in range(chance.choice([1, 1, 1, 2, 3])):
-        document = _mutated(document, chance)
+def mutate(document: Json, rng: random.Random) -> Json:
+    """Return a document with one to three random changes of its values, keys or items."""
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        document = _mutate_once(document, rng)
     return document
 
 
-def _mutated(document: Json, chance: random.Random) -> Json:
-    if isinstance(document, dict) and document and chance.random() < 0.85:
-        key = chance.choice(list(document))
-        return {name: _mutated(value, chance) if name == key else value for name, value in document.items()}
-    if isinstance(document, list) and document and chance.random() < 0.7:
-        index = chance.randrange(len(document))
-        return [_mutated(item, chance) if at == index else item for at, item in enumerate(document)]
+def _mutate_once(document: Json, rng: random.Random) -> Json:
+    if isinstance(document, dict) and document and rng.random() < 0.85:
+        key = rng.choice(list(document))
+        return {name: _mutate_once(value, rng) if name == key else value for name, value in document.items()}
+    if isinstance(document, list) and document and rng.random() < 0.7:
+        index = rng.randrange(len(document))
+        return [_mutate_once(item, rng) if i == index else item for i, item in enumerate(document)]
     match document:
         case dict():
-            return _mapping(dict(document), chance)
+            return _mutate_mapping(dict(document), rng)
         case list():
-            return [*document, chance.choice(VALUES)] if chance.random() < 0.5 else document[1:]
+            return [*document, rng.choice(VALUES)] if rng.random() < 0.5 else document[1:]
         case _:
-            return chance.choice(VALUES)
+            return rng.choice(VALUES)
 
 
-def _mapping(document: dict[str, Json], chance: random.Random) -> Json:
-    choice = chance.randrange(4)
+def _mutate_mapping(document: dict[str, Json], rng: random.Random) -> Json:
+    choice = rng.randrange(4)
     if choice == 0 or not document:
-        document[chance.choice([*KEYS, *WORDS])] = chance.choice(VALUES)
+        document[rng.choice([*KEYS, *WORDS])] = rng.choice(VALUES)
     elif choice == 1:
-        del document[chance.choice(list(document))]
+        del document[rng.choice(list(document))]
     elif choice == 2:
-        old = chance.choice(list(document))
-        return {chance.choice([*KEYS, *WORDS]) if key == old else key: value for key, value in document.items()}
+        old = rng.choice(list(document))
+        return {rng.choice([*KEYS, *WORDS]) if key == old else key: value for key, value in document.items()}
     else:
-        return chance.choice(VALUES)
+        return rng.choice(VALUES)
     return document
 
 
-# -- documents from the language itself ---------------------------------------------------------------------------
+# -- documents from the grammar -----------------------------------------------------------------------------------
 
 
 @st.composite
 def documents(draw: st.DrawFn, form: Form, depth: int = 0) -> Json:
-    """A document of a form, with what is of another form strewn in."""
+    """Generate documents of a form, in which some values have another form."""
     if draw(st.integers(0, 39)) == 0:
         return draw(st.sampled_from(VALUES))
     match form:
@@ -161,8 +161,7 @@ def documents(draw: st.DrawFn, form: Form, depth: int = 0) -> Json:
                 name: draw(operation(name, depth)) for name in draw(st.lists(st.sampled_from(list(OPS)), max_size=2))
             }
         case PerBlock(each):
-            several = st.lists(documents(each, depth + 1), max_size=3)
-            return draw(documents(each, depth + 1) | several)
+            return draw(documents(each, depth + 1) | st.lists(documents(each, depth + 1), max_size=3))
         case Items(each, count):
             return draw(st.lists(documents(each, depth + 1), min_size=count or 0, max_size=count or 3))
         case Names(_, each):
@@ -172,16 +171,16 @@ def documents(draw: st.DrawFn, form: Form, depth: int = 0) -> Json:
 
 
 @st.composite
-def record(draw: st.DrawFn, known: Mapping_[str, Key], other_keys: Form | None, depth: int) -> Json:
-    wanted = [
+def record(draw: st.DrawFn, known: AbstractMapping[str, Key], other_keys: Form | None, depth: int) -> Json:
+    chosen = [
         name
         for name, key in known.items()
         if (key.required and draw(st.integers(0, 19))) or not draw(st.integers(0, 2))
     ]
-    found = {name: draw(documents(known[name].form, depth + 1)) for name in wanted}
+    values = {name: draw(documents(known[name].form, depth + 1)) for name in chosen}
     if other_keys is not None or not draw(st.integers(0, 19)):
-        found |= {draw(st.sampled_from(KEYS)): draw(documents(other_keys or Simple.ARGUMENT, depth + 1))}
-    return found
+        values |= {draw(st.sampled_from(KEYS)): draw(documents(other_keys or Simple.ARGUMENT, depth + 1))}
+    return values
 
 
 def named(each: Form, depth: int) -> st.SearchStrategy[Json]:
@@ -201,8 +200,8 @@ def literals(argument: ArgumentType) -> st.SearchStrategy[Json]:
 @st.composite
 def operation(draw: st.DrawFn, name: str, depth: int) -> Json:
     known = operation_arguments(name)
-    wanted = draw(st.lists(st.sampled_from([*known, "out"]), max_size=3)) if known else []
-    return {key: draw(documents(Value(known[key]) if key in known else Simple.ARGUMENT, depth + 1)) for key in wanted}
+    chosen = draw(st.lists(st.sampled_from([*known, "out"]), max_size=3)) if known else []
+    return {key: draw(documents(Value(known[key]) if key in known else Simple.ARGUMENT, depth + 1)) for key in chosen}
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Which bundled spec stands for which of the peers' models, family by family."""
+"""The bundled specs that are equivalent to models of other libraries, by family."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_spec import Network, load
-from shared.peer_recordings import goldens, models
+from shared.peer_recordings import goldens, peer_models
 
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one or more files of a peer, and what stands for one of them here: a bundled name, and its settings."""
+    """Models of a library, and a function from a model's name to the equivalent spec, with or without settings."""
 
     title: str
     registry: str
     files: tuple[str, ...]
     spec: Callable[[str], str | tuple[str, dict[str, Any]]]
-    broken: dict[str, str] = field(default_factory=dict)
-    """Models that are no target, and why."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """Models without an equivalent, with the reason."""
 
-    def rows(self) -> list[str]:
-        """The peer's names for its models."""
+    def names(self) -> list[str]:
+        """Return the library's names of its models."""
         return [
             name
-            for (registry, name), row in models().items()
-            if registry == self.registry and row["file"].endswith(self.files) and name not in self.broken
+            for (registry, name), row in peer_models().items()
+            if registry == self.registry and row["file"].endswith(self.files) and name not in self.excluded
         ]
 
     def load(self, name: str) -> Network:
-        """What stands for a model of the peer's."""
-        found = self.spec(name)
-        spec, settings = found if isinstance(found, tuple) else (found, {})
+        """Return the network that is equivalent to a model."""
+        equivalent = self.spec(name)
+        spec, settings = equivalent if isinstance(equivalent, tuple) else (equivalent, {})
         return load(spec, **settings)
 
 
 def _akamaster(name: str) -> str:
-    """``resnet20 (option B)``"""
+    # name is, for example, "resnet20 (option B)"
     depth, _, option = name.partition(" ")
     return f"cifar/{depth}_b" if option else f"cifar/{depth}"
 
 
 def _wide(name: str) -> tuple[str, dict[str, Any]]:
-    """``WRN-28-10 (100 classes)``"""
-    words = re.findall(r"[0-9]+", name)
-    return f"cifar/wrn_{words[0]}_{words[1]}", {"classes": int(words[2])}
+    # name is, for example, "WRN-28-10 (100 classes)"
+    depth, width, classes = re.findall(r"[0-9]+", name)
+    return f"cifar/wrn_{depth}_{width}", {"classes": int(classes)}
 
 
 def _bearpaw(name: str) -> str:
-    """``preresnet-164 (bottleneck)``"""
+    # name is, for example, "preresnet-164 (bottleneck)"
     return f"cifar/bearpaw/{name.partition(' ')[0].replace('-', '')}"
 
 
@@ -79,7 +79,7 @@ FAMILIES = [
         "PaddleClas",
         ("/regnet.py", "/resnet_variant.py"),
         "paddleclas/{}".format,
-        {"ResNet50_metabin": "two kinds of normalisation in one, mixed by a gate that training moves"},
+        {"ResNet50_metabin": "a mixture of two kinds of normalisation by a learned gate"},
     ),
     Family(
         "PaddleClas Res2Net and ResNeSt",
@@ -101,36 +101,36 @@ FAMILIES = [
     Family("CIFAR bearpaw", "bearpaw/pytorch-classification", (".py",), _bearpaw),
     Family("CIFAR chenyaofo", "chenyaofo/pytorch-cifar-models", ("resnet.py",), "cifar/chenyaofo/{}".format),
 ]
-CASES = [(family, name) for family in FAMILIES for name in family.rows()]
+CASES = [(family, name) for family in FAMILIES for name in family.names()]
 
 
-def recorded() -> list[tuple[str, str]]:
-    """The recorded outputs for which something stands, by registry and name as ``goldens`` has them."""
-    return [key for key in goldens() if _standing(*key)]
+def recorded_models() -> list[tuple[str, str]]:
+    """Return the registry and name of each recorded output that has an equivalent spec, as in ``goldens``."""
+    return [key for key in goldens() if _find_family(*key)]
 
 
-def stands_for(registry: str, name: str) -> Network:
-    """What stands for the model of a recorded output. Raises IndexError."""
-    family, model = _standing(registry, name)[0]
+def equivalent_network(registry: str, name: str) -> Network:
+    """Return the network that is equivalent to the model of a recorded output. Raises IndexError if there is none."""
+    family, model = _find_family(registry, name)[0]
     return family.load(model)
 
 
-GOLDEN = {
+GOLDEN_REGISTRIES = {
     "timm/resnetv2": "timm",
     "akamaster (32x32 input)": "akamaster/pytorch_resnet_cifar10",
     "xternalz WRN (32x32 input)": "xternalz/WideResNet-pytorch",
     "kuangliu preact (32x32 input)": "kuangliu/pytorch-cifar",
     "bearpaw preresnet (32x32 input)": "bearpaw/pytorch-classification",
 }
-"""Registries that recorded outputs call otherwise."""
+"""Registries in the inventory, by their names in recorded outputs where those differ."""
 
 
-def _standing(registry: str, name: str) -> list[tuple[Family, str]]:
-    """The first of a peer's models that a recorded output is of: ``WRN-40-2`` is ``WRN-40-2 (10 classes)``."""
+def _find_family(registry: str, name: str) -> list[tuple[Family, str]]:
+    """Return the first model that a recorded output can be from: ``WRN-40-2`` is from ``WRN-40-2 (10 classes)``."""
     return [
         (family, row)
         for family in FAMILIES
-        if family.registry == GOLDEN.get(registry, registry)
-        for row in family.rows()
+        if family.registry == GOLDEN_REGISTRIES.get(registry, registry)
+        for row in family.names()
         if row == name or row.startswith(f"{name} (")
     ][:1]

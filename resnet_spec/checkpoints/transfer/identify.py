@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from os import PathLike
 from typing import Literal, TypeAlias
 
@@ -64,11 +65,19 @@ def identify(
     """
     checkpoint = registry.read(path)
     candidates = _select_candidates(checkpoint, progress or str)
-    matches = [_match_network(name, interpret_checkpoint(load(name), checkpoint)) for name in candidates]
-    matches.sort(key=_rank_key)
+    readings = {name: interpret_checkpoint(load(name), checkpoint) for name in candidates}
+    matches = sorted((_match_network(name, reading) for name, reading in readings.items()), key=_rank_key)
     fits = [match for match in matches if match.how != "near"]
-    near = [match for match in matches if match.how == "near" and match.same]
-    return checkpoint, fits + near[:MAX_NEAR_MATCHES]
+    near = [match for match in matches if match.how == "near" and match.same][:MAX_NEAR_MATCHES]
+    found = [
+        match if match.how == "exact" else _with_suggestions(match, readings[match.network]) for match in fits + near
+    ]
+    return checkpoint, found
+
+
+def _with_suggestions(match: Match, reading: Interpretation) -> Match:
+    """Return a match whose differences suggest similar names. It takes a while, so only for matches that are shown."""
+    return replace(match, differs=tuple(reading.find_problems())) if match.differs else match
 
 
 def _select_candidates(checkpoint: Checkpoint, progress: Callable[[str], object]) -> list[str]:
@@ -85,10 +94,16 @@ def _select_candidates(checkpoint: Checkpoint, progress: Callable[[str], object]
     for entry in read_index():
         if count / _MAX_PARAMETER_RATIO <= entry.parameters <= count * _MAX_PARAMETER_RATIO:
             progress(entry.name)
-            similarity[entry.name] = _similarity(shapes, _count_shapes(load(entry.name).weights().values()))
+            similarity[entry.name] = _similarity(shapes, _shapes_of(entry.name))
     order = sorted(similarity, key=lambda name: -similarity[name])
     threshold = min(1.0, max(similarity.values(), default=1.0)) - 0.02
     return [name for index, name in enumerate(order) if index < _MIN_CANDIDATES or similarity[name] >= threshold]
+
+
+@cache
+def _shapes_of(name: str) -> Counter[Shape]:
+    """Count the shapes of a bundled network's weights."""
+    return _count_shapes(load(name).weights().values())
 
 
 def _count_shapes(shapes: Iterable[Shape]) -> Counter[Shape]:
@@ -102,7 +117,7 @@ def _similarity(first: Counter[Shape], second: Counter[Shape]) -> float:
 
 
 def _match_network(name: str, interpretation: Interpretation) -> Match:
-    problems = tuple(interpretation.find_problems())
+    problems = tuple(interpretation.find_problems(suggestions=False))
     names = OWN_NAMES if interpretation.dialect is None else interpretation.dialect.title
     counts = (interpretation.same, len(interpretation.mappings))
     if not problems:
@@ -111,7 +126,7 @@ def _match_network(name: str, interpretation: Interpretation) -> Match:
     if settings:
         network = load(name, input=None, outputs=None, **settings)
         changed = interpret_checkpoint(network, interpretation.checkpoint)
-        if not changed.find_problems():
+        if not changed.find_problems(suggestions=False):
             counts = (changed.same, len(changed.mappings))
             return Match(name, "but for the head", names, settings, *counts, (), changed.notes)
     how: How = "but for the head" if _fits_but_for_head(interpretation) else "near"

@@ -39,8 +39,11 @@ class Interpretation:
     same: int
     notes: tuple[str, ...]
 
-    def find_problems(self) -> list[str]:
-        """Return every array that is missing, unexpected or of the wrong shape or type, by the file's own names."""
+    def find_problems(self, *, suggestions: bool = True) -> list[str]:
+        """Return every array that is missing, unexpected or of the wrong shape or type, by the file's own names.
+
+        With ``suggestions``, similar names are looked for, which takes a while if many differ.
+        """
         tensors = self.checkpoint.tensors
         expected = {
             self.names.get(normalize_name(mapping.name), mapping.name): mapping.shape
@@ -49,7 +52,7 @@ class Interpretation:
         # A network with feature outputs ends at the last of them; the file may hold the rest of the full network.
         relevant = expected.keys() if self.network.outputs else self.names.values()
         shapes = {name: tensors[name].shape for name in relevant if name in tensors}
-        problems = find_mismatches(expected, shapes, self.network.takes)
+        problems = find_mismatches(expected, shapes, self.network.takes, suggestions=suggestions)
         known = set(FLOATS.values())
         for name in self.names.values():
             if name in expected and tensors[name].dtype not in known:

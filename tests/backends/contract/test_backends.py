@@ -8,7 +8,7 @@ import pytest
 from resnet_spec import build, capture, dump, load, load_weights, loads, run
 from resnet_spec.backend import load_backend
 from resnet_spec.weights.canonical import WeightsError, comparison_weights, initialize
-from shared.peer_recordings import TORCHVISION, difference, goldens, images
+from shared.peer_recordings import TORCHVISION, relative_difference, goldens, make_images
 
 NEW_BLOCK = """
 name: fresh
@@ -51,9 +51,9 @@ ALWAYS = {"resnet18", "resnext50_32x4d"}
 def test_logits_are_torchvisions(backend_name: str, name: str, dtype: str, gate: float) -> None:
     row = goldens()["torchvision", name]
     model = build(name, backend=backend_name, weights=comparison_weights(load(name)), dtype=dtype)
-    logits = run(model, images(row))
+    logits = run(model, make_images(row))
     assert logits.dtype == dtype
-    assert difference(logits, row) < gate
+    assert relative_difference(logits, row) < gate
 
 
 def test_a_seed_gives_the_same_bits(backend_name: str) -> None:

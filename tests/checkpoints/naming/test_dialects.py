@@ -16,7 +16,7 @@ from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
 from resnet_spec.checkpoints.transfer.matching import detect_dialects
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
-from shared.peer_recordings import state_dicts
+from shared.peer_recordings import peer_state_dicts
 from shared.sampling import one_in
 
 PEERS = {"timm": "timm", "torchvision": "torchvision", "paddle": "paddle.vision", "paddleclas": "PaddleClas"}
@@ -55,12 +55,12 @@ def test_names_and_shapes_are_those_of_the_library() -> None:
     for spec in bundled.names():
         folder, _, name = spec.partition("/")
         peer = f"{PEERS.get(folder)}/{name}"
-        if peer not in state_dicts():
+        if peer not in peer_state_dicts():
             continue
         layout = "paddle" if folder.startswith("paddle") else "torch"
         for dialect in load_dialects().values():
             mappings = find_mappings(spec, dialect.name, layout) if dialect.layout in (None, layout) else None
-            if mappings and {mapping.name: mapping.shape for mapping in mappings.values()} == dict(state_dicts()[peer]):
+            if mappings and {mapping.name: mapping.shape for mapping in mappings.values()} == dict(peer_state_dicts()[peer]):
                 counts[folder, dialect.name] += 1
     assert counts == EXPECTED_COUNTS
 

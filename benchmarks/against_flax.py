@@ -1,4 +1,4 @@
-"""Ours in Flax against a model written by hand: a line of JSON for each comparison. ``run.py`` calls this, in a process of its own."""
+"""Compare Flax models with one that is written by hand. ``run.py`` runs this script, which prints JSON lines."""
 
 from __future__ import annotations
 
@@ -12,94 +12,108 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from measure import PRODUCTS, Case, Row, against, alone, asked, compared, grown, in_turn, say
+from measure import (
+    PRODUCTS,
+    Case,
+    Comparison,
+    compare,
+    make_comparison,
+    measure_in_process,
+    measure_memory_growth,
+    parse_arguments,
+    print_records,
+    time_in_turn,
+)
 from nnx_resnet import ResNet
-from products import products
+from products import matrix_products
 
 from resnet_spec import build, load
 
 
-def ours(name: str, **settings: Any) -> Any:
+def build_ours(name: str, **settings: Any) -> Any:
     return build(name, backend="flax", **settings)
 
 
-def by_hand(name: str) -> Any:
+def build_by_hand(name: str) -> Any:
     model: Any = ResNet(name, nnx.Rngs(0))
     model.eval()
     return model
 
 
-def images(batch: int) -> jax.Array:
+def make_images(batch: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).standard_normal((batch, 224, 224, 3), np.float32))
 
 
-def multiplied(name: str, batch: int) -> Callable[[], None]:
-    """The network's matrix products, each a compiled function."""
-    found = products(load(name), batch)
-    random = np.random.default_rng(0)
+def make_products(name: str, batch: int) -> Callable[[], None]:
+    """Return a function that computes a network's matrix products, each by a compiled function."""
+    all_products = matrix_products(load(name), batch)
+    rng = np.random.default_rng(0)
     by_size = {
-        one: tuple(
-            jnp.asarray(random.standard_normal(size, np.float32))
-            for size in ((one.count, one.rows, one.inner), (one.count, one.inner, one.columns))
+        product: tuple(
+            jnp.asarray(rng.standard_normal(size, np.float32))
+            for size in ((product.count, product.rows, product.inner), (product.count, product.inner, product.columns))
         )
-        for one in set(found)
+        for product in set(all_products)
     }
-    product = jax.jit(jnp.matmul)
+    matmul = jax.jit(jnp.matmul)
 
     def run() -> None:
-        for one in found:
-            product(*by_size[one]).block_until_ready()
+        for product in all_products:
+            matmul(*by_size[product]).block_until_ready()
 
     return run
 
 
-def construction(name: str, rounds: int) -> list[Row]:
-    """Each time in a new process, as when a program starts: a model by hand has each initialiser traced and compiled."""
-    sets = [[alone(__file__, name, "construction", whose) for whose in ("ours", "by hand")] for _ in range(rounds)]
-    own, theirs = zip(*sets, strict=True)
-    return [against(own, theirs, "by hand", Case("flax", name, 0, "construction"), "ms")]
+def compare_construction(name: str, rounds: int) -> list[Comparison]:
+    """Compare the time to build a model, each in a new process, where JAX has to trace and compile initializers."""
+    times = [
+        [measure_in_process(__file__, name, "construction", whose) for whose in ("ours", "by hand")]
+        for _ in range(rounds)
+    ]
+    own, theirs = zip(*times, strict=True)
+    return [make_comparison(own, theirs, "by hand", Case("flax", name, 0, "construction"), "ms")]
 
 
-def constructed(name: str, whose: str) -> float:
-    """The milliseconds that a model takes to be there, JAX having been started before."""
+def time_construction(name: str, whose: str) -> float:
+    """Return the milliseconds in which a model is built, after JAX has started."""
     jax.block_until_ready(jnp.zeros(1) + 1)
     start = time.perf_counter()
-    jax.block_until_ready(nnx.state(ours(name) if whose == "ours" else by_hand(name)))
+    jax.block_until_ready(nnx.state(build_ours(name) if whose == "ours" else build_by_hand(name)))
     return 1000 * (time.perf_counter() - start)
 
 
-def by_nnx(model: Any, x: jax.Array) -> Callable[[], None]:
+def call_by_nnx_jit(model: Any, x: jax.Array) -> Callable[[], None]:
     run = nnx.jit(lambda model, x: model(x))
     return lambda: run(model, x).block_until_ready()
 
 
-def by_partial(model: Any, x: jax.Array) -> Callable[[], None]:
-    """nnx.jit_partial: the model is taken apart once, and not at every call."""
+def call_by_jit_partial(model: Any, x: jax.Array) -> Callable[[], None]:
+    """Return a call by nnx.jit_partial, which splits the model once instead of at each call."""
     run = nnx.jit_partial(lambda model, x: model(x), model, graph=False)
     return lambda: run(x).block_until_ready()
 
 
-def by_state(model: Any, x: jax.Array) -> Callable[[], None]:
-    """jax.jit on split state: what NNX's own guide advises where nnx.jit's way through the modules costs too much."""
+def call_by_jax_jit(model: Any, x: jax.Array) -> Callable[[], None]:
+    """Return a call by jax.jit on split state, as NNX's guide recommends if the traversal by nnx.jit takes too long."""
     definition, state = nnx.split(model)
     run = jax.jit(lambda state, x: nnx.merge(definition, state)(x))
     return lambda: run(state, x).block_until_ready()
 
 
-def evaluation(name: str, batch: int, rounds: int) -> list[Row]:
-    x = images(batch)
-    plain, hand = ours(name), by_hand(name)
-    inference = ours(name, mode="inference", compile=True)
-    seconds = in_turn(
+def compare_evaluation(name: str, batch: int, rounds: int) -> list[Comparison]:
+    x = make_images(batch)
+    ours, by_hand = build_ours(name), build_by_hand(name)
+    inference = build_ours(name, mode="inference", compile=True)
+    seconds = time_in_turn(
         {
-            "ours, nnx.jit": by_nnx(plain, x),
-            "by hand, nnx.jit": by_nnx(hand, x),
-            "ours, nnx.jit_partial": by_partial(plain, x),
-            "by hand, nnx.jit_partial": by_partial(hand, x),
-            "ours, jax.jit": by_state(plain, x),
-            "by hand, jax.jit": by_state(hand, x),
+            "ours, nnx.jit": call_by_nnx_jit(ours, x),
+            "by hand, nnx.jit": call_by_nnx_jit(by_hand, x),
+            "ours, nnx.jit_partial": call_by_jit_partial(ours, x),
+            "by hand, nnx.jit_partial": call_by_jit_partial(by_hand, x),
+            "ours, jax.jit": call_by_jax_jit(ours, x),
+            "by hand, jax.jit": call_by_jax_jit(by_hand, x),
             "inference": lambda: inference(x).block_until_ready(),
-            PRODUCTS: multiplied(name, batch),
+            PRODUCTS: make_products(name, batch),
         },
         rounds,
     )
@@ -109,40 +123,40 @@ def evaluation(name: str, batch: int, rounds: int) -> list[Row]:
         ("ours, jax.jit", "by hand, jax.jit", "evaluation"),
         ("inference", "by hand, jax.jit", "inference mode, compiled"),
     ]
-    return [compared(seconds, own, peer, Case("flax", name, batch, what)) for own, peer, what in rows]
+    return [compare(seconds, own, peer, Case("flax", name, batch, what)) for own, peer, what in rows]
 
 
-def finished(run: Callable[[], jax.Array]) -> None:
+def wait_for(run: Callable[[], jax.Array]) -> None:
     run().block_until_ready()
 
 
-def dispatched(name: str, rounds: int) -> list[Row]:
-    """What a call costs beside what it computes: of functions that are given a model and do nothing with it."""
+def compare_dispatch(name: str, rounds: int) -> list[Comparison]:
+    """Compare the overhead of calls, by functions that take a model and do not use it."""
     x = jnp.zeros(4)
 
-    def nothing(model: Any, x: jax.Array) -> jax.Array:
+    def ignore_model(model: Any, x: jax.Array) -> jax.Array:
         return x * 2
 
     calls = {}
-    for whose, model in {"ours": ours(name), "by hand": by_hand(name)}.items():
+    for whose, model in {"ours": build_ours(name), "by hand": build_by_hand(name)}.items():
         state = nnx.split(model)[1]
-        calls[f"{whose}, nnx.jit"] = partial(nnx.jit(nothing), model, x)
-        calls[f"{whose}, nnx.jit of trees"] = partial(nnx.jit(nothing, graph=False), model, x)
-        calls[f"{whose}, nnx.jit_partial"] = partial(nnx.jit_partial(nothing, model, graph=False), x)
-        calls[f"{whose}, jax.jit"] = partial(jax.jit(nothing), state, x)
-    seconds = in_turn({key: partial(finished, run) for key, run in calls.items()}, 3 * rounds)
-    ways = {
+        calls[f"{whose}, nnx.jit"] = partial(nnx.jit(ignore_model), model, x)
+        calls[f"{whose}, nnx.jit of trees"] = partial(nnx.jit(ignore_model, graph=False), model, x)
+        calls[f"{whose}, nnx.jit_partial"] = partial(nnx.jit_partial(ignore_model, model, graph=False), x)
+        calls[f"{whose}, jax.jit"] = partial(jax.jit(ignore_model), state, x)
+    seconds = time_in_turn({key: partial(wait_for, run) for key, run in calls.items()}, 3 * rounds)
+    labels = {
         "nnx.jit": "dispatch by nnx.jit",
         "nnx.jit of trees": "dispatch by nnx.jit(graph=False)",
         "nnx.jit_partial": "dispatch by nnx.jit_partial",
         "jax.jit": "dispatch by jax.jit on split state",
     }
     return [
-        compared(seconds, f"ours, {way}", f"by hand, {way}", Case("flax", name, 0, what)) for way, what in ways.items()
+        compare(seconds, f"ours, {way}", f"by hand, {way}", Case("flax", name, 0, what)) for way, what in labels.items()
     ]
 
 
-def trained(model: Any, x: jax.Array) -> Callable[[], object]:
+def make_training_step(model: Any, x: jax.Array) -> Callable[[], object]:
     labels = jnp.arange(x.shape[0])
     model.train()
     optimizer = nnx.Optimizer(model, optax.sgd(0.01, 0.9), wrt=nnx.Param)
@@ -152,52 +166,60 @@ def trained(model: Any, x: jax.Array) -> Callable[[], object]:
         def loss(model: Any) -> jax.Array:
             return optax.softmax_cross_entropy_with_integer_labels(model(x), labels).mean()
 
-        value, slopes = nnx.value_and_grad(loss)(model)
-        optimizer.update(model, slopes)
+        value, gradients = nnx.value_and_grad(loss)(model)
+        optimizer.update(model, gradients)
         return value
 
     return lambda: step(model, optimizer).block_until_ready()
 
 
-def training(name: str, batch: int, rounds: int) -> list[Row]:
-    x = images(batch)
-    models = {"ours": ours(name), "by hand": by_hand(name)}
-    seconds = in_turn({key: trained(model, x) for key, model in models.items()}, rounds)
-    return [compared(seconds, "ours", "by hand", Case("flax", name, batch, "training step"))]
+def compare_training(name: str, batch: int, rounds: int) -> list[Comparison]:
+    x = make_images(batch)
+    models = {"ours": build_ours(name), "by hand": build_by_hand(name)}
+    seconds = time_in_turn({key: make_training_step(model, x) for key, model in models.items()}, rounds)
+    return [compare(seconds, "ours", "by hand", Case("flax", name, batch, "training step"))]
 
 
-def memory(name: str, batch: int) -> list[Row]:
-    """Each time in a new process, from when the framework is imported: the model, and two steps."""
+def compare_memory(name: str, batch: int) -> list[Comparison]:
+    """Compare the memory of a model and two steps, each in a new process, after the framework is imported."""
     rows = []
     for what in ("evaluation", "training step"):
-        sizes = [[alone(__file__, name, what, whose, batch) for whose in ("ours", "by hand")] for _ in range(3)]
+        sizes = [
+            [measure_in_process(__file__, name, what, whose, batch) for whose in ("ours", "by hand")] for _ in range(3)
+        ]
         own, theirs = zip(*sizes, strict=True)
-        rows.append(against(own, theirs, "by hand", Case("flax", name, batch, f"{what}, peak memory"), "MiB"))
+        rows.append(make_comparison(own, theirs, "by hand", Case("flax", name, batch, f"{what}, peak memory"), "MiB"))
     return rows
 
 
-def peak(name: str, what: str, whose: str, batch: int) -> float:
-    def twice() -> None:
-        model = ours(name) if whose == "ours" else by_hand(name)
-        step = (trained if what == "training step" else by_nnx)(model, images(batch))
+def measure_memory(name: str, what: str, whose: str, batch: int) -> float:
+    """Return the MiB of memory that building a model and running two steps takes."""
+
+    def run_twice() -> None:
+        model = build_ours(name) if whose == "ours" else build_by_hand(name)
+        step = (make_training_step if what == "training step" else call_by_nnx_jit)(model, make_images(batch))
         step(), step()
 
-    return grown(twice)
+    return measure_memory_growth(run_twice)
 
 
 def main() -> None:
-    options = asked()
+    options = parse_arguments()
     name, rounds = options.model, options.rounds
     if options.alone:
         what, whose = options.alone
-        print(constructed(name, whose) if what == "construction" else peak(name, what, whose, *options.batch))
+        print(
+            time_construction(name, whose)
+            if what == "construction"
+            else measure_memory(name, what, whose, *options.batch)
+        )
         return
-    say(construction(name, rounds))
-    say(dispatched(name, rounds))
+    print_records(compare_construction(name, rounds))
+    print_records(compare_dispatch(name, rounds))
     for batch in options.batch:
-        say(evaluation(name, batch, rounds))
-        say(training(name, batch, rounds))
-    say(memory(name, max(options.batch)))
+        print_records(compare_evaluation(name, batch, rounds))
+        print_records(compare_training(name, batch, rounds))
+    print_records(compare_memory(name, max(options.batch)))
 
 
 if __name__ == "__main__":

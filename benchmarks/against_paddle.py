@@ -1,4 +1,4 @@
-"""Ours in PaddlePaddle against paddle.vision's: a line of JSON for each comparison. ``run.py`` calls this, in a process of its own."""
+"""Compare PaddlePaddle models with those of paddle.vision. ``run.py`` runs this script, which prints JSON lines."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from typing import Any
 
 import numpy as np
 import paddle
-from measure import PRODUCTS, Case, Figure, Row, against, alone, asked, compared, figure, grown, in_turn, say
+from measure import (
+    PRODUCTS,
+    Case,
+    Comparison,
+    Figure,
+    compare,
+    make_comparison,
+    make_figure,
+    measure_in_process,
+    measure_memory_growth,
+    parse_arguments,
+    print_records,
+    time_in_turn,
+)
 from paddle.nn import functional
-from products import products
+from products import matrix_products
 
 from resnet_spec import build, load, run
 from resnet_spec.weights.canonical import initialize
@@ -18,41 +31,44 @@ from resnet_spec.weights.canonical import initialize
 PEER = "paddle.vision"
 
 
-def ours(name: str, **settings: Any) -> Any:
+def build_ours(name: str, **settings: Any) -> Any:
     return build(name, backend="paddle", **settings)
 
 
-def vision(name: str) -> Any:
+def build_paddle_vision(name: str) -> Any:
     model = getattr(paddle.vision.models, name)()
     model.eval()
     return model
 
 
-def images(batch: int) -> Any:
+def make_images(batch: int) -> Any:
     return paddle.to_tensor(np.random.default_rng(0).standard_normal((batch, 3, 224, 224), np.float32))
 
 
-def multiplied(name: str, batch: int) -> Callable[[], None]:
-    """The network's matrix products."""
-    found = products(load(name), batch)
+def make_products(name: str, batch: int) -> Callable[[], None]:
+    """Return a function that computes a network's matrix products."""
+    all_products = matrix_products(load(name), batch)
     by_size = {
-        one: (paddle.randn([one.count, one.rows, one.inner]), paddle.randn([one.count, one.inner, one.columns]))
-        for one in set(found)
+        product: (
+            paddle.randn([product.count, product.rows, product.inner]),
+            paddle.randn([product.count, product.inner, product.columns]),
+        )
+        for product in set(all_products)
     }
 
     def run() -> None:
-        for one in found:
-            paddle.matmul(*by_size[one])
+        for product in all_products:
+            paddle.matmul(*by_size[product])
 
     return run
 
 
-def construction(name: str, rounds: int) -> list[Row]:
-    seconds = in_turn({"ours": lambda: ours(name), PEER: lambda: vision(name)}, rounds)
-    return [compared(seconds, "ours", PEER, Case("paddle", name, 0, "construction"))]
+def compare_construction(name: str, rounds: int) -> list[Comparison]:
+    seconds = time_in_turn({"ours": lambda: build_ours(name), PEER: lambda: build_paddle_vision(name)}, rounds)
+    return [compare(seconds, "ours", PEER, Case("paddle", name, 0, "construction"))]
 
 
-def evaluated(model: Any, x: Any) -> Callable[[], Any]:
+def make_evaluation(model: Any, x: Any) -> Callable[[], Any]:
     def run() -> Any:
         with paddle.no_grad():
             return model(x).numpy()
@@ -60,32 +76,32 @@ def evaluated(model: Any, x: Any) -> Callable[[], Any]:
     return run
 
 
-def evaluation(name: str, batch: int, rounds: int) -> list[Row]:
-    x = images(batch)
-    seconds = in_turn(
+def compare_evaluation(name: str, batch: int, rounds: int) -> list[Comparison]:
+    x = make_images(batch)
+    seconds = time_in_turn(
         {
-            "ours": evaluated(ours(name), x),
-            PEER: evaluated(vision(name), x),
-            "inference": evaluated(ours(name, mode="inference"), x),
-            "bfloat16": evaluated(ours(name, mode="inference", dtype="bfloat16"), x),
-            PRODUCTS: multiplied(name, batch),
+            "ours": make_evaluation(build_ours(name), x),
+            PEER: make_evaluation(build_paddle_vision(name), x),
+            "inference": make_evaluation(build_ours(name, mode="inference"), x),
+            "bfloat16": make_evaluation(build_ours(name, mode="inference", dtype="bfloat16"), x),
+            PRODUCTS: make_products(name, batch),
         },
         rounds,
     )
     rows = {"ours": "evaluation", "inference": "inference mode", "bfloat16": "inference mode, bfloat16"}
-    return [compared(seconds, own, PEER, Case("paddle", name, batch, what)) for own, what in rows.items()]
+    return [compare(seconds, own, PEER, Case("paddle", name, batch, what)) for own, what in rows.items()]
 
 
-def compiled(name: str, batch: int, rounds: int) -> list[Row]:
-    """Paddle's way to compile: the model as one static program."""
-    x = images(batch)
-    models = {"ours": ours(name), PEER: vision(name)}
-    run = {key: evaluated(paddle.jit.to_static(model, full_graph=True), x) for key, model in models.items()}
-    seconds = in_turn(run, rounds)
-    return [compared(seconds, "ours", PEER, Case("paddle", name, batch, "evaluation, compiled"))]
+def compare_compiled(name: str, batch: int, rounds: int) -> list[Comparison]:
+    """Compare models that Paddle compiled to static programs."""
+    x = make_images(batch)
+    models = {"ours": build_ours(name), PEER: build_paddle_vision(name)}
+    run = {key: make_evaluation(paddle.jit.to_static(model, full_graph=True), x) for key, model in models.items()}
+    seconds = time_in_turn(run, rounds)
+    return [compare(seconds, "ours", PEER, Case("paddle", name, batch, "evaluation, compiled"))]
 
 
-def trained(model: Any, x: Any) -> Callable[[], None]:
+def make_training_step(model: Any, x: Any) -> Callable[[], None]:
     labels = paddle.arange(x.shape[0])
     model.train()
     optimizer = paddle.optimizer.Momentum(0.01, 0.9, parameters=model.parameters())
@@ -98,16 +114,16 @@ def trained(model: Any, x: Any) -> Callable[[], None]:
     return run
 
 
-def training(name: str, batch: int, rounds: int) -> list[Row]:
-    x = images(batch)
-    models = {"ours": ours(name), PEER: vision(name)}
-    seconds = in_turn({key: trained(model, x) for key, model in models.items()}, rounds)
-    return [compared(seconds, "ours", PEER, Case("paddle", name, batch, "training step"))]
+def compare_training(name: str, batch: int, rounds: int) -> list[Comparison]:
+    x = make_images(batch)
+    models = {"ours": build_ours(name), PEER: build_paddle_vision(name)}
+    seconds = time_in_turn({key: make_training_step(model, x) for key, model in models.items()}, rounds)
+    return [compare(seconds, "ours", PEER, Case("paddle", name, batch, "training step"))]
 
 
-def lost(name: str) -> list[Figure]:
-    """The largest difference from the outputs in float64, over the largest output."""
-    network, x = load(name), images(8).numpy()
+def measure_errors(name: str) -> list[Figure]:
+    """Measure the largest difference from the outputs in float64, relative to the largest output."""
+    network, x = load(name), make_images(8).numpy()
     weights = initialize(network)
     make = partial(build, network, backend="paddle", weights=weights)
     exact = run(make(dtype="float64"), x)
@@ -117,45 +133,47 @@ def lost(name: str) -> list[Figure]:
         "inference mode, bfloat16": make(mode="inference", dtype="bfloat16"),
     }
     return [
-        figure([float(abs(run(model, x) - exact).max() / abs(exact).max())], Case("paddle", name, 8, what), "off")
+        make_figure([float(abs(run(model, x) - exact).max() / abs(exact).max())], Case("paddle", name, 8, what), "off")
         for what, model in models.items()
     ]
 
 
-def memory(name: str, batch: int) -> list[Row]:
-    """Each time in a new process, from when the framework is imported: the model, and two steps."""
+def compare_memory(name: str, batch: int) -> list[Comparison]:
+    """Compare the memory of a model and two steps, each in a new process, after the framework is imported."""
     rows = []
     for what in ("evaluation", "training step", "inference mode"):
-        sizes = [[alone(__file__, name, what, whose, batch) for whose in ("ours", PEER)] for _ in range(3)]
+        sizes = [[measure_in_process(__file__, name, what, whose, batch) for whose in ("ours", PEER)] for _ in range(3)]
         own, theirs = zip(*sizes, strict=True)
-        rows.append(against(own, theirs, PEER, Case("paddle", name, batch, f"{what}, peak memory"), "MiB"))
+        rows.append(make_comparison(own, theirs, PEER, Case("paddle", name, batch, f"{what}, peak memory"), "MiB"))
     return rows
 
 
-def peak(name: str, what: str, whose: str, batch: int) -> float:
-    def twice() -> None:
+def measure_memory(name: str, what: str, whose: str, batch: int) -> float:
+    """Return the MiB of memory that building a model and running two steps takes."""
+
+    def run_twice() -> None:
         settings = {"mode": "inference"} if what == "inference mode" else {}
-        model = ours(name, **settings) if whose == "ours" else vision(name)
-        step = (trained if what == "training step" else evaluated)(model, images(batch))
+        model = build_ours(name, **settings) if whose == "ours" else build_paddle_vision(name)
+        step = (make_training_step if what == "training step" else make_evaluation)(model, make_images(batch))
         step(), step()
 
-    return grown(twice)
+    return measure_memory_growth(run_twice)
 
 
 def main() -> None:
-    options = asked()
+    options = parse_arguments()
     name, rounds = options.model, options.rounds
     if options.alone:
-        print(peak(name, *options.alone, *options.batch))
+        print(measure_memory(name, *options.alone, *options.batch))
         return
-    say(construction(name, rounds))
+    print_records(compare_construction(name, rounds))
     for batch in options.batch:
-        say(evaluation(name, batch, rounds))
-        say(training(name, batch, rounds))
+        print_records(compare_evaluation(name, batch, rounds))
+        print_records(compare_training(name, batch, rounds))
         if options.compile:
-            say(compiled(name, batch, rounds))
-    say(memory(name, max(options.batch)))
-    say(lost(name))
+            print_records(compare_compiled(name, batch, rounds))
+    print_records(compare_memory(name, max(options.batch)))
+    print_records(measure_errors(name))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ours in PyTorch against torchvision's and timm's: a line of JSON for each comparison. ``run.py`` calls this, in a process of its own."""
+"""Compare PyTorch models with those of torchvision and timm. ``run.py`` runs this script, which prints JSON lines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import PRODUCTS, Case, Figure, Row, against, alone, asked, compared, figure, grown, in_turn, say
-from products import products
+from measure import (
+    PRODUCTS,
+    Case,
+    Comparison,
+    Figure,
+    compare,
+    make_comparison,
+    make_figure,
+    measure_in_process,
+    measure_memory_growth,
+    parse_arguments,
+    print_records,
+    time_in_turn,
+)
+from products import matrix_products
 from torch.nn import functional
 from torch_peers import timm, torchvision
 
@@ -19,54 +32,58 @@ from resnet_spec.weights.canonical import initialize
 PEERS = ("torchvision", "timm")
 
 
-def ours(name: str, **settings: Any) -> Any:
+def build_ours(name: str, **settings: Any) -> Any:
     return build(name, backend="torch", **settings)
 
 
-def vision(name: str) -> Any:
+def build_torchvision(name: str) -> Any:
     return getattr(torchvision.models, name)(weights=None).eval()
 
 
-def timms(name: str) -> Any:
+def build_timm(name: str) -> Any:
     return timm.create_model(name, pretrained=False).eval()
 
 
-def images(batch: int) -> torch.Tensor:
+def make_images(batch: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal((batch, 3, 224, 224), np.float32))
 
 
-def multiplied(name: str, batch: int) -> dict[str, Callable[[], None]]:
-    """The network's matrix products, by torch's default, into memory that is there already, and by oneDNN's linear operator."""
-    found = products(load(name), batch)
+def make_products(name: str, batch: int) -> dict[str, Callable[[], None]]:
+    """Return functions that compute a network's matrix products: by matmul into allocated memory, and by oneDNN."""
+    all_products = matrix_products(load(name), batch)
     by_size = {
-        one: (
-            torch.randn(one.count, one.rows, one.inner),
-            torch.randn(one.count, one.columns, one.inner),
-            torch.empty(one.count, one.columns, one.rows),
+        product: (
+            torch.randn(product.count, product.rows, product.inner),
+            torch.randn(product.count, product.columns, product.inner),
+            torch.empty(product.count, product.columns, product.rows),
         )
-        for one in set(found)
+        for product in set(all_products)
     }
 
     def by_default() -> None:
-        for one in found:
-            weight, x, out = by_size[one]
-            torch.bmm(x, weight.mT, out=out) if one.count > 1 else torch.mm(x[0], weight[0].T, out=out[0])
+        for product in all_products:
+            weight, x, out = by_size[product]
+            torch.bmm(x, weight.mT, out=out) if product.count > 1 else torch.mm(x[0], weight[0].T, out=out[0])
 
     def by_onednn() -> None:
-        for one in found:
-            for weight, x in zip(*by_size[one][:2], strict=True):
+        for product in all_products:
+            for weight, x in zip(*by_size[product][:2], strict=True):
                 torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
     return {PRODUCTS: by_default, f"{PRODUCTS}, oneDNN": by_onednn}
 
 
-def construction(name: str, rounds: int) -> list[Row]:
-    run = {"ours": lambda: ours(name), "torchvision": lambda: vision(name), "timm": lambda: timms(name)}
-    seconds = in_turn(run, rounds)
-    return [compared(seconds, "ours", peer, Case("torch", name, 0, "construction")) for peer in PEERS]
+def compare_construction(name: str, rounds: int) -> list[Comparison]:
+    run = {
+        "ours": lambda: build_ours(name),
+        "torchvision": lambda: build_torchvision(name),
+        "timm": lambda: build_timm(name),
+    }
+    seconds = time_in_turn(run, rounds)
+    return [compare(seconds, "ours", peer, Case("torch", name, 0, "construction")) for peer in PEERS]
 
 
-def evaluated(model: Any, x: torch.Tensor) -> Callable[[], torch.Tensor]:
+def make_evaluation(model: Any, x: torch.Tensor) -> Callable[[], torch.Tensor]:
     @torch.no_grad()
     def run() -> torch.Tensor:
         return model(x)
@@ -74,16 +91,16 @@ def evaluated(model: Any, x: torch.Tensor) -> Callable[[], torch.Tensor]:
     return run
 
 
-def evaluation(name: str, batch: int, rounds: int) -> list[Row]:
-    x = images(batch)
-    seconds = in_turn(
+def compare_evaluation(name: str, batch: int, rounds: int) -> list[Comparison]:
+    x = make_images(batch)
+    seconds = time_in_turn(
         {
-            "ours": evaluated(ours(name), x),
-            "torchvision": evaluated(vision(name), x),
-            "timm": evaluated(timms(name), x),
-            "inference": evaluated(ours(name, mode="inference"), x),
-            "bfloat16": evaluated(ours(name, mode="inference", dtype="bfloat16"), x),
-            **multiplied(name, batch),
+            "ours": make_evaluation(build_ours(name), x),
+            "torchvision": make_evaluation(build_torchvision(name), x),
+            "timm": make_evaluation(build_timm(name), x),
+            "inference": make_evaluation(build_ours(name, mode="inference"), x),
+            "bfloat16": make_evaluation(build_ours(name, mode="inference", dtype="bfloat16"), x),
+            **make_products(name, batch),
         },
         rounds,
     )
@@ -93,18 +110,18 @@ def evaluation(name: str, batch: int, rounds: int) -> list[Row]:
         ("inference", "torchvision", "inference mode"),
         ("bfloat16", "torchvision", "inference mode, bfloat16"),
     ]
-    return [compared(seconds, own, peer, Case("torch", name, batch, what)) for own, peer, what in rows]
+    return [compare(seconds, own, peer, Case("torch", name, batch, what)) for own, peer, what in rows]
 
 
-def compiled(name: str, batch: int, rounds: int) -> list[Row]:
-    x, plain = images(batch), vision(name)
-    seconds = in_turn(
+def compare_compiled(name: str, batch: int, rounds: int) -> list[Comparison]:
+    x, plain = make_images(batch), build_torchvision(name)
+    seconds = time_in_turn(
         {
-            "inference": evaluated(ours(name, mode="inference", compile=True), x),
-            "ours": evaluated(torch.compile(ours(name)), x),
-            "torchvision, compiled": evaluated(torch.compile(plain), x),
-            "torchvision": evaluated(plain, x),
-            **multiplied(name, batch),
+            "inference": make_evaluation(build_ours(name, mode="inference", compile=True), x),
+            "ours": make_evaluation(torch.compile(build_ours(name)), x),
+            "torchvision, compiled": make_evaluation(torch.compile(plain), x),
+            "torchvision": make_evaluation(plain, x),
+            **make_products(name, batch),
         },
         rounds,
     )
@@ -113,10 +130,10 @@ def compiled(name: str, batch: int, rounds: int) -> list[Row]:
         ("inference", "torchvision, compiled", "inference mode, compiled"),
         ("ours", "torchvision, compiled", "evaluation, compiled"),
     ]
-    return [compared(seconds, own, peer, Case("torch", name, batch, what)) for own, peer, what in rows]
+    return [compare(seconds, own, peer, Case("torch", name, batch, what)) for own, peer, what in rows]
 
 
-def trained(model: Any, x: torch.Tensor) -> Callable[[], None]:
+def make_training_step(model: Any, x: torch.Tensor) -> Callable[[], None]:
     labels = torch.arange(x.shape[0])
     optimizer = torch.optim.SGD(model.train().parameters(), lr=0.01, momentum=0.9)
 
@@ -128,16 +145,16 @@ def trained(model: Any, x: torch.Tensor) -> Callable[[], None]:
     return run
 
 
-def training(name: str, batch: int, rounds: int) -> list[Row]:
-    x = images(batch)
-    models = {"ours": ours(name), "torchvision": vision(name), "timm": timms(name)}
-    seconds = in_turn({key: trained(model, x) for key, model in models.items()}, rounds)
-    return [compared(seconds, "ours", peer, Case("torch", name, batch, "training step")) for peer in PEERS]
+def compare_training(name: str, batch: int, rounds: int) -> list[Comparison]:
+    x = make_images(batch)
+    models = {"ours": build_ours(name), "torchvision": build_torchvision(name), "timm": build_timm(name)}
+    seconds = time_in_turn({key: make_training_step(model, x) for key, model in models.items()}, rounds)
+    return [compare(seconds, "ours", peer, Case("torch", name, batch, "training step")) for peer in PEERS]
 
 
-def lost(name: str) -> list[Figure]:
-    """The largest difference from the outputs in float64, over the largest output."""
-    network, x = load(name), images(8).numpy()
+def measure_errors(name: str) -> list[Figure]:
+    """Measure the largest difference from the outputs in float64, relative to the largest output."""
+    network, x = load(name), make_images(8).numpy()
     weights = initialize(network)
     make = partial(build, network, backend="torch", weights=weights)
     exact = run(make(dtype="float64"), x)
@@ -147,45 +164,52 @@ def lost(name: str) -> list[Figure]:
         "inference mode, bfloat16": make(mode="inference", dtype="bfloat16"),
     }
     return [
-        figure([float(abs(run(model, x) - exact).max() / abs(exact).max())], Case("torch", name, 8, what), "off")
+        make_figure([float(abs(run(model, x) - exact).max() / abs(exact).max())], Case("torch", name, 8, what), "off")
         for what, model in models.items()
     ]
 
 
-def memory(name: str, batch: int) -> list[Row]:
-    """Each time in a new process, from when the framework is imported: the model, and two steps."""
+def compare_memory(name: str, batch: int) -> list[Comparison]:
+    """Compare the memory of a model and two steps, each in a new process, after the framework is imported."""
     rows = []
     for what in ("evaluation", "training step", "inference mode"):
-        sizes = [[alone(__file__, name, what, whose, batch) for whose in ("ours", "torchvision")] for _ in range(3)]
+        sizes = [
+            [measure_in_process(__file__, name, what, whose, batch) for whose in ("ours", "torchvision")]
+            for _ in range(3)
+        ]
         own, theirs = zip(*sizes, strict=True)
-        rows.append(against(own, theirs, "torchvision", Case("torch", name, batch, f"{what}, peak memory"), "MiB"))
+        rows.append(
+            make_comparison(own, theirs, "torchvision", Case("torch", name, batch, f"{what}, peak memory"), "MiB")
+        )
     return rows
 
 
-def peak(name: str, what: str, whose: str, batch: int) -> float:
-    def twice() -> None:
+def measure_memory(name: str, what: str, whose: str, batch: int) -> float:
+    """Return the MiB of memory that building a model and running two steps takes."""
+
+    def run_twice() -> None:
         settings = {"mode": "inference"} if what == "inference mode" else {}
-        model = ours(name, **settings) if whose == "ours" else vision(name)
-        step = (trained if what == "training step" else evaluated)(model, images(batch))
+        model = build_ours(name, **settings) if whose == "ours" else build_torchvision(name)
+        step = (make_training_step if what == "training step" else make_evaluation)(model, make_images(batch))
         step(), step()
 
-    return grown(twice)
+    return measure_memory_growth(run_twice)
 
 
 def main() -> None:
-    options = asked()
+    options = parse_arguments()
     name, rounds = options.model, options.rounds
     if options.alone:
-        print(peak(name, *options.alone, *options.batch))
+        print(measure_memory(name, *options.alone, *options.batch))
         return
-    say(construction(name, rounds))
+    print_records(compare_construction(name, rounds))
     for batch in options.batch:
-        say(evaluation(name, batch, rounds))
-        say(training(name, batch, rounds))
+        print_records(compare_evaluation(name, batch, rounds))
+        print_records(compare_training(name, batch, rounds))
         if options.compile:
-            say(compiled(name, batch, rounds))
-    say(memory(name, max(options.batch)))
-    say(lost(name))
+            print_records(compare_compiled(name, batch, rounds))
+    print_records(compare_memory(name, max(options.batch)))
+    print_records(measure_errors(name))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How fast a large checkpoint is converted, against copying it, and how much memory that takes: ``python benchmarks/checkpoints.py``.
+"""Measure the speed of converting a large checkpoint, relative to copying it, and the memory.
 
-Each conversion runs in a process of its own, between two copies of the same file; figures are ratios within one run.
+Each conversion runs in a separate process, between two copies of the same file. Results are ratios within one run.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from resnet_spec.checkpoints.formats.tensors import FLOATS, Tensor
 from resnet_spec.checkpoints.transfer.convert import make_metadata
 from resnet_spec.weights.canonical import Array, initialize
 
-SLOWEST = 1 / 3  # of the speed of copying
-MOST_MEMORY = 1.5  # times the file, the interpreter and its libraries among it
-ENDINGS = {"safetensors": ".safetensors", "torch": ".pth", "paddle": ".pdparams", "npz": ".npz", "orbax": ""}
+MIN_SPEED = 1 / 3  # relative to copying
+MAX_MEMORY = 1.5  # relative to the size of the file, including the interpreter and its libraries
+SUFFIXES = {"safetensors": ".safetensors", "torch": ".pth", "paddle": ".pdparams", "npz": ".npz", "orbax": ""}
 
-CHILD = """
+CONVERT = """
 import json, sys, time
 from pathlib import Path
 from resnet_spec.checkpoints.transfer.convert import convert
@@ -43,67 +43,68 @@ print(json.dumps([seconds, int(peak.split()[1]) * 1024]))
 
 
 def main() -> None:
-    """Print a line for each conversion; the exit status says whether all are within bounds."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--network", default="wide_resnet101_2", help="in float64 its checkpoint is a gigabyte")
-    options.add_argument("--dtype", default="float64")
-    options.add_argument("--repeat", type=int, default=3)
-    asked = options.parse_args()
-    table = Table(title=f"{asked.network} in {asked.dtype}")
+    """Print a table with a row for each conversion. The exit status is 0 if all are within the limits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", default="wide_resnet101_2", help="in float64 its checkpoint is a gigabyte")
+    parser.add_argument("--dtype", default="float64")
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    table = Table(title=f"{arguments.network} in {arguments.dtype}")
     for heading in ("from", "to", "file", "copied in", "converted in", "speed / copying", "memory / file", "within"):
         table.add_column(heading, justify="right" if heading not in ("from", "to") else "left")
     passed = True
     with tempfile.TemporaryDirectory() as name, Console(stderr=True).status("") as status:
         folder = Path(name)
         source = folder / "w.safetensors"
-        _make(asked.network, asked.dtype, source)
-        pairs = [("safetensors", kind) for kind in ENDINGS] + [
-            (kind, "safetensors") for kind in ENDINGS if kind != "safetensors"
+        _write_checkpoint(arguments.network, arguments.dtype, source)
+        pairs = [("safetensors", kind) for kind in SUFFIXES] + [
+            (kind, "safetensors") for kind in SUFFIXES if kind != "safetensors"
         ]
-        for one, other in pairs:
-            status.update(f"{one} to {other}")
-            line, within = _measured(folder, source, one, other, asked.repeat)
-            table.add_row(one, other, *line, style=None if within else "bold red")
+        for source_kind, target_kind in pairs:
+            status.update(f"{source_kind} to {target_kind}")
+            cells, within = _measure(folder, source, source_kind, target_kind, arguments.repeat)
+            table.add_row(source_kind, target_kind, *cells, style=None if within else "bold red")
             passed &= within
     Console(width=130).print(table)
     sys.exit(0 if passed else 1)
 
 
-def _make(name: str, dtype: str, path: Path) -> None:
-    """A checkpoint of a network, drawn."""
+def _write_checkpoint(name: str, dtype: str, path: Path) -> None:
+    """Write a checkpoint of a network with initial weights."""
     network = load(name)
-    drawn = initialize(network)
+    weights = initialize(network)
 
     def read(name: str) -> Array:
-        return drawn[name].astype(dtype)
+        return weights[name].astype(dtype)
 
-    tensors = {name: Tensor(array.shape, FLOATS[dtype], partial(read, name)) for name, array in drawn.items()}
+    tensors = {name: Tensor(array.shape, FLOATS[dtype], partial(read, name)) for name, array in weights.items()}
     registry.write(path, "safetensors", tensors, make_metadata(network))
 
 
-def _measured(folder: Path, canonical: Path, one: str, other: str, repeat: int) -> tuple[list[str], bool]:
-    source = canonical if one == "safetensors" else folder / f"source{ENDINGS[one]}"
-    if one != "safetensors":
+def _measure(folder: Path, canonical: Path, source_kind: str, target_kind: str, repeat: int) -> tuple[list[str], bool]:
+    """Return the cells of a row, and whether they are within the limits."""
+    source = canonical if source_kind == "safetensors" else folder / f"source{SUFFIXES[source_kind]}"
+    if source_kind != "safetensors":
         _convert(canonical, source)
     size = canonical.stat().st_size
     copies, conversions, memory = [], [], 0.0
     for _ in range(repeat):
-        copies.append(_copied(canonical, folder / "copy"))
-        seconds, peak = _convert(source, folder / f"target{ENDINGS[other]}")
+        copies.append(_copy(canonical, folder / "copy"))
+        seconds, peak = _convert(source, folder / f"target{SUFFIXES[target_kind]}")
         conversions.append(seconds)
         memory = max(memory, peak)
-        copies.append(_copied(canonical, folder / "copy"))
-        _remove(folder / f"target{ENDINGS[other]}")
-    if one != "safetensors":
+        copies.append(_copy(canonical, folder / "copy"))
+        _remove(folder / f"target{SUFFIXES[target_kind]}")
+    if source_kind != "safetensors":
         _remove(source)
     copy, conversion = statistics.median(copies), statistics.median(conversions)
     speed, share = copy / conversion, memory / size
-    within = speed >= SLOWEST and share <= MOST_MEMORY
+    within = speed >= MIN_SPEED and share <= MAX_MEMORY
     figures = [f"{size / 1e6:.0f} MB", f"{copy:.2f} s", f"{conversion:.2f} s", f"{speed:.2f}", f"{share:.2f}"]
     return [*figures, "yes" if within else "no"], within
 
 
-def _copied(source: Path, target: Path) -> float:
+def _copy(source: Path, target: Path) -> float:
     start = time.perf_counter()
     shutil.copyfile(source, target)
     seconds = time.perf_counter() - start
@@ -112,9 +113,9 @@ def _copied(source: Path, target: Path) -> float:
 
 
 def _convert(source: Path, target: Path) -> tuple[float, float]:
-    """Seconds, and the most memory that the process had."""
+    """Convert in a new process; return the seconds and the peak memory in bytes."""
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, source, target], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", CONVERT, source, target], capture_output=True, text=True, check=True, env=os.environ
     )
     seconds, peak = json.loads(done.stdout)
     return seconds, peak

@@ -1,4 +1,4 @@
-"""How quick the core is, without a framework: lines of JSON. ``run.py`` calls this, in a process of its own."""
+"""Measure the speed of the core, which needs no framework. ``run.py`` runs this script, which prints JSON lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from measure import Case, Figure, asked, figure, say
+from measure import Case, Figure, make_figure, parse_arguments, print_records
 
 from resnet_spec import load, loads
 
@@ -21,58 +21,58 @@ import sys
 assert not {"numpy", "torch", "paddle", "jax", "flax"} & set(sys.modules)
 """
 DEPTHS = (14, 140, 1400)
-"""In blocks. A spec may have 10,000 operations and blocks."""
+"""Numbers of blocks. A spec can have 10,000 operations and blocks."""
 
 
-def milliseconds(run: Callable[[], object], rounds: int) -> list[float]:
-    """After one time that is not counted."""
-    found = []
+def time_milliseconds(run: Callable[[], object], rounds: int) -> list[float]:
+    """Return the milliseconds of each round, after one that is not counted."""
+    times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
         run()
-        found.append(1000 * (time.perf_counter() - start))
-    return found[1:]
+        times.append(1000 * (time.perf_counter() - start))
+    return times[1:]
 
 
-def imported(rounds: int) -> Figure:
-    """What the import takes in a new process. It fails if a framework or NumPy comes with it."""
+def measure_import(rounds: int) -> Figure:
+    """Measure the import in a new process. Fails if it imports a framework or NumPy."""
     command = [sys.executable, "-c", IMPORT]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     times = [float(subprocess.check_output(command)) for _ in range(rounds)]
-    return figure(times, Case("core", "", 0, "import resnet_spec"), "ms")
+    return make_figure(times, Case("core", "", 0, "import resnet_spec"), "ms")
 
 
-def loaded(name: str, rounds: int) -> Figure:
-    return figure(milliseconds(lambda: load(name), rounds), Case("core", name, 0, "load"), "ms")
+def measure_load(name: str, rounds: int) -> Figure:
+    return make_figure(time_milliseconds(lambda: load(name), rounds), Case("core", name, 0, "load"), "ms")
 
 
-def deep(blocks: int) -> str:
+def deep_spec(blocks: int) -> str:
     return f"{{name: deep, input: [3, 8, 8], stages: {{a: {{block: basic, depth: {blocks}, out: 8}}}}}}"
 
 
-def linear(rounds: int) -> list[Figure]:
-    """The microseconds that an operation takes to load, in networks of more and more."""
-    found = []
+def measure_load_per_operation(rounds: int) -> list[Figure]:
+    """Measure the microseconds per operation of loading networks of different depths."""
+    figures = []
     for blocks in DEPTHS:
-        text = deep(blocks)
+        text = deep_spec(blocks)
         count = len(list(loads(text).leaves()))
-        times = [1000 * took / count for took in milliseconds(partial(loads, text), rounds)]
-        found.append(figure(times, Case("core", f"{count} operations", 0, "load, an operation"), "µs"))
-    return found
+        times = [1000 * milliseconds / count for milliseconds in time_milliseconds(partial(loads, text), rounds)]
+        figures.append(make_figure(times, Case("core", f"{count} operations", 0, "load, an operation"), "µs"))
+    return figures
 
 
-def shown(name: str, rounds: int) -> Figure:
-    """The command as a process, from its start to its end."""
+def measure_show(name: str, rounds: int) -> Figure:
+    """Measure the command, including the start of its process."""
     command = [sys.executable, "-m", "resnet_spec", "show", name]
-    times = milliseconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), rounds)
-    return figure(times, Case("core", name, 0, "resnet-spec show"), "ms")
+    times = time_milliseconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), rounds)
+    return make_figure(times, Case("core", name, 0, "resnet-spec show"), "ms")
 
 
 def main() -> None:
-    options = asked()
+    options = parse_arguments()
     rounds = max(7, options.rounds)
-    say([imported(rounds), loaded("resnet152", rounds), shown("resnet50", rounds)])
-    say(linear(rounds))
+    print_records([measure_import(rounds), measure_load("resnet152", rounds), measure_show("resnet50", rounds)])
+    print_records(measure_load_per_operation(rounds))
 
 
 if __name__ == "__main__":

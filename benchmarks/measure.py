@@ -1,4 +1,4 @@
-"""Time candidates in turn, round by round, so that whatever else the machine does falls on all alike; what is kept are ratios."""
+"""Time candidates in turn, so that other load on the machine affects all of them alike. Results are ratios."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pathlib import Path
 
 ROUNDS = 7
 WARM_UP = 2
-LEAST = 6
-"""Seconds that rounds go on for."""
+MIN_SECONDS = 6
+"""Shortest time for all rounds together."""
 PRODUCTS = "matrix products"
-"""What candidates are called that multiply matrices of the sizes that the network's operations do, and nothing else. The fastest counts."""
+"""Prefix of candidates that compute only the matrix products of a network's operations. The fastest one counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: a framework, a network, images in a batch (none where no images are run), and doing what."""
+    """What is measured: a framework, a network, the images in a batch (0 if none are run), and the task."""
 
     framework: str
     model: str
@@ -33,10 +33,11 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """How many times a peer's median ours is of, so that more is better, and the quartiles of the rounds' ratios.
+class Comparison:
+    """The speed relative to a peer: the ratio of medians, and the quartiles of the ratios in each round.
 
-    ``share`` is that of the rate of matrix products of the same operations, measured in the same rounds; 0 where it was not.
+    Higher is better. ``share`` is the speed relative to the matrix products of the same operations, measured in the
+    same rounds, or 0 if it was not measured.
     """
 
     case: Case
@@ -52,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A median that stands for itself, with its quartiles."""
+    """A median that is not compared with a peer, and its quartiles."""
 
     case: Case
     value: float
@@ -61,22 +62,22 @@ class Figure:
     unit: str
 
 
-def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each candidate in each round, after a warm-up: so many rounds, or more if they are short.
+def time_in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each candidate in each round, after a warm-up. Short rounds are repeated more often.
 
-    Every round has an order of its own: who comes after whom matters.
+    The order is random in every round, because a candidate's time depends on the one before it.
     """
     for _ in range(WARM_UP):
         for run in candidates.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    order = random.Random(0)
+    rng = random.Random(0)
     gc.collect()
     gc.disable()
     try:
-        end = time.perf_counter() + LEAST
+        end = time.perf_counter() + MIN_SECONDS
         while len(next(iter(seconds.values()))) < rounds or time.perf_counter() < end:
-            for name in order.sample(list(candidates), len(candidates)):
+            for name in rng.sample(list(candidates), len(candidates)):
                 start = time.perf_counter()
                 candidates[name]()
                 seconds[name].append(time.perf_counter() - start)
@@ -86,42 +87,42 @@ def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict
     return seconds
 
 
-def compared(seconds: Mapping[str, list[float]], ours: str, peer: str, case: Case) -> Row:
-    """One candidate against another, of those that were timed in turn."""
+def compare(seconds: Mapping[str, list[float]], ours: str, peer: str, case: Case) -> Comparison:
+    """Compare two of the candidates that were timed in turn."""
     products = min(
         (statistics.median(times) for name, times in seconds.items() if name.startswith(PRODUCTS)), default=0
     )
-    row = against([1000 * x for x in seconds[ours]], [1000 * x for x in seconds[peer]], peer, case, "ms")
-    return Row(case, peer, row.ratio, row.low, row.high, row.ours, row.theirs, 1000 * products / row.ours)
+    row = make_comparison([1000 * x for x in seconds[ours]], [1000 * x for x in seconds[peer]], peer, case, "ms")
+    return Comparison(case, peer, row.ratio, row.low, row.high, row.ours, row.theirs, 1000 * products / row.ours)
 
 
-def against(ours: Sequence[float], theirs: Sequence[float], peer: str, case: Case, unit: str) -> Row:
-    """Measurements of ours and a peer's, taken in turn, of which less is better."""
+def make_comparison(ours: Sequence[float], theirs: Sequence[float], peer: str, case: Case, unit: str) -> Comparison:
+    """Compare measurements that were taken in turn, of which lower is better."""
     low, _, high = statistics.quantiles((b / a for a, b in zip(ours, theirs, strict=True)), n=4)
     own, other = statistics.median(ours), statistics.median(theirs)
-    return Row(case, peer, other / own, low, high, own, other, unit=unit)
+    return Comparison(case, peer, other / own, low, high, own, other, unit=unit)
 
 
-def figure(values: Sequence[float], case: Case, unit: str) -> Figure:
+def make_figure(values: Sequence[float], case: Case, unit: str) -> Figure:
     low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
     return Figure(case, middle, low, high, unit)
 
 
-def flat(record: Row | Figure) -> dict[str, object]:
-    """A record as JSON has it, numbers to four digits."""
+def to_json(record: Comparison | Figure) -> dict[str, object]:
+    """Return a record as JSON data, with numbers rounded to four digits."""
     values = asdict(record)
     values = values.pop("case") | values
     return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in values.items()}
 
 
-def say(records: Iterable[Row | Figure]) -> None:
-    """Print records at once, a line of JSON each, so that none is lost if a later one fails."""
+def print_records(records: Iterable[Comparison | Figure]) -> None:
+    """Print each record as a line of JSON, immediately, so that none is lost if a later measurement fails."""
     for record in records:
-        print(json.dumps(flat(record)), flush=True)
+        print(json.dumps(to_json(record)), flush=True)
 
 
-def asked() -> argparse.Namespace:
-    """What ``run.py`` asks of a process: a network, batches, rounds, and whether compilers are measured."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the arguments that ``run.py`` passes: a network, batches, rounds, and whether compilers are measured."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--batch", type=int, action="append", default=[])
@@ -131,20 +132,20 @@ def asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def alone(script: str, model: str, what: str, whose: str, batch: int = 0) -> float:
-    """A measurement that a process of its own prints."""
+def measure_in_process(script: str, model: str, what: str, whose: str, batch: int = 0) -> float:
+    """Return a measurement that a separate process prints."""
     command = [sys.executable, script, model, "--alone", what, whose, "--batch", str(batch)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def grown(run: Callable[[], object]) -> float:
-    """By how many MiB a process was larger, at its largest, while something ran than it is now."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak until now
-    before = _status("VmRSS")
+def measure_memory_growth(run: Callable[[], object]) -> float:
+    """Return by how many MiB the peak memory of this process exceeds its current memory while a function runs."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
+    before = _read_status("VmRSS")
     run()
-    return (_status("VmHWM") - before) / 1024
+    return (_read_status("VmHWM") - before) / 1024
 
 
-def _status(key: str) -> int:
+def _read_status(key: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key))

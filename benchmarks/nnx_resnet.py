@@ -1,4 +1,4 @@
-"""A ResNet as one writes it by hand in Flax NNX: what ours in Flax is measured against."""
+"""A ResNet written by hand in Flax NNX, for comparisons."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nnx.relu(self.norm(self.stem(x)))
-        pool: Any = nnx.max_pool  # its padding is said to be a word
+        pool: Any = nnx.max_pool  # its type hint allows only a string as padding
         x = pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for block in self.blocks:
             x = block(x)

@@ -1,4 +1,4 @@
-"""The matrix products that a network's convolutions and linears are, in their sizes."""
+"""The sizes of the matrix products that a network's convolutions and linear layers compute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnet_spec.ops import Conv, Linear
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """So many products of (rows, inner) by (inner, columns)."""
+    """A number of products of a (rows, inner) and an (inner, columns) matrix."""
 
     count: int
     rows: int
@@ -19,17 +19,17 @@ class Product:
     columns: int
 
 
-def products(network: Network, batch: int) -> list[Product]:
-    """In the order that the operations run."""
-    found = []
+def matrix_products(network: Network, batch: int) -> list[Product]:
+    """Return the products of a network in the order of its operations."""
+    products = []
     for leaf in network.leaves():
         match leaf.op:
             case Conv(out=out, groups=groups, kernel=kernel):
                 pixels = batch * math.prod(leaf.output_shape[1:])
-                found.append(Product(groups, out // groups, leaf.input_shape[0] // groups * kernel**2, pixels))
+                products.append(Product(groups, out // groups, leaf.input_shape[0] // groups * kernel**2, pixels))
             case Linear(out=out):
-                found.append(Product(1, out, leaf.input_shape[0], batch))
+                products.append(Product(1, out, leaf.input_shape[0], batch))
             case _:
                 pass
-    assert sum(one.count * one.rows * one.inner * one.columns for one in found) == batch * network.macs
-    return found
+    assert sum(p.count * p.rows * p.inner * p.columns for p in products) == batch * network.macs
+    return products

@@ -1,10 +1,10 @@
-"""What either rule for the running variance costs in training, in the framework that is named: a line of JSON. ``run.py`` calls this."""
+"""Compare training with biased and unbiased running variance in a framework. ``run.py`` runs this script."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from measure import Case, asked, compared, in_turn, say
+from measure import Case, compare, parse_arguments, print_records, time_in_turn
 
 from resnet_spec import build, loads
 
@@ -13,7 +13,7 @@ BATCH = 8
 
 
 def main() -> None:
-    options = asked()
+    options = parse_arguments()
     framework, rounds = options.model, 2 * options.rounds
     against = import_module(f"against_{framework}")
     models = {
@@ -23,15 +23,10 @@ def main() -> None:
         )
         for rule in RULES
     }
-    x = against.images(BATCH)
-    seconds = in_turn({rule: against.trained(model, x) for rule, model in models.items()}, rounds)
-    say(
-        [
-            compared(
-                seconds, "unbiased", "biased", Case(framework, "resnet18", BATCH, "training step, variance: unbiased")
-            )
-        ]
-    )
+    x = against.make_images(BATCH)
+    seconds = time_in_turn({rule: against.make_training_step(model, x) for rule, model in models.items()}, rounds)
+    case = Case(framework, "resnet18", BATCH, "training step, variance: unbiased")
+    print_records([compare(seconds, "unbiased", "biased", case)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""torchvision and timm beside a CPU build of torch: where torchvision's compiled part does not load, its models still do."""
+"""Import torchvision and timm, also if torchvision's compiled operators do not load, as with a CPU build of PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures: every backend whose framework is here. The rest are skipped, unless RESNET_SPEC_REQUIRE says that they must be here."""
+"""Fixtures and options of the tests. Tests of frameworks that are not installed are skipped."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from shared.frameworks import REQUIRED, required
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: one thread each
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # to compile takes most of the time
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # compilation takes most of the time
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
 
-collect_ignore = ["data", "backends/third_party"]  # what records the peers, and a package to install
+collect_ignore = ["data", "backends/third_party"]  # scripts that record data, and a package to install
 
 
 @pytest.fixture(params=["numpy", "torch", "paddle", "flax", "onnx"])
@@ -31,8 +31,8 @@ def backend_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def missing() -> str:
-    """What is not here of what drives a browser, as a sentence; nothing, if all is."""
+def missing_browser() -> str:
+    """Return a sentence with the programs that tests of pages need and that are not installed, or ""."""
     programs = {"chromium": "chromium", "chromedriver": "chromium-driver"}
     absent = [package for program, package in programs.items() if shutil.which(program) is None]
     absent += [] if find_spec("selenium") else ["selenium"]
@@ -41,7 +41,7 @@ def missing() -> str:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if absent := missing():
+    if absent := missing_browser():
         if "chromium" in REQUIRED:
             pytest.fail(absent)
         pytest.skip(absent)
@@ -50,7 +50,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     options = ChromeOptions()
     profile = tmp_path_factory.mktemp("chromium")
-    # root has no sandbox, and a container little shared memory
+    # a container may run as root, which has no sandbox, and has little shared memory
     for argument in (
         "--headless=new",
         "--no-sandbox",
@@ -72,41 +72,42 @@ def training_name(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--sweep", action="store_true", help="Run every recorded output in every framework, not a few.")
-    parser.addoption("--rewrite", action="store_true", help="Write the files that hold what is expected anew.")
+    parser.addoption("--sweep", action="store_true", help="Also run the tests that take long.")
+    parser.addoption("--rewrite", action="store_true", help="Rewrite the files of expected results.")
 
 
 @pytest.fixture
 def rewrite(request: pytest.FixtureRequest) -> bool:
-    """Whether files that hold what is expected are to be written anew."""
+    """Return whether the files of expected results are to be rewritten."""
     return bool(request.config.getoption("--rewrite"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = [item for item in items if item.get_closest_marker("sweep") and not config.getoption("--sweep")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+    deselected = [item for item in items if item.get_closest_marker("sweep") and not config.getoption("--sweep")]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in set(deselected)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many of each family of peers are covered: those whose parameters, names, order and shapes are the peer's."""
+    """Print how many models of each family have the same parameters, names and shapes as in the other library."""
     failed = {report.nodeid for report in terminalreporter.stats.get("failed", ())}
-    seen: dict[str, dict[str, bool]] = {}
+    families: dict[str, dict[str, bool]] = {}
     for report in [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]:
-        found = re.search(r"test_zoo\.py::test_(?:parameters|names)_and_\w+\[(.+?): (.+)\]$", report.nodeid)
-        if found and report.when == "call":
-            family = seen.setdefault(found[1], {})
-            family[found[2]] = family.get(found[2], True) and report.nodeid not in failed
-    if seen:
+        match = re.search(r"test_zoo\.py::test_(?:parameters|names)_and_\w+\[(.+?): (.+)\]$", report.nodeid)
+        if match and report.when == "call":
+            title, name = match.groups()
+            family = families.setdefault(title, {})
+            family[name] = family.get(name, True) and report.nodeid not in failed
+    if families:
         terminalreporter.section("the zoo")
-        for title, models in seen.items():
+        for title, models in families.items():
             terminalreporter.write_line(f"{title}: {sum(models.values())} of {len(models)}")
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Array]:
-    """Weights of a small network, in a folder of their own: small.yaml, and w.safetensors."""
+    """Write a small network and its weights to a new working directory, as small.yaml and w.safetensors."""
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(small_network.SMALL)
     save_file(small_network.make_weights(), "w.safetensors")

@@ -1,4 +1,4 @@
-"""What speed rests on, counted and not timed: nothing is done twice, work grows as the network does, models take their framework's fast ways."""
+"""Counts that speed depends on: nothing is done twice, and work grows in proportion to the network."""
 
 from __future__ import annotations
 

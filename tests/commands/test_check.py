@@ -1,4 +1,4 @@
-"""``check``, ``explain``, ``new`` and ``spec_schema``: what a shell, an editor, a code host and a script get to read."""
+"""The commands ``check``, ``explain``, ``new`` and ``schema``, for terminals, editors, code hosts and scripts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 # -- formats ------------------------------------------------------------------------------------------------------
 
 
-def test_text_goes_to_standard_error_and_what_is_right_to_standard_output(folder: Path) -> None:
+def test_problems_go_to_standard_error_and_correct_specs_to_standard_output(folder: Path) -> None:
     done = run_cli("check", "resnet18", "my.yaml", folder=folder)
     assert (done.returncode, done.stdout) == (2, "resnet18: no problems\n")
     assert done.stderr.startswith("error[RS204]: ")
@@ -42,18 +42,18 @@ def test_text_goes_to_standard_error_and_what_is_right_to_standard_output(folder
 
 @pytest.mark.parametrize("option", [["--json"], ["--format", "json"]])
 def test_json_has_each_problem_and_its_notes(option: list[str], folder: Path) -> None:
-    found = json.loads(run_cli("check", "my.yaml", "odd, 50%.yaml", "no.yaml", *option, folder=folder).stdout)
-    places = [(each["code"], each["level"], each["file"], each["line"], each["column"], each["end"]) for each in found]
-    assert places == [
+    problems = json.loads(run_cli("check", "my.yaml", "odd, 50%.yaml", "no.yaml", *option, folder=folder).stdout)
+    keys = ("code", "level", "file", "line", "column", "end")
+    assert [tuple(problem[key] for key in keys) for problem in problems] == [
         ("RS204", "error", "my.yaml", 3, 11, 15),
         ("RS401", "error", "odd, 50%.yaml", 3, 49, 50),
         ("RS212", "error", "odd, 50%.yaml", 3, 53, 54),
         ("RS209", "error", "no.yaml", 1, 1, 1),
     ]
-    assert found[0]["help"] == "did you mean 'relu'?"
+    assert problems[0]["help"] == "did you mean 'relu'?"
 
 
-def test_github_gets_a_command_for_each(folder: Path) -> None:
+def test_github_format_has_a_command_for_each_problem(folder: Path) -> None:
     done = run_cli("check", "my.yaml", "odd, 50%.yaml", "--format", "github", folder=folder)
     first, second, _ = done.stdout.splitlines()
     assert first == (
@@ -75,13 +75,13 @@ def test_sarif_has_rules_places_and_escaped_names(folder: Path) -> None:
     assert place["region"] == {"startLine": 3, "startColumn": 53, "endColumn": 54}
 
 
-def test_sarif_of_nothing_wrong_is_a_log_all_the_same() -> None:
+def test_sarif_without_problems_is_a_log() -> None:
     done = run_cli("check", "resnet18", "--format", "sarif")
     assert (done.returncode, json.loads(done.stdout)["runs"][0]["results"]) == (0, [])
 
 
-def terminal(*arguments: str, folder: Path, **environment: str) -> str:
-    """What a command prints to a terminal."""
+def run_in_terminal(*arguments: str, folder: Path, **environment: str) -> str:
+    """Return what a command prints to a terminal."""
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "resnet_spec", *arguments]
     subprocess.run(command, stdout=follower, stderr=follower, cwd=folder, env=os.environ | environment, check=False)
@@ -91,9 +91,9 @@ def terminal(*arguments: str, folder: Path, **environment: str) -> str:
     return text
 
 
-def test_a_terminal_gets_colours_and_no_color_takes_them(folder: Path) -> None:
-    coloured = terminal("check", "my.yaml", folder=folder, TERM="xterm", NO_COLOR="")
-    plain = terminal("check", "my.yaml", folder=folder, TERM="xterm", NO_COLOR="1")
+def test_terminal_has_colours_unless_no_color_is_set(folder: Path) -> None:
+    coloured = run_in_terminal("check", "my.yaml", folder=folder, TERM="xterm", NO_COLOR="")
+    plain = run_in_terminal("check", "my.yaml", folder=folder, TERM="xterm", NO_COLOR="1")
     assert "\x1b[31m" in coloured
     assert "\x1b" not in plain
     assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
@@ -103,28 +103,28 @@ def test_a_terminal_gets_colours_and_no_color_takes_them(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("options", "status"), [([], 0), (["--strict"], 2)])
-def test_one_value_a_channel_is_a_warning_that_strict_counts(options: list[str], status: int) -> None:
+def test_strict_fails_on_warnings(options: list[str], status: int) -> None:
     done = run_cli("check", "resnet18", "--input", "3x32x32", *options)
     assert (done.returncode, done.stdout) == (status, "resnet18: no problems, 1 warning\n")
     assert "warning[RS404]: layer4.0.bn1 has input (512, 1, 1), which is one value per channel" in done.stderr
     assert "train with at least two images per batch, or use images of at least 3 x 33 x 33" in done.stderr
 
 
-def test_a_norm_after_a_global_pool_is_no_reason_to_warn(tmp_path: Path) -> None:
+def test_norm_after_a_global_pool_causes_no_warning(tmp_path: Path) -> None:
     gate = "{p: {op: global_avg_pool, keepdims: true}, n: norm, q: {op: group_norm, groups: 3}}"
     (tmp_path / "my.yaml").write_text(f"name: my\ninput: [3, 8, 8]\nstem: {gate}\n")
     done = run_cli("check", "my.yaml", folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "my.yaml: no problems\n", "")
 
 
-def test_a_group_norm_of_one_value_is_told_apart(tmp_path: Path) -> None:
+def test_group_norm_of_one_value_has_its_own_message(tmp_path: Path) -> None:
     layers = "{c: {op: conv, out: 4, kernel: 8}, n: {op: group_norm, groups: 4}}"
     (tmp_path / "my.yaml").write_text(f"name: my\ninput: [3, 8, 8]\nstem: {layers}\n")
     done = run_cli("check", "my.yaml", folder=tmp_path)
     assert "n has input (4, 1, 1), which is one value per group, so its output is only its shift" in done.stderr
 
 
-def test_a_path_is_shown_from_here_where_that_is_shorter(folder: Path) -> None:
+def test_path_is_relative_if_that_is_shorter(folder: Path) -> None:
     done = run_cli("check", folder / "my.yaml", folder=folder)
     assert " --> my.yaml:3:11" in done.stderr
 
@@ -134,35 +134,35 @@ def test_every_bundled_network_passes() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_checking_a_correct_spec_is_little_work() -> None:
-    """Imports included: a count of calls, since processor time differs between machines."""
+def test_checking_a_correct_spec_takes_few_calls() -> None:
+    """The calls include those of imports. Their number does not depend on the machine, as processor time does."""
     assert count_calls("check", "resnet50") < 250_000
 
 
 # -- explain, new, schema, hooks ----------------------------------------------------------------------------------
 
 
-def test_explain_shows_a_problem_and_its_mending() -> None:
+def test_explain_shows_a_problem_and_the_correction() -> None:
     done = run_cli("explain", "rs401")
     assert done.returncode == 0
     for part in ("RS401: an operation that cannot", "groups: 48", "error[RS401]", "The corrected spec:", "groups: 32"):
         assert part in done.stdout
 
 
-def test_explain_alone_lists_all() -> None:
+def test_explain_without_arguments_lists_all_codes() -> None:
     lines = run_cli("explain").stdout.splitlines()
     assert lines[0] == "RS101  the text is not valid YAML"
     assert len(lines) > 20
 
 
-def test_explain_knows_no_other() -> None:
+def test_explain_rejects_unknown_codes() -> None:
     done = run_cli("explain", "RS999")
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no error code 'RS999'" in done.stderr
 
 
 @pytest.mark.parametrize("like", ["resnet18", "resnet50d", "seresnet50", "preact_resnet18_cifar"])
-def test_new_writes_the_same_network_as_comments_and_as_lines(like: str, tmp_path: Path) -> None:
+def test_new_spec_is_the_same_network_with_and_without_comments(like: str, tmp_path: Path) -> None:
     done = run_cli("new", "my net.yaml", "--like", like, folder=tmp_path)
     assert done.returncode == 0
     assert run_cli("check", "my net.yaml", folder=tmp_path).stdout == "my net.yaml: no problems\n"
@@ -174,7 +174,7 @@ def test_new_writes_the_same_network_as_comments_and_as_lines(like: str, tmp_pat
     assert load(path).weights() == load(like).weights()
 
 
-def test_new_leaves_what_is_there(folder: Path) -> None:
+def test_new_does_not_overwrite_a_file(folder: Path) -> None:
     done = run_cli("new", "my.yaml", "--like", "resnet50", folder=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert "my.yaml exists already, and was not changed" in done.stderr
@@ -182,7 +182,7 @@ def test_new_leaves_what_is_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["new", "new.yaml", "--like", "resnt50"],
@@ -192,15 +192,15 @@ def test_new_leaves_what_is_there(folder: Path) -> None:
         (["new", "no/new.yaml"], "error: no such file or directory: no/new.yaml"),
     ],
 )
-def test_new_writes_nothing_that_would_not_do(arguments: list[str], said: str, folder: Path) -> None:
+def test_new_writes_nothing_after_an_error(arguments: list[str], message: str, folder: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     done = run_cli(*arguments, folder=folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def test_new_like_a_file_in_another_folder_extends_it(tmp_path: Path) -> None:
+def test_new_extends_a_file_by_its_relative_path(tmp_path: Path) -> None:
     (tmp_path / "bases").mkdir()
     run_cli("new", "bases/mine.yaml", folder=tmp_path)
     assert run_cli("new", "bases/other.yaml", "--like", "bases/mine.yaml", folder=tmp_path).returncode == 0

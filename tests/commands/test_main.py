@@ -1,4 +1,4 @@
-"""The command line, as a shell sees it: what it prints, its exit status, and never a traceback."""
+"""The command line in a separate process: its output and exit status, and that errors print no traceback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_list_names_networks_with_their_costs() -> None:
+def test_list_prints_networks_with_their_costs() -> None:
     done = run_cli("list")
     line = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["resnet50"])
     assert line.split()[1:3] == ["25,557,032", "4,089,184,256"]
@@ -41,13 +41,13 @@ def test_show_prints_every_layer_and_the_totals() -> None:
     assert ["running", "statistics", "9,600"] in lines
 
 
-def test_show_as_json_holds_the_same() -> None:
+def test_show_prints_json() -> None:
     data = json.loads(run_cli("show", "resnet18", "--set", "classes=10", "--json").stdout)
     assert (data["parameters"], data["statistics"], data["output"]) == (11_181_642, 9_600, [10])
     assert data["layers"][0]["parameters"] == 9_408
 
 
-def test_check_passes_what_is_right() -> None:
+def test_check_accepts_correct_specs() -> None:
     done = run_cli("check", "resnet18", "resnet50d")
     assert (done.returncode, done.stdout) == (0, "resnet18: no problems\nresnet50d: no problems\n")
 
@@ -59,19 +59,19 @@ def test_check_prints_every_problem(tmp_path: Path) -> None:
     assert "did you mean 'relu'?" in done.stderr
 
 
-def test_check_as_json(tmp_path: Path) -> None:
+def test_check_prints_json(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("name: my\ninput: [3, 8, 8]\nstem: {a: reul}\n")
     (problem,) = json.loads(run_cli("check", "my.yaml", "--json", folder=tmp_path).stdout)
     assert (problem["code"], problem["file"], problem["line"], problem["column"]) == ("RS204", "my.yaml", 3, 11)
 
 
-def test_run_prints_the_classes_of_a_photograph(photo: Path) -> None:
+def test_run_prints_the_classes_of_an_image(photo: Path) -> None:
     data = json.loads(run_cli("run", "resnet18", "--backend", "numpy", "--image", photo, "--json", "--top", "3").stdout)
     assert len(data["numpy"]) == 3
     assert data["numpy"][0]["probability"] >= data["numpy"][1]["probability"]
 
 
-def test_parity_of_a_backend_with_the_reference() -> None:
+def test_parity_compares_a_backend_with_the_reference() -> None:
     command = [
         "parity",
         "resnet18",
@@ -90,8 +90,8 @@ def test_parity_of_a_backend_with_the_reference() -> None:
     assert (second["group"], second["verdict"], second["count"]) == ("training forward", "same", 76)
 
 
-def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
-    """The backend of tests/backends/third_party negates its outputs: it must be caught at the first node, and nothing written."""
+def test_parity_prints_the_first_part_that_differs(tmp_path: Path) -> None:
+    """The backend in tests/backends/third_party negates its outputs, so its first part differs. No file is written."""
     install(tmp_path)
     options = ("--dtype", "float64", "--size", "40x40", "--level", "forward", "--shrink", "0", "--json")
     done = run_cli("parity", "resnet18", "--backend", "shouting", *options, folder=tmp_path)
@@ -101,7 +101,7 @@ def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["show", "resnt18"], "error: no file or bundled network named 'resnt18'; did you mean 'resnet18'?"),
         (["show", "resnet18", "--set", "clases=3"], "= help: did you mean 'classes'?"),
@@ -121,26 +121,29 @@ def test_parity_names_the_first_node_that_differs(tmp_path: Path) -> None:
         (["run", "resnet18", "--image", "junk.jpg", "--weights", "no"], "error: junk.jpg is not an image"),
         (["list", "--registry", "tim"], "no registry named 'tim'; choose from cifar, flax, keras"),
         (["list", "--max-parameters", "many"], "expected a number such as 30M or 4.1G, not 'many'"),
-        (["show", "ResNet50"], "several match: cifar/kuangliu/ResNet50, flax/ResNet50, keras/ResNet50, paddleclas/ResNet50"),
+        (
+            ["show", "ResNet50"],
+            "several match: cifar/kuangliu/ResNet50, flax/ResNet50, keras/ResNet50, paddleclas/ResNet50",
+        ),
         (["show", "resnet18", "--set", "outputs=a"], "outputs is neither"),
         (["shwo"], "No such command 'shwo'"),
         (["check", "junk.jpg"], "error[RS"),
         (["check", "no.yaml"], "error[RS209]: no file or bundled network named 'no.yaml'"),
     ],
 )
-def test_what_is_wrong_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_errors_are_printed_as_sentences(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "junk.jpg").write_text("junk: [")
     done = run_cli(*arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["junk.jpg"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found", "left_out"),
+    ("arguments", "listed", "omitted"),
     [
-        ([], "timm/resnet50d", "nothing of this name"),
+        ([], "timm/resnet50d", "no such name"),
         (["--registry", "timm", "--max-parameters", "30M"], "timm/resnet50d", "timm/resnet101d"),
         (["--registry", "timm"], "timm/resnet101d", "cifar/resnet20"),
         (["--registry", "cifar/kuangliu"], "cifar/kuangliu/ResNet18", "cifar/resnet20"),
@@ -149,19 +152,19 @@ def test_what_is_wrong_is_said(arguments: list[str], said: str, tmp_path: Path) 
         (["seresnext"], "timm/seresnext50_32x4d", "timm/seresnet50"),
     ],
 )
-def test_list_finds_what_one_looks_for(arguments: list[str], found: str, left_out: str) -> None:
+def test_list_filters_networks(arguments: list[str], listed: str, omitted: str) -> None:
     out = run_cli("list", *arguments).stdout
-    assert found in out
-    assert left_out not in out
+    assert listed in out
+    assert omitted not in out
 
 
-def test_list_keeps_registries_together() -> None:
+def test_list_groups_networks_by_registry() -> None:
     names = [line.split()[0] for line in run_cli("list").stdout.splitlines() if "," in line]
     folders = [name.rpartition("/")[0] for name in names if not name.isdecimal()]
     assert [folder for folder, _ in itertools.groupby(folders)] == list(dict.fromkeys(folders))
 
 
-def test_list_as_json_can_be_filtered() -> None:
+def test_list_prints_filtered_json() -> None:
     rows = json.loads(run_cli("list", "--registry", "keras", "--max-parameters", "26M", "--json").stdout)
     assert [(row["name"], row["parameters"]) for row in rows] == [
         ("keras/ResNet50", 25_583_592),
@@ -169,6 +172,6 @@ def test_list_as_json_can_be_filtered() -> None:
     ]
 
 
-def test_the_index_is_current() -> None:
-    """``python -m resnet_spec.library.index`` writes it anew."""
+def test_index_is_current() -> None:
+    """``python -m resnet_spec.library.index`` rewrites it."""
     assert index.read_index() == index.build_index()

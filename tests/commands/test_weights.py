@@ -75,15 +75,27 @@ def test_weights_diff_in_a_shell(small: dict[str, Array]) -> None:
     ("arguments", "said"),
     [
         (["convert", "no.pth", "t.npz", "--spec", "small.yaml"], "error: no weights file named 'no.pth'"),
-        (["convert", "w.safetensors", "t.npz", "--spec", "smal.yaml"], "error: no file or bundled network named 'smal.yaml'"),
-        (["convert", "w.safetensors", "t.npz", "--spec", "resnet18"], "error: the weights do not fit the network:\n  missing layer1.1.conv1.weight"),
-        (["convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--dtype", "int8"], "error: dtype is 'int8'; it can be float64,"),
-        (["convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--names", "kears"], "error: names is 'kears'; it can be keras,"),
+        (
+            ["convert", "w.safetensors", "t.npz", "--spec", "smal.yaml"],
+            "error: no file or bundled network named 'smal.yaml'",
+        ),
+        (
+            ["convert", "w.safetensors", "t.npz", "--spec", "resnet18"],
+            "error: the weights do not fit the network:\n  missing layer1.1.conv1.weight",
+        ),
+        (
+            ["convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--dtype", "int8"],
+            "error: dtype is 'int8'; it can be float64,",
+        ),
+        (
+            ["convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--names", "kears"],
+            "error: names is 'kears'; it can be keras,",
+        ),
         (["convert", "w.safetensors", "no/t.npz", "--spec", "small.yaml"], "error: no such file or directory: "),
         (["identify", "small.yaml"], "error: small.yaml is not a checkpoint in a known format"),
         (["weights", "diff", "w.safetensors", "no.pth"], "error: no weights file named 'no.pth'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_in_a_shell(arguments: list[str], said: str, small: dict[str, Array]) -> None:
     done = run_cli(*arguments, folder=Path())
     assert (done.returncode, done.stdout) == (2, "")

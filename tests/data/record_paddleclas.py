@@ -1,7 +1,8 @@
-"""Record outputs of PaddleClas's own models, to rows like those of goldens.json: needs paddlepaddle and PaddleClas 2.6.0's files.
+"""Record the output of a PaddleClas model as a row like those of goldens.json. Needs paddlepaddle and PaddleClas 2.6.0.
 
-python tests/data/record_paddleclas.py FOLDER NAME > row, where FOLDER holds ``ppcls`` (a wheel unpacked), one model a process: Paddle takes no
-parameter's name twice. The rows together are goldens_paddleclas.json.
+``python tests/data/record_paddleclas.py FOLDER NAME`` prints the row of a model, where FOLDER contains ``ppcls`` from
+the unpacked wheel. Each model needs a new process, because Paddle rejects a parameter's name that was used before. All
+rows together are goldens_paddleclas.json.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import paddle
 from resnet_spec import load
 from resnet_spec.weights.canonical import comparison_weights
 
-SIZE = (1, 3, 64, 96)  # even maps to the last but one: its ResNeSts take no others
+SIZE = (1, 3, 64, 96)  # maps are even except in the last stage, as its ResNeSts require
 
 
-def package(name: str, folder: Path) -> None:
-    """A package whose own __init__ is not run: it would import all of PaddleClas."""
+def add_package(name: str, folder: Path) -> None:
+    """Add a package without running its __init__, which would import all of PaddleClas."""
     module = ModuleType(name)
     module.__path__ = [str(folder)]
     sys.modules[name] = module
 
 
-def stub(name: str, **attributes: Any) -> None:
+def add_stub(name: str, **attributes: Any) -> None:
+    """Add a module that has only these attributes."""
     module = ModuleType(name)
     vars(module).update(attributes)
     sys.modules[name] = module
@@ -37,7 +39,8 @@ def stub(name: str, **attributes: Any) -> None:
     setattr(sys.modules[parent], last, module)
 
 
-def prepared(root: Path) -> None:
+def make_importable(root: Path) -> None:
+    """Make the models of PaddleClas importable, with stubs for what they import and do not use."""
     for name in (
         *("ppcls", "ppcls.arch", "ppcls.utils", "ppcls.arch.backbone", "ppcls.arch.backbone.base"),
         *(
@@ -46,21 +49,22 @@ def prepared(root: Path) -> None:
             "ppcls.arch.backbone.variant_models",
         ),
     ):
-        package(name, root / name.replace(".", "/"))
+        add_package(name, root / name.replace(".", "/"))
     unused = {"load_dygraph_pretrain": None, "load_dygraph_pretrain_from_url": None, "get_pretrain_state_dict": None}
-    stub("ppcls.utils.save_load", **unused)
-    stub("ppcls.utils.logger", warning=lambda *words: None, info=lambda *words: None)
+    add_stub("ppcls.utils.save_load", **unused)
+    add_stub("ppcls.utils.logger", warning=lambda *words: None, info=lambda *words: None)
 
 
-def row(file: str, name: str) -> dict[str, object]:
+def record_row(file: str, name: str) -> dict[str, object]:
+    """Return the row of a model, whose class is in a file of PaddleClas."""
     model = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)()
     model.to(dtype="float64")
     model.eval()
     weights = comparison_weights(load(f"paddleclas/{name}"))
     for tensor, array in zip(model.state_dict().values(), weights.values(), strict=True):
-        # linear weights are (in, out) in Paddle; those of gates are 1x1 convolutions here
-        fits = array if array.shape == tuple(tensor.shape) else array.reshape(array.shape[:2]).T
-        tensor.set_value(paddle.to_tensor(fits, dtype=tensor.dtype))
+        # Linear weights are (in, out) in Paddle. The linear layers of gates are 1x1 convolutions here.
+        fitting = array if array.shape == tuple(tensor.shape) else array.reshape(array.shape[:2]).T
+        tensor.set_value(paddle.to_tensor(fitting, dtype=tensor.dtype))
     with paddle.no_grad():
         logits = model(paddle.to_tensor(np.random.default_rng(0).standard_normal(SIZE))).numpy()
     total, length = float(logits.sum()), float(np.sqrt((logits**2).sum()))
@@ -69,8 +73,8 @@ def row(file: str, name: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    prepared(Path(sys.argv[1]))
+    make_importable(Path(sys.argv[1]))
     paddle.set_default_dtype("float64")
     models = json.loads((Path(__file__).parent / "peer_models.json").read_text(encoding="utf-8"))["models"]
-    (found,) = (model["file"] for model in models if (model["registry"], model["name"]) == ("PaddleClas", sys.argv[2]))
-    print(json.dumps(row(found, sys.argv[2])))
+    (file,) = (model["file"] for model in models if (model["registry"], model["name"]) == ("PaddleClas", sys.argv[2]))
+    print(json.dumps(record_row(file, sys.argv[2])))

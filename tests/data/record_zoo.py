@@ -1,6 +1,6 @@
-"""Record outputs of timm's and torchvision's own models, to rows like those of goldens.json, with options and without.
+"""Record outputs of models of timm and torchvision, with and without options, as rows like those of goldens.json.
 
-PYTHONPATH=... python tests/data/record_zoo.py > tests/data/goldens_zoo.json, with torch, timm 1.0.31 and torchvision 0.28.0.
+python tests/data/record_zoo.py > tests/data/goldens_zoo.json, with torch, timm 1.0.31 and torchvision 0.28.0
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import torch
 
-library = torch.library.Library("torchvision", "DEF")  # where its compiled part does not load, its models still do
+library = torch.library.Library("torchvision", "DEF")  # its models can be imported without its compiled operators
 library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
@@ -21,7 +21,7 @@ from torchvision import models  # noqa: E402
 from resnet_spec import load  # noqa: E402
 from resnet_spec.weights.canonical import comparison_weights  # noqa: E402
 
-# timm computes two norms in float32 whatever the model's type; recorded is what they compute in the model's own.
+# timm computes two norms in float32 for every type of model. Here they are recorded in the model's own type.
 torch.Tensor.float = lambda self: self  # type: ignore[method-assign]
 
 TORCHVISION = ["regnet_x_400mf", "regnet_y_400mf"]
@@ -41,13 +41,14 @@ OPTIONS: list[tuple[str, dict[str, int | str]]] = [
 POOLS = {"max": "max", "avg_max": "avgmax", "avg_max_concat": "catavgmax"}
 
 
-def row(registry: str, name: str, settings: dict[str, int | str]) -> dict[str, object]:
+def record_row(registry: str, name: str, settings: dict[str, int | str]) -> dict[str, object]:
+    """Return the row of a model with settings."""
     if registry == "timm":
-        told = {
+        options = {
             "output_stride": settings.get("output_stride", 32),
             "global_pool": POOLS.get(str(settings.get("pool")), "avg"),
         }
-        model = timm.create_model(name, **{key: value for key, value in told.items() if value not in (32, "avg")})
+        model = timm.create_model(name, **{key: value for key, value in options.items() if value not in (32, "avg")})
     else:
         model = getattr(models, name)()
     network = load(f"{registry}/{name}", **settings)
@@ -63,5 +64,9 @@ def row(registry: str, name: str, settings: dict[str, int | str]) -> dict[str, o
 
 
 if __name__ == "__main__":
-    rows = [row("timm", name, {}) for name in TIMM] + [row("torchvision", name, {}) for name in TORCHVISION]
-    json.dump({"models": rows + [row("timm", name, settings) for name, settings in OPTIONS]}, sys.stdout, indent=1)
+    cases = [
+        *(("timm", name, {}) for name in TIMM),
+        *(("torchvision", name, {}) for name in TORCHVISION),
+        *(("timm", name, settings) for name, settings in OPTIONS),
+    ]
+    json.dump({"models": [record_row(*case) for case in cases]}, sys.stdout, indent=1)

@@ -1,4 +1,4 @@
-"""Bundled networks against models of other libraries: parameters, names and shapes of weights, inputs, and recorded outputs."""
+"""Bundled networks against other libraries: parameters, names and shapes of weights, inputs, recorded outputs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from resnet_spec import Network, build, dump, load, run
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
-from shared.peer_recordings import relative_difference, goldens, make_images, peer_models, peer_state_dicts, zoo_goldens
-from shared.zoo_specs import CASES, Family, recorded_models, equivalent_network
+from shared.peer_recordings import goldens, make_images, peer_models, peer_state_dicts, relative_difference, zoo_goldens
+from shared.zoo_specs import CASES, Family, equivalent_network, recorded_models
 
 IDS = [f"{family.title}: {name}" for family, name in CASES]
 ROWS = [pytest.param(goldens()[key], equivalent_network(*key), id="-".join(key)) for key in recorded_models()]
@@ -37,11 +37,11 @@ def sweep_unless_fast(backend: str, param: Any) -> Any:
 
 
 IN_FLOAT32 = {"resnetv2_50d_evos", "resnetv2_50d_frn"}
-"""timm computes the statistics of these norms in float32 for every type of model. In goldens_zoo.json they are in float64."""
+"""timm computes the statistics of these norms in float32 for every type. goldens_zoo.json has float64."""
 
 
 DIFFERENT_NAMES = {("kuangliu/pytorch-cifar", "SENet18")}
-"""Models whose weights have other names. In our SENet18, the layers of the gate are in se, and come before the shortcut."""
+"""Models whose weights have other names: in our SENet18, a gate's layers are in se and precede the shortcut."""
 
 
 @pytest.mark.parametrize(("family", "name"), CASES, ids=IDS)

@@ -1,4 +1,4 @@
-"""A network's fingerprint: the same wherever the network computes the same under the same names, and only there."""
+"""Fingerprints are equal exactly if networks compute the same with the same names of weights."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SMALL = "{name: s, input: [3, 8, 8], stem: {a: {op: conv, out: 4, kernel: 3}, b:
         ("resnext50_32x4d", "25ef926f02abc07b53579b1d691fc38e"),
     ],
 )
-def test_fingerprints_stay_what_they_are(name: str, fingerprint: str) -> None:
-    """Files out in the world hold them: a change here is a change of the format."""
+def test_fingerprints_do_not_change(name: str, fingerprint: str) -> None:
+    """Converted checkpoints contain fingerprints, so a change would break them."""
     assert load(name).fingerprint == fingerprint
 
 
-def test_python_hashes_have_no_part_in_it() -> None:
+def test_fingerprint_does_not_depend_on_python_hashes() -> None:
     code = "import resnet_spec; print(resnet_spec.load('resnet18').fingerprint)"
     for seed in ("1", "2"):
         done = subprocess.run(
@@ -50,7 +50,7 @@ def test_python_hashes_have_no_part_in_it() -> None:
         to_yaml(loads(SMALL)),
     ],
 )
-def test_the_same_network_has_the_same(other: str) -> None:
+def test_equal_networks_have_equal_fingerprints(other: str) -> None:
     assert loads(other).fingerprint == loads(SMALL).fingerprint
 
 
@@ -64,17 +64,19 @@ def test_the_same_network_has_the_same(other: str) -> None:
         SMALL.replace("b: norm", "b: {op: batch_norm, epsilon: 1.0e-3}"),
     ],
 )
-def test_another_network_has_another(other: str) -> None:
+def test_different_networks_have_different_fingerprints(other: str) -> None:
     assert loads(other).fingerprint != loads(SMALL).fingerprint
 
 
-def test_bundled_networks_that_share_one_are_the_same() -> None:
-    by_print: dict[str, set[tuple[tuple[str, object], ...]]] = {}
+def test_bundled_networks_with_equal_fingerprints_are_equal() -> None:
+    by_fingerprint: dict[str, set[tuple[tuple[str, object], ...]]] = {}
     for name in bundled.names():
         network = bundled_network(name)
-        by_print.setdefault(network.fingerprint, set()).add(tuple((leaf.path, leaf.op) for leaf in network.leaves()))
-    assert all(len(same) == 1 for same in by_print.values())
+        by_fingerprint.setdefault(network.fingerprint, set()).add(
+            tuple((leaf.path, leaf.op) for leaf in network.leaves())
+        )
+    assert all(len(networks) == 1 for networks in by_fingerprint.values())
 
 
-def test_a_network_knows_the_numbers_that_it_was_told() -> None:
+def test_network_knows_its_integer_arguments() -> None:
     assert load("resnet18", classes=10).takes == (("classes", 10),)

@@ -1,6 +1,6 @@
-"""Every bundled network is what it was: fingerprint, weights and costs equal a record made before the code moved.
+"""Fingerprint, weights and costs of every bundled network are as recorded.
 
-``tests/data/recorded_networks.json`` has for each network its fingerprint, a hash of its weights' names and shapes in
+``tests/data/recorded_networks.json`` has, for each network, its fingerprint, a hash of its weights' names and shapes in
 order, and its parameters, statistics and multiply-accumulate operations.
 """
 
@@ -16,12 +16,12 @@ from shared.paths import DATA
 RECORD = json.loads((DATA / "recorded_networks.json").read_text(encoding="utf-8"))
 
 
-def row(network: Network) -> list[str | int]:
+def summarize(network: Network) -> list[str | int]:
     names = json.dumps([[name, list(shape)] for name, shape in network.weights().items()], separators=(",", ":"))
     digest = hashlib.sha256(names.encode()).hexdigest()[:16]
     return [network.fingerprint, digest, network.parameters, network.statistics, network.macs]
 
 
 def test_every_bundled_network_is_as_recorded() -> None:
-    found = bundled_networks()
-    assert {name: row(found[name]) for name in RECORD} == RECORD
+    networks = bundled_networks()
+    assert {name: summarize(networks[name]) for name in RECORD} == RECORD

@@ -1,4 +1,4 @@
-"""A network written out as a spec of its own is the same network; and one retraced for another input is that one."""
+"""A network that is written as a spec reads as the same network, and shapes can be inferred again for another input."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from shared.sampling import one_in
 
 
 @pytest.mark.parametrize("name", one_in(6, bundled.names()))
-def test_what_is_written_reads_as_the_same_network(name: str) -> None:
+def test_written_network_reads_as_the_same_network(name: str) -> None:
     network = load(name)
-    again = loads(to_yaml(network))
-    assert again == network
-    assert list(again.weights().items()) == list(network.weights().items())
+    read = loads(to_yaml(network))
+    assert read == network
+    assert list(read.weights().items()) == list(network.weights().items())
 
 
-def test_a_projection_that_changes_nothing_is_kept() -> None:
+def test_projection_that_keeps_the_shape_is_written() -> None:
     spec = "{name: s, input: [4, 8, 8], stages: {a: {block: basic, depth: 2, out: 4, project: always}}}"
     assert loads(to_yaml(loads(spec))) == loads(spec)
 
 
-def test_numbers_are_written_as_a_person_would() -> None:
+def test_numbers_are_written_in_short_form() -> None:
     spec = (
         "{name: s, input: [4, 8, 8], stem: {a: {op: batch_norm, epsilon: 1e-3, gamma: 0}, b: {op: dropout, rate: 0.1}}}"
     )
@@ -33,11 +33,11 @@ def test_numbers_are_written_as_a_person_would() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet50d", "seresnet50", "preact_resnet18_cifar"])
-def test_retraced_for_another_input(name: str) -> None:
+def test_shapes_are_inferred_for_another_input(name: str) -> None:
     assert infer_shapes(load(name), (3, 72, 56)) == load(name, input=(3, 72, 56))
 
 
-def test_what_can_not_be_retraced_is_said() -> None:
+def test_input_that_is_too_small_raises_an_error() -> None:
     network = loads("{name: s, input: [4, 8, 8], stem: {a: {op: conv, out: 4, kernel: 5}}}")
     with pytest.raises(ShapeError, match="the window spans 5 pixels, but the map has 4"):
         infer_shapes(network, (4, 4, 8))

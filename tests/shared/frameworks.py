@@ -1,4 +1,4 @@
-"""Which frameworks are installed: a missing one skips its tests, or fails them where RESNET_SPEC_REQUIRE names it."""
+"""Skip tests of frameworks that are not installed, or fail if RESNET_SPEC_REQUIRE names the framework."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from resnet_spec.backend import Backend, BackendError, load_backend
 
 REQUIRED = set(os.environ.get("RESNET_SPEC_REQUIRE", "").split())
-"""What must be installed: its absence is a failure, not a skip."""
+"""Frameworks and programs that must be installed: tests fail without them."""
 
 
 def required(name: str) -> Backend:
-    """Return a backend, or skip the test with the sentence that a user would read."""
+    """Return a backend, or skip the test if its framework is not installed."""
     try:
         return load_backend(name)
     except BackendError as error:

@@ -1,14 +1,14 @@
-"""Where the checkout's files lie."""
+"""Paths of folders in the checkout."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-"""The checkout."""
+"""The root of the checkout."""
 DATA = ROOT / "tests" / "data"
-"""Recordings from other libraries, and specs that tests read."""
+"""Recordings of other libraries, and specs that tests read."""
 PROBLEMS = ROOT / "tests" / "problems"
-"""Wrong specs, each with the text that it gives."""
+"""Wrong specs, and the error message of each."""
 EXAMPLES = ROOT / "examples"
 """The documentation's example programs."""
 THIRD_PARTY = ROOT / "tests" / "backends" / "third_party"
-"""A package with a backend of its own, as another distribution would ship it."""
+"""A package with a backend, like those that others can publish."""

@@ -1,4 +1,4 @@
-"""Maps on the way as outputs, in every backend."""
+"""Intermediate feature maps as outputs of a model, in every backend."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ X = np.random.default_rng(0).standard_normal((2, 3, 40, 56))
 
 
 @pytest.mark.parametrize("outputs", [["layer2", "layer4"], ["layer4", "relu"], ["layer3.1", "layer3"], ["layer1.0"]])
-def test_outputs_are_what_watching_sees(backend_name: str, outputs: list[str]) -> None:
+def test_outputs_are_those_that_capture_returns(backend_name: str, outputs: list[str]) -> None:
     network = load("resnet18", classes=5)
     weights = comparison_weights(network)
-    whole = build(network, backend=backend_name, weights=weights, dtype="float64")
-    seen = capture(whole, X, outputs)
-    cut = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights=None)
-    names = list(dump(cut))
-    cut = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights={n: weights[n] for n in names})
-    maps = run(cut, X)
+    model = build(network, backend=backend_name, weights=weights, dtype="float64")
+    captured = capture(model, X, outputs)
+    shortened = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights=None)
+    names = list(dump(shortened))
+    shortened = build(
+        network, backend=backend_name, outputs=outputs, dtype="float64", weights={n: weights[n] for n in names}
+    )
+    maps = run(shortened, X)
     assert isinstance(maps, tuple)
-    assert [
-        np.array_equal(given, seen[path]) or np.abs(given - seen[path]).max() < 1e-12
-        for given, path in zip(maps, outputs, strict=True)
-    ] == [True] * len(outputs)
+    for feature_map, path in zip(maps, outputs, strict=True):
+        assert np.abs(feature_map - captured[path]).max() < 1e-12
 
 
-def test_what_comes_behind_the_last_is_not_built() -> None:
+def test_parts_after_the_last_output_are_left_out() -> None:
     names = dump(build("resnet50", backend="numpy", outputs=["layer2"])).keys()
     assert not [name for name in names if name.startswith(("layer3", "layer4", "fc"))]
 
 
 @pytest.mark.parametrize(("backend", "framework"), [("torch", "torch"), ("paddle", "paddle"), ("flax", "jax")])
-def test_a_native_model_gives_a_native_tuple(backend: str, framework: str) -> None:
+def test_native_model_returns_a_tuple(backend: str, framework: str) -> None:
     required(backend)
     model = build("resnet18", backend=backend, outputs=["layer2", "layer4"])
     x = X.astype(np.float32)
@@ -55,7 +55,7 @@ def test_a_native_model_gives_a_native_tuple(backend: str, framework: str) -> No
     assert [map_.shape[0] for map_ in maps] == [2, 2]
 
 
-def test_features_lists_what_can_be_asked_for() -> None:
+def test_features_lists_the_possible_outputs() -> None:
     network = load("resnet50d")
     assert [feature for feature in network.features() if feature.path in ("act1", "relu", *network.stages)] == [
         Feature("relu", 64, 2),
@@ -69,20 +69,20 @@ def test_features_lists_what_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "said"),
+    ("outputs", "message"),
     [
         (["layer5"], "resnet18 cannot output 'layer5': did you mean 'layer4'?"),
         (["layer1.0.conv1"], "resnet18 cannot output 'layer1.0.conv1'"),
         ([], "outputs is empty; omit it for the output of the head"),
     ],
 )
-def test_what_can_t_be_given_is_said(outputs: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said.replace("?", r"\?")):
+def test_impossible_outputs_raise_errors(outputs: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         build("resnet18", backend="numpy", outputs=outputs)
 
 
-def test_outputs_of_a_network_with_branches_side_by_side(backend_name: str) -> None:
+def test_outputs_of_a_network_with_parallel_branches(backend_name: str) -> None:
     network = load("res2net50_48w_2s", input=(3, 64, 64), outputs=["layer1.0", "layer2"])
     model = build(network, backend=backend_name, dtype="float64")
-    found = load_backend(backend_name).run(model, X)
-    assert {path: array.shape[1] for path, array in found.items()} == {"layer1.0": 256, "layer2": 512}
+    maps = load_backend(backend_name).run(model, X)
+    assert {path: array.shape[1] for path, array in maps.items()} == {"layer1.0": 256, "layer2": 512}

@@ -1,4 +1,4 @@
-"""A folded network computes the same, from fewer operations, and is a network like others."""
+"""A network with folded norms computes the same with fewer operations, and can be written as a spec."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def outputs(network: Network, weights: dict[str, Array], shape: tuple[int, ...])
 
 
 def difference(network: Network) -> float:
-    """How far the folded network's outputs are from the network's own, relative to the largest."""
+    """Return the largest difference between the outputs with and without folding, relative to the largest output."""
     weights = comparison_weights(network)
-    own = outputs(network, weights, network.input)
-    small = outputs(*fold_norms(network, weights), network.input)
-    return float(abs(small - own).max() / abs(own).max())
+    original = outputs(network, weights, network.input)
+    folded = outputs(*fold_norms(network, weights), network.input)
+    return float(abs(folded - original).max() / abs(original).max())
 
 
-SHARE = [
+SAMPLE = [
     "resnet18",
     "resnet50",
     "resnext50_32x4d",
@@ -48,30 +48,29 @@ SHARE = [
     "timm/skresnet18",
     "timm/regnetz_005",
 ]
-MOST = (
-    250_000_000  # parameters: larger ones need more memory than there may be, and have smaller ones of the same blocks
-)
-EVERY = os.environ.get("RESNET_SPEC_EVERY")  # takes a quarter of an hour
-BUNDLED = [name for name in bundled.names() if load(name).parameters < MOST] if EVERY else SHARE
+MAX_PARAMETERS = 250_000_000
+"""Larger networks need too much memory, and there are smaller ones with the same blocks."""
+EVERY = os.environ.get("RESNET_SPEC_EVERY")  # a quarter of an hour
+BUNDLED = [name for name in bundled.names() if load(name).parameters < MAX_PARAMETERS] if EVERY else SAMPLE
 
 
 @pytest.mark.parametrize("bundled_name", BUNDLED)
-def test_a_folded_network_computes_the_same(bundled_name: str) -> None:
+def test_folded_network_computes_the_same(bundled_name: str) -> None:
     assert difference(load(bundled_name, input=(3, 64, 64))) < 1e-12
 
 
 @pytest.mark.parametrize("bundled_name", ["resnet50", "resnext50_32x4d", "timm/resnet50d", "timm/seresnet50"])
-def test_no_batch_norm_that_follows_a_convolution_is_left(bundled_name: str) -> None:
+def test_every_batch_norm_after_a_convolution_is_folded(bundled_name: str) -> None:
     network = load(bundled_name)
-    small, _ = fold_norms(network, comparison_weights(network))
-    assert not any(isinstance(leaf.op, BatchNorm) for leaf in small.leaves())
+    folded, _ = fold_norms(network, comparison_weights(network))
+    assert not any(isinstance(leaf.op, BatchNorm) for leaf in folded.leaves())
 
 
-def test_a_folded_network_can_be_written_and_read() -> None:
+def test_folded_network_can_be_written_and_read() -> None:
     network = load("preact_resnet18_cifar")
-    small, weights = fold_norms(network, comparison_weights(network))
-    assert loads(to_yaml(small)) == small
-    assert {name: array.shape for name, array in weights.items()} == small.weights()
+    folded, weights = fold_norms(network, comparison_weights(network))
+    assert loads(to_yaml(folded)) == folded
+    assert {name: array.shape for name, array in weights.items()} == folded.weights()
 
 
 def spec(layers: str, blocks: str = "") -> Network:
@@ -84,11 +83,12 @@ POOL = "{op: avg_pool, kernel: 3, stride: 2, padding: 1}"
 COUNTED = "{op: avg_pool, kernel: 3, stride: 2, padding: 1, count_padding: true}"
 GROUPED = "{op: conv, out: 6, kernel: 3, groups: 2, bias: true}"
 SIDES = f"branch: {{a: {CONV3}}}, shortcut: {{c: {CONV3}}}"
+SQUEEZE = "p: {op: global_avg_pool, keepdims: true}"
 PLAIN = f"branch: {{a: {CONV3}}}"
 
 
 @pytest.mark.parametrize(
-    ("layers", "blocks", "left"),
+    ("layers", "blocks", "remaining"),
     [
         (f"c: {CONV1}, n: batch_norm", "", "conv"),
         (f"c: {CONV1}, n: batch_norm, m: {{op: batch_norm, affine: false}}", "", "conv"),
@@ -132,7 +132,7 @@ PLAIN = f"branch: {{a: {CONV3}}}"
         ),
         (
             "c: relu, b: {block: one}",
-            "one: {combine: multiply, branch: {p: {op: global_avg_pool, keepdims: true}, i: identity}, after: {n: batch_norm}}",
+            f"one: {{combine: multiply, branch: {{{SQUEEZE}, i: identity}}, after: {{n: batch_norm}}}}",
             "relu global_avg_pool batch_norm",
         ),
         (
@@ -149,20 +149,23 @@ PLAIN = f"branch: {{a: {CONV3}}}"
         ("i: identity", "", "identity"),
     ],
 )
-def test_what_is_left(layers: str, blocks: str, left: str) -> None:
+def test_remaining_operations(layers: str, blocks: str, remaining: str) -> None:
     network = spec(layers, blocks)
-    small, _ = fold_norms(network, comparison_weights(network))
-    assert " ".join(op_name(leaf.op) for leaf in small.leaves()) == left
+    folded, _ = fold_norms(network, comparison_weights(network))
+    assert " ".join(op_name(leaf.op) for leaf in folded.leaves()) == remaining
     assert difference(network) < 1e-12
-    assert loads(to_yaml(small)) == small
+    assert loads(to_yaml(folded)) == folded
 
 
 STANDARD = "{op: standardized_conv, out: 4, kernel: 3}"
-PATHS = "{combine: add, branches: [{p: {op: conv, out: 4, kernel: 1}, n: batch_norm}, {m: batch_norm}, {d: {op: drop_path, rate: 0.5}}]}"
+PATHS = (
+    "{combine: add, branches: "
+    "[{p: {op: conv, out: 4, kernel: 1}, n: batch_norm}, {m: batch_norm}, {d: {op: drop_path, rate: 0.5}}]}"
+)
 
 
 @pytest.mark.parametrize(
-    ("layers", "left"),
+    ("layers", "remaining"),
     [
         (f"c: {STANDARD}, n: batch_norm", "conv"),
         ("b: {op: blur_pool, stride: 2}, r: relu, n: batch_norm", "blur_pool relu batch_norm"),
@@ -172,16 +175,16 @@ PATHS = "{combine: add, branches: [{p: {op: conv, out: 4, kernel: 1}, n: batch_n
         ("d: {op: drop_path, rate: 0.5}, e: {op: drop_block, rate: 0.5}, r: relu", "relu"),
     ],
 )
-def test_what_is_left_of_rarer_operations(layers: str, left: str) -> None:
+def test_remaining_operations_of_rarer_networks(layers: str, remaining: str) -> None:
     network = spec(layers)
-    small, _ = fold_norms(network, comparison_weights(network))
-    assert " ".join(op_name(leaf.op) for leaf in small.leaves()) == left
+    folded, _ = fold_norms(network, comparison_weights(network))
+    assert " ".join(op_name(leaf.op) for leaf in folded.leaves()) == remaining
     assert difference(network) < 1e-12
-    assert loads(to_yaml(small)) == small
+    assert loads(to_yaml(folded)) == folded
 
 
 @pytest.mark.parametrize(
-    ("layers", "wanted", "left"),
+    ("layers", "requested", "remaining"),
     [
         (f"c: {CONV1}, n: batch_norm, r: relu", ["c", "r"], "conv batch_norm relu"),
         (f"c: {CONV1}, n: batch_norm, r: relu", ["n", "r"], "conv identity relu"),
@@ -192,31 +195,31 @@ def test_what_is_left_of_rarer_operations(layers: str, left: str) -> None:
         (f"t: {{r: relu, n: batch_norm}}, c: {CONV1}", ["t", "c"], "relu batch_norm conv"),
     ],
 )
-def test_what_is_asked_for_stays_as_it_was(layers: str, wanted: list[str], left: str) -> None:
-    network = with_feature_outputs(spec(layers), wanted)
+def test_feature_outputs_do_not_change(layers: str, requested: list[str], remaining: str) -> None:
+    network = with_feature_outputs(spec(layers), requested)
     weights = comparison_weights(network)
-    small, folded_weights = fold_norms(network, weights)
-    assert " ".join(op_name(leaf.op) for leaf in small.leaves()) == left
-    own, less = outputs(network, weights, (4, 9, 8)), outputs(small, folded_weights, (4, 9, 8))
-    assert len(own) == len(less) == 2
-    assert all(np.allclose(one, other, rtol=0, atol=1e-12) for one, other in zip(own, less, strict=True))
+    folded, folded_weights = fold_norms(network, weights)
+    assert " ".join(op_name(leaf.op) for leaf in folded.leaves()) == remaining
+    before, after = outputs(network, weights, (4, 9, 8)), outputs(folded, folded_weights, (4, 9, 8))
+    assert len(before) == len(after) == 2
+    assert all(np.allclose(x, y, rtol=0, atol=1e-12) for x, y in zip(before, after, strict=True))
 
 
-def test_what_is_folded_keeps_its_type_and_is_rounded_once() -> None:
+def test_weights_keep_their_type_and_are_rounded_once() -> None:
     network = load("resnet18", input=(3, 32, 32))
     single = {name: array.astype("float32") for name, array in comparison_weights(network).items()}
-    _, small = fold_norms(network, single)
+    _, folded = fold_norms(network, single)
     _, exact = fold_norms(network, {name: array.astype("float64") for name, array in single.items()})
-    assert all(np.array_equal(small[name], exact[name].astype("float32")) for name in exact)
+    assert all(np.array_equal(folded[name], exact[name].astype("float32")) for name in exact)
 
 
-def test_the_weights_that_are_given_are_left_as_they_are() -> None:
+def test_argument_is_not_modified() -> None:
     network = load("resnet18")
     weights = comparison_weights(network)
     fold_norms(network, weights)
     assert all(np.array_equal(array, weights[name]) for name, array in comparison_weights(network).items())
 
 
-def test_a_bias_is_taken_where_there_is_one() -> None:
-    small, _ = fold_norms(network := load("resnet18"), comparison_weights(network))
-    assert all(leaf.op.bias for leaf in small.leaves() if isinstance(leaf.op, Conv))
+def test_convolutions_get_a_bias() -> None:
+    folded, _ = fold_norms(network := load("resnet18"), comparison_weights(network))
+    assert all(leaf.op.bias for leaf in folded.leaves() if isinstance(leaf.op, Conv))

@@ -1,4 +1,4 @@
-"""Options of any network: what each does to the tree. That they do as timm does is for tests/library/test_zoo.py to show."""
+"""The effect of each option on the tree of a network. tests/library/test_zoo.py compares outputs with timm's."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def op(network: Network, path: str) -> object:
     return part.op
 
 
-def test_no_option_changes_nothing() -> None:
+def test_default_options_change_nothing() -> None:
     assert load("resnet18", drop_path=0.0, pool="as_written", output_stride=0) == load("resnet18")
 
 
 @pytest.mark.parametrize(("stride", "strides"), [(32, [4, 8, 16, 32]), (16, [4, 8, 16, 16]), (8, [4, 8, 8, 8])])
-def test_output_stride_bounds_how_far_maps_shrink(stride: int, strides: list[int]) -> None:
+def test_output_stride_limits_the_stride_of_stages(stride: int, strides: list[int]) -> None:
     network = load("resnet50", output_stride=stride)
     assert [feature.stride for feature in network.features() if feature.path in network.stages] == strides
     assert network.part("layer4").output_shape[1] == 224 // strides[-1]
 
 
-def test_the_strided_convolution_keeps_the_dilation_before_it() -> None:
+def test_strided_convolution_keeps_the_dilation_before_it() -> None:
     network = load("resnet50", output_stride=8)
     first, second = op(network, "layer4.0.conv2"), op(network, "layer4.1.conv2")
     assert isinstance(first, Conv)
@@ -37,24 +37,24 @@ def test_the_strided_convolution_keeps_the_dilation_before_it() -> None:
     assert (second.dilation, second.padding) == (4, 4)
 
 
-def test_a_pooled_projection_smooths_on_without_its_stride() -> None:
+def test_pooling_of_a_projection_loses_its_stride() -> None:
     network = load("resnet50d", output_stride=16)
     assert op(network, "layer4.0.downsample.0.pad") == ZeroPad(bottom=1, right=1)
     assert op(network, "layer4.0.downsample.0.pool") == AvgPool(2)
 
 
-def test_dilation_changes_no_weight() -> None:
+def test_dilation_does_not_change_weights() -> None:
     assert load("resnet50d", output_stride=8).weights() == load("resnet50d").weights()
 
 
-def test_drop_path_grows_evenly_over_all_blocks() -> None:
+def test_drop_path_rate_grows_linearly_over_all_blocks() -> None:
     network = load("resnet18", drop_path=0.7)
     rates = {leaf.path: leaf.op.rate for leaf in network.leaves() if isinstance(leaf.op, DropPath)}
     assert list(rates) == [f"layer{stage}.{block}.drop_path" for stage in (1, 2, 3, 4) for block in (0, 1)][1:]
     assert list(rates.values()) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
 
 
-def test_drop_path_comes_last_in_the_branch() -> None:
+def test_drop_path_is_last_in_the_branch() -> None:
     block = load("seresnet50", drop_path=0.1).part("layer2.0")
     assert isinstance(block, Residual)
     assert [part.path for part in block.branch[-2:]] == ["layer2.0.se", "layer2.0.drop_path"]
@@ -76,7 +76,7 @@ def test_drop_block_follows_the_norm_of_the_first_wide_convolution(name: str, no
 @pytest.mark.parametrize(
     ("name", "path"), [("resnet18", "drop"), ("resnetv2_50", "head.drop"), ("regnety_002", "head.drop")]
 )
-def test_dropout_comes_before_the_classifier(name: str, path: str) -> None:
+def test_dropout_precedes_the_classifier(name: str, path: str) -> None:
     network = load(name, dropout=0.25)
     leaves = list(network.leaves())
     (index,) = (index for index, leaf in enumerate(leaves) if isinstance(leaf.op, Dropout))
@@ -84,12 +84,12 @@ def test_dropout_comes_before_the_classifier(name: str, path: str) -> None:
     assert leaves[index + 1].path.endswith("fc")
 
 
-def test_dropout_takes_the_place_of_the_specs_own() -> None:
+def test_dropout_replaces_that_of_the_spec() -> None:
     rates = [leaf.op.rate for leaf in load("legacy_seresnet18", dropout=0.5).leaves() if isinstance(leaf.op, Dropout)]
     assert rates == [0.5]
 
 
-def test_zero_last_gamma_is_of_the_branch_alone() -> None:
+def test_zero_last_gamma_changes_only_the_branch() -> None:
     network = load("seresnet50", zero_last_gamma=True)
     zero = [leaf.path for leaf in network.leaves() if isinstance(leaf.op, BatchNorm) and leaf.op.gamma == 0]
     assert len(zero) == 16
@@ -97,27 +97,27 @@ def test_zero_last_gamma_is_of_the_branch_alone() -> None:
 
 
 @pytest.mark.parametrize(("pool", "features"), [("avg", 512), ("max", 512), ("avg_max", 512), ("avg_max_concat", 1024)])
-def test_pool_is_the_heads(pool: str, features: int) -> None:
+def test_pool_changes_the_pooling_of_the_head(pool: str, features: int) -> None:
     assert load("resnet18", pool=pool).weights()["fc.weight"] == (1000, features)
 
 
-def test_a_word_that_layers_use_can_be_set() -> None:
+def test_name_that_layers_refer_to_can_be_set() -> None:
     assert isinstance(op(load("resnet18", act="silu"), "layer1.0.relu1"), Silu)
 
 
-def test_a_spec_says_options_too_and_a_caller_overrules_it() -> None:
+def test_caller_overrides_options_of_the_spec() -> None:
     text = "{name: s, input: [3, 32, 32], options: {drop_path: 0.5}, stages: {a: {block: basic, depth: 2, out: 4}}}"
     assert op(loads(text), "a.1.drop_path") == DropPath(0.5)
     assert "a.1.drop_path" not in {leaf.path for leaf in loads(text, drop_path=0).leaves()}
 
 
-def test_a_name_that_the_spec_takes_is_the_specs() -> None:
+def test_argument_of_the_spec_takes_precedence_over_an_option() -> None:
     text = "{name: s, input: [3, 32, 32], takes: {pool: 3}, stem: {a: {op: conv, out: pool, kernel: 1}}}"
     assert loads(text, pool=7).output_shape == (7, 32, 32)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"output_stide": 8}, "resnet18 does not take 'output_stide'"),
         ({"drop_path": 1.5}, "expected less than 1, got 1.5"),
@@ -125,11 +125,11 @@ def test_a_name_that_the_spec_takes_is_the_specs() -> None:
         ({"output_stride": "small"}, "expected an integer, got 'small'"),
     ],
 )
-def test_what_is_wrong_is_said(settings: dict[str, float | str], said: str) -> None:
-    with pytest.raises(SpecError, match=said):
+def test_wrong_settings_raise_errors(settings: dict[str, float | str], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
         load("resnet18", **settings)  # type: ignore[arg-type]
 
 
-def test_an_option_that_the_network_can_t_have_is_an_error() -> None:
+def test_option_that_does_not_apply_raises_an_error() -> None:
     with pytest.raises(SpecError, match="s cannot have these options: the network has no pool in its head"):
         loads("{name: s, input: [3, 32, 32], stem: {a: {op: conv, out: 4, kernel: 1}}}", pool="max")

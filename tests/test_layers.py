@@ -26,7 +26,7 @@ LAYERS = [
     {"commands", "pytest_plugin"},
     {"__main__"},
 ]
-"""The packages and modules of ``resnet_spec/``, lowest first. ARCHITECTURE.md has the same list, with a purpose each."""
+"""The packages and modules of ``resnet_spec/``, lowest first; ARCHITECTURE.md has the same list with their purposes."""
 
 CORE = Path(resnet_spec.__file__).parent
 FRAMEWORKS = {"torch", "paddle", "jax", "flax"}

@@ -33,7 +33,7 @@ extent_option = click.option(
     "--size", "extent", metavar="HxW", help="Show shapes for an image of this height and width."
 )
 depth_option = click.option("--depth", default="all", metavar="1|2|...|all", help="Levels to show. [default: all]")
-spec_option = click.option("--spec", metavar="SPEC", help="The network. [default: what the file itself names]")
+spec_option = click.option("--spec", metavar="SPEC", help="The network. [default: the one that the file names]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

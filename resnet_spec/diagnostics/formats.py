@@ -20,9 +20,9 @@ def as_json(problems: Iterable[Problem]) -> list[dict[str, object]]:
             "code": problem.code,
             "level": problem.level,
             "message": problem.message,
-            **_place(problem.at),
+            **_place(problem.span),
             "help": problem.help,
-            "notes": [{"message": note.message, **_place(note.at)} for note in problem.notes],
+            "notes": [{"message": note.message, **_place(note.span)} for note in problem.notes],
         }
         for problem in problems
     ]
@@ -46,15 +46,15 @@ def as_sarif(problems: Iterable[Problem], version: str) -> dict[str, Any]:
     return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
-def _place(at: Span) -> dict[str, object]:
-    return {"file": at.file, "line": at.line, "column": at.column, "end": at.end}
+def _place(span: Span) -> dict[str, object]:
+    return {"file": span.file, "line": span.line, "column": span.column, "end": span.end}
 
 
 def _annotation(problem: Problem) -> str:
-    at = problem.at
+    span = problem.span
     title = f"{problem.code}: {codes()[problem.code].title}"
-    place = {"line": at.line, "col": at.column, "endColumn": at.end - 1} if at.end > at.column else {}
-    fields = {"file": at.file, **place, "title": title}
+    place = {"line": span.line, "col": span.column, "endColumn": span.end - 1} if span.end > span.column else {}
+    fields = {"file": span.file, **place, "title": title}
     text = "\n".join([problem.message, *([f"help: {problem.help}"] if problem.help else [])])
     escaped = ",".join(f"{key}={_escape(str(value), more=':,')}" for key, value in fields.items())
     return f"::{problem.level} {escaped}::{_escape(text)}"
@@ -79,19 +79,19 @@ def _rule(code: str) -> dict[str, Any]:
 
 def _result(problem: Problem, index: int) -> dict[str, Any]:
     text = f"{problem.message}; {problem.help}" if problem.help else problem.message
-    notes = [{**_location(note.at), "message": {"text": note.message}} for note in problem.notes]
+    notes = [{**_location(note.span), "message": {"text": note.message}} for note in problem.notes]
     return {
         "ruleId": problem.code,
         "ruleIndex": index,
         "level": problem.level,
         "message": {"text": text},
-        "locations": [_location(problem.at)],
+        "locations": [_location(problem.span)],
         **({"relatedLocations": notes} if notes else {}),
     }
 
 
-def _location(at: Span) -> dict[str, Any]:
-    path = Path(at.file)
+def _location(span: Span) -> dict[str, Any]:
+    path = Path(span.file)
     uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
-    region = {"region": {"startLine": at.line, "startColumn": at.column, "endColumn": at.end}}
-    return {"physicalLocation": {"artifactLocation": {"uri": uri}, **(region if at.end > at.column else {})}}
+    region = {"region": {"startLine": span.line, "startColumn": span.column, "endColumn": span.end}}
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, **(region if span.end > span.column else {})}}

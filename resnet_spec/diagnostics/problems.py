@@ -67,7 +67,7 @@ class Note:
     """Another place that is related to a problem, and how."""
 
     message: str
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Problem:
 
     code: str
     message: str
-    at: Span
+    span: Span
     help: str = ""
     notes: tuple[Note, ...] = ()
     level: Level = "error"
@@ -90,8 +90,10 @@ class SpecError(ValueError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         unsorted = list(problems)
-        files = list(dict.fromkeys(problem.at.source.name for problem in unsorted))
-        self.problems = tuple(sorted(unsorted, key=lambda p: (files.index(p.at.source.name), p.at.line, p.at.column)))
+        files = list(dict.fromkeys(problem.span.source.name for problem in unsorted))
+        self.problems = tuple(
+            sorted(unsorted, key=lambda p: (files.index(p.span.source.name), p.span.line, p.span.column))
+        )
         super().__init__(self.problems)
 
     def __str__(self) -> str:
@@ -121,20 +123,20 @@ class Problems:
 
         ``inner`` is the place where it occurs, if the problem is shown at another one.
         """
-        places = (problem.at, inner or problem.at)
-        key = (problem.code, *((at.source.name, at.line, at.column) for at in places))
+        places = (problem.span, inner or problem.span)
+        key = (problem.code, *((span.source.name, span.line, span.column) for span in places))
         if key in self._problems:  # a repeated block has the same problem each time
             return
         if len(self) == MAX_PROBLEMS:
             self._problems[key] = Problem(
-                "RS104", f"more than {MAX_PROBLEMS} problems; the others are not shown", problem.at
+                "RS104", f"more than {MAX_PROBLEMS} problems; the others are not shown", problem.span
             )
             self.stop()
         self._problems[key] = problem
 
-    def report(self, code: str, message: str, at: Span, help: str = "", notes: tuple[Note, ...] = ()) -> None:
+    def report(self, code: str, message: str, span: Span, help: str = "", notes: tuple[Note, ...] = ()) -> None:
         """Add a problem made of these parts."""
-        self.add(Problem(code, message, at, help, notes))
+        self.add(Problem(code, message, span, help, notes))
 
     def stop(self) -> None:
         """Raise SpecError if there is a problem."""
@@ -156,21 +158,21 @@ def _plain(role: str, text: str) -> str:
 
 def render_problem(problem: Problem, paint: Paint = _plain) -> str:
     """Return a problem as text: its message, and each line that it concerns with carets beneath the columns."""
-    margin = " " * len(str(max(problem.at.line, *(note.at.line for note in problem.notes), 0)))
+    margin = " " * len(str(max(problem.span.line, *(note.span.line for note in problem.notes), 0)))
     title = paint(problem.level, f"{problem.level}[{problem.code}]") + paint("strong", f": {problem.message}")
-    entire_file = problem.at.end == problem.at.column
-    lines = [title, *([] if entire_file else _excerpt(problem.at, margin, problem.level, paint))]
+    entire_file = problem.span.end == problem.span.column
+    lines = [title, *([] if entire_file else _excerpt(problem.span, margin, problem.level, paint))]
     bar = paint("frame", f"{margin} =")
     for note in problem.notes:
-        lines += [f"{bar} {paint('aside', 'note:')} {note.message}", *_excerpt(note.at, margin, "aside", paint)]
+        lines += [f"{bar} {paint('aside', 'note:')} {note.message}", *_excerpt(note.span, margin, "aside", paint)]
     if problem.help:
         lines.append(f"{bar} {paint('aside', 'help:')} {problem.help}")
     return "\n".join(lines)
 
 
-def _excerpt(at: Span, margin: str, role: str, paint: Paint) -> list[str]:
-    line = at.source.line(at.line)
-    start, end = at.column - 1, max(at.end - 1, at.column)
+def _excerpt(span: Span, margin: str, role: str, paint: Paint) -> list[str]:
+    line = span.source.line(span.line)
+    start, end = span.column - 1, max(span.end - 1, span.column)
     first = max(0, min(start - MAX_EXCERPT_WIDTH // 3, len(line) - MAX_EXCERPT_WIDTH))
     last = first + MAX_EXCERPT_WIDTH
     before, marked, after = line[first:start], line[start : min(end, last)], line[min(end, last) : last]
@@ -179,9 +181,9 @@ def _excerpt(at: Span, margin: str, role: str, paint: Paint) -> list[str]:
     lead = " " * (len(head) + sum(map(_columns, before)))
     carets = paint(role, "^" * max(1, sum(map(_columns, marked))))
     bar = paint("frame", "|")
-    number = paint("frame", str(at.line).rjust(len(margin)))
+    number = paint("frame", str(span.line).rjust(len(margin)))
     shown = f"{number} {bar} {text}" if text else f"{number} {bar}"
-    return [f"{margin}{paint('frame', '-->')} {at}", f"{margin} {bar}", shown, f"{margin} {bar} {lead}{carets}"]
+    return [f"{margin}{paint('frame', '-->')} {span}", f"{margin} {bar}", shown, f"{margin} {bar} {lead}{carets}"]
 
 
 def _visible(character: str) -> str:

@@ -53,7 +53,7 @@ class Context:
         self.names_only = False
         self.size_problems = Problems()
         self.names = NameTable(spec)
-        self.reporter = Reporter(problems, spec.at.source)
+        self.reporter = Reporter(problems, spec.span.source)
         self.paths = PathRegistry(self.reporter)
         self.layers = self.parameters = self.steps = 0
 
@@ -71,34 +71,34 @@ class Context:
             return value()
         except SpecError as error:
             for problem in error.problems:
-                beside = [*problem.notes, *(notes(problem.at) if notes else ())]
-                self.reporter.report(problem.code, problem.message, problem.at, problem.help, beside)
+                beside = [*problem.notes, *(notes(problem.span) if notes else ())]
+                self.reporter.report(problem.code, problem.message, problem.span, problem.help, beside)
             return None
 
     # -- limits: exceeding one ends the expansion ----------------------------------------------------------------
 
-    def step(self, at: Span, count: int = 1) -> None:
+    def step(self, span: Span, count: int = 1) -> None:
         """Count steps of the expansion, which are a measure of its time."""
         self.steps += count
         if self.steps > MAX_STEPS:
-            self.stop(f"expanding the spec takes more than {MAX_STEPS:,} steps", at)
+            self.stop(f"expanding the spec takes more than {MAX_STEPS:,} steps", span)
 
-    def layer(self, at: Span, path: str) -> None:
+    def layer(self, span: Span, path: str) -> None:
         """Count a visit to a layer."""
-        self.step(at)
+        self.step(span)
         if path.count(".") >= MAX_PATH_NAMES:
-            self.stop(f"the path of this layer has more than {MAX_PATH_NAMES} names", at)
+            self.stop(f"the path of this layer has more than {MAX_PATH_NAMES} names", span)
 
-    def count(self, at: Span, layers: int = 0, parameters: int = 0) -> None:
+    def count(self, span: Span, layers: int = 0, parameters: int = 0) -> None:
         """Count layers and parameters of the network."""
         self.layers += layers
         self.parameters += parameters
         if self.layers > MAX_LAYERS:
-            self.stop(f"the network has more than {MAX_LAYERS:,} layers and blocks", at)
+            self.stop(f"the network has more than {MAX_LAYERS:,} layers and blocks", span)
         if self.parameters > MAX_PARAMETERS:
-            self.stop(f"the network has more than {MAX_PARAMETERS:,} weights", at)
+            self.stop(f"the network has more than {MAX_PARAMETERS:,} weights", span)
 
-    def stop(self, message: str, at: Span, code: str = "RS104") -> NoReturn:
+    def stop(self, message: str, span: Span, code: str = "RS104") -> NoReturn:
         """Report a problem that ends the expansion, and raise SpecError."""
-        self.reporter.report(code, message, at)
+        self.reporter.report(code, message, span)
         raise SpecError([])

@@ -22,7 +22,7 @@ class Reporter:
         self,
         code: str,
         message: str,
-        at: Span,
+        span: Span,
         help: str = "",
         notes: Iterable[Note] = (),
         others: Iterable[Span] | None = None,
@@ -33,24 +33,24 @@ class Reporter:
         It is shown where the author can fix it. A problem inside a bundled block is shown where the block is used. If
         values at several places do not match, ``at`` and ``others``, it is shown at the one that the author wrote.
         """
-        places = [at, *(others or ())]
-        if others is not None or self._rank(at) == 2:
+        places = [span, *(others or ())]
+        if others is not None or self._rank(span) == 2:
             places += [used for _, used in self.sites]
         best = min(places, key=self._rank)  # the first of several with the same rank
         all_notes = list(notes)
-        if best is not at and not any(_same_line(note.at, at) for note in all_notes):
+        if best is not span and not any(_same_line(note.span, span) for note in all_notes):
             block = f"in block {self.sites[-1][0]}, " if self.sites else ""
-            all_notes.append(Note(f"{block}this line fails", at))
-        elif best is at and self.sites and not _same_line(self.sites[0][1], at):
+            all_notes.append(Note(f"{block}this line fails", span))
+        elif best is span and self.sites and not _same_line(self.sites[0][1], span):
             all_notes.append(Note(f"block {self.sites[0][0]} is used here", self.sites[0][1]))
         # A block that is used several times has the same problem each time; Problems keeps one for each line.
-        (self.problems if to is None else to).add(Problem(code, message, best, help, tuple(all_notes)), inner=at)
+        (self.problems if to is None else to).add(Problem(code, message, best, help, tuple(all_notes)), inner=span)
 
-    def _rank(self, at: Span) -> int:
+    def _rank(self, span: Span) -> int:
         """Return 0 for what the user wrote or set, 1 for the files it extends, and 2 for bundled blocks."""
-        if at.source.name == self.root.name or at.source.name.startswith("--set "):
+        if span.source.name == self.root.name or span.source.name.startswith("--set "):
             return 0
-        return 2 if at.source.name in self.shared else 1
+        return 2 if span.source.name in self.shared else 1
 
 
 def _same_line(one: Span, other: Span) -> bool:

@@ -35,7 +35,7 @@ def expand(
         _report_size_problems(context, reported)
     elif not reported:
         if not parts:
-            reported.report("RS203", "the network has no layers", spec.at)
+            reported.report("RS203", "the network has no layers", spec.span)
         report_unused(spec, context.names, reported)
     reported.stop()
     assert spec.input is not None  # otherwise there is a problem

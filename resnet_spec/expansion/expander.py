@@ -48,9 +48,9 @@ class Expander:
         """Return the network's parts, in the order in which they run."""
         for name, value in self.spec.takes.items():
             if value is None:
-                at = self.spec.takes_keys[name].at
+                span = self.spec.takes_keys[name].span
                 help = f"set it with build(..., {name}=...) or --set {name}=..."
-                self.report("RS206", f"{self.spec.name} needs a value for {name!r}", at, help)
+                self.report("RS206", f"{self.spec.name} needs a value for {name!r}", span, help)
         shape: Shape | None = self.spec.input or self.context.lose_shape()
         parts: list[Part] = []
         if self.spec.stem:
@@ -65,12 +65,12 @@ class Expander:
 
     def section(self, group: Group, input_shape: Shape | None) -> Expansion:
         """Expand the stem or the head."""
-        return self.group("", group, with_input_channels(self.names.scope, input_shape, group.at), input_shape)
+        return self.group("", group, with_input_channels(self.names.scope, input_shape, group.span), input_shape)
 
     def stage(self, stage: Stage, input_shape: Shape | None) -> Expansion:
         """Expand a stage into a chain of blocks."""
         name = stage.name.text
-        self.context.paths.reserve("", name, stage.name.at)
+        self.context.paths.reserve("", name, stage.name.span)
         depth = stage_depth(self.context, stage)
         if not depth or not lists_match_depth(self.context, stage, depth):
             input_shape = self.context.lose_shape()
@@ -80,13 +80,13 @@ class Expander:
         for index in range(depth or 1):
             known = len(self.context.problems)
             numbered = stage.numbering.format(index=index, number=index + 1)
-            self.context.paths.reserve(name, numbered, stage.at)
+            self.context.paths.reserve(name, numbered, stage.span)
             use = block_invocation(self.context, stage, index, depth or 1, shape)
             part, shape = self.invoke(f"{name}.{numbered}", use, shape)
             parts += part
             if index and not has_lists and (shape is None or len(self.context.problems) > known):
                 break  # the blocks after it have the same problem
-        return self.sequence(name, parts, input_shape, shape, stage.at), shape
+        return self.sequence(name, parts, input_shape, shape, stage.span), shape
 
     def group(self, path: str, group: Group, scope: Scope, input_shape: Shape | None) -> Expansion:
         """Expand layers that run one after another, each named below ``path``."""
@@ -96,35 +96,35 @@ class Expander:
             return [], self.context.lose_shape()
         for name, layer in group.layers:
             full = f"{path}.{name.text}" if path else name.text
-            self.context.layer(name.at, full)
-            self.context.paths.reserve(path, name.text, name.at)
+            self.context.layer(name.span, full)
+            self.context.paths.reserve(path, name.text, name.span)
             more, shape = self.layer(full, Bound(layer, scope), shape)
             parts += more
         return parts, shape
 
     def layer(self, path: str, layer: Bound, input_shape: Shape | None) -> Expansion:
         """Expand a layer in any of its forms."""
-        found = self.context.try_or_report(partial(self.names.resolve, layer)) or Bound(Invalid(layer.written.at), {})
+        found = self.context.try_or_report(partial(self.names.resolve, layer)) or Bound(Invalid(layer.written.span), {})
         match found.written:
             case Scalar(text=text) if text == NONE:
                 return [], input_shape
             case Scalar() as scalar if not is_reference(scalar):
-                notes = note_origin(f"it is used as layer {path} here", layer.written.at, scalar.at)
-                self.report("RS301", f"expected a layer, got {quote_value(scalar)}", scalar.at, notes=notes)
+                notes = note_origin(f"it is used as layer {path} here", layer.written.span, scalar.span)
+                self.report("RS301", f"expected a layer, got {quote_value(scalar)}", scalar.span, notes=notes)
                 return [], self.context.lose_shape()
             case Scalar():
-                return self.invoke(path, Invocation("any", layer, {}, {}, found.written.at), input_shape)
+                return self.invoke(path, Invocation("any", layer, {}, {}, found.written.span), input_shape)
             case Call() as call:
                 bound = {name: Bound(argument, found.scope) for name, argument in call.arguments.items()}
-                use = Invocation(call.what, Bound(call.target, found.scope), bound, call.keys, call.at)
+                use = Invocation(call.what, Bound(call.target, found.scope), bound, call.keys, call.span)
                 return self.invoke(path, use, input_shape)
             case Group() as group:
                 parts, shape = self.group(path, group, found.scope, input_shape)
-                return self.sequence(path, parts, input_shape, shape, group.at), shape
+                return self.sequence(path, parts, input_shape, shape, group.span), shape
             case Branches() as written:
                 return self.parallel(path, written, found.scope, input_shape)
-            case PerBlockValues(at=at):
-                self.report("RS201", "only an argument of a stage can be a list with one value for each block", at)
+            case PerBlockValues(span=span):
+                self.report("RS201", "only an argument of a stage can be a list with one value for each block", span)
                 return [], self.context.lose_shape()
             case Invalid():
                 return [], self.context.lose_shape()
@@ -146,24 +146,24 @@ class Expander:
         if not any(isinstance(value, Scalar) and not is_reference(value) for value in written):
             return False
         name, meant = misspelt[0]
-        self.report("RS202", f"unknown key {quote(name.text)}", name.at, f"did you mean {meant!r}?")
+        self.report("RS202", f"unknown key {quote(name.text)}", name.span, f"did you mean {meant!r}?")
         return True
 
     def sequence(
-        self, path: str, parts: list[Part], input_shape: Shape | None, output_shape: Shape | None, at: Span
+        self, path: str, parts: list[Part], input_shape: Shape | None, output_shape: Shape | None, span: Span
     ) -> list[Part]:
         """Return a chain of parts at a path, as a list of one part; an empty list if it has no parts or no shape."""
         if not parts or input_shape is None or output_shape is None:
             return []
-        self.context.paths.claim(path, at)
-        return [Chain(path, tuple(parts), input_shape, output_shape, at)]
+        self.context.paths.claim(path, span)
+        return [Chain(path, tuple(parts), input_shape, output_shape, span)]
 
     # -- operations and blocks ----------------------------------------------------------------------------------
 
     def invoke(self, path: str, use: Invocation, input_shape: Shape | None) -> Expansion:
         """Expand the use of an operation or a block, whose name may stand for another call."""
         for _ in range(MAX_NESTING):
-            target = self.context.try_or_report(partial(self.names.resolve, use.target)) or Bound(Invalid(use.at), {})
+            target = self.context.try_or_report(partial(self.names.resolve, use.target)) or Bound(Invalid(use.span), {})
             match target.written:
                 case Scalar() as name:
                     return self.invoke_by_name(path, name, use, input_shape)
@@ -181,14 +181,14 @@ class Expander:
                     return [], self.context.lose_shape()
                 case Group() | Branches() | PerBlockValues() as written:
                     kind = "a list" if isinstance(written, PerBlockValues) else "layers"
-                    self.report("RS201", f"expected a name, got {kind}", written.at)
+                    self.report("RS201", f"expected a name, got {kind}", written.span)
                     return [], self.context.lose_shape()
-        self.report("RS208", "this is defined in terms of itself", use.at)
+        self.report("RS208", "this is defined in terms of itself", use.span)
         return [], self.context.lose_shape()
 
     def invoke_by_name(self, path: str, name: Scalar, use: Invocation, input_shape: Shape | None) -> Expansion:
         """Expand the use of an operation or a block by its own name."""
-        self.context.count(use.at, layers=1)
+        self.context.count(use.span, layers=1)
         if self.context.names_only and name.text == NONE:
             return [], None
         if name.text in OPS and use.what != "block":
@@ -198,16 +198,16 @@ class Expander:
             return self.block(path, block, use, input_shape)
         if block is None:
             kind = {"op": "operation", "block": "block", "any": "operation, block or definition"}[use.what]
-            notes = note_origin(f"it is used for {path} here", use.target.written.at, name.at)
+            notes = note_origin(f"it is used for {path} here", use.target.written.span, name.span)
             message = f"no {kind} named {quote(name.text)}"
-            self.report("RS204", message, name.at, self.suggest_target(name.text, use), notes)
+            self.report("RS204", message, name.span, self.suggest_target(name.text, use), notes)
         return [], self.context.lose_shape()
 
     def bundled_block(self, name: str) -> Block | None:
         """Return a bundled block by name, or None; problems are not shown inside its file from now on."""
         block = self.context.library(name)
         if block is not None:
-            self.context.reporter.shared.add(block.at.source.name)
+            self.context.reporter.shared.add(block.span.source.name)
         return block
 
     def suggest_target(self, text: str, use: Invocation) -> str:
@@ -225,47 +225,47 @@ class Expander:
         sites = self.context.reporter.sites
         if len(sites) >= MAX_NESTING:
             message = f"block {block.name} contains itself, or blocks are nested more than {MAX_NESTING} deep"
-            self.context.stop(message, use.at, "RS208")
+            self.context.stop(message, use.span, "RS208")
         scope = self.bind(block, use, input_shape)
-        sites.append((block.name, use.at))
+        sites.append((block.name, use.span))
         try:
             if block.combine == "none":
-                return self.chain(path, block, scope, input_shape, use.at)
+                return self.chain(path, block, scope, input_shape, use.span)
             return self.residual(path, block, scope, input_shape, use)
         finally:
             sites.pop()
 
     def bind(self, block: Block, use: Invocation, input_shape: Shape | None) -> Scope:
         """Return the scope inside a block: its arguments as a use sets them, and their defaults."""
-        self.context.step(use.at, 1 + len(block.takes) + len(use.arguments))
+        self.context.step(use.span, 1 + len(block.takes) + len(use.arguments))
         scope: dict[str, Bound] = {}
         scope |= bind_defaults(block.takes, scope)
         missing = [name for name in block.takes if name not in scope and name not in use.arguments]
         for name, bound in use.arguments.items():
             meant = name
             if name not in block.takes:
-                at = use.keys[name].at if name in use.keys else bound.written.at
+                span = use.keys[name].span if name in use.keys else bound.written.span
                 known = [*block.takes, *(CALL_KEYS if use.index is None else STAGE.keys)]
                 help = suggest(name, known, {*use.arguments, "block", "depth"})
-                self.report("RS205", f"block {block.name} does not take {quote(name)}", at, help)
+                self.report("RS205", f"block {block.name} does not take {quote(name)}", span, help)
                 suggestion = find_nearest(name, known, use.arguments)
                 meant = suggestion if suggestion in missing else name
             scope[meant] = bound
         missing = [name for name in block.takes if name not in scope]
         if missing:
             help = f"block {block.name} takes {', '.join(block.takes)}"
-            self.report("RS206", f"block {block.name} needs {' and '.join(missing)}", use.at, help)
-            scope |= {name: Bound(Invalid(use.at), {}) for name in missing}
-        return with_input_channels(scope, input_shape, use.at)
+            self.report("RS206", f"block {block.name} needs {' and '.join(missing)}", use.span, help)
+            scope |= {name: Bound(Invalid(use.span), {}) for name in missing}
+        return with_input_channels(scope, input_shape, use.span)
 
-    def chain(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, at: Span) -> Expansion:
+    def chain(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, span: Span) -> Expansion:
         """Expand a block with ``combine: none``."""
         parts: list[Part] = []
         shape = input_shape
         for role in ("before", "branch", "after"):
             more, shape = self.part(path, block, role, scope, shape)
             parts += more
-        return self.sequence(path, parts, input_shape, shape, at), shape
+        return self.sequence(path, parts, input_shape, shape, span), shape
 
     def part(self, path: str, block: Block, role: Role, scope: Scope, input_shape: Shape | None) -> Expansion:
         """Expand one section of a block."""
@@ -302,7 +302,7 @@ class Expander:
         after, output_shape = self.part(path, block, "after", scope, combined_shape)
         if input_shape is None or output_shape is None:
             return [], output_shape
-        self.context.paths.claim(path, use.at)
+        self.context.paths.claim(path, use.span)
         sections = {"before": before, "branch": branch, "shortcut": shortcut, "after": after}
         combine = block.combine
         assert combine != "none"
@@ -317,7 +317,7 @@ class Expander:
             input_shape=input_shape,
             output_shape=output_shape,
             reads=reads if before else "input",
-            at=use.at,
+            span=use.span,
         )
         return [part], output_shape
 
@@ -332,9 +332,9 @@ class Expander:
             output_shape = self.context.lose_shape()
         if input_shape is None or output_shape is None or split is None or cascade is None:
             return [], self.context.lose_shape()
-        self.context.paths.claim(path, written.at)
+        self.context.paths.claim(path, written.span)
         branches = tuple(tuple(row) for row, _ in rows)
-        part = Parallel(path, branches, split, cascade, written.combine, input_shape, output_shape, written.at)
+        part = Parallel(path, branches, split, cascade, written.combine, input_shape, output_shape, written.span)
         return [part], output_shape
 
     def flag(self, written: Scalar | Invalid | None, scope: Scope) -> bool | None:

@@ -35,9 +35,9 @@ def expand_operation(context: Context, path: str, name: str, use: Invocation, in
         is_known = error.output_shape is not None and len(error.output_shape) == len(input_shape)
         return [], error.output_shape if is_known else context.lose_shape()
     if not context.spatial_size_unknown:
-        context.count(use.at, parameters=sum(math.prod(weight.shape) for weight in op.weights(input_shape)))
-    context.paths.claim(path, use.at)
-    return [Leaf(path, op, input_shape, output_shape, use.at)], output_shape
+        context.count(use.span, parameters=sum(math.prod(weight.shape) for weight in op.weights(input_shape)))
+    context.paths.claim(path, use.span)
+    return [Leaf(path, op, input_shape, output_shape, use.span)], output_shape
 
 
 def _decode_arguments(context: Context, path: str, name: str, use: Invocation) -> tuple[dict[str, Any], bool]:
@@ -50,17 +50,17 @@ def _decode_arguments(context: Context, path: str, name: str, use: Invocation) -
     values: dict[str, Any] = {}
     for key, bound in written.items():
         if key not in known:
-            at = use.keys[key].at if key in use.keys else bound.written.at
+            span = use.keys[key].span if key in use.keys else bound.written.span
             help = suggest(key, [*known, *CALL_KEYS], written)
-            context.reporter.report("RS205", f"{name} does not take {quote(key)}", at, help)
+            context.reporter.report("RS205", f"{name} does not take {quote(key)}", span, help)
             continue
-        note = partial(note_origin, f"{path} takes its {key} from here", bound.written.at)
+        note = partial(note_origin, f"{path} takes its {key} from here", bound.written.span)
         value = context.try_or_report(partial(context.names.decode, bound, known[key]), note)
         if value is not None:
             values[key] = value
     missing = [key for key, argument in known.items() if argument.required and key not in written]
     if missing:
-        context.reporter.report("RS206", f"{name} needs {' and '.join(missing)}", use.at)
+        context.reporter.report("RS206", f"{name} needs {' and '.join(missing)}", use.span)
     return values, len(values) == len(written) and not missing
 
 
@@ -78,18 +78,18 @@ def _guess_output_shape(name: str, values: Mapping[str, Any]) -> Shape | None:
 def _report_shape_error(context: Context, path: str, use: Invocation, error: ShapeError) -> None:
     if error.input_too_small and context.spatial_size_unknown:
         return
-    at: Span = use.at
+    span: Span = use.span
     notes: list[Note] = []
     if error.argument in use.arguments:
         argument = use.arguments[error.argument]
-        at = context.names.scalar(argument).at
-        notes = note_origin(f"{path} takes its {error.argument} from here", argument.written.at, at)
-    others = [context.names.scalar(use.arguments[error.related]).at] if error.related in use.arguments else []
+        span = context.names.scalar(argument).span
+        notes = note_origin(f"{path} takes its {error.argument} from here", argument.written.span, span)
+    others = [context.names.scalar(use.arguments[error.related]).span] if error.related in use.arguments else []
     message = f"{error} of {path}" if str(error).endswith("channels") else f"{error}, in {path}"
     code, to = (WINDOW, context.size_problems) if error.input_too_small else ("RS401", None)
-    context.reporter.report(code, message, at, error.help, notes, others, to)
+    context.reporter.report(code, message, span, error.help, notes, others, to)
 
 
-def note_origin(message: str, written: Span, at: Span) -> list[Note]:
+def note_origin(message: str, written: Span, span: Span) -> list[Note]:
     """Return a note on where a value is used, if its problem is shown elsewhere."""
-    return [] if at == written else [Note(message, written)]
+    return [] if span == written else [Note(message, written)]

@@ -20,7 +20,7 @@ def branch_input_shape(
     try:
         return split_shape(input_shape, len(written.branches))
     except ShapeError as error:
-        context.reporter.report("RS401", f"{error}, in {path}", written.at, error.help, others=[])
+        context.reporter.report("RS401", f"{error}, in {path}", written.span, error.help, others=[])
         return context.lose_shape()
 
 
@@ -43,11 +43,11 @@ def join_branches(
     except ShapeError as error:
         to = _size_problems(context, written, output_shapes)
         notes = [
-            Note(f"the output shape of this branch is {shape}", group.at)
+            Note(f"the output shape of this branch is {shape}", group.span)
             for group, shape in zip(written.branches, output_shapes, strict=True)
         ]
         if to is None or not context.spatial_size_unknown:
-            context.reporter.report("RS402", f"{error}, in {path}", written.at, error.help, notes, others=[], to=to)
+            context.reporter.report("RS402", f"{error}, in {path}", written.span, error.help, notes, others=[], to=to)
         return output_shapes[0]
 
 

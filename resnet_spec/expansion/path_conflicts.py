@@ -14,20 +14,20 @@ class PathRegistry:
         self.parts: dict[str, Span] = {}
         self.holders: dict[str, Span] = {}
 
-    def reserve(self, parent: str, name: str, at: Span) -> None:
+    def reserve(self, parent: str, name: str, span: Span) -> None:
         """Record the prefixes of a dotted name below a parent."""
         if "." in name:
             steps = name.split(".")[:-1]
             for count in range(1, len(steps) + 1):
                 path = ".".join([*([parent] if parent else []), *steps[:count]])
-                self.holders.setdefault(path, at)
+                self.holders.setdefault(path, span)
 
-    def claim(self, path: str, at: Span) -> None:
+    def claim(self, path: str, span: Span) -> None:
         """Record a part at a path; report a second one at the same path."""
         if path in self.parts:
             notes = [Note("the other part", self.parts[path])]
-            self.reporter.report("RS207", f"two parts are named {path}", at, "rename one of them", notes)
-        self.parts[path] = at
+            self.reporter.report("RS207", f"two parts are named {path}", span, "rename one of them", notes)
+        self.parts[path] = span
 
     def report_conflicts(self) -> None:
         """Report each path that is both a part and the holder of layers outside that part."""

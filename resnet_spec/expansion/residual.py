@@ -41,7 +41,7 @@ def combine_sides(
         *_note("the shortcut gets its shape here", shortcut, is_size_only),
     ]
     to = context.size_problems if is_size_only else None
-    context.reporter.report("RS402", message, use.at, _help(block, bool(shortcut_parts)), notes, others=[], to=to)
+    context.reporter.report("RS402", message, use.span, _help(block, bool(shortcut_parts)), notes, others=[], to=to)
     return branch_shape
 
 
@@ -60,7 +60,7 @@ def _note(message: str, side: Side, is_size_only: bool) -> list[Note]:
     axes = slice(1, None) if is_size_only else slice(0, 1)
     changing = [leaf for leaf in leaves if leaf.input_shape[axes] != leaf.output_shape[axes]]
     last = (changing or leaves)[-1:]
-    return [Note(f"{message}, in {leaf.path}", leaf.at) for leaf in last if leaf.at]
+    return [Note(f"{message}, in {leaf.path}", leaf.span) for leaf in last if leaf.span]
 
 
 def _describe_shape(shape: Shape, context: Context) -> str:

@@ -42,7 +42,7 @@ class Invocation:
     target: Bound
     arguments: Mapping[str, Bound]
     keys: Mapping[str, Scalar]
-    at: Span
+    span: Span
     project: Project | None = None
     index: int | None = None
 
@@ -55,7 +55,7 @@ class NameTable:
         self.scope: dict[str, Bound] = {}
         self.scope |= bind_defaults(spec.takes, self.scope)
         unset = (spec.takes_keys[name] for name, value in spec.takes.items() if value is None)
-        self.scope |= {name.text: Bound(Invalid(name.at), {}) for name in unset}
+        self.scope |= {name.text: Bound(Invalid(name.span), {}) for name in unset}
         self.used: set[tuple[str, str]] = set()
         """The names that were looked up, each with the key that defines it, "takes" or "layers"."""
 
@@ -75,11 +75,11 @@ class NameTable:
                 bound = Bound(self.layers[name], self.scope)
                 self.used.add(("layers", name))
             elif name in PREDEFINED:
-                return Bound(Scalar(PREDEFINED[name], True, written.at), {})
+                return Bound(Scalar(PREDEFINED[name], True, written.span), {})
             else:
                 return bound
         assert isinstance(start, Scalar)
-        raise SpecError([Problem("RS208", f"{quote(start.text)} is defined in terms of itself", start.at)])
+        raise SpecError([Problem("RS208", f"{quote(start.text)} is defined in terms of itself", start.span)])
 
     def decode(self, bound: Bound, argument: ArgumentType) -> int | float | bool | str:
         """Return the typed value that a name or a literal stands for. Raises SpecError."""
@@ -97,12 +97,12 @@ class NameTable:
             case Invalid():
                 raise SpecError([])
             case _:
-                raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolved.at)])
+                raise SpecError([Problem("RS201", "expected a single value, got layers or a list", resolved.span)])
 
 
-def with_input_channels(scope: Scope, input_shape: Shape | None, at: Span) -> Scope:
+def with_input_channels(scope: Scope, input_shape: Shape | None, span: Span) -> Scope:
     """Return the scope with the name ``in``, which is the number of input channels."""
-    return {**scope, IN: Bound(Scalar(str(input_shape[0]), True, at) if input_shape else Invalid(at), {})}
+    return {**scope, IN: Bound(Scalar(str(input_shape[0]), True, span) if input_shape else Invalid(span), {})}
 
 
 def bind_defaults(takes: Mapping[str, Written | None], scope: dict[str, Bound]) -> dict[str, Bound]:

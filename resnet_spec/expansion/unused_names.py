@@ -15,13 +15,13 @@ def report_unused(spec: Spec, names: NameTable, problems: Problems) -> None:
     """Report unused names under ``takes`` and ``layers`` of the spec's own file; a base may define unused names."""
     for section, keys in (("takes", spec.takes_keys), ("layers", spec.layers_keys)):
         for name, key in keys.items():
-            if key.at.source is not spec.at.source or (section, name) in names.used:
+            if key.span.source is not spec.span.source or (section, name) in names.used:
                 continue
             if name in _possible_names(spec, section):
                 continue
             suggestion = find_nearest(name, [other for other in keys if other != name])
             help = f"did you mean {suggestion!r}?" if suggestion else "remove it, or use it"
-            problems.report("RS214", f"nothing uses {name!r}", key.at, help)
+            problems.report("RS214", f"nothing uses {name!r}", key.span, help)
 
 
 def _possible_names(spec: Spec, section: str) -> set[str]:

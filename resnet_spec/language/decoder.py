@@ -46,7 +46,7 @@ class Fields:
         complete: Whether all keys are included; false if the meaning of one is unknown.
     """
 
-    at: Span
+    span: Span
     values: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, Scalar] = field(default_factory=dict)
     complete: bool = True
@@ -98,7 +98,7 @@ class _Decoder:
                 return self.record(node, options_record())
             case PerBlock(each):
                 if isinstance(node, List):
-                    return PerBlockValues(tuple(self.decode(item, each) for item in node.items), node.at)
+                    return PerBlockValues(tuple(self.decode(item, each) for item in node.items), node.span)
                 return self.decode(node, each)
             case Items():
                 return self.items(node, form)
@@ -112,7 +112,7 @@ class _Decoder:
     def scalar(self, node: Node, form: Simple | Value) -> Scalar | Invalid:
         if not isinstance(node, Scalar):
             return self.invalid(node, "RS201", f"expected a single value, got {describe_kind(node)}")
-        return node if self.is_right(lambda: check_scalar(node, form)) else Invalid(node.at)
+        return node if self.is_right(lambda: check_scalar(node, form)) else Invalid(node.span)
 
     def items(self, node: Node, form: Items) -> tuple[Any, ...] | Invalid:
         if not isinstance(node, List):
@@ -142,10 +142,10 @@ class _Decoder:
                     case ["op" | "block" as what]:
                         return self.call(node, what, keys[what])
                     case _:
-                        notes = (Note("the operation is named here", keys["op"].at),)
+                        notes = (Note("the operation is named here", keys["op"].span),)
                         message = "a layer is an operation or a block, not both"
                         self.report("RS211", message, keys["block"], "remove one of the two", notes)
-                        return Invalid(node.at)
+                        return Invalid(node.span)
             case _:
                 assert_never(node)
 
@@ -156,26 +156,26 @@ class _Decoder:
         called = [key for key, _ in node.items if key.text in LAYER_KEYS] if isinstance(node, nodes.Mapping) else []
         if called:
             self.is_right(lambda: check_name(called[0], "layer"))
-            return Invalid(node.at)
+            return Invalid(node.span)
         return self.named(node)
 
     def numbered(self, node: List) -> Group:
         """Decode a list of layers, whose names are their indices."""
-        named = ((Scalar(str(index), True, item.at), item) for index, item in enumerate(node.items))
-        return Group(tuple((name, self.decode(item, Simple.LAYER)) for name, item in named), node.at)
+        named = ((Scalar(str(index), True, item.span), item) for index, item in enumerate(node.items))
+        return Group(tuple((name, self.decode(item, Simple.LAYER)) for name, item in named), node.span)
 
     def named(self, node: Node) -> Group | Invalid:
         """Decode a mapping of layers by name."""
         fields = self.names(node, "layer", Simple.LAYER)
         if isinstance(fields, Invalid):
             return fields
-        return Group(tuple(zip(fields.keys.values(), fields.values.values(), strict=True)), node.at)
+        return Group(tuple(zip(fields.keys.values(), fields.values.values(), strict=True)), node.span)
 
     def branch(self, node: Node) -> Group | Invalid:
         """Decode one of several branches: layers, or the word none for a branch that returns its input."""
         if isinstance(node, Scalar):
             self.scalar(node, Simple.BRANCH)
-            return Group((), node.at)
+            return Group((), node.span)
         return self.group(node)
 
     def branches(self, node: nodes.Mapping) -> Branches | Invalid:
@@ -184,16 +184,16 @@ class _Decoder:
             return fields
         branches, combine = fields.values.get("branches"), fields.values.get("combine")
         if not isinstance(branches, tuple) or not isinstance(combine, Scalar):
-            return Invalid(node.at)
-        groups = tuple(branch if isinstance(branch, Group) else Group((), branch.at) for branch in branches)
+            return Invalid(node.span)
+        groups = tuple(branch if isinstance(branch, Group) else Group((), branch.span) for branch in branches)
         split, cascade = fields.values.get("split"), fields.values.get("cascade")
-        return Branches(groups, split, cascade, combine.text, node.at)  # type: ignore[arg-type]  # one of the choices
+        return Branches(groups, split, cascade, combine.text, node.span)  # type: ignore[arg-type]  # one of the choices
 
     def uncalled(self, node: nodes.Mapping) -> Layer:
         """Decode a mapping without op or block: layers by name or, in a partial spec, arguments of a base's layer."""
         if self.partial:
             fields = self.arguments(node, Simple.ARGUMENT, ())
-            return Group(tuple(zip(fields.keys.values(), fields.values.values(), strict=True)), node.at)
+            return Group(tuple(zip(fields.keys.values(), fields.values.values(), strict=True)), node.span)
         if not any(_is_literal(value) for _, value in node.items):
             return self.named(node)
         if any(one_edit_away(key.text, ("branches",)) for key, _ in node.items):
@@ -219,12 +219,12 @@ class _Decoder:
         else:
             fields = self.arguments(node, Simple.ARGUMENT, reserved)
         if isinstance(target, Invalid):
-            return Invalid(node.at)  # its arguments are unknown too
-        return Call(what, target, fields.values, {**fields.keys, what: key}, node.at)
+            return Invalid(node.span)  # its arguments are unknown too
+        return Call(what, target, fields.values, {**fields.keys, what: key}, node.span)
 
     def operation_arguments(self, node: nodes.Mapping, operation: str, reserved: tuple[str, ...]) -> Fields:
         """Decode the arguments of a known operation; ``reserved`` are the keys that are no arguments."""
-        fields, keys, known = Fields(node.at), _Keys(node), operation_arguments(operation)
+        fields, keys, known = Fields(node.span), _Keys(node), operation_arguments(operation)
         for key, value in node.items:
             if key.text in reserved:
                 continue
@@ -241,7 +241,7 @@ class _Decoder:
 
     def arguments(self, node: nodes.Mapping, form: Form, reserved: tuple[str, ...]) -> Fields:
         """Decode the arguments of a call whose parameters are not known yet."""
-        fields = Fields(node.at)
+        fields = Fields(node.span)
         for key, value in node.items:
             if key.text not in reserved:
                 is_right = self.is_right(lambda key=key: check_argument_name(key, self.partial))  # type: ignore[misc]
@@ -256,12 +256,12 @@ class _Decoder:
         """Decode a mapping whose keys are names that the author chooses."""
         if not isinstance(node, nodes.Mapping):
             return self.invalid(node, "RS201", f"expected a mapping, got {describe_kind(node)}")
-        fields = Fields(node.at)
+        fields = Fields(node.span)
         for key, value in node.items:
             self.is_right(lambda key=key: check_name(key, naming))  # type: ignore[misc]
             others = [pair for pair in node.items[:MAX_NEIGHBOURS] if pair[0] is not key]
             others.sort(
-                key=lambda pair: pair[1].at.source is value.at.source
+                key=lambda pair: pair[1].span.source is value.span.source
             )  # keys that come from the base only are first
             self.neighbours.append((key.text, [other.text for other, _ in others]))
             fields.add(key.text, key, self.value(value, each))
@@ -290,7 +290,7 @@ class _Decoder:
         """Decode a mapping of known keys."""
         if not isinstance(node, nodes.Mapping):
             return self.invalid(node, "RS201", f"expected a mapping, got {describe_kind(node)}")
-        fields, keys = Fields(node.at), _Keys(node)
+        fields, keys = Fields(node.span), _Keys(node)
         required = [] if self.partial else [name for name, key in form.keys.items() if key.required]
         missing = [name for name in required if name not in keys.present]
         for key, value in node.items:
@@ -308,7 +308,7 @@ class _Decoder:
             if is_kept:
                 fields.add(name, key, decoded)
         self.check_record(node, form, required, {keys.meanings[key.text]: value for key, value in node.items})
-        return Fields(node.at, fields.values, fields.keys, len(fields.values) == len(node.items))
+        return Fields(node.span, fields.values, fields.keys, len(fields.values) == len(node.items))
 
     def meaning(self, key: Scalar, form: Record, missing: list[str], keys: _Keys) -> tuple[str | None, bool]:
         """Return what a key of a record means, or None if unknown, and whether its value is kept under that name."""
@@ -328,7 +328,7 @@ class _Decoder:
         missing = [name for name in required if name not in values]
         if missing:
             # If some of the keys come from a base, the record exists there under the same name, which is not misspelt.
-            is_single_file = all(key.at.source is node.at.source for key, _ in node.items)
+            is_single_file = all(key.span.source is node.span.source for key, _ in node.items)
             description = form.keys[missing[0]].description
             meaning = f"{missing[0]}: {description[0].lower()}{description[1:].rstrip('.')}"
             help = (self.suggest_neighbour() if form.other_keys and is_single_file else "") or meaning
@@ -338,7 +338,7 @@ class _Decoder:
         combine, shortcut = values.get("combine"), values.get("shortcut")
         has_shortcut = shortcut is not None and not self.is_dropped(shortcut)
         if isinstance(combine, Scalar) and combine.text == "none" and shortcut is not None and has_shortcut:
-            notes = (Note("combine is set here", combine.at),)
+            notes = (Note("combine is set here", combine.span),)
             self.report("RS211", "a block with combine: none can't have a shortcut", shortcut, notes=notes)
 
     def suggest_neighbour(self) -> str:
@@ -383,10 +383,10 @@ class _Decoder:
 
     def invalid(self, node: Node, code: str, message: str, help: str = "") -> Invalid:
         self.report(code, message, node, help)
-        return Invalid(node.at)
+        return Invalid(node.span)
 
     def report(self, code: str, message: str, node: Node, help: str = "", notes: tuple[Note, ...] = ()) -> None:
-        self.problems.add(Problem(code, message, node.at, help, notes))
+        self.problems.add(Problem(code, message, node.span, help, notes))
 
 
 def _is_literal(node: Node) -> bool:

@@ -57,7 +57,7 @@ def _find_base(files: list[Source], links: list[Scalar], find: FindSource, probl
     """
     link = links[-1]
     try:
-        source = find(link.text, files[-1], link.at)
+        source = find(link.text, files[-1], link.span)
     except SpecError as error:
         for problem in error.problems:
             problems.add(problem)
@@ -65,13 +65,13 @@ def _find_base(files: list[Source], links: list[Scalar], find: FindSource, probl
     names = [file.name for file in files]
     if source.name in names:
         chain = " -> ".join(Span(file, 1, 1, 2).file for file in [*files, source])
-        notes = tuple(Note("this file is extended here", link.at) for link in links[names.index(source.name) : -1])
-        problems.add(Problem("RS210", f"extends forms a cycle: {chain}", link.at, notes=notes))
+        notes = tuple(Note("this file is extended here", link.span) for link in links[names.index(source.name) : -1])
+        problems.add(Problem("RS210", f"extends forms a cycle: {chain}", link.span, notes=notes))
     elif len(files) == MAX_FILES:
-        problems.report("RS104", f"extends leads through more than {MAX_FILES} files", link.at)
+        problems.report("RS104", f"extends leads through more than {MAX_FILES} files", link.span)
     elif sum(len(file.text) for file in [*files, source]) > MAX_CHARACTERS:
         message = f"the spec and the files that it extends have more than {MAX_CHARACTERS:,} characters"
-        problems.report("RS104", message, link.at)
+        problems.report("RS104", message, link.span)
     else:
         return source
     return None
@@ -91,7 +91,7 @@ def merge(base: Mapping, override: Mapping, problems: Problems) -> Mapping:
             if key.text not in items:
                 help = f"null removes a key of the base; {suggest(key.text, items)}"
                 message = f"the base has no {quote(key.text)} to remove"
-                problems.report("RS202", message, key.at, help.removesuffix("; "))
+                problems.report("RS202", message, key.span, help.removesuffix("; "))
             items.pop(key.text, None)
             continue
         base_key, base_value = items.get(key.text, (key, None))
@@ -99,7 +99,7 @@ def merge(base: Mapping, override: Mapping, problems: Problems) -> Mapping:
             items[key.text] = (base_key, merge(base_value, value, problems))
         else:
             items[key.text] = (key, value)
-    return Mapping(tuple(items[name] for name in order if name in items), override.at)
+    return Mapping(tuple(items[name] for name in order if name in items), override.span)
 
 
 def _replaces_layer(base: Mapping, override: Mapping) -> bool:
@@ -140,4 +140,4 @@ def _merge_order(base_keys: list[str], override: Mapping) -> list[str]:
 
 
 def _without_extends(root: Mapping) -> Mapping:
-    return Mapping(tuple(item for item in root.items if item[0].text != "extends"), root.at)
+    return Mapping(tuple(item for item in root.items if item[0].text != "extends"), root.span)

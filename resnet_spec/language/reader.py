@@ -30,23 +30,23 @@ def read_spec(root: Mapping, problems: Problems) -> Spec:
     assert isinstance(fields, Fields)  # a mapping decodes to fields
     found = fields.values
     defaults: dict[str, dict[str, Scalar | Invalid]] = found.get("defaults", {})
-    blocks = _fields(found.get("blocks"), root.at)
+    blocks = _fields(found.get("blocks"), root.span)
     return Spec(
         name=_text(found.get("name")),
         source=_text(found.get("source")),
         input=_input(found.get("input")) if fields.complete else None,
-        takes=_takes(found.get("takes"), root.at),
-        takes_keys=_fields(found.get("takes"), root.at).keys,
-        preprocess=_preprocess(found.get("preprocess"), root.at),
-        options=_fields(found.get("options"), root.at).values,
+        takes=_takes(found.get("takes"), root.span),
+        takes_keys=_fields(found.get("takes"), root.span).keys,
+        preprocess=_preprocess(found.get("preprocess"), root.span),
+        options=_fields(found.get("options"), root.span).values,
         defaults=defaults if isinstance(defaults, dict) else {},
-        layers=_fields(found.get("layers"), root.at).values,
-        layers_keys=_fields(found.get("layers"), root.at).keys,
+        layers=_fields(found.get("layers"), root.span).values,
+        layers_keys=_fields(found.get("layers"), root.span).keys,
         blocks={name: _block(name, block) for name, block in blocks.values.items()},
         stem=_group(found.get("stem")),
-        stages=tuple(_stage(key, stage) for key, stage in _pairs(found.get("stages"), root.at)),
+        stages=tuple(_stage(key, stage) for key, stage in _pairs(found.get("stages"), root.span)),
         head=_group(found.get("head")),
-        at=root.at,
+        span=root.span,
     )
 
 
@@ -61,43 +61,43 @@ def read_block(root: Node, name: str) -> Block:
 
 def _block(name: str, fields: Fields | Invalid | Scalar) -> Block | Invalid:
     if not isinstance(fields, Fields) or isinstance(fields.values.get("combine"), Invalid):
-        return Invalid(fields.at)
+        return Invalid(fields.span)
     found = fields.values
     if isinstance(found.get("takes"), Invalid):
-        return Invalid(fields.at)  # its arguments are unknown
+        return Invalid(fields.span)  # its arguments are unknown
     written = ((role, _group(found[role])) for key in found for role in ROLES if role == key)
     combine: Any = _text(found.get("combine")) or "add"
     reads: Any = _text(found.get("reads")) or None
     project: Any = _text(found.get("project")) or "changed"
     sections = {role: group for role, group in written if group}
-    return Block(name, _takes(found.get("takes"), fields.at), sections, combine, project, reads, fields.at)
+    return Block(name, _takes(found.get("takes"), fields.span), sections, combine, project, reads, fields.span)
 
 
 def _stage(key: Scalar, fields: Fields | Invalid | Scalar) -> Stage:
-    found = _fields(fields, fields.at)
+    found = _fields(fields, fields.span)
     project: Any = _text(found.values.get("project")) or None
     return Stage(
         name=key,
-        block=found.values.get("block", Invalid(fields.at)),
-        depth=found.values.get("depth", Invalid(fields.at)),
+        block=found.values.get("block", Invalid(fields.span)),
+        depth=found.values.get("depth", Invalid(fields.span)),
         numbering=_text(found.values.get("as")) or "{index}",
         project=project,
         arguments={name: value for name, value in found.values.items() if name not in STAGE.keys},
         keys=found.keys,
-        first=_override(found.values.get("first"), fields.at),
-        last=_override(found.values.get("last"), fields.at),
-        at=fields.at,
+        first=_override(found.values.get("first"), fields.span),
+        last=_override(found.values.get("last"), fields.span),
+        span=fields.span,
     )
 
 
-def _override(fields: Any, at: Span) -> BlockOverride:
-    found = _fields(fields, at)
+def _override(fields: Any, span: Span) -> BlockOverride:
+    found = _fields(fields, span)
     return BlockOverride(found.values, found.keys)
 
 
-def _takes(fields: Any, at: Span) -> dict[str, Layer | None]:
+def _takes(fields: Any, span: Span) -> dict[str, Layer | None]:
     """Return the default of each argument; None for a required one."""
-    found = _fields(fields, at).values
+    found = _fields(fields, span).values
     return {name: None if isinstance(it, Scalar) and it.text == "required" else it for name, it in found.items()}
 
 
@@ -109,8 +109,8 @@ def _input(items: Any) -> tuple[int, int, int] | None:
             return None
 
 
-def _preprocess(fields: Any, at: Span) -> Preprocess | None:
-    match _fields(fields, at).values:
+def _preprocess(fields: Any, span: Span) -> Preprocess | None:
+    match _fields(fields, span).values:
         case {"resize": Scalar() as resize, "mean": mean, "std": std}:
             return Preprocess(decode_integer(resize), _numbers(mean), _numbers(std))
         case _:
@@ -129,10 +129,10 @@ def _group(value: Any) -> Group | None:
     return value if isinstance(value, Group) else None
 
 
-def _fields(value: Any, at: Span) -> Fields:
-    return value if isinstance(value, Fields) else Fields(at)
+def _fields(value: Any, span: Span) -> Fields:
+    return value if isinstance(value, Fields) else Fields(span)
 
 
-def _pairs(value: Any, at: Span) -> list[tuple[Scalar, Any]]:
-    found = _fields(value, at)
+def _pairs(value: Any, span: Span) -> list[tuple[Scalar, Any]]:
+    found = _fields(value, span)
     return list(zip(found.keys.values(), cast("list[Any]", found.values.values()), strict=True))

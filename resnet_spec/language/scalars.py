@@ -118,4 +118,4 @@ def check_name(key: Scalar, naming: Naming) -> None:
 def check_argument_name(key: Scalar, partial: bool) -> None:
     """Raise SpecError if a key is not a valid name for an argument or, in a partial spec, for a layer."""
     if not (LAYER_NAME if partial else IDENTIFIER).fullmatch(key.text) or len(key.text) > MAX_NAME_LENGTH:
-        raise SpecError([Problem("RS212", f"{quote(key.text)} is not a valid argument name", key.at)])
+        raise SpecError([Problem("RS212", f"{quote(key.text)} is not a valid argument name", key.span)])

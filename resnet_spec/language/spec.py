@@ -19,7 +19,7 @@ Project: TypeAlias = Literal["changed", "first", "always", "never"]
 class Invalid:
     """A placeholder for a value whose problem is reported. What depends on it causes no further problems."""
 
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Call:
     target: Scalar
     arguments: Mapping[str, Argument]
     keys: Mapping[str, Scalar]
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Group:
     """Named layers that run one after another, written as a mapping or a list."""
 
     layers: tuple[tuple[Scalar, Layer], ...]
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PerBlockValues:
     """A list with one argument for each block of a stage."""
 
     items: tuple[Layer, ...]
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Branches:
     split: Scalar | Invalid | None
     cascade: Scalar | Invalid | None
     combine: Join
-    at: Span
+    span: Span
 
 
 Layer: TypeAlias = Scalar | Call | Group | Branches | Invalid
@@ -87,7 +87,7 @@ class Block:
     combine: Combine
     project: Project
     reads: Literal["input", "before"] | None
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Stage:
     keys: Mapping[str, Scalar]
     first: BlockOverride
     last: BlockOverride
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +154,4 @@ class Spec:
     stem: Group | None
     stages: tuple[Stage, ...]
     head: Group | None
-    at: Span
+    span: Span

@@ -210,4 +210,4 @@ def join_alternatives(choices: Iterable[str]) -> str:
 
 def value_error(code: str, message: str, scalar: Scalar, help: str = "") -> SpecError:
     """Return a SpecError with one problem, located at a scalar."""
-    return SpecError([Problem(code, message, scalar.at, help)])
+    return SpecError([Problem(code, message, scalar.span, help)])

@@ -86,8 +86,8 @@ def _load(source: Source, settings: Mapping[str, Setting], input: Sequence[int] 
     try:
         return with_options(network, options)
     except ShapeError as error:
-        at = next(iter(spec.options.values())).at
-        raise SpecError([Problem("RS401", f"{spec.name} cannot have these options: {error}", at)]) from None
+        span = next(iter(spec.options.values())).span
+        raise SpecError([Problem("RS401", f"{spec.name} cannot have these options: {error}", span)]) from None
 
 
 def load_document(source: Source) -> MappingNode:
@@ -117,8 +117,8 @@ def find_sources(source: Source) -> list[Source]:
     """Return a source and the sources that it extends, in order, as far as they can be read."""
     sources = [source]
 
-    def find(name: str, by: Source, at: Span) -> Source:
-        sources.append(_find_base(name, by, at))
+    def find(name: str, by: Source, span: Span) -> Source:
+        sources.append(_find_base(name, by, span))
         return sources[-1]
 
     with suppress(SpecError, OSError):
@@ -140,8 +140,8 @@ def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Proble
         elif name in layers or name in PREDEFINED:
             layers[name] = scalar
         else:
-            at, known = Span(source, 1, 1, len(name) + 1), [*takes, *OPTION_NAMES, *layers, *PREDEFINED]
-            problems.report("RS205", f"{spec.name} does not take {quote(name)}", at, suggest(name, known))
+            span, known = Span(source, 1, 1, len(name) + 1), [*takes, *OPTION_NAMES, *layers, *PREDEFINED]
+            problems.report("RS205", f"{spec.name} does not take {quote(name)}", span, suggest(name, known))
     return replace(spec, takes=takes, options=options, layers=layers)
 
 
@@ -154,10 +154,10 @@ def bundled_block(name: str) -> Block | None:
     return read_block(parse(Source(str(path), path.read_text(encoding="utf-8"))), name)
 
 
-def _find_base(name: str, source: Source, at: Span) -> Source:
+def _find_base(name: str, source: Source, span: Span) -> Source:
     """Return the spec that ``extends`` names: a file relative to the spec that extends it, or a bundled network."""
     if not name.isprintable() or len(name) > MAX_PATH_LENGTH:
-        raise SpecError([Problem("RS209", f"{quote(name)} is not a valid path", at)])
+        raise SpecError([Problem("RS209", f"{quote(name)} is not a valid path", span)])
     folder = Path(source.name).parent
     extends_itself = False
     try:
@@ -167,14 +167,14 @@ def _find_base(name: str, source: Source, at: Span) -> Source:
             elif path.is_file():
                 return _read_file(path)
     except OSError as error:  # no permission, or the name is too long
-        raise SpecError([Problem("RS209", f"cannot read {quote(name)}: {error.strerror}", at)]) from None
+        raise SpecError([Problem("RS209", f"cannot read {quote(name)}: {error.strerror}", span)]) from None
     base = bundled.find(name)
     if base is not None:
         return base  # a spec may have the name of the bundled one that it extends
     if extends_itself:
         return source  # the caller reports the circle
     message = f"no file or bundled network named {quote(name)} to extend"
-    raise SpecError([Problem("RS209", message, at, _suggest_name(name))])
+    raise SpecError([Problem("RS209", message, span, _suggest_name(name))])
 
 
 def _suggest_name(name: str) -> str:
@@ -201,15 +201,15 @@ def _read_file(path: Path) -> Source:
     with path.open("rb") as file:
         data = file.read(MAX_CHARACTERS + 1).removeprefix(b"\xef\xbb\xbf")
     if len(data) > MAX_CHARACTERS:
-        at = Span(Source(str(path), ""), 1, 1, 1)
-        raise SpecError([Problem("RS104", f"{at.file} has more than {MAX_CHARACTERS:,} bytes", at)])
+        span = Span(Source(str(path), ""), 1, 1, 1)
+        raise SpecError([Problem("RS104", f"{span.file} has more than {MAX_CHARACTERS:,} bytes", span)])
     try:
         return Source(str(path), data.decode())
     except UnicodeDecodeError as error:
         before = len(data[: error.start].decode())
-        at = Source(str(path), data.decode(errors="replace")).locate(before)
+        span = Source(str(path), data.decode(errors="replace")).locate(before)
         help = "write the file as UTF-8"
-        raise SpecError([Problem("RS105", f"not UTF-8 text: {error.reason}", at, help)]) from None
+        raise SpecError([Problem("RS105", f"not UTF-8 text: {error.reason}", span, help)]) from None
 
 
 def _check_input(input: Sequence[int]) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ class Leaf:
     op: Op
     input_shape: Shape
     output_shape: Shape
-    at: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -39,7 +39,7 @@ class Chain:
     parts: Row
     input_shape: Shape
     output_shape: Shape
-    at: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -70,7 +70,7 @@ class Residual:
     input_shape: Shape
     output_shape: Shape
     reads: Literal["input", "before"] = "input"
-    at: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
 
     def section(self, role: Role) -> Row:
         """Return the parts of one section."""
@@ -115,7 +115,7 @@ class Parallel:
     combine: Join
     input_shape: Shape
     output_shape: Shape
-    at: Span | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def rows(self) -> tuple[Row, ...]:

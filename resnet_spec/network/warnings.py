@@ -43,7 +43,7 @@ def find_warnings(network: Network) -> list[Problem]:
 
 
 def _warning(part: Part, leaf: Leaf, size: str) -> Problem:
-    assert part.at is not None
+    assert part.span is not None
     message = f"{leaf.path} has input {leaf.input_shape}, which is one value per"
     if isinstance(leaf.op, GroupNorm):
         message = f"{message} group, so its output is only its shift"
@@ -51,15 +51,15 @@ def _warning(part: Part, leaf: Leaf, size: str) -> Problem:
     else:
         message = f"{message} channel"
         help = f"train with at least two images per batch{size}"
-    notes = () if leaf.at in (None, part.at) else (Note("this is the norm", leaf.at),)
-    return Problem("RS404", message, part.at, help, notes, "warning")
+    notes = () if leaf.span in (None, part.span) else (Note("this is the norm", leaf.span),)
+    return Problem("RS404", message, part.span, help, notes, "warning")
 
 
 def _first_norms(network: Network, paths: set[str]) -> Iterator[tuple[Part, Leaf]]:
     """Yield each top-level part that contains norms at some paths, with the first of these norms."""
     for part in network.parts:
         leaves = [leaf for leaf in walk((part,)) if isinstance(leaf, Leaf) and leaf.path in paths]
-        if leaves and part.at is not None:
+        if leaves and part.span is not None:
             yield part, leaves[0]
 
 

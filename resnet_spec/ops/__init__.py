@@ -60,7 +60,7 @@ from resnet_spec.ops.stochastic import DropPath as DropPath
 from resnet_spec.ops.stochastic import Stochastic as Stochastic
 from resnet_spec.ops.stochastic import drop_block_squares as drop_block_squares
 from resnet_spec.ops.weights import Constant as Constant
-from resnet_spec.ops.weights import Init as Init
+from resnet_spec.ops.weights import Distribution as Distribution
 from resnet_spec.ops.weights import Normal as Normal
 from resnet_spec.ops.weights import Uniform as Uniform
 from resnet_spec.ops.weights import Weight as Weight

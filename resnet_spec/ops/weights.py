@@ -31,7 +31,7 @@ class Constant:
     value: float
 
 
-Init: TypeAlias = Normal | Uniform | Constant
+Distribution: TypeAlias = Normal | Uniform | Constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Weight:
 
     name: str
     shape: Shape
-    init: Init
+    init: Distribution
     statistic: bool = False
 
 
-def initializer(name: Initialization, fan_in: int, fan_out: int) -> Init:
+def initializer(name: Initialization, fan_in: int, fan_out: int) -> Distribution:
     """Return the distribution that ``name`` stands for in specs, for a kernel with this fan-in and fan-out."""
     match name:
         case "he_normal_fan_out":

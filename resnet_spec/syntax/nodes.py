@@ -29,7 +29,7 @@ class Scalar:
 
     text: str
     plain: bool
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Mapping:
     """A mapping. Its keys are distinct scalars."""
 
     items: tuple[tuple[Scalar, Node], ...]
-    at: Span
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class List:
     """A list."""
 
     items: tuple[Node, ...]
-    at: Span
+    span: Span
 
 
 Node: TypeAlias = Scalar | Mapping | List
@@ -55,7 +55,7 @@ def parse(source: Source) -> Node:
     """Return the root node of the document in a source. Raises SpecError.
 
     >>> node = parse(Source("a.yaml", "conv1: {out: 64}"))
-    >>> node.items[0][0].text, str(node.items[0][1].items[0][1].at)
+    >>> node.items[0][0].text, str(node.items[0][1].items[0][1].span)
     ('conv1', 'a.yaml:1:14')
     """
     problems = Problems()
@@ -183,7 +183,7 @@ class _Builder:
         if forbidden:
             self.report("RS105", describe_forbidden_character(forbidden.group()), event, "remove it")
         empty = event.start_mark.index == event.end_mark.index
-        self.last_span = self.span_after_last() if empty else self.span(event)
+        self.last_span = self.span_after_last() if empty else self.event_span(event)
         return Scalar(event.value, not event.style, self.last_span)
 
     def resolve_alias(self, event: Any) -> _Subtree:
@@ -193,7 +193,7 @@ class _Builder:
             self.incomplete = True
             return _Subtree(None, 0, 0)
         self.count(event, subtree.size)
-        self.last_span = self.span(event)
+        self.last_span = self.event_span(event)
         if len(self.open) + subtree.height > MAX_DEPTH:
             message = f"more than {MAX_DEPTH} levels of nesting, where aliases stand for their values"
             raise self.stop("RS104", message, event)
@@ -214,25 +214,25 @@ class _Builder:
             return self.build_mapping(collection, self.last_span)
         return List(tuple(item for item in collection.items if item is not None), self.last_span)
 
-    def build_mapping(self, collection: _OpenCollection, at: Span) -> Mapping:
+    def build_mapping(self, collection: _OpenCollection, span: Span) -> Mapping:
         pairs: dict[str, tuple[Scalar, Node]] = {}
         for key, value in zip(collection.items[::2], collection.items[1::2], strict=True):
             if not isinstance(key, Scalar) or value is None or (key.text == "<<" and key.plain):
                 self.leave_out(key)
             elif key.text in pairs:
-                first = Note("the first one is here", pairs[key.text][0].at)
-                self.problems.report("RS102", f"duplicate key {quote(key.text)}", key.at, notes=(first,))
+                first = Note("the first one is here", pairs[key.text][0].span)
+                self.problems.report("RS102", f"duplicate key {quote(key.text)}", key.span, notes=(first,))
             else:
                 pairs[key.text] = (key, value)
-        return Mapping(tuple(pairs.values()), at)
+        return Mapping(tuple(pairs.values()), span)
 
     def leave_out(self, key: Node | None) -> None:
         self.incomplete = True
         if isinstance(key, Scalar) and key.text == "<<":
             help = "write out the keys, or use extends to start from another spec"
-            self.problems.report("RS103", "merge keys (<<) are not supported in specs", key.at, help)
+            self.problems.report("RS103", "merge keys (<<) are not supported in specs", key.span, help)
         elif isinstance(key, List | Mapping):
-            self.problems.report("RS103", f"a key must be a single value, not {describe_kind(key)}", key.at)
+            self.problems.report("RS103", f"a key must be a single value, not {describe_kind(key)}", key.span)
 
     # -- unsupported features and limits ------------------------------------------------------------------------
 
@@ -240,8 +240,8 @@ class _Builder:
         for line in range(1, event.end_mark.line + 1):
             text = self.source.line(line)
             if text.startswith("%"):
-                at = Span(self.source, line, 1, len(text) + 1)
-                self.problems.report("RS103", "YAML directives are not supported in specs", at, "remove this line")
+                span = Span(self.source, line, 1, len(text) + 1)
+                self.problems.report("RS103", "YAML directives are not supported in specs", span, "remove this line")
 
     def check_tag(self, event: Any) -> None:
         if event.tag is not None:
@@ -257,7 +257,7 @@ class _Builder:
             raise self.stop("RS104", message, event)
 
     def report(self, code: str, message: str, event: Any, help: str = "") -> None:
-        self.problems.report(code, message, self.span(event), help)
+        self.problems.report(code, message, self.event_span(event), help)
 
     def stop(self, code: str, message: str, event: Any) -> SpecError:
         """Report a problem after which building cannot continue, and return the error to raise."""
@@ -266,7 +266,7 @@ class _Builder:
 
     # -- places -------------------------------------------------------------------------------------------------
 
-    def span(self, event: Any) -> Span:
+    def event_span(self, event: Any) -> Span:
         """Return the place of an event; its part in the first line, if it extends over several."""
         first, last = event.start_mark, event.end_mark
         line = first.line + 1
@@ -287,7 +287,7 @@ class _Builder:
         if collection.start.flow_style and last.line == first.line:
             past = last.column + 1
         else:
-            past = max((item.at.end for item in collection.items if item and item.at.line == line), default=0)
+            past = max((item.span.end for item in collection.items if item and item.span.line == line), default=0)
         return Span(self.source, line, first.column + 1, max(past, first.column + 2))
 
 

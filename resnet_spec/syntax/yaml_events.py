@@ -42,8 +42,8 @@ def choose_loaders(source: Source, problems: Problems) -> list[Any]:
         problems.stop()
     forbidden = find_forbidden_character(text)
     if forbidden:
-        at = source.locate(forbidden.start())
-        problems.report("RS105", describe_forbidden_character(forbidden.group()), at, "remove it")
+        span = source.locate(forbidden.start())
+        problems.report("RS105", describe_forbidden_character(forbidden.group()), span, "remove it")
         problems.stop()
     if LIBYAML_LOADER is None:
         return [PURE_PYTHON_LOADER]
@@ -87,18 +87,18 @@ def syntax_problem(source: Source, error: yaml.MarkedYAMLError | ValueError) -> 
     if isinstance(error, ValueError):
         # The parser in Python passes the escape in double quotes to chr(), which fails; libyaml reports an error.
         escape = re.search(r"\\U(?!000|0010)[0-9A-Fa-f]{8}", source.text)
-        at = source.locate(escape.start(), 10) if escape else Span(source, 1, 1, 2)
-        return Problem("RS101", "invalid YAML: there is no such character", at, "the last one is \\U0010FFFF")
+        span = source.locate(escape.start(), 10) if escape else Span(source, 1, 1, 2)
+        return Problem("RS101", "invalid YAML: there is no such character", span, "the last one is \\U0010FFFF")
     reason = str(error.problem or error.context)
     message, help = next(
         ((message, help) for pattern, message, help in _MESSAGES if re.match(pattern, reason)),
         (f"invalid YAML: {reason}", ""),
     )
-    at = _locate(source, error.problem_mark or error.context_mark)
-    start = _locate(source, error.context_mark) if error.context_mark else at
-    same_place = (start.line, start.column) == (at.line, at.column)
+    span = _locate(source, error.problem_mark or error.context_mark)
+    start = _locate(source, error.context_mark) if error.context_mark else span
+    same_place = (start.line, start.column) == (span.line, span.column)
     notes = () if same_place else (Note(f"{error.context} that starts here", start),)
-    return Problem("RS101", message, at, help, notes)
+    return Problem("RS101", message, span, help, notes)
 
 
 _MESSAGES = (

@@ -183,7 +183,7 @@ def _dropout_before(rate: float) -> Callable[[Leaf], Row]:
     def change(leaf: Leaf) -> Row:
         holder = leaf.path.rpartition(".")[0]
         path = f"{holder}.drop" if holder else "drop"
-        return (Leaf(path, Dropout(rate), leaf.input_shape, leaf.input_shape, leaf.at), leaf)
+        return (Leaf(path, Dropout(rate), leaf.input_shape, leaf.input_shape, leaf.span), leaf)
 
     return change
 
@@ -215,8 +215,8 @@ def _both(leaf: Leaf, mean: Op, maximum: Op, combine: Join) -> Chain:
         (replace(leaf, path=f"{leaf.path}.{name}", op=op),) for name, op in (("avg", mean), ("max", maximum))
     )
     shapes = leaf.input_shape, leaf.output_shape
-    both = Parallel(f"{leaf.path}.both", branches, False, False, combine, *shapes, leaf.at)
-    return Chain(leaf.path, (both,), *shapes, leaf.at)
+    both = Parallel(f"{leaf.path}.both", branches, False, False, combine, *shapes, leaf.span)
+    return Chain(leaf.path, (both,), *shapes, leaf.span)
 
 
 def _paths(network: Network) -> frozenset[str]:

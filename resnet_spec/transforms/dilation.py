@@ -84,6 +84,6 @@ def _without_stride(leaf: Leaf, pool: AvgPool, side: bool) -> Part:
     if pool.kernel == 2 * pool.padding + 1:
         return replace(leaf, op=replace(pool, stride=1))
     shape = leaf.input_shape
-    pad = Leaf(f"{leaf.path}.pad", ZeroPad(0, pool.kernel - 1, 0, pool.kernel - 1), shape, shape, leaf.at)
-    mean = Leaf(f"{leaf.path}.pool", AvgPool(pool.kernel), shape, shape, leaf.at)
-    return Chain(leaf.path, (pad, mean), shape, shape, leaf.at)
+    pad = Leaf(f"{leaf.path}.pad", ZeroPad(0, pool.kernel - 1, 0, pool.kernel - 1), shape, shape, leaf.span)
+    mean = Leaf(f"{leaf.path}.pool", AvgPool(pool.kernel), shape, shape, leaf.span)
+    return Chain(leaf.path, (pad, mean), shape, shape, leaf.span)

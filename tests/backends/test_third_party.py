@@ -1,4 +1,4 @@
-"""A backend that another distribution registers is found and used with no change here."""
+"""A backend that another distribution registers is found and used without a change to this project."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_it_is_listed() -> None:
+def test_the_backend_is_listed() -> None:
     assert "shouting" in registered_backends()
 
 
 @pytest.mark.usefixtures("installed")
-def test_it_is_used() -> None:
+def test_the_backend_is_used() -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 40, 40))
-    theirs = build("resnet18", backend="shouting", classes=3)
-    ours = build("resnet18", backend="numpy", classes=3)
-    assert np.array_equal(run(theirs, x), -run(ours, x))
-    assert list(dump(theirs)) == list(dump(ours))
+    third_party = build("resnet18", backend="shouting", classes=3)
+    reference = build("resnet18", backend="numpy", classes=3)
+    assert np.array_equal(run(third_party, x), -run(reference, x))
+    assert list(dump(third_party)) == list(dump(reference))

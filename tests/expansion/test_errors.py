@@ -19,7 +19,7 @@ def problems_of(text: str, **settings: str) -> list[Problem]:
 
 
 def places(text: str) -> list[tuple[str, int, int]]:
-    return [(problem.code, problem.at.line, problem.at.column) for problem in problems_of(text)]
+    return [(problem.code, problem.span.line, problem.span.column) for problem in problems_of(text)]
 
 
 # -- all at once --------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def test_problems_are_grouped_by_file(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("name: my\nextends: base\n\n\nhead: {b: nrom, b: act}\n")
     with pytest.raises(SpecError) as error:
         load(tmp_path / "my.yaml")
-    seen = [(Path(problem.at.source.name).name, problem.code) for problem in error.value.problems]
+    seen = [(Path(problem.span.source.name).name, problem.code) for problem in error.value.problems]
     assert seen == [("my.yaml", "RS204"), ("my.yaml", "RS102"), ("base.yaml", "RS204"), ("base.yaml", "RS102")]
 
 
@@ -50,7 +50,7 @@ def test_problems_of_settings_and_of_the_spec_are_reported_together() -> None:
     problems = problems_of(
         f"{HEAD}takes: {{width: 3}}\nstem: {{a: {{op: conv, out: width, kernel: 1}}, b: reul}}\n", widht="4"
     )
-    assert [(str(problem.at), problem.code) for problem in problems] == [
+    assert [(str(problem.span), problem.code) for problem in problems] == [
         ("--set widht=4:1:1", "RS205"),
         ("my.yaml:4:49", "RS204"),
     ]
@@ -74,14 +74,14 @@ def test_a_problem_in_a_bundled_block_is_shown_at_its_use_with_a_note_on_the_blo
     (problem,) = problems_of(
         f"{HEAD}stages: {{s: {{block: basic, depth: 1, out: 8, attention: {{block: squeeze_excite, reduced: 0}}}}}}\n"
     )
-    assert (problem.at.source.name, problem.at.column) == ("my.yaml", 90)
-    assert [Path(note.at.source.name).name for note in problem.notes] == ["squeeze_excite.yaml"]
+    assert (problem.span.source.name, problem.span.column) == ("my.yaml", 90)
+    assert [Path(note.span.source.name).name for note in problem.notes] == ["squeeze_excite.yaml"]
 
 
 def test_a_problem_in_an_own_block_is_shown_at_its_line_with_a_note_on_its_use() -> None:
     blocks = "blocks: {b: {branch: {c: {op: conv, out: 3, kernel: 3, groups: 2, padding: 1}}}}"
     (problem,) = problems_of(f"{HEAD}{blocks}\nstages: {{s: {{block: b, depth: 2}}}}\n")
-    assert (problem.at.line, [note.at.line for note in problem.notes]) == (3, [4])
+    assert (problem.span.line, [note.span.line for note in problem.notes]) == (3, [4])
 
 
 def test_of_two_values_that_do_not_match_the_one_of_the_author_is_shown(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_of_two_values_that_do_not_match_the_one_of_the_author_is_shown(tmp_path
     with pytest.raises(SpecError) as error:
         load(tmp_path / "my.yaml")
     (problem,) = error.value.problems
-    assert (Path(problem.at.source.name).name, problem.at.line, problem.at.column) == ("my.yaml", 3, 17)
+    assert (Path(problem.span.source.name).name, problem.span.line, problem.span.column) == ("my.yaml", 3, 17)
     assert problem.message == "groups is 4, which does not divide the 6 output channels of c"
 
 
@@ -120,7 +120,7 @@ def test_the_first_line_of_a_value_over_several_lines_is_marked() -> None:
     text = (
         f"{HEAD}stem:\n  c: {{op: conv,  # a convolution\n      out: 8}}\n  d:\n    op: conv  # another\n    out: 8\n"
     )
-    assert [(problem.at.line, problem.at.column, problem.at.end) for problem in problems_of(text)] == [
+    assert [(problem.span.line, problem.span.column, problem.span.end) for problem in problems_of(text)] == [
         (4, 6, 15),
         (7, 5, 13),
     ]
@@ -128,7 +128,7 @@ def test_the_first_line_of_a_value_over_several_lines_is_marked() -> None:
 
 def test_a_quoted_text_over_several_lines_is_marked_to_the_end_of_the_first() -> None:
     (problem,) = problems_of(f'{HEAD}stem:\n  c: "one\n    two"\n')
-    assert (problem.at.line, problem.at.column, problem.at.end) == (4, 6, 10)
+    assert (problem.span.line, problem.span.column, problem.span.end) == (4, 6, 10)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -29,11 +29,11 @@ COMPLETE_STAGE = {"block", "depth"}
 class Key(NamedTuple):
     """A key, and whether its author chose the name: if misspelt, it then makes another valid network."""
 
-    at: Span
+    span: Span
     is_chosen: bool
 
     def __str__(self) -> str:
-        return self.at.source.line(self.at.line)[self.at.column - 1 : self.at.end - 1]
+        return self.span.source.line(self.span.line)[self.span.column - 1 : self.span.end - 1]
 
 
 def entries(node: Node | None) -> dict[str, Node]:
@@ -46,16 +46,16 @@ def keys(node: Node, form: Form, base: Node | None) -> Iterator[Key]:
     match form:
         case Record():
             for key, value in node.items if isinstance(node, Mapping) else ():
-                yield Key(key.at, False)
+                yield Key(key.span, False)
                 inner = form.keys[key.text].form if key.text in form.keys else Simple.ARGUMENT
                 yield from keys(value, inner, entries(base).get(key.text))
         case Names(_, each):
             yield from chosen_names(node, each, base)
         case Simple.DEFAULTS:
             for key, value in node.items if isinstance(node, Mapping) else ():
-                yield Key(key.at, False)
+                yield Key(key.span, False)
                 yield from (
-                    (Key(argument.at, False) for argument, _ in value.items) if isinstance(value, Mapping) else ()
+                    (Key(argument.span, False) for argument, _ in value.items) if isinstance(value, Mapping) else ()
                 )
         case Items(each) | PerBlock(each) if not isinstance(node, List):
             yield from keys(node, each, base)
@@ -65,7 +65,7 @@ def keys(node: Node, form: Form, base: Node | None) -> Iterator[Key]:
         case Simple.GROUP | Simple.LAYER | Simple.ARGUMENT if isinstance(node, Mapping):
             if form is not Simple.GROUP and {"op", "block"} & {*entries(node), *entries(base)}:
                 for key, value in node.items:
-                    yield Key(key.at, False)
+                    yield Key(key.span, False)
                     yield from keys(value, Simple.ARGUMENT, None)
             else:
                 yield from chosen_names(node, Simple.LAYER, base)
@@ -80,7 +80,7 @@ def chosen_names(node: Node, each: Form, base: Node | None) -> Iterator[Key]:
         else:
             is_complete = not isinstance(value, Mapping) or any(present >= some for some in COMPLETE_LAYER_OR_BLOCK)
         # The name of an incomplete entry is that of the base's entry, and not chosen here.
-        yield Key(key.at, inner is None or is_complete)
+        yield Key(key.span, inner is None or is_complete)
         yield from keys(value, each, inner)
 
 
@@ -113,11 +113,11 @@ def load_base(root: Node, folder: Path) -> Node | None:
 
 def is_corrected(key: Key, word: str) -> bool:
     """Return whether a misspelt key is an error, and the first suggestion is the right key."""
-    lines = key.at.source.text.split("\n")
-    line = lines[key.at.line - 1]
-    lines[key.at.line - 1] = line[: key.at.column - 1] + word + line[key.at.end - 1 :]
+    lines = key.span.source.text.split("\n")
+    line = lines[key.span.line - 1]
+    lines[key.span.line - 1] = line[: key.span.column - 1] + word + line[key.span.end - 1 :]
     try:
-        loads("\n".join(lines), name=key.at.source.name)
+        loads("\n".join(lines), name=key.span.source.name)
     except SpecError as error:
         suggested = [problem.help for problem in error.problems if "did you mean" in problem.help]
         return bool(suggested) and f"did you mean {str(key)!r}" in suggested[0]
@@ -134,5 +134,5 @@ def test_the_right_key_is_suggested_for_a_misspelt_one(capsys: pytest.CaptureFix
             f"\nmisspelt keys that are errors with the right key as first suggestion: {share:.2%} of"
             f" {len(of_language):,}; {share_of_all:.2%} of {len(results):,} if names that authors choose are included"
         )
-    missed = [f"{key.at}: {key} as {word}" for key, word, corrected in results if not corrected and not key.is_chosen]
+    missed = [f"{key.span}: {key} as {word}" for key, word, corrected in results if not corrected and not key.is_chosen]
     assert share >= 0.95, missed

@@ -76,7 +76,7 @@ def test_a_reserved_name_is_an_error_at_its_place(word: str, place: str) -> None
     with pytest.raises(SpecError) as error:
         loads(text)
     (problem,) = error.value.problems
-    assert (problem.code, problem.at.line) == ("RS213", 3)
+    assert (problem.code, problem.span.line) == ("RS213", 3)
     assert f"{word!r} is an attribute of" in problem.message
 
 

@@ -1,4 +1,4 @@
-"""What each framework itself says of a model: its parameters, its multiplications, its shapes. Models are traced; nothing is computed."""
+"""Parameters, multiplications and shapes as each framework reports them for a model, which is traced, not run."""
 
 from __future__ import annotations
 

@@ -83,17 +83,17 @@ def check_with_both_parsers(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         second = check(text)
     assert comparable(first) == comparable(second), text
     for problem in first if isinstance(first, tuple) else ():
-        assert is_in_text(problem.at), (text, str(problem))
+        assert is_in_text(problem.span), (text, str(problem))
 
 
 def comparable(result: tuple[Problem, ...] | str) -> object:
     return result if isinstance(result, str) else [(problem.code, str(problem)) for problem in result]
 
 
-def is_in_text(at: Span) -> bool:
+def is_in_text(span: Span) -> bool:
     """Return whether a span starts at a character of its source, or at the end of a line."""
-    lines = at.source.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return 1 <= at.line <= len(lines) and 1 <= at.column <= len(lines[at.line - 1]) + 1 and at.end > at.column
+    lines = span.source.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return 1 <= span.line <= len(lines) and 1 <= span.column <= len(lines[span.line - 1]) + 1 and span.end > span.column
 
 
 def test_pyyaml_has_both_parsers() -> None:

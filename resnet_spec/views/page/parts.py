@@ -64,10 +64,10 @@ def problem_data(problems: Iterable[Problem], sources: Iterable[Source]) -> list
             "code": problem.code,
             "message": problem.message,
             "help": problem.help,
-            "file": numbers.get(problem.at.source.name),
-            "line": problem.at.line,
-            "column": problem.at.column,
-            "end": problem.at.end,
+            "file": numbers.get(problem.span.source.name),
+            "line": problem.span.line,
+            "column": problem.span.column,
+            "end": problem.span.end,
         }
         for problem in problems
     ]
@@ -83,7 +83,7 @@ def _file_numbers(sources: Iterable[Source]) -> dict[str, int]:
 
 
 def _part_data(part: Part, file_numbers: Mapping[str, int]) -> dict[str, Any]:
-    data: dict[str, Any] = {"at": [file_numbers[part.at.source.name], part.at.line] if part.at else None}
+    data: dict[str, Any] = {"at": [file_numbers[part.span.source.name], part.span.line] if part.span else None}
     if isinstance(part, Leaf):
         data["arguments"] = non_default_arguments(part.op)
         data["weights"] = [[weight.name, weight.shape] for weight in part.op.weights(part.input_shape)]
@@ -94,8 +94,8 @@ def _collect_sources(network: Network, first: Iterable[Source]) -> list[Source]:
     """Return the given files and those that parts come from, in the order in which they occur in the tree."""
     sources = {source.name: source for source in first}
     for part in _walk(network.parts):
-        if part.at:
-            sources.setdefault(part.at.source.name, part.at.source)
+        if part.span:
+            sources.setdefault(part.span.source.name, part.span.source)
     return list(sources.values())
 
 

@@ -69,7 +69,7 @@ class WatchedSpec:
             sources = find_sources(find_source(self.spec))
             return page_content(load(self.spec), sources), {"problems": []}, sources
         except SpecError as error:
-            files = {source.name: source for source in (*sources, *(problem.at.source for problem in error.problems))}
+            files = {source.name: source for source in (*sources, *(problem.span.source for problem in error.problems))}
             problems = problem_data(error.problems, files.values())
             return self.content, {"problems": problems, "files": file_data(files.values())}, sources
         except OSError:

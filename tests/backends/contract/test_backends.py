@@ -8,7 +8,7 @@ import pytest
 from resnet_spec import build, capture, dump, load, load_weights, loads, run
 from resnet_spec.backend import load_backend
 from resnet_spec.weights.canonical import WeightsError, comparison_weights, initialize
-from shared.peer_recordings import TORCHVISION, relative_difference, goldens, make_images
+from shared.peer_recordings import TORCHVISION, goldens, make_images, relative_difference
 
 NEW_BLOCK = """
 name: fresh
@@ -41,7 +41,7 @@ head:
 
 
 ALWAYS = {"resnet18", "resnext50_32x4d"}
-"""The networks that run in every backend each time; the others with ``pytest --sweep``, and in torch by the zoo's tests."""
+"""The networks that run in every backend each time; the others run with ``pytest --sweep``."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two processes, or two devices, compute the gradients and statistics of one on all images: the examples themselves say whether."""
+"""Two processes, or two devices, compute the gradients and statistics of one on all images, as the examples report."""
 
 from __future__ import annotations
 

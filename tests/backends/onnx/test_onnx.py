@@ -163,7 +163,7 @@ def test_every_bundled_network_has_in_onnx_the_shapes_that_the_core_says(name: s
     """Weights are declared and not stored, so that the largest are as quick as the smallest."""
     network = load(name)
     weights = {full: np.broadcast_to(np.float32(0), shape) for full, shape in network.weights().items()}
-    graph, _ = ResNet(network, weights, "float32").graph(network.parts)
+    graph, _ = ResNet(network, weights, "float32").to_graph(network.parts)
     kinds = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
     large = {full: array for full, array in graph.weights.items() if array.dtype != np.int64}
     small = [onnx.numpy_helper.from_array(a, full) for full, a in graph.weights.items() if full not in large]

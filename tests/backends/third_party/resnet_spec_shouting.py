@@ -1,4 +1,4 @@
-"""A backend from another distribution: the reference, with its outputs negated so that no one mistakes it for ours."""
+"""A backend from another distribution: the reference with negated outputs, which tells the two apart."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_a_part_selected_in_the_drawing_is_selected_in_every_pane(open_page: Ope
     press(browser, "3")
     visible_parts(browser, "layer2.0.conv2")[1].click()  # the label, which covers the box
     path = "layer2.0.conv2"
-    at = next(part.at for part in load("resnet50").nodes() if part.path == path)
+    at = next(part.span for part in load("resnet50").nodes() if part.path == path)
     line = f"{at.line}\n{at.source.line(at.line)}"  # type: ignore[union-attr]
     assert selection(browser) == {
         "drawing": [path],

@@ -71,7 +71,7 @@ def test_a_page_opened_on_an_invalid_spec_shows_the_problem(serve_page: ServePag
     (tmp_path / "mine.yaml").write_text("name: [")
     browser = serve_page()
     wait_until(lambda: visible_texts(browser, ".line.wrong"))
-    assert "mine.yaml:1:8: not YAML: expected a value here" in visible_texts(browser, "#trouble p")[0]
+    assert "mine.yaml:1:8: invalid YAML: expected a value here" in visible_texts(browser, "#trouble p")[0]
     (tmp_path / "mine.yaml").write_text(MINE)
     wait_until(lambda: visible_texts(browser, '.stage[data-path="layer1"] .times') == ["3 ×"])
 

@@ -1,0 +1,96 @@
+"""What is specific to Flax models built for inference: one compiled function, and convolutions as matrix products."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from resnet_spec import build, dump, load, load_weights, loads, run
+from resnet_spec.backend import BackendError, load_backend
+from resnet_spec.weights.canonical import Array, comparison_weights
+from shared.array_differences import relative_difference
+from shared.frameworks import REQUIRED
+
+try:
+    load_backend("flax")
+except BackendError as error:
+    if "flax" in REQUIRED:
+        raise
+    pytest.skip(str(error), allow_module_level=True)
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+ONE_BLOCK = "{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}"
+
+
+def to_native(images: Array, dtype: str = "float32") -> jax.Array:
+    """Convert (batch, channels, height, width) to (batch, height, width, channels)."""
+    return jnp.asarray(images.transpose(0, 2, 3, 1), dtype)
+
+
+def difference(actual: Array | jax.Array, expected: Array) -> float:
+    """Return the relative difference in float64."""
+    return relative_difference(np.asarray(actual, float), expected.astype(float))
+
+
+def test_a_compiled_model_is_one_function_of_its_current_weights() -> None:
+    network = load("resnet18", input=(3, 32, 32), classes=5)
+    model = build(network, backend="flax", mode="inference", compile=True)
+    x = np.random.default_rng(0).standard_normal((2, *network.input))
+    native = to_native(x)
+    assert difference(model(native), run(model, x)) < 1e-5
+    assert difference(nnx.jit(lambda model, x: model(x))(model, native), run(model, x)) < 1e-5
+    assert np.array_equal(pickle.loads(pickle.dumps(model))(native), model(native))
+    assert np.array_equal(copy.deepcopy(model)(native), model(native))
+    function = model._evaluator.function
+    load_weights(model, {name: array * 0 for name, array in dump(model).items()})
+    assert not model(native).any()
+    assert model._evaluator.function is function
+    model.fc = nnx.Linear(512, 7, rngs=nnx.Rngs(0))
+    assert model(native).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("batch", "convolutions"), [(1, 0), (2, 2)])
+def test_few_pixels_are_multiplied_and_many_convolved(batch: int, convolutions: int) -> None:
+    network = loads(ONE_BLOCK)
+    model = build(network, backend="flax", mode="inference")
+    x = np.random.default_rng(0).standard_normal((batch, *network.input))
+    program = str(jax.make_jaxpr(lambda x: model(x))(to_native(x)))
+    assert program.count("conv_general_dilated") == convolutions
+    assert difference(run(model, x), run(build(network, backend="flax"), x)) < 1e-5
+
+
+@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-12), ("float32", 2e-6)])
+@pytest.mark.parametrize(("batch", "size"), [(1, (8, 8)), (1, (7, 10)), (9, (13, 6))])
+def test_a_compiled_model_uses_winograd_for_wide_convolutions(
+    batch: int, size: tuple[int, int], dtype: str, gate: float
+) -> None:
+    """Three of the convolutions are dense 3x3 ones at stride 1, with 64 channels or more. One batch has many tiles."""
+    network = loads(
+        f"""
+name: s
+input: [64, {size[0]}, {size[1]}]
+stem:
+  a: {{op: conv, out: 64, kernel: 3, padding: 1}}
+  b: {{op: conv, out: 72, kernel: 3, padding: 2, bias: true}}
+  c: {{op: conv, out: 64, kernel: 3, padding: 0, bias: true}}
+  d: {{op: conv, out: 64, kernel: 3, padding: 1, stride: 2}}
+  e: {{op: conv, out: 64, kernel: 3, padding: 2, dilation: 2}}
+  f: {{op: conv, out: 64, kernel: 3, padding: 1, groups: 2}}
+  g: {{op: conv, out: 63, kernel: 3, padding: 1}}
+"""
+    )
+    x = np.random.default_rng(0).standard_normal((batch, *network.input))
+    model = build(network, backend="flax", mode="inference", compile=True, dtype=dtype)
+    for seed in range(2):
+        weights = comparison_weights(network, seed)
+        load_weights(model, weights)
+        expected = run(build(network, backend="numpy", weights=weights), x)
+        actual = np.asarray(model(to_native(x, dtype))).transpose(0, 3, 1, 2)
+        assert difference(actual, expected) < gate
+        assert [array.shape[0] for array in model._evaluator.arguments if array.ndim == 4].count(4) == 3

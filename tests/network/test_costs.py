@@ -14,7 +14,7 @@ from resnet_spec.library import bundled
 from resnet_spec.network.costs import BYTES, compute_costs
 from resnet_spec.network.parts import Residual
 from resnet_spec.ops import Flatten, Identity
-from shared.framework_counts import BATCH, counted
+from shared.framework_counts import BATCH, count_in_framework
 from shared.frameworks import required
 
 CORE = ["resnet18", "seresnet50", "preact_resnet18_cifar", "resnext50_32x4d"]
@@ -42,7 +42,7 @@ def test_costs_and_shapes_are_those_that_a_framework_counts(backend: str, name: 
     """PyTorch's FlopCounterMode counts exactly twice the MACs, as do Paddle's static programs and JAX's jaxprs."""
     required(backend)
     network = load(name)
-    costs, counts = compute_costs(network)[""], counted(network, backend)
+    costs, counts = compute_costs(network)[""], count_in_framework(network, backend)
     assert (counts.parameters, counts.statistics, counts.macs) == (costs.parameters, costs.statistics, costs.macs)
     assert counts.shapes == {part.path: (BATCH, *part.output_shape) for part in network.nodes()}
     assert (network.parameters, network.statistics, network.macs) == counts[:3]
@@ -53,7 +53,7 @@ def test_costs_and_shapes_are_those_that_a_framework_counts(backend: str, name: 
 def test_memory_is_that_of_outputs_of_pytorch_modules(name: str) -> None:
     required("torch")
     network = load(name)
-    shapes = counted(network, "torch").shapes
+    shapes = count_in_framework(network, "torch").shapes
     views = {leaf.path for leaf in network.leaves() if isinstance(leaf.op, Flatten | Identity)}
     kept = [shapes[leaf.path] for leaf in network.leaves() if leaf.path not in views]
     blocks = [part for part in network.nodes() if isinstance(part, Residual)]

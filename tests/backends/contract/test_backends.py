@@ -1,4 +1,4 @@
-"""What every backend promises, in every backend."""
+"""The contract of a backend: weights, outputs and errors are the same in every backend."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 from resnet_spec import build, capture, dump, load, load_weights, loads, run
 from resnet_spec.backend import load_backend
 from resnet_spec.weights.canonical import WeightsError, comparison_weights, initialize
+from shared.array_differences import assert_close
 from shared.peer_recordings import TORCHVISION, goldens, make_images, relative_difference
 
 NEW_BLOCK = """
 name: fresh
 input: [3, 20, 17]
 blocks:
-  squeezed:                           # two paths of pooling and convolution, gated: no backend has heard of it
+  squeezed:                           # pooling and convolution in both paths, and a gate: no backend has code for it
     takes: {out: required, stride: 1}
     before:
       norm1: norm
@@ -48,7 +49,7 @@ ALWAYS = {"resnet18", "resnext50_32x4d"}
     "name", [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.sweep) for name in TORCHVISION]
 )
 @pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-10), ("float32", 1e-5)])
-def test_logits_are_torchvisions(backend_name: str, name: str, dtype: str, gate: float) -> None:
+def test_logits_are_those_of_torchvision(backend_name: str, name: str, dtype: str, gate: float) -> None:
     row = goldens()["torchvision", name]
     model = build(name, backend=backend_name, weights=comparison_weights(load(name)), dtype=dtype)
     logits = run(model, make_images(row))
@@ -56,15 +57,15 @@ def test_logits_are_torchvisions(backend_name: str, name: str, dtype: str, gate:
     assert relative_difference(logits, row) < gate
 
 
-def test_a_seed_gives_the_same_bits(backend_name: str) -> None:
+def test_a_seed_gives_the_same_weights_in_every_backend(backend_name: str) -> None:
     network = load("resnet18", classes=7)
-    drawn, dumped = initialize(network, seed=3), dump(build(network, backend=backend_name, seed=3, dtype="float32"))
-    assert list(dumped) == list(drawn)
-    assert all(dumped[name].tobytes() == drawn[name].tobytes() for name in drawn)
+    expected, actual = initialize(network, seed=3), dump(build(network, backend=backend_name, seed=3, dtype="float32"))
+    assert list(actual) == list(expected)
+    assert all(actual[name].tobytes() == expected[name].tobytes() for name in expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_is_dumped_is_what_was_given(backend_name: str, dtype: str) -> None:
+def test_dump_returns_the_weights_that_build_received(backend_name: str, dtype: str) -> None:
     weights = {name: array.astype(dtype) for name, array in comparison_weights(load("seresnet50")).items()}
     dumped = dump(build("seresnet50", backend=backend_name, weights=weights, dtype=dtype))
     assert [(name, array.dtype, array.shape) for name, array in dumped.items()] == [
@@ -107,28 +108,26 @@ def test_weights_that_do_not_fit_change_nothing(backend_name: str) -> None:
 
 
 def test_a_block_written_in_yaml_alone_runs(backend_name: str) -> None:
-    _compare_new_block(backend_name, train=False)
+    compare_new_block(backend_name, train=False)
 
 
 def test_a_block_written_in_yaml_alone_runs_in_training(training_name: str) -> None:
-    _compare_new_block(training_name, train=True)
+    compare_new_block(training_name, train=True)
 
 
-def _compare_new_block(backend_name: str, train: bool) -> None:
+def compare_new_block(backend_name: str, train: bool) -> None:
     network = loads(NEW_BLOCK)
     paths = [part.path for part in network.nodes()]
     x = np.random.default_rng(1).standard_normal((3, *network.input))
-    found = {}
+    outputs = {}
     for name in ("numpy", backend_name):
         model = build(network, backend=name, weights=comparison_weights(network), dtype="float64")
-        found[name] = load_backend(name).run(model, x, paths, train=train)
-    assert set(found[backend_name]) == {*paths, ""}
-    for path, wanted in found["numpy"].items():
-        assert found[backend_name][path].shape == wanted.shape
-        assert np.abs(found[backend_name][path] - wanted).max() <= 1e-12 * np.abs(wanted).max(), path
+        outputs[name] = load_backend(name).run(model, x, paths, train=train)
+    assert set(outputs[backend_name]) == {*paths, ""}
+    assert_close(outputs[backend_name], outputs["numpy"], 1e-12)
 
 
-def test_looking_in_training_mode_leaves_the_model_as_it_was(training_name: str) -> None:
+def test_running_in_training_mode_leaves_the_model_unchanged(training_name: str) -> None:
     network = loads(NEW_BLOCK)
     model = build(network, backend=training_name, weights=comparison_weights(network), dtype="float64")
     x = np.random.default_rng(1).standard_normal((3, *network.input))
@@ -137,25 +136,23 @@ def test_looking_in_training_mode_leaves_the_model_as_it_was(training_name: str)
     assert np.array_equal(run(model, x), before)
 
 
-def test_any_image_size_that_the_layers_allow_will_do(backend_name: str) -> None:
+def test_images_may_have_any_size_that_the_layers_allow(backend_name: str) -> None:
     model = build("resnet18", backend=backend_name, classes=7)
     assert run(model, np.zeros((1, 3, 40, 56), np.float32)).shape == (1, 7)
 
 
-def test_watched_parts_have_the_shapes_that_the_core_says(backend_name: str) -> None:
+def test_captured_outputs_have_the_shapes_that_the_core_inferred(backend_name: str) -> None:
     network = load("seresnet50", input=(3, 72, 56))
-    wanted = {part.path: (2, *part.output_shape) for part in network.nodes()}
+    shapes = {part.path: (2, *part.output_shape) for part in network.nodes()}
     model = build(network, backend=backend_name)
-    found = capture(model, np.zeros((2, *network.input), np.float32), list(wanted))
-    assert {path: array.shape for path, array in found.items() if path} == wanted
+    outputs = capture(model, np.zeros((2, *network.input), np.float32), list(shapes))
+    assert {path: array.shape for path, array in outputs.items() if path} == shapes
 
 
-def test_one_value_a_channel_in_training_is_an_error_that_says_where(training_name: str) -> None:
+def test_a_single_value_per_channel_in_training_is_an_error_that_names_the_layer(training_name: str) -> None:
     network = loads(
         "{name: s, input: [3, 2, 2], stem: {a: {op: conv, out: 4, kernel: 2}, bn: norm, p: global_avg_pool}}"
     )
     model = build(network, backend=training_name)
-    with pytest.raises(
-        ValueError, match=r"^bn is given one value a channel, .* it needs a larger batch or larger images$"
-    ):
+    with pytest.raises(ValueError, match=r"^bn needs more than one value per channel in training, .* larger images$"):
         load_backend(training_name).run(model, np.ones((1, 3, 2, 2), np.float32), train=True)

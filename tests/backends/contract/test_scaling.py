@@ -27,7 +27,7 @@ DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_ENABLE_
         ("flax", [], [], "unbiased"),
     ],
 )
-def test_two_compute_what_one_does(
+def test_two_processes_compute_what_one_does(
     framework: str, start: list[str], options: list[str], variance: str, tmp_path: Path
 ) -> None:
     required(framework)
@@ -40,6 +40,6 @@ def test_two_compute_what_one_does(
     environment = {**os.environ, **DEVICES, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
-    apart = re.findall(r"2 (?:processes|devices): 47 arrays, at most (\S+) apart", done.stdout)
-    assert apart
-    assert all(float(worst) < 1e-10 for worst in apart)
+    differences = re.findall(r"2 (?:processes|devices): 47 arrays, at most (\S+) apart", done.stdout)
+    assert differences
+    assert all(float(worst) < 1e-10 for worst in differences)

@@ -25,7 +25,7 @@ from shared.paths import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 README = ROOT / "README.md"
-MARKDOWN = [README, ROOT / "CONTRIBUTING.md", *PAGES]
+MARKDOWN = [README, *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")), *PAGES]
 MAX_COLUMNS = 120
 
 FENCE = re.compile(r'^([ ]*)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)

@@ -16,7 +16,8 @@ def relative_difference(actual: Array, expected: Array, scale: float | None = No
     """
     assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
     assert np.isfinite(actual).all()
-    return float(np.abs(actual - expected).max() / (scale or np.abs(expected).max()))
+    difference = float(np.abs(actual - expected).max())
+    return difference and difference / (scale or float(np.abs(expected).max()))
 
 
 def assert_close(

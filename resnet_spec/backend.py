@@ -9,9 +9,10 @@ canonical names in PyTorch's layouts. Its models have an attribute ``network``, 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from resnet_spec.diagnostics.suggestions import suggest
@@ -159,6 +160,9 @@ def require_backend(name: str) -> None:
     """Raise BackendError if a backend does not exist or its framework is not installed, without importing one."""
     points = _points()
     if name not in points:
+        _points_on.cache_clear()  # it may have been installed since, as in a notebook
+        points = _points()
+    if name not in points:
         raise BackendError(f"no backend named {name!r}; {suggest(name, registered_backends()) or 'none is registered'}")
     missing = _missing(points[name])
     if missing:
@@ -200,6 +204,12 @@ def backend_of(model: Model) -> Backend:
 
 
 def _points() -> dict[str, EntryPoint]:
+    return _points_on(tuple(sys.path))
+
+
+@lru_cache(maxsize=1)
+def _points_on(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Return the registered backends. To scan all installed packages takes some 50 ms, so it is done once."""
     from importlib.metadata import entry_points  # a third of the time that `import resnet_spec` would take
 
     return {point.name: point for point in entry_points(group=GROUP)}

@@ -47,7 +47,7 @@ def test_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> No
     required(name)
     if name == "flax":
         pytest.importorskip("orbax.checkpoint")
-    options = ("--epochs", "3", "--limit", "192", "--folder")
+    options = ("--epochs", "3", "--limit", "96", "--folder")
     uninterrupted = run_example(f"train_{name}", *options, tmp_path / "uninterrupted")
     assert re.search(r"test accuracy \d+\.\d\d %", uninterrupted)
     with subprocess.Popen(

@@ -22,10 +22,9 @@ SELECTION: dict[Dtype, set[str]] = {
         "resnet18",
         "preact_resnet18_cifar",
         "timm/skresnet18",
-        "timm/legacy_seresnet18",
         "cifar/resnet20",
     },
-    "float32": {"resnet18", "cifar/resnet20"},
+    "float32": {"resnet18"},
 }
 """The networks that run each time, of different kinds. The others run with ``--sweep``, and random ones in CI."""
 

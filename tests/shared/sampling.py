@@ -9,7 +9,8 @@ import pytest
 
 
 def one_in(count: int, values: Iterable[Any]) -> list[Any]:
-    """Return values as parameters of a test: each ``count``-th runs always, the others with ``--sweep`` alone."""
+    """Return values as parameters of a test: one in ``count`` runs always, the others with ``--sweep`` alone."""
     return [
-        pytest.param(value, marks=() if index % count == 0 else pytest.mark.sweep) for index, value in enumerate(values)
+        pytest.param(value, marks=() if index % count == count // 2 else pytest.mark.sweep)
+        for index, value in enumerate(values)
     ]

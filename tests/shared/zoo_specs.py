@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from resnet_spec import Network, load
@@ -34,7 +35,13 @@ class Family:
         """Return the network that is equivalent to a model."""
         equivalent = self.spec(name)
         spec, settings = equivalent if isinstance(equivalent, tuple) else (equivalent, {})
-        return load(spec, **settings)
+        return _load(spec, tuple(settings.items()))
+
+
+@cache
+def _load(spec: str, settings: tuple[tuple[str, Any], ...]) -> Network:
+    """Return a network, loaded once for all tests of a process."""
+    return load(spec, input=None, outputs=None, **dict(settings))
 
 
 def _akamaster(name: str) -> str:

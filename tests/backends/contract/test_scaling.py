@@ -22,7 +22,7 @@ DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_ENABLE_
     [
         ("torch", TORCHRUN, ["--engine", "ddp"], "unbiased"),
         ("torch", TORCHRUN, ["--engine", "fsdp"], "biased"),
-        ("paddle", [], ["--processes", "2"], "unbiased"),
+        pytest.param("paddle", [], ["--processes", "2"], "unbiased", marks=pytest.mark.sweep),
         ("paddle", [], ["--processes", "2"], "biased"),
         ("flax", [], [], "unbiased"),
     ],

@@ -167,10 +167,19 @@ def test_corrupted_file_is_refused_or_read_correctly(writer: str, corruption: st
 
 
 HOSTILE = [name for name, _ in generate_hostile_pickles(Path("canary"))]
+LARGE = {name for name, payload in generate_hostile_pickles(Path("canary")) if len(payload) > 2**18}
+"""Pickles whose size is the attack: they are read on their own, and the others also inside each kind of file."""
 
 
-@pytest.mark.parametrize("wrap", [bytes, wrap_in_torch_zip, wrap_in_torch_legacy])
-@pytest.mark.parametrize("index", range(len(HOSTILE)), ids=lambda index: HOSTILE[index])
+@pytest.mark.parametrize(
+    ("index", "wrap"),
+    [
+        pytest.param(index, wrap, id=f"{name}-{wrap.__name__}")
+        for index, name in enumerate(HOSTILE)
+        for wrap in (bytes, wrap_in_torch_zip, wrap_in_torch_legacy)
+        if wrap is bytes or name not in LARGE
+    ],
+)
 def test_hostile_pickle_has_no_effect(index: int, wrap: Callable[[bytes], bytes], tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     _, payload = list(generate_hostile_pickles(canary))[index]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_spec import load
-from resnet_spec.checkpoints.naming.mapping import WeightMapping, list_layers, map_weights, normalize_name
+from resnet_spec.checkpoints.naming.mapping import Layer, WeightMapping, list_layers, map_weights, normalize_name
 from resnet_spec.checkpoints.naming.roles import find_roles
 from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
 from resnet_spec.checkpoints.transfer.matching import detect_dialects
@@ -44,9 +44,14 @@ def load_cached(spec: str) -> Network:
     return load(spec)
 
 
+@lru_cache(8)
+def layers_of(spec: str) -> list[Layer]:
+    return list_layers(load_cached(spec))
+
+
 def find_mappings(spec: str, dialect: str | None, layout: str) -> dict[str, WeightMapping] | None:
     table = load_dialects()[dialect] if dialect else None
-    return map_weights(list_layers(load_cached(spec)), table, load_layouts()[layout])
+    return map_weights(layers_of(spec), table, load_layouts()[layout])
 
 
 def test_names_and_shapes_are_those_of_the_library() -> None:

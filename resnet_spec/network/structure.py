@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import MISSING, dataclass, fields
 from itertools import groupby
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Row
 from resnet_spec.ops import Op, Shape
 
 Repeats: TypeAlias = tuple[Part, ...]
@@ -66,19 +66,12 @@ def group_repeats(parts: Iterable[Part]) -> list[Repeats]:
 
 def structural_key(part: Part) -> Hashable:
     """Return a key that is equal for two parts that differ only in their paths and the values of their weights."""
-    match part:
-        case Leaf():
-            return part.op, part.input_shape
-        case Chain():
-            return _row_key(part.path, part.parts)
-        case Residual():
-            return part.combine, part.reads, *(_row_key(part.path, section) for section in part.rows)
-        case Parallel():
-            holder = part.path.rpartition(".")[0]
-            branches = (_row_key(holder, branch) for branch in part.branches)
-            return part.combine, part.split, part.cascade, *branches
-        case _:
-            assert_never(part)
+    if isinstance(part, Leaf):
+        return part.op, part.input_shape
+    # the parts of parallel branches are named beside them
+    holder = part.path.rpartition(".")[0] if isinstance(part, Parallel) else part.path
+    settings = (getattr(part, name, None) for name in ("combine", "reads", "split", "cascade"))
+    return type(part), *settings, *(_row_key(holder, row) for row in part.rows)
 
 
 def relative_path(parent: str, path: str) -> str:

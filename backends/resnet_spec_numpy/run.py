@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from copy import copy
 
 from resnet_spec.backend import OUTPUT
 from resnet_spec.weights.canonical import Array
@@ -14,13 +15,10 @@ def run(
 ) -> dict[str, Array]:
     """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
 
-    The model does not change.
+    The model does not change, not even for other threads while it runs.
     """
-    weights, training, captured = model.weights, model.training, dict[str, Array]()
-    model.weights, model.training = dict(weights), train
-    try:
-        result = model(images, capture, captured, part)
-    finally:
-        model.weights, model.training = weights, training
+    twin, captured = copy(model), dict[str, Array]()
+    twin.weights, twin.training = dict(model.weights), train
+    result = twin(images, capture, captured, part)
     outputs = () if part else model.network.outputs
     return {**captured, **(dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result})}

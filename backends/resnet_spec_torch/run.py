@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import math
+from collections.abc import Collection, Mapping
+from types import MethodType
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_spec.backend import OUTPUT, SGD, TrainingStep
+from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.modules import ResNet, run_part
 from resnet_spec_torch.weights import named_tensors, to_array
@@ -21,13 +22,15 @@ def run(
 ) -> dict[str, Array]:
     """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
 
-    The model does not change.
+    The model does not change, not even for other threads while it runs.
     """
-    with _temporary_mode(model, train), torch.no_grad(), _capturing(model, capture) as captured:
-        result = run_part(model, part)(_to_tensor(model, images))
-        outputs = () if part else model.network.outputs
-        captured |= dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result}
-    return _to_arrays(captured)
+    is_in_mode = not train and not any(module.training for module in model.modules())
+    twin = model if is_in_mode and not capture else _make_twin(model, train)
+    captured = _capture_outputs(twin, capture)
+    with torch.no_grad():
+        result = run_part(twin, part)(_to_tensor(model, images))
+    outputs = () if part else model.network.outputs
+    return _to_arrays(captured | (dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result}))
 
 
 def step(
@@ -39,12 +42,13 @@ def step(
     )
     optimizer.zero_grad()
     x = _to_tensor(model, images).requires_grad_()
-    with _temporary_mode(model, train=True, restore_statistics=False), _capturing(model, capture) as captured:
-        captured[OUTPUT] = model(x)
-        for output in captured.values():
-            output.retain_grad()
-        loss = functional.cross_entropy(captured[OUTPUT].flatten(1), torch.from_numpy(labels).to(x.device))
-        loss.backward()
+    twin = _make_twin(model, train=True, copies_statistics=False)
+    captured = _capture_outputs(twin, capture)
+    captured[OUTPUT] = twin(x)
+    for output in captured.values():
+        output.retain_grad()
+    loss = functional.cross_entropy(captured[OUTPUT].flatten(1), torch.from_numpy(labels).to(x.device))
+    loss.backward()
     gradients = {name: tensor.grad for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
     step = TrainingStep(
         loss=float(loss.detach()),
@@ -64,13 +68,11 @@ def vjp(model: ResNet, part: str, x: Array, cotangent: Array) -> dict[str, Array
     """
     x_tensor = _to_tensor(model, x).requires_grad_()
     parameters = {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
-    # The backward pass is inside the context too: it reads the statistics as the forward pass left them.
-    with _temporary_mode(model, train=True):
-        output = run_part(model, part)(x_tensor)
-        # Parameters of other parts are not used, and have no gradient.
-        gradients = torch.autograd.grad(
-            output, [x_tensor, *parameters.values()], _to_tensor(model, cotangent), allow_unused=True
-        )
+    output = run_part(_make_twin(model, train=True), part)(x_tensor)
+    # Parameters of other parts are not used, and have no gradient.
+    gradients = torch.autograd.grad(
+        output, [x_tensor, *parameters.values()], _to_tensor(model, cotangent), allow_unused=True
+    )
     return _to_arrays(dict(zip(["input", *parameters], gradients, strict=True)))
 
 
@@ -85,24 +87,8 @@ def _to_arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
     return {name: to_array(tensor) for name, tensor in tensors.items() if tensor is not None}
 
 
-@contextmanager
-def _temporary_mode(model: ResNet, train: bool, *, restore_statistics: bool = True) -> Iterator[None]:
-    """Put the model in training or evaluation mode; on exit restore each module's mode, and the running statistics."""
-    modes = {module: module.training for module in model.modules()}
-    saved = {name: buffer.clone() for name, buffer in model.named_buffers()} if train and restore_statistics else {}
-    model.train(train)
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for name, buffer in saved.items():
-            model.get_buffer(name).copy_(buffer)
-
-
-@contextmanager
-def _capturing(model: ResNet, capture: Collection[str]) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that receives the outputs of the modules at these paths when they run."""
+def _capture_outputs(twin: ResNet, paths: Collection[str]) -> dict[str, Tensor]:
+    """Return a dict that receives the outputs of the modules at these paths when they run."""
     captured: dict[str, Tensor] = {}
 
     def make_hook(path: str) -> Any:
@@ -111,9 +97,79 @@ def _capturing(model: ResNet, capture: Collection[str]) -> Iterator[dict[str, Te
 
         return hook
 
-    handles = [model.get_submodule(path).register_forward_hook(make_hook(path)) for path in capture if path]
-    try:
-        yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
+    for path in paths:
+        if path:
+            twin.get_submodule(path).register_forward_hook(make_hook(path))
+    return captured
+
+
+def _make_twin(model: ResNet, train: bool, *, copies_statistics: bool = True) -> ResNet:
+    """Return modules in training or evaluation mode that hold the same tensors as those of a model.
+
+    Mode and hooks are their own, so the model keeps its own. In training so are the statistics, unless
+    ``copies_statistics`` is false.
+    """
+    twins: dict[nn.Module, nn.Module] = {}
+    twin = _copy_module(model, train, copies_statistics and train, twins)
+    for copied in twins.values():
+        for name, value in copied.__dict__.items():
+            if isinstance(value, MethodType) and value.__self__ in twins:  # such as a forward that was set on a module
+                copied.__dict__[name] = MethodType(value.__func__, twins[value.__self__])
+    twin.train(train)
+    if train:
+        _check_counts(twin)
+    return cast("ResNet", twin)
+
+
+def _copy_module(module: nn.Module, train: bool, copies_buffers: bool, twins: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Return a copy of a module and the modules inside it, without copying parameters; enter each in ``twins``."""
+    if "_orig_mod" in module._modules:  # what torch.compile returned
+        module = cast("nn.Module", module._modules["_orig_mod"])
+    if module in twins:
+        return twins[module]
+    if module.training != train and _has_fixed_mode(module):
+        raise BackendError(
+            f"a {type(module).__name__} in the model can run in its own mode only, since it is scripted, or its "
+            f"forward is a function that holds a module; call model.train({train}) first"
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    twin = twins[module] = object.__new__(type(module))
+    twin.__dict__ |= module.__dict__
+    twin._compiled_call_impl = None  # it would run the module, not its twin
+    twin._forward_hooks = module._forward_hooks.copy()
+    twin._forward_pre_hooks = module._forward_pre_hooks.copy()
+    if copies_buffers:
+        twin._buffers = {name: None if x is None else x.clone() for name, x in module._buffers.items()}
+    twin._modules = {
+        name: None if child is None else _copy_module(child, train, copies_buffers, twins)
+        for name, child in module._modules.items()
+    }
+    return twin
+
+
+def _has_fixed_mode(module: nn.Module) -> bool:
+    """Return whether a copy of a module would still run in that module's mode."""
+    forward = module.__dict__.get("forward")
+    cells = getattr(forward, "__closure__", None) or ()
+    held = [*getattr(forward, "args", ()), *(cell.cell_contents for cell in cells)]
+    return isinstance(module, torch.jit.ScriptModule) or any(isinstance(value, nn.Module) for value in held)
+
+
+def _check_counts(model: nn.Module) -> None:
+    """Have batch norms say which of them gets a single value per channel, for which no variance is defined."""
+
+    def make_hook(path: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            shape = tuple(inputs[0].shape)
+            if math.prod(shape) == shape[1]:
+                raise ValueError(
+                    f"{path} needs more than one value per channel in training, but its input has shape {shape}; use a "
+                    "larger batch or larger images"
+                )
+
+        return hook
+
+    for path, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(make_hook(path))

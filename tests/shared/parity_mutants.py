@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -124,7 +124,7 @@ def replace_forward(path: str, forward: Callable[[Any, Tensor], Tensor]) -> Call
     """Return a function that makes the module at a path compute ``forward(module, x)``."""
 
     def change(module: Any) -> None:
-        module.forward = lambda x: forward(module, x)
+        module.forward = MethodType(forward, module)
 
     return change_module(path, change)
 

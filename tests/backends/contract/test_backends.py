@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from resnet_spec import build, capture, dump, load, load_weights, loads, run
 from resnet_spec.backend import load_backend
 from resnet_spec.weights.canonical import WeightsError, comparison_weights, initialize
+from resnet_spec_numpy.layers import run_layer
 from shared.array_differences import assert_close
 from shared.peer_recordings import TORCHVISION, goldens, make_images, relative_difference
 
@@ -158,3 +161,16 @@ def test_a_single_value_per_channel_in_training_is_an_error_that_names_the_layer
     model = build(network, backend=training_name)
     with pytest.raises(ValueError, match=r"^bn needs more than one value per channel in training, .* larger images$"):
         load_backend(training_name).run(model, np.ones((1, 3, 2, 2), np.float32), train=True)
+
+
+def test_a_run_of_the_reference_does_not_change_it_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(loads(NEW_BLOCK), backend="numpy")
+    weights, seen = model.weights, set()
+
+    def observe(*arguments: Any) -> Any:
+        seen.add((model.training, model.weights is weights))
+        return run_layer(*arguments)
+
+    monkeypatch.setattr("resnet_spec_numpy.modules.run_layer", observe)
+    load_backend("numpy").run(model, np.ones((2, 3, 20, 17)), train=True)
+    assert seen == {(False, True)}

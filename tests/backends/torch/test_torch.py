@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from resnet_spec import build, load, loads, run
-from resnet_spec.backend import load_backend
+from resnet_spec import build, capture, dump, load, loads, run
+from resnet_spec.backend import SGD, BackendError, load_backend
 from resnet_spec.weights.canonical import comparison_weights
 from shared.frameworks import REQUIRED
 
@@ -106,3 +107,87 @@ def test_a_norm_can_be_trained_by_a_loop_of_the_user(variance: str) -> None:
     model(x).square().sum().backward()
     expected = x.var(dim=(0, 2, 3), correction=1 if variance == "unbiased" else 0)
     assert torch.allclose(model.bn.running_var, (1 + expected) / 2, rtol=1e-12)
+
+
+def observe_modes(model: Any) -> list[bool]:
+    """Return a list that receives, whenever the norm bn1 runs, whether all modules of the model are in training."""
+    seen: list[bool] = []
+    model.bn1.register_forward_hook(lambda *_: seen.append(all(module.training for module in model.modules())))
+    return seen
+
+
+def test_a_model_that_runs_keeps_its_mode_for_other_threads() -> None:
+    model, images, backend = make_model().train(), draw_images().numpy(), load_backend("torch")
+    seen = observe_modes(model)
+    run(model, images)
+    capture(model, images, ["layer1"])
+    backend.vjp(model, "", images, np.ones((3, 5)))
+    backend.run(model, images, train=True)
+    backend.step(model, images, np.array([0, 1, 2]), SGD())
+    assert seen == [True] * 5
+    model.fc.eval()  # as a user freezes a layer
+    assert np.array_equal(run(model, images), run(build_again(model), images))
+    assert [module.training for module in (model.fc, model.bn1)] == [False, True]
+
+
+def build_again(model: Any) -> Any:
+    return build(model.network, backend="torch", weights=dump(model), dtype="float64")
+
+
+def test_outputs_captured_at_the_same_time_are_those_of_each_call() -> None:
+    model = make_model()
+    others: list[Any] = []
+    images = draw_images().numpy()
+
+    def capture_another(module: Any, inputs: Any, output: Any) -> None:
+        if not others:  # the first call: another comes while it runs
+            others.append(None)
+            others[0] = capture(model, images[:1], ["relu"])
+
+    model.layer1.register_forward_hook(capture_another)
+    outputs = capture(model, images, ["relu", "layer1"])
+    assert outputs["relu"].shape[0] == 3
+    assert set(others[0]) == {"relu", ""}
+    assert others[0]["relu"].shape[0] == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
+def test_a_forward_set_on_a_module_runs_in_the_mode_that_is_asked_for() -> None:
+    model = make_model().train()
+    modes: list[bool] = []
+
+    def forward(module: Any, x: Any) -> Any:
+        modes.append(module.training)
+        return x
+
+    model.relu.forward = MethodType(forward, model.relu)
+    run(model, draw_images().numpy())
+    assert modes == [False]
+    relu = model.relu
+    relu.forward = lambda x: forward(relu, x)
+    with pytest.raises(
+        BackendError, match=r"a ReLU in the model can run in its own mode only, .* model\.train\(False\)"
+    ):
+        run(model, draw_images().numpy())
+    run(model.eval(), draw_images().numpy())
+    model.relu = torch.jit.script(torch.nn.ReLU())  # it keeps its mode in memory that a copy would share
+    with pytest.raises(BackendError, match="scripted"):
+        run(model, draw_images().numpy())
+
+
+def test_a_part_that_was_compiled_runs_in_the_mode_that_is_asked_for() -> None:
+    model = make_model()
+    images = draw_images().numpy()
+    expected = run(model, images)
+    model.layer1 = torch.compile(model.layer1, backend="eager")
+    model.bn1.compile(backend="eager")
+    model.train()
+    assert np.array_equal(run(model, images), expected)
+    assert all(module.training for module in model.modules())
+
+
+def test_a_training_run_leaves_the_statistics_as_they_were() -> None:
+    model = make_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    load_backend("torch").run(model, draw_images().numpy(), train=True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

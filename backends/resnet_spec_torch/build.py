@@ -13,6 +13,7 @@ from resnet_spec.network.execution import held_parts, is_plain_row, plan_residua
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.traversal import rows_as_written
+from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import make_layer
@@ -44,7 +45,7 @@ def _make_module(part: Part, dtype: torch.dtype) -> nn.Module:
             chain = modules.Chain(plan_steps(part.path, part.parts))
             return _register(chain, part.path, part.parts, dtype)
         case Residual():
-            block = modules.Residual(plan_residual(part))
+            block = modules.Residual(plan_residual(part), _count_missing_axes(part))
             for row in rows_as_written(part):
                 _register(block, part.path, row, dtype)
             return block
@@ -64,3 +65,14 @@ def _register(holder: nn.Module, path: str, row: Row, dtype: torch.dtype) -> nn.
             module = module._modules[step]
         module.add_module(name, _make_module(part, dtype))
     return holder
+
+
+def _count_missing_axes(block: Residual) -> int:
+    """Return how many trailing axes the output of a block's branch lacks beside that of its shortcut."""
+    before = _output_shape(block.before, block.input_shape)
+    shortcut = _output_shape(block.shortcut, before if block.reads == "before" else block.input_shape)
+    return len(shortcut) - len(_output_shape(block.branch, before))
+
+
+def _output_shape(row: Row, input_shape: Shape) -> Shape:
+    return row[-1].output_shape if row else input_shape

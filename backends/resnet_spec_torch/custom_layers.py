@@ -3,9 +3,7 @@
 Maps are (batch, channels, height, width).
 """
 
-from __future__ import annotations
-
-from typing import Literal
+# Annotations are not postponed in this file: torch.jit.script needs them as types, not as text.
 
 import torch
 from torch import Tensor, nn
@@ -14,51 +12,57 @@ from torch.nn import functional
 from resnet_spec.ops import DropBlock, StandardizedConv, drop_block_squares
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that keeps the unbiased or the biased running variance.
+class BiasedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation whose running variance is biased.
 
-    Replaces nn.BatchNorm2d, which keeps only the unbiased one, and whose errors do not name the layer.
+    Replaces nn.BatchNorm2d, which keeps the unbiased one.
     """
 
-    def __init__(
-        self,
-        path: str,
-        channels: int,
-        epsilon: float,
-        decay: float,
-        variance: Literal["unbiased", "biased"],
-        affine: bool,
-        dtype: torch.dtype,
-    ) -> None:
-        # torch's momentum is the weight of the new value, which is one minus the decay.
-        super().__init__(channels, epsilon, 1 - decay, affine, device="meta", dtype=dtype)
-        self.path = path
-        self.decay = decay
-        self.variance: Literal["unbiased", "biased"] = variance
-
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        count = input.numel() // input.shape[1]
-        if count == 1:
-            raise ValueError(
-                f"{self.path} needs more than one value per channel in training, but its input has shape "
-                f"{tuple(input.shape)}; use a larger batch or larger images"
+        if self.training:
+            return _normalize_batch(
+                input,
+                self.running_mean,
+                self.running_var,
+                self.num_batches_tracked,
+                self.weight,
+                self.bias,
+                self.momentum,
+                self.eps,
             )
-        if self.variance == "unbiased":
-            return super().forward(input)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        # The backward pass reads the tensors passed here, so the module's own, which change below, must be others.
-        mean, var = self.running_mean.clone(), self.running_var.clone()
-        y = functional.batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum or 0.0, self.eps)
-        with torch.no_grad():
-            old = self.running_var * self.decay
-            self.running_mean.copy_(mean)
-            self.running_var.copy_((var - old) * ((count - 1) / count) + old)
-            self.num_batches_tracked.add_(1)
-        return y
+        return functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+
+
+# A tracer keeps a call of a wrapped function as one step: it cannot follow what depends on a shape or sets statistics.
+@torch.fx.wrap
+def _normalize_batch(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    num_batches_tracked: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float | None,
+    epsilon: float,
+) -> Tensor:
+    """Normalise by the batch's statistics, and update the running ones, of which the variance is biased."""
+    assert running_mean is not None
+    assert running_var is not None
+    assert num_batches_tracked is not None
+    # The backward pass reads the tensors passed here, so the module's own, which change below, must be others.
+    mean, var = running_mean.clone(), running_var.clone()
+    with torch.no_grad():
+        num_batches_tracked.add_(1)
+    new = 1.0 / float(num_batches_tracked) if momentum is None else momentum
+    y = functional.batch_norm(x, mean, var, weight, bias, True, new, epsilon)
+    count = x.numel() // x.shape[1]
+    with torch.no_grad():
+        old = running_var * (1 - new)
+        running_mean.copy_(mean)
+        running_var.copy_((var - old) * ((count - 1) / count) + old)
+    return y
 
 
 class Hardsigmoid(nn.Hardsigmoid):
@@ -78,7 +82,9 @@ class LayerNorm2d(nn.LayerNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        pixels = input.permute(0, 2, 3, 1)
+        y = functional.layer_norm(pixels, self.normalized_shape, self.weight, self.bias, self.eps)
+        return y.permute(0, 3, 1, 2)
 
 
 class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
@@ -111,7 +117,7 @@ class StandardizedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         flat = self.weight.flatten(1)  # (out, in / groups * kernel^2)
-        variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
+        variance, mean = torch.var_mean(flat, dim=[1], correction=0, keepdim=True)
         kernel = ((flat - mean) / (variance + self.epsilon).sqrt()).view_as(self.weight)
         return self._conv_forward(input, kernel, self.bias)
 
@@ -126,7 +132,7 @@ class ChannelConv1d(nn.Conv1d):
         super().__init__(1, 1, kernel, padding=kernel // 2, bias=False, device="meta", dtype=dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.unsqueeze(1)).squeeze(1)
+        return self._conv_forward(input.unsqueeze(1), self.weight, self.bias).squeeze(1)
 
 
 class EvoNorm2dS0(nn.Module):
@@ -145,7 +151,7 @@ class EvoNorm2dS0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         grouped = x.reshape(x.shape[0], self.groups, -1)
-        std = (grouped.var(dim=2, correction=0, keepdim=True) + self.epsilon).sqrt()
+        std = (grouped.var(dim=[2], correction=0, keepdim=True) + self.epsilon).sqrt()
         gated = x * torch.sigmoid(x * self.v[:, None, None])
         y = (gated.reshape(grouped.shape) / std).reshape(x.shape)
         return y * self.weight[:, None, None] + self.bias[:, None, None]
@@ -168,7 +174,7 @@ class FilterResponseNorm2d(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.empty(channels, device="meta", dtype=dtype)))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x / (x.square().mean(dim=(2, 3), keepdim=True) + self.epsilon).sqrt()
+        y = x / (x.square().mean(dim=[2, 3], keepdim=True) + self.epsilon).sqrt()
         return torch.maximum(y * self.weight[:, None, None] + self.bias[:, None, None], self.tau[:, None, None])
 
     def extra_repr(self) -> str:
@@ -205,7 +211,7 @@ class SplitSum2d(nn.Module):
         self.parts = parts
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.parts, -1)).sum(dim=1)
+        return x.unflatten(1, [self.parts, -1]).sum(dim=1)
 
     def extra_repr(self) -> str:
         return f"parts={self.parts}"
@@ -236,13 +242,16 @@ class DropPath2d(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        kept = x.new_empty((x.shape[0], *[1] * (x.ndim - 1))).bernoulli_(1 - self.rate)
-        return x * (kept / (1 - self.rate))
+        return _drop_paths(x, self.rate) if self.training else x
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.6g}"
+
+
+@torch.fx.wrap
+def _drop_paths(x: Tensor, rate: float) -> Tensor:
+    kept = x.new_empty([x.shape[0]] + [1] * (x.ndim - 1)).bernoulli_(1 - rate)
+    return x * (kept / (1 - rate))
 
 
 class DropBlock2d(nn.Module):
@@ -250,21 +259,24 @@ class DropBlock2d(nn.Module):
 
     def __init__(self, op: DropBlock) -> None:
         super().__init__()
-        self.op = op
+        self.rate = op.rate
+        self.size = op.size
+        self.scale = op.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.op.rate == 0:
-            return x
-        batch, _, height, width = x.shape
-        square_height, square_width, probability = drop_block_squares(
-            self.op.rate, self.op.size, self.op.scale, height, width
-        )
-        centres = x.new_empty((batch, 1, height, width)).bernoulli_(probability)
-        # A pixel is dropped if a square that covers it has its centre there. A square of even size has one more row
-        # above its centre than below, and one more column to the left.
-        margins = ((square_width - 1) // 2, square_width // 2, (square_height - 1) // 2, square_height // 2)
-        kept = 1 - functional.max_pool2d(functional.pad(centres, margins), (square_height, square_width), stride=1)
-        return x * (kept * (kept.numel() / (kept.sum() + 1e-7)))
+        return _drop_squares(x, self.rate, self.size, self.scale) if self.training and self.rate else x
 
     def extra_repr(self) -> str:
-        return f"rate={self.op.rate:.6g}, size={self.op.size}, scale={self.op.scale:.6g}"
+        return f"rate={self.rate:.6g}, size={self.size}, scale={self.scale:.6g}"
+
+
+@torch.fx.wrap
+def _drop_squares(x: Tensor, rate: float, size: int, scale: float) -> Tensor:
+    batch, _, height, width = x.shape
+    square_height, square_width, probability = drop_block_squares(rate, size, scale, height, width)
+    centres = x.new_empty([batch, 1, height, width]).bernoulli_(probability)
+    # A pixel is dropped if a square that covers it has its centre there. A square of even size has one more row above
+    # its centre than below, and one more column to the left.
+    margins = [(square_width - 1) // 2, square_width // 2, (square_height - 1) // 2, square_height // 2]
+    kept = 1 - functional.max_pool2d(functional.pad(centres, margins), [square_height, square_width], stride=1)
+    return x * (kept * (kept.numel() / (kept.sum() + 1e-7)))

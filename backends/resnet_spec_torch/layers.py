@@ -25,7 +25,9 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.Linear(out, bias):
             return nn.Linear(channels, out, bias, device="meta", dtype=dtype)
         case ops.BatchNorm(epsilon, decay, variance, affine):
-            return custom_layers.BatchNorm2d(leaf.path, channels, epsilon, decay, variance, affine, dtype)
+            norm = nn.BatchNorm2d if variance == "unbiased" else custom_layers.BiasedBatchNorm2d
+            # torch's momentum is the weight of the new value, which is one minus the decay.
+            return norm(channels, epsilon, 1 - decay, affine, device="meta", dtype=dtype)
         case ops.GroupNorm() as op:
             return nn.GroupNorm(op.group_count(channels), channels, op.epsilon, device="meta", dtype=dtype)
         case ops.LayerNorm(epsilon):

@@ -1,6 +1,7 @@
 """The modules that hold others: the network, a chain, a residual block, parallel branches."""
 
-from __future__ import annotations
+# Annotations are not postponed in this file: a traced model has those of ``ResNet.forward``, and torch.jit.script needs
+# them as types, not as text.
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,6 +37,18 @@ class ResNet(nn.Module):
             x = maps[".".join(step[0])] = run_steps(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
+    def __prepare_scriptable__(self) -> torch.fx.GraphModule:
+        """Return what torch.jit.script compiles instead: it cannot follow a look-up of parts by name."""
+        graph = _LayerTracer().trace(self)
+        return torch.fx.GraphModule(self, graph, type(self).__name__)
+
+
+class _LayerTracer(torch.fx.Tracer):
+    """A tracer that keeps each layer as a module, so that it still depends on the mode."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not isinstance(m, nn.Sequential | Chain | Residual | Parallel)
+
 
 class Chain(nn.Module):
     """A chain that nn.Sequential cannot hold, since a part has a dotted name or parallel branches."""
@@ -51,7 +64,8 @@ class Chain(nn.Module):
 class Residual(nn.Module):
     """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x."""
 
-    def __init__(self, steps: ResidualSteps) -> None:
+    def __init__(self, steps: ResidualSteps, missing_axes: int) -> None:
+        """Follow the steps. ``missing_axes`` is how many trailing axes the branch's output lacks."""
         super().__init__()
         self._before = steps.before
         self._branch = steps.branch
@@ -59,6 +73,7 @@ class Residual(nn.Module):
         self._after = steps.after
         self._combine = steps.combine
         self._reads = steps.shortcut_reads
+        self._missing_axes = missing_axes
 
     def forward(self, x: Tensor) -> Tensor:
         y = run_steps(self, self._before, x)
@@ -67,6 +82,7 @@ class Residual(nn.Module):
             self._combine,
             run_steps(self, self._branch, y),
             run_steps(self, self._shortcut, y if self._reads == "before" else x),
+            self._missing_axes,
         )
         del y
         return run_steps(self, self._after, combined)
@@ -75,12 +91,14 @@ class Residual(nn.Module):
         return "" if self._combine == "add" else f"combine={self._combine}"
 
 
-def _combine(combine: Literal["add", "multiply"], branch: Tensor, shortcut: Tensor) -> Tensor:
+def _combine(combine: Literal["add", "multiply"], branch: Tensor, shortcut: Tensor, missing_axes: int) -> Tensor:
     match combine:
         case "add":
             return branch + shortcut
-        case "multiply":  # (batch, channels) -> (batch, channels, 1, 1)
-            return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
+        case "multiply":
+            for _ in range(missing_axes):  # (batch, channels) -> (batch, channels, 1, 1)
+                branch = branch.unsqueeze(-1)
+            return shortcut * branch
         case _:
             assert_never(combine)
 
@@ -100,7 +118,8 @@ class Parallel(nn.Module):
     def forward(self, x: Tensor, branches: Sequence[Callable[[Tensor], Tensor] | None]) -> Tensor:
         inputs = x.chunk(len(branches), dim=1) if self._split else [x] * len(branches)
         outputs: list[Tensor] = []
-        for branch, piece in zip(branches, inputs, strict=True):
+        for index, branch in enumerate(branches):  # a tracer cannot iterate over the inputs
+            piece = inputs[index]
             if branch is None:
                 outputs.append(piece)
             else:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.weights.canonical import Array
+from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
 from resnet_spec_torch.modules import ResNet, run_part
 from resnet_spec_torch.weights import named_tensors, to_array
 
@@ -171,5 +172,5 @@ def _check_counts(model: nn.Module) -> None:
         return hook
 
     for path, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if type(module) in (nn.BatchNorm2d, BiasedBatchNorm2d):
             module.register_forward_pre_hook(make_hook(path))

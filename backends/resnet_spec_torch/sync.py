@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
-from resnet_spec_torch.custom_layers import BatchNorm2d
+from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
 from resnet_spec_torch.modules import ResNet
 
 
@@ -20,36 +20,59 @@ def synchronize_norms(model: ResNet) -> ResNet:
 
     Call it before the model is wrapped for data parallelism.
     """
-    norms = [(path, module) for path, module in model.named_modules() if type(module) is BatchNorm2d]
-    for path, norm in norms:
-        parent, _, name = path.rpartition(".")
-        model.get_submodule(parent)._modules[name] = _to_sync_norm(norm)
+    for path, module in list(model.named_modules()):
+        synchronized = _SYNCHRONIZED.get(type(module))
+        if synchronized:
+            parent, _, name = path.rpartition(".")
+            model.get_submodule(parent)._modules[name] = _replace(module, synchronized)
     return model
 
 
-class SyncBatchNorm2d(BatchNorm2d):
-    """BatchNorm2d over the images of all processes of the default group, of which each may have a different number."""
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d over the images of all processes of the default group, of which each may have a different number.
+
+    Statistics are computed in float32 at least, since counts and sums exceed the range of float16.
+    """
+
+    _keeps_biased_variance: ClassVar[bool] = False
 
     def forward(self, input: Tensor) -> Tensor:
         is_distributed = distributed.is_initialized() and distributed.get_world_size() > 1
         if not (self.training and is_distributed):
             return super().forward(input)
-        count = _sum_over_processes(
-            torch.tensor(input.numel() / input.shape[1], dtype=input.dtype, device=input.device)
-        )
-        mean = _sum_over_processes(input.sum((0, 2, 3))) / count
-        centred = input - mean[:, None, None]
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        count = torch.tensor(input.numel() // input.shape[1], device=input.device)
+        distributed.all_reduce(count)
+        count = count.to(x.dtype)
+        mean = _sum_over_processes(x.sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
         var = _sum_over_processes((centred**2).sum((0, 2, 3))) / count
-        self._update_running_statistics(mean, var * (count / (count - 1)) if self.variance == "unbiased" else var)
+        self._update_running_statistics(mean, var if self._keeps_biased_variance else var * (count / (count - 1)))
         y = centred * torch.rsqrt(var + self.eps)[:, None, None]
-        return y * self.weight[:, None, None] + self.bias[:, None, None] if self.affine else y
+        if self.affine:
+            y = y * self.weight[:, None, None] + self.bias[:, None, None]
+        return y.to(input.dtype)
 
     @torch.no_grad()
     def _update_running_statistics(self, mean: Tensor, var: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        self.running_mean.mul_(self.decay).add_(mean * (1 - self.decay))
-        self.running_var.mul_(self.decay).add_(var * (1 - self.decay))
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        new = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        for running, value in ((self.running_mean, mean), (self.running_var, var)):
+            running.copy_(running * (1 - new) + value * new)
+
+
+class SyncBiasedBatchNorm2d(SyncBatchNorm2d, BiasedBatchNorm2d):
+    """A SyncBatchNorm2d whose running variance is biased."""
+
+    _keeps_biased_variance: ClassVar[bool] = True
+
+
+_SYNCHRONIZED: dict[type[nn.Module], type[SyncBatchNorm2d]] = {
+    nn.BatchNorm2d: SyncBatchNorm2d,
+    BiasedBatchNorm2d: SyncBiasedBatchNorm2d,
+}
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -76,8 +99,8 @@ def _sum_over_processes(x: Tensor) -> Tensor:
     return total
 
 
-def _to_sync_norm(norm: BatchNorm2d) -> SyncBatchNorm2d:
-    dtype = torch.float32 if norm.running_mean is None else norm.running_mean.dtype
-    twin = SyncBatchNorm2d(norm.path, norm.num_features, norm.eps, norm.decay, norm.variance, norm.affine, dtype)
-    twin._parameters, twin._buffers, twin.training = norm._parameters, norm._buffers, norm.training
+def _replace(norm: nn.Module, kind: type[SyncBatchNorm2d]) -> SyncBatchNorm2d:
+    """Return a norm of another kind that takes over the attributes and the tensors of a norm."""
+    twin = object.__new__(kind)
+    twin.__dict__ |= norm.__dict__
     return twin

@@ -1,6 +1,6 @@
 """Regularisation at random in training mode; each of these operations is the identity in evaluation mode."""
 
-from __future__ import annotations
+# Annotations are not postponed in this file: torch.jit.script compiles ``drop_block_squares``, and needs them as types.
 
 from dataclasses import dataclass
 from typing import TypeAlias

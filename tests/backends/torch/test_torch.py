@@ -17,6 +17,7 @@ from shared.frameworks import REQUIRED
 if "torch" in REQUIRED:
     load_backend("torch")  # an installation that fails to import is an error then, not a skip
 torch: Any = pytest.importorskip("torch")
+from resnet_spec_torch.sync import synchronize_norms  # noqa: E402
 
 SMALL = """
 name: small
@@ -173,6 +174,54 @@ def test_a_forward_set_on_a_module_runs_in_the_mode_that_is_asked_for() -> None:
     model.relu = torch.jit.script(torch.nn.ReLU())  # it keeps its mode in memory that a copy would share
     with pytest.raises(BackendError, match="scripted"):
         run(model, draw_images().numpy())
+
+
+def synchronize(monkeypatch: pytest.MonkeyPatch, variance: str, dtype: Any) -> Any:
+    """Return a batch norm synchronised with a second process, which has the same images."""
+    model = build(
+        loads(f"{{name: s, input: [2, 300, 300], stem: {{bn: {{op: batch_norm, variance: {variance}}}}}}}"),
+        backend="torch",
+    )
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+    return synchronize_norms(model).bn.to(dtype).train()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("variance", ["unbiased", "biased"])
+def test_synchronised_norms_compute_in_every_type(monkeypatch: pytest.MonkeyPatch, variance: str, dtype: str) -> None:
+    norm = synchronize(monkeypatch, variance, getattr(torch, dtype))
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((1, 2, 300, 300))).to(getattr(torch, dtype))
+    y = norm(x)  # both processes together have 180,000 values per channel, which float16 cannot hold
+    both = torch.cat([x, x]).double()
+    tolerance = max(4 * torch.finfo(x.dtype).eps, 1e-12)
+    expected = torch.nn.functional.batch_norm(both, None, None, training=True, eps=norm.eps)[:1]
+    assert y.dtype == x.dtype
+    assert torch.allclose(y.double(), expected, rtol=tolerance, atol=tolerance)
+    new = both.var(dim=(0, 2, 3), correction=1 if variance == "unbiased" else 0)
+    assert torch.allclose(norm.running_var.double(), 0.9 + 0.1 * new, rtol=tolerance + 1e-7)
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_synchronised_norms_average_all_batches_if_momentum_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    norm = synchronize(monkeypatch, "unbiased", torch.float64)
+    norm.momentum = None
+    batches = [torch.full((1, 2, 300, 300), float(value), dtype=torch.float64) for value in (1, 2, 6)]
+    for batch in batches:
+        norm(batch)
+    assert torch.allclose(norm.running_mean, torch.full((2,), 3.0, dtype=torch.float64))
+
+
+def test_norms_that_keep_the_biased_variance_average_all_batches_if_momentum_is_none() -> None:
+    network = loads("{name: s, input: [2, 3, 4], stem: {bn: {op: batch_norm, variance: biased}}}")
+    norm: Any = build(network, backend="torch", dtype="float64").bn
+    norm.train().momentum = None
+    images = torch.from_numpy(np.random.default_rng(1).standard_normal((3, 2, 2, 3, 4)))
+    for batch in images:
+        norm(batch)
+    variances = torch.stack([batch.var(dim=(0, 2, 3), correction=0) for batch in images])
+    assert torch.allclose(norm.running_var, variances.mean(dim=0), rtol=1e-12)
 
 
 def test_a_part_that_was_compiled_runs_in_the_mode_that_is_asked_for() -> None:

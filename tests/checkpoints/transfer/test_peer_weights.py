@@ -6,7 +6,6 @@ Most tests need torchvision and timm, which are not dependencies; CONTRIBUTING.m
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,10 @@ from safetensors.numpy import save_file
 from resnet_spec import build, convert, load, run
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
+from shared.torchvision_operators import declare_torchvision_operators
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 64, 48)).astype(np.float32)
 TOLERANCE = 1e-5  # relative to the largest logit
-
-
-@cache
-def declare_torchvision_operators() -> Any:
-    """Declare the two operators that torchvision needs at import, since its compiled part may not load with this torch.
-
-    Returns the library that holds them, which must stay alive.
-    """
-    torch = pytest.importorskip("torch")
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    if not hasattr(torch.ops.torchvision, "nms"):
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 def import_package(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import assert_never
 
 import torch
@@ -27,12 +28,14 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.BatchNorm(epsilon, decay, variance, affine):
             norm = nn.BatchNorm2d if variance == "unbiased" else custom_layers.BiasedBatchNorm2d
             # torch's momentum is the weight of the new value, which is one minus the decay.
-            return norm(channels, epsilon, 1 - decay, affine, device="meta", dtype=dtype)
+            momentum = float(1 - Decimal(repr(ops.shortest_decimal(decay)))) if dtype == torch.float32 else 1 - decay
+            return norm(channels, _readable(epsilon, dtype), momentum, affine, device="meta", dtype=dtype)
         case ops.GroupNorm() as op:
-            return nn.GroupNorm(op.group_count(channels), channels, op.epsilon, device="meta", dtype=dtype)
+            epsilon = _readable(op.epsilon, dtype)
+            return nn.GroupNorm(op.group_count(channels), channels, epsilon, device="meta", dtype=dtype)
         case ops.LayerNorm(epsilon):
             kind = custom_layers.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
-            return kind(channels, epsilon, device="meta", dtype=dtype)
+            return kind(channels, _readable(epsilon, dtype), device="meta", dtype=dtype)
         case ops.EvoNormS0(groups, epsilon):
             return custom_layers.EvoNorm2dS0(channels, groups, epsilon, dtype)
         case ops.FilterResponseNorm(epsilon):
@@ -42,7 +45,7 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.Relu6():
             return nn.ReLU6()
         case ops.LeakyRelu(slope):
-            return nn.LeakyReLU(slope)
+            return nn.LeakyReLU(_readable(slope, dtype))
         case ops.Elu():
             return nn.ELU()
         case ops.Gelu(approximate):
@@ -78,7 +81,7 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.Flatten():
             return nn.Flatten()
         case ops.Dropout(rate):
-            return nn.Dropout(rate)
+            return nn.Dropout(_readable(rate, dtype))
         case ops.DropPath(rate):
             return custom_layers.DropPath2d(rate)
         case ops.DropBlock() as op:
@@ -87,3 +90,8 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
             return nn.Identity()
         case _:
             assert_never(leaf.op)
+
+
+def _readable(value: float, dtype: torch.dtype) -> float:
+    """Return an argument as torch prints it well: 0.1 for the float32 next to it, if the layer computes in float32."""
+    return ops.shortest_decimal(value) if dtype == torch.float32 else value

@@ -32,6 +32,7 @@ from resnet_spec.ops.argument_types import NonNegative as NonNegative
 from resnet_spec.ops.argument_types import Positive as Positive
 from resnet_spec.ops.argument_types import PositiveInt as PositiveInt
 from resnet_spec.ops.argument_types import round_to_float32 as round_to_float32
+from resnet_spec.ops.argument_types import shortest_decimal as shortest_decimal
 from resnet_spec.ops.convolutions import ChannelConv as ChannelConv
 from resnet_spec.ops.convolutions import Conv as Conv
 from resnet_spec.ops.convolutions import Linear as Linear

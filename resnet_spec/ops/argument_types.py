@@ -34,5 +34,19 @@ Initialization = Literal[
 def round_to_float32(op: object, *names: str) -> None:
     """Round attributes to float32, as Paddle stores them, so that every backend uses the same values."""
     for name in names:
-        (value,) = struct.unpack("f", struct.pack("f", getattr(op, name)))
-        object.__setattr__(op, name, value)
+        object.__setattr__(op, name, _nearest_float32(getattr(op, name)))
+
+
+def shortest_decimal(value: float) -> float:
+    """Return the number with the fewest digits that rounds to a float32.
+
+    >>> shortest_decimal(0.8999999761581421)
+    0.9
+    """
+    candidates = (float(f"{value:.{digits}g}") for digits in range(1, 10))  # nine digits tell any two float32 apart
+    return next(candidate for candidate in candidates if _nearest_float32(candidate) == value)
+
+
+def _nearest_float32(value: float) -> float:
+    (rounded,) = struct.unpack("f", struct.pack("f", value))
+    return float(rounded)

@@ -52,6 +52,39 @@ def test_a_model_prints_like_one_of_torch() -> None:
     assert re.search(r"\(downsample\): Sequential\(\s+\(0\): Conv2d", text)
 
 
+NUMBERS = """
+name: numbers
+input: [4, 3, 3]
+stem:
+  bn: norm
+  slow: {op: batch_norm, decay: 0.99, epsilon: 0.001}
+  fast: {op: batch_norm, decay: 0}
+  groups: {op: group_norm, groups: 2}
+  rows: {op: layer_norm, epsilon: 1e-6}
+  leaky: {op: leaky_relu, slope: 0.1}
+  drop: {op: dropout, rate: 0.2}
+"""
+
+
+def test_numbers_print_as_they_were_written() -> None:
+    text = repr(build(loads(NUMBERS), backend="torch"))
+    assert re.findall(r"(?:eps|momentum|slope|p)=([\d.e-]+)", text) == [
+        *("1e-05", "0.1", "0.001", "0.01", "1e-05", "1.0"),
+        *("1e-05", "1e-06", "0.1", "0.2"),
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_norm_keeps_the_same_share_as_in_every_framework(dtype: str) -> None:
+    decays = [0.9, 0.99, 0.997, 0.1, 1 / 3, 1e-12, 0.99999994]
+    layers = ", ".join(f"n{index}: {{op: batch_norm, decay: {decay:.17f}}}" for index, decay in enumerate(decays))
+    model = build(loads(f"{{name: s, input: [2, 3, 4], stem: {{{layers}}}}}"), backend="torch", dtype=dtype)
+    for index, decay in enumerate(decays):
+        momentum = getattr(model, f"n{index}").momentum
+        kept = float(np.float32(decay))
+        assert abs((1 - momentum) - kept) <= (2**-53 if dtype == "float64" else 2**-25 * kept + 2**-53)
+
+
 def test_running_statistics_are_not_parameters() -> None:
     network = load("resnet18")
     count = sum(parameter.numel() for parameter in build(network, backend="torch").parameters())

@@ -12,6 +12,8 @@ from resnet_spec.network.network import Network
 from resnet_spec.transforms.feature_outputs import with_feature_outputs
 
 if TYPE_CHECKING:  # importing NumPy takes longer than expanding a spec, so it is imported only where it is used
+    from numpy.typing import ArrayLike
+
     from resnet_spec.checkpoints.transfer.convert import Conversion, Progress
     from resnet_spec.checkpoints.transfer.identify import Match
     from resnet_spec.weights.canonical import Array
@@ -92,21 +94,22 @@ def build(
     return optimized(*fold_norms(network, resolved), dtype)
 
 
-def run(model: Model, images: Array) -> Any:
+def run(model: Model, images: ArrayLike) -> Any:
     """Evaluate a model on images (batch, channels, height, width), and return its output as a NumPy array.
 
-    For a model with ``outputs``, returns a tuple of feature maps in their order.
+    The images may be nested lists, or an array of any type of real numbers in any memory layout. For a model with
+    ``outputs``, returns a tuple of feature maps in their order.
 
     Raises:
         BackendError: The model was not built by ``build``.
-        ValueError: The images do not have four axes, or the number of channels is not the network's.
+        ValueError: The images are no real numbers, do not have four axes, or do not have the network's channels.
     """
-    arrays = backend_of(model).run(model, _check_images(model, images))
+    arrays = backend_of(model).run(model, _convert_images(model, images))
     outputs = model.network.outputs
     return tuple(arrays[path] for path in outputs) if outputs else arrays[OUTPUT]
 
 
-def capture(model: Model, images: Array, paths: Collection[str]) -> dict[str, Array]:
+def capture(model: Model, images: ArrayLike, paths: Collection[str]) -> dict[str, Array]:
     """Evaluate a model on images, and return the outputs of the parts at ``paths``, and the model's own under "".
 
     Raises ValueError if there is no part at one of the paths, and otherwise as ``run`` does.
@@ -124,7 +127,7 @@ def capture(model: Model, images: Array, paths: Collection[str]) -> dict[str, Ar
 
         suggestion = suggest(unknown[0], known) if len(known) < 5000 else ""
         raise ValueError(f"{model.network.name} has no part at {unknown[0]!r}; {suggestion}")
-    return backend_of(model).run(model, _check_images(model, images), paths)
+    return backend_of(model).run(model, _convert_images(model, images), paths)
 
 
 def dump(model: Model) -> dict[str, Array]:
@@ -258,13 +261,7 @@ def _read_weights(network: Network, path: str | PathLike[str]) -> dict[str, Arra
     return {name: tensor.read() for name, tensor in interpretation.canonical_tensors().items()}
 
 
-def _check_images(model: Model, images: Array) -> Array:
-    import numpy as np
+def _convert_images(model: Model, images: ArrayLike) -> Array:
+    from resnet_spec.images import convert_images
 
-    images = np.asarray(images)
-    channels = model.network.input[0]
-    if images.ndim != 4 or images.shape[1] != channels:
-        raise ValueError(
-            f"images must be (batch, {channels}, height, width) for {model.network.name}, not {images.shape}"
-        )
-    return images
+    return convert_images(images, model.network)

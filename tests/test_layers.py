@@ -19,7 +19,7 @@ LAYERS = [
     {"language"},
     {"network"},
     {"expansion", "weights"},
-    {"transforms", "backend", "preprocessing"},
+    {"transforms", "backend", "images", "preprocessing"},
     {"library"},
     {"checkpoints"},
     {"api", "parity", "views"},

@@ -9,7 +9,7 @@ import pytest
 
 from resnet_spec import build, capture, dump, load, load_weights, loads, run
 from resnet_spec.backend import load_backend
-from resnet_spec.weights.canonical import WeightsError, comparison_weights, initialize
+from resnet_spec.weights.canonical import Array, WeightsError, comparison_weights, initialize
 from resnet_spec_numpy.layers import run_layer
 from shared.array_differences import assert_close
 from shared.peer_recordings import TORCHVISION, goldens, make_images, relative_difference
@@ -174,3 +174,48 @@ def test_a_run_of_the_reference_does_not_change_it_while_it_runs(monkeypatch: py
     monkeypatch.setattr("resnet_spec_numpy.modules.run_layer", observe)
     load_backend("numpy").run(model, np.ones((2, 3, 20, 17)), train=True)
     assert seen == {(False, True)}
+
+
+def convert_images(form: str, images: Array) -> Any:
+    """Return images of whole numbers from 0 to 255 in another form."""
+    match form:
+        case "list":
+            return images.tolist()
+        case "tuple":
+            return tuple(images)
+        case "negative strides":
+            return images[:, ::-1, ::-1].copy()[:, ::-1, ::-1]
+        case "transposed":
+            return images.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+        case "Fortran":
+            return np.asfortranarray(images)
+        case "every second":
+            return np.repeat(images, 2, axis=3)[..., ::2]
+        case "repeated":
+            return np.broadcast_to(images[:1], images.shape)
+        case "read-only":
+            copied = images.copy()
+            copied.flags.writeable = False
+            return copied
+        case "unaligned":
+            return np.frombuffer(bytearray(b"." + images.tobytes()), images.dtype, offset=1).reshape(images.shape)
+        case _:
+            return images.astype(form)
+
+
+TYPES = ["u1", "<i8", ">i2", "f2", ">f4", "<f4", ">f8", "g", "O"]
+LAYOUTS = ["list", "tuple", "negative strides", "transposed", "Fortran", "every second", "read-only", "unaligned"]
+
+
+def test_images_may_have_any_type_and_any_layout(backend_name: str) -> None:
+    network = loads(NEW_BLOCK)
+    images = np.random.default_rng(3).integers(0, 256, (2, *network.input)).astype(np.float64)
+    model = build(network, backend=backend_name, weights=comparison_weights(network), dtype="float32")
+    expected = run(model, images)
+    for form in [*TYPES, *LAYOUTS]:
+        converted = convert_images(form, images)
+        assert np.array_equal(run(model, converted), expected), form
+    captured = capture(model, convert_images("negative strides", images), ["conv"])[""]
+    assert_close({"": captured}, {"": expected}, 1e-5)  # ONNX Runtime fuses less
+    repeated = convert_images("repeated", images)
+    assert np.array_equal(run(model, repeated), run(model, repeated.copy()))

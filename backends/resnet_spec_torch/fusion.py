@@ -41,17 +41,19 @@ NO_ACTIVATION = Activation("none")
 class FusedConvolution:
     """A convolution, optionally the sum with another map, then an activation.
 
-    The weight is packed in oneDNN's layout at the first call, and again after the module's own weight has changed.
+    The weight is packed in oneDNN's layout at the first call.
     """
 
     module: nn.Conv2d
     activation: Activation = NO_ACTIVATION
-    _packed: Any = field(default=None, init=False)
-    _packed_from: tuple[Any, int] = field(default=(None, 0), init=False)
+    _packed: Tensor | None = field(default=None, init=False)
 
     def __call__(self, x: Tensor, other: Tensor | None = None, *, overwrite_other: bool = False) -> Tensor:
         """Return activation(conv(x) + other). With ``overwrite_other`` the result takes the memory of ``other``."""
-        packed, bias, window = self._pack_weight(x), self.module._parameters["bias"], self._window
+        window, bias = self._window, self.module.bias
+        packed = self._packed
+        if packed is None:
+            packed = self._packed = _ONEDNN._reorder_convolution_weight(self.module.weight, *window, x.shape)
         activation = self.activation
         if other is None:
             arguments = activation.name, activation.scalars, activation.algorithm
@@ -64,16 +66,6 @@ class FusedConvolution:
     @property
     def _window(self) -> tuple[Any, ...]:
         return self.module.padding, self.module.stride, self.module.dilation, self.module.groups
-
-    def _pack_weight(self, x: Tensor) -> Tensor:
-        weight = self.module._parameters["weight"]
-        assert weight is not None
-        packed = self._packed
-        if packed is None or self._packed_from[0] is not weight or self._packed_from[1] != weight._version:
-            packed = _ONEDNN._reorder_convolution_weight(weight.detach(), *self._window, x.shape)
-            self._packed = packed
-            self._packed_from = weight, weight._version
-        return packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, assert_never
+from typing import Any, ClassVar, Literal, assert_never, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,24 @@ class ResNet(nn.Module):
         """Return what torch.jit.script compiles instead: it cannot follow a look-up of parts by name."""
         graph = _LayerTracer().trace(self)
         return torch.fx.GraphModule(self, graph, type(self).__name__)
+
+
+class FrozenModel(nn.Module):
+    """A model that runs the layers of a network without registering them, so that nobody changes them."""
+
+    resnet_spec_backend: ClassVar[str] = "torch"
+
+    network: Network
+    _layers: ResNet
+
+    def renew(self) -> None:
+        """Discard what was made from the weights, since they have changed."""
+        raise NotImplementedError
+
+
+def layers_of(model: nn.Module) -> ResNet:
+    """Return the network's modules, which hold a model's weights: of a frozen model those that it runs."""
+    return cast("ResNet", model._layers if isinstance(model, FrozenModel) else model)
 
 
 class _LayerTracer(torch.fx.Tracer):

@@ -14,30 +14,36 @@ from torch.nn import functional
 from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
-from resnet_spec_torch.modules import ResNet, run_part
+from resnet_spec_torch.modules import FrozenModel, ResNet, layers_of, run_part
 from resnet_spec_torch.weights import named_tensors, to_array
 
 
 def run(
-    model: ResNet, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
+    model: nn.Module, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
     """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
 
     The model does not change, not even for other threads while it runs.
     """
-    is_in_mode = not train and not any(module.training for module in model.modules())
-    twin = model if is_in_mode and not capture else _make_twin(model, train)
-    captured = _capture_outputs(twin, capture)
+    layers = _layers_to_train(model) if train else layers_of(model)
+    x = _to_tensor(layers, images)
+    captured: dict[str, Tensor] = {}
     with torch.no_grad():
-        result = run_part(twin, part)(_to_tensor(model, images))
-    outputs = () if part else model.network.outputs
+        if not (train or capture or part or any(module.training for module in model.modules())):
+            result = model(x)
+        else:
+            twin = _make_twin(layers, train)
+            captured = _capture_outputs(twin, capture)
+            result = run_part(twin, part)(x)
+    outputs = () if part else layers.network.outputs
     return _to_arrays(captured | (dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result}))
 
 
 def step(
-    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
+    model: nn.Module, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
 ) -> TrainingStep:
     """Train one step: update the weights and the running statistics."""
+    model = _layers_to_train(model)
     optimizer = optimizer or torch.optim.SGD(
         model.parameters(), lr=sgd.rate, momentum=sgd.momentum, weight_decay=sgd.weight_decay
     )
@@ -62,11 +68,12 @@ def step(
     return step
 
 
-def vjp(model: ResNet, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
+def vjp(model: nn.Module, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
     """Return the vector-Jacobian product of a part in training, by canonical name and under "input".
 
     It is the gradient of (cotangent * part(x)).sum(). The model does not change.
     """
+    model = _layers_to_train(model)
     x_tensor = _to_tensor(model, x).requires_grad_()
     parameters = {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
     output = run_part(_make_twin(model, train=True), part)(x_tensor)
@@ -75,6 +82,12 @@ def vjp(model: ResNet, part: str, x: Array, cotangent: Array) -> dict[str, Array
         output, [x_tensor, *parameters.values()], _to_tensor(model, cotangent), allow_unused=True
     )
     return _to_arrays(dict(zip(["input", *parameters], gradients, strict=True)))
+
+
+def _layers_to_train(model: nn.Module) -> ResNet:
+    if isinstance(model, FrozenModel):
+        raise BackendError('a model built with mode="inference" has no training mode; build it with mode="training"')
+    return layers_of(model)
 
 
 def _to_tensor(model: ResNet, array: Array) -> Tensor:

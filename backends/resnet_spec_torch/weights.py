@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_spec.weights.canonical import Array, match_weights
-from resnet_spec_torch.modules import ResNet
+from resnet_spec_torch.modules import FrozenModel, ResNet, layers_of
 
 
 def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
@@ -25,9 +25,9 @@ def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
             module.num_batches_tracked = torch.tensor(0)
 
 
-def dump(model: ResNet) -> dict[str, Array]:
+def dump(model: nn.Module) -> dict[str, Array]:
     """Return the canonical weights, bit for bit, as copies."""
-    return {name: to_array(tensor) for name, tensor in named_tensors(model).items()}
+    return {name: to_array(tensor) for name, tensor in named_tensors(layers_of(model)).items()}
 
 
 def to_array(tensor: Tensor) -> Array:
@@ -36,12 +36,15 @@ def to_array(tensor: Tensor) -> Array:
     return supported.numpy(force=True).copy()
 
 
-def load(model: ResNet, weights: Mapping[str, Array]) -> None:
+def load(model: nn.Module, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
-    matched = match_weights(model.network.weights(), weights)
+    layers = layers_of(model)
+    matched = match_weights(layers.network.weights(), weights)
     with torch.no_grad():
-        for name, tensor in named_tensors(model).items():
+        for name, tensor in named_tensors(layers).items():
             tensor.copy_(torch.from_numpy(matched[name]))
+    if isinstance(model, FrozenModel):
+        model.renew()
 
 
 def named_tensors(model: ResNet) -> dict[str, Tensor]:

@@ -218,7 +218,8 @@ def synchronize(monkeypatch: pytest.MonkeyPatch, variance: str, dtype: Any) -> A
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
-    return synchronize_norms(model).bn.to(dtype).train()
+    norm: Any = synchronize_norms(model).bn
+    return norm.to(dtype).train()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])

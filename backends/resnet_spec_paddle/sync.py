@@ -30,27 +30,33 @@ def synchronize_norms(model: ResNet) -> ResNet:
 
 
 class SyncBatchNorm2D(BatchNorm2D):
-    """BatchNorm2D over the images of all processes, of which each may have a different number."""
+    """BatchNorm2D over the images of all processes, of which each may have a different number.
+
+    Statistics are computed in float32 at least, since counts and sums exceed the range of float16.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or distributed.get_world_size() == 1:
             return super().forward(input)
-        local_count = input.shape[0] * input.shape[2] * input.shape[3]
-        count = _sum_over_processes(paddle.full([], local_count, input.dtype))
-        mean = _sum_over_processes(input.sum([0, 2, 3])) / count
-        centred = input - mean.reshape([-1, 1, 1])
+        x = input if input.dtype == paddle.float64 else input.astype("float32")
+        count = paddle.to_tensor(input.shape[0] * input.shape[2] * input.shape[3])  # in int64
+        distributed.all_reduce(count)
+        count = count.astype(x.dtype)
+        mean = _sum_over_processes(x.sum([0, 2, 3])) / count
+        centred = x - mean.reshape([-1, 1, 1])
         var = _sum_over_processes((centred**2).sum([0, 2, 3])) / count
         self._update_running_statistics(mean, var * (count / (count - 1)) if self.variance == "unbiased" else var)
         y = centred / paddle.sqrt(var + self._epsilon).reshape([-1, 1, 1])
-        if self.weight is None or self.bias is None:
-            return y
-        return y * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1])
+        if self.weight is not None and self.bias is not None:
+            weight, bias = (tensor.astype(x.dtype).reshape([-1, 1, 1]) for tensor in (self.weight, self.bias))
+            y = y * weight + bias
+        return y.astype(input.dtype)
 
     @paddle.no_grad()
     def _update_running_statistics(self, mean: Tensor, var: Tensor) -> None:
         decay = self._momentum
-        paddle.assign(self._mean * decay + mean * (1 - decay), self._mean)
-        paddle.assign(self._variance * decay + var * (1 - decay), self._variance)
+        for running, new in ((self._mean, mean), (self._variance, var)):
+            paddle.assign((running.astype(new.dtype) * decay + new * (1 - decay)).astype(running.dtype), running)
 
 
 class _SumOverProcesses(PyLayer):

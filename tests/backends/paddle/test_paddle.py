@@ -28,6 +28,8 @@ except BackendError as error:
 import paddle
 from paddle.static import InputSpec
 
+from resnet_spec_paddle.sync import synchronize_norms
+
 SMALL = """
 name: small
 input: [3, 9, 8]
@@ -263,3 +265,26 @@ def test_the_summary_lists_the_layers_of_a_model_of_paddles_own(capsys: pytest.C
     assert ours == theirs
     assert totals["total_params"] == recorded["totals"]["elements"]
     assert totals["trainable_params"] == recorded["totals"]["parameters"]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 4e-3), ("float32", 1e-4), ("float64", 1e-12)])
+@pytest.mark.parametrize("variance", ["unbiased", "biased"])
+def test_synchronised_norms_compute_in_every_type(
+    monkeypatch: pytest.MonkeyPatch, variance: str, dtype: str, tolerance: float
+) -> None:
+    model = build(
+        loads(f"{{name: s, input: [2, 300, 300], stem: {{bn: {{op: batch_norm, variance: {variance}}}}}}}"),
+        backend="paddle",
+    )
+    monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)  # the other process has the same images
+    monkeypatch.setattr(paddle.distributed, "all_reduce", lambda tensor: paddle.assign(tensor * 2, tensor))
+    norm = synchronize_norms(model).bn.to(dtype=dtype)
+    norm.train()
+    images = np.random.default_rng(1).standard_normal((1, 2, 300, 300)).astype(dtype)
+    y = norm(paddle.to_tensor(images)).numpy()
+    both = np.concatenate([images, images]).astype(np.float64)  # 180,000 values per channel: too many for float16
+    mean, var = both.mean((0, 2, 3), keepdims=True), both.var((0, 2, 3), keepdims=True)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, ((both - mean) / np.sqrt(var + norm._epsilon))[:1], tolerance, tolerance)
+    new = both.var((0, 2, 3), ddof=1 if variance == "unbiased" else 0)
+    np.testing.assert_allclose(norm._variance.numpy(), 0.9 + 0.1 * new, tolerance + 1e-7)

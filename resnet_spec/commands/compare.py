@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import click
 
+from resnet_spec.checkpoints.formats.atomic import write_file
 from resnet_spec.commands.options import extent_option, json_option, load_network, set_option
 from resnet_spec.commands.output import Format, batch_option, format_option, print_table
 from resnet_spec.views.drawing.render import require_package
@@ -47,5 +48,5 @@ def compare(
         require_package("matplotlib", "a scatter plot", "draw")
         from resnet_spec.views import scatter_plot  # here, since matplotlib takes half a second to import
 
-        Path(output).write_bytes(scatter_plot.draw_scatter_plot(table.rows, PLOT_FORMATS[suffix], theme))
+        write_file(output, scatter_plot.draw_scatter_plot(table.rows, PLOT_FORMATS[suffix], theme))
     print_table(table, "json" if as_json else form, list(NETWORK_COLUMNS), [row.values for row in table.rows])

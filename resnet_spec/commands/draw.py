@@ -7,6 +7,7 @@ from typing import get_args
 
 import click
 
+from resnet_spec.checkpoints.formats.atomic import write_file
 from resnet_spec.commands.options import depth_option, extent_option, load_network, parse_depth, set_option
 from resnet_spec.views.drawing.render import FORMATS, Format, draw
 from resnet_spec.views.drawing.theme import Direction, Theme
@@ -54,4 +55,4 @@ def draw_(
     level = parse_depth(depth)
     network = load_network(spec, settings, None, extent)
     drawing = draw(network, file_format, theme=theme, depth=level, unfold=unfold, direction=direction)
-    Path(output).write_bytes(drawing)
+    write_file(output, drawing)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from resnet_spec.checkpoints.formats.atomic import write_file
 from resnet_spec.commands.options import (
     depth_option,
     extent_option,
@@ -55,7 +54,7 @@ def show_(
     if html:
         from resnet_spec.views.page.page import render_page
 
-        Path(html).write_text(render_page(network, find_sources(find_source(spec))), encoding="utf-8")
+        write_file(html, render_page(network, find_sources(find_source(spec))))
         return
     form = "json" if as_json else form
     # Programs may add up a column of CSV or JSON, so rows that contain other rows are left out there.

@@ -26,7 +26,10 @@ def read(path: str, offset: int, size: int) -> Array:
     with Path(path).open("rb", buffering=0) as file:
         file.seek(offset)
         while rest:
-            count = file.readinto(rest)
+            try:
+                count = file.readinto(rest)
+            except OSError as error:  # which does not name the file
+                raise OSError(error.errno, error.strerror, path) from error
             if not count:
                 found = size - len(rest)
                 raise CheckpointError(f"{path} is truncated: expected {size:,} bytes at {offset:,}, found {found:,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from resnet_spec.checkpoints.formats.tensors import (
     CheckpointError,
     Dtype,
     Tensor,
+    add_tensor,
+    check_total_size,
     validate_shape,
     view_bytes,
 )
@@ -36,22 +39,24 @@ _MAX_HEADER_BYTES = 4096
 def read(path: str) -> Checkpoint:
     """Read the headers of an archive's arrays. Raises CheckpointError."""
     archive = zip_archive.read_directory(path)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, entry in archive.entries.items():
         if not name.endswith(".npy"):
             raise CheckpointError(f"{path} is a zip archive, but not one of NumPy arrays: it holds {name!r}")
-        tensors[name.removesuffix(".npy")] = _parse_tensor(path, entry)
-    metadata = decode_metadata(path, archive.comment) if archive.comment else {}
+        add_tensor(path, tensors, name.removesuffix(".npy"), _parse_tensor(path, entry))
+    check_total_size(path, tensors.values(), Path(path).stat().st_size)
+    # Other programs may comment an archive too, in words.
+    metadata = decode_metadata(path, archive.comment) if archive.comment.startswith(b"{") else {}
     return Checkpoint(path, FORMAT, "torch", tensors, metadata)
 
 
 def _parse_tensor(path: str, entry: Entry) -> Tensor:
     claimed, fortran, dtype, offset = _parse_header(path, entry)
-    stored = BFLOAT16 if dtype.str == _BFLOAT16_DESCR else dtype
-    if stored.kind not in "fiub" and stored != BFLOAT16:
+    stored = BFLOAT16 if dtype.str == _BFLOAT16_DESCR and dtype.names is None else dtype
+    if stored.kind not in "fiubc" and stored != BFLOAT16:
         raise CheckpointError(f"{path}: {entry.name!r} holds {dtype}, which is not a numeric type")
     shape = validate_shape(path, entry.name, claimed, dtype.itemsize, entry.size - offset)
-    if int(np.prod(shape)) * dtype.itemsize != entry.size - offset:
+    if math.prod(shape) * dtype.itemsize != entry.size - offset:
         raise CheckpointError(
             f"{path} is damaged: {entry.name!r} claims {shape} of {dtype}, but holds {entry.size - offset:,} bytes"
         )
@@ -72,7 +77,9 @@ def _parse_header(path: str, entry: Entry) -> tuple[Shape, bool, Dtype, int]:
 
 def _read_array(path: str, entry: Entry, offset: int, shape: Shape, dtype: Dtype, fortran: bool) -> Array:
     array = zip_archive.read(path, entry)[offset:].view(dtype).reshape(shape, order="F" if fortran else "C")
-    return np.asarray(array, dtype.newbyteorder("="), order="C")
+    if not dtype.isnative:
+        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return np.asarray(array, order="C")
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

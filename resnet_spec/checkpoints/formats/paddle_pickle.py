@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from resnet_spec.checkpoints.formats import byte_ranges, pickle_reader
+from resnet_spec.checkpoints.formats.budget import Budget
 from resnet_spec.checkpoints.formats.checksum import crc32
-from resnet_spec.checkpoints.formats.metadata import add_checksums, decode_metadata, encode_metadata, find_checksums
+from resnet_spec.checkpoints.formats.metadata import add_checksums, encode_metadata, find_checksums, read_metadata
 from resnet_spec.checkpoints.formats.pickle_values import Call, Global, Value
 from resnet_spec.checkpoints.formats.pickle_writer import (
     encode_bytes_header,
@@ -46,15 +48,17 @@ _METADATA_MARK = b"\n#resnet-spec "  # the metadata follow the end of the pickle
 def read(path: str) -> Checkpoint:
     """Read the names and shapes of a checkpoint's arrays, without calling anything. Raises CheckpointError."""
     size = Path(path).stat().st_size
-    pickled = pickle_reader.read(path, 0, size)
+    budget = Budget(path, size)
+    pickled = pickle_reader.read(path, 0, size, budget)
     if not is_mapping(pickled.value):
         raise CheckpointError(f"{path} does not hold a mapping of arrays; save model.state_dict() instead")
-    tensors = collect_tensors(pickled.value, partial(_parse_tensor, path, size))
+    tensors = collect_tensors(path, pickled.value, partial(_parse_tensor, path, size), budget)
     tensors |= _join_split_arrays(path, size, pickled.value, tensors)
-    check_total_size(path, tensors, size)
-    rest = byte_ranges.read(path, pickled.end, size - pickled.end).tobytes()
-    metadata = decode_metadata(path, rest.removeprefix(_METADATA_MARK)) if rest.startswith(_METADATA_MARK) else {}
-    for name, checksum in find_checksums(metadata, tensors).items():
+    check_total_size(path, tensors.values(), size)
+    mark = byte_ranges.read(path, pickled.end, min(len(_METADATA_MARK), size - pickled.end)).tobytes()
+    start = pickled.end + len(mark)
+    metadata = read_metadata(path, start, size - start) if mark == _METADATA_MARK else {}
+    for name, checksum in find_checksums(path, metadata, tensors).items():
         tensors[name] = replace(tensors[name], read=partial(_read_checked, path, name, tensors[name], checksum))
     return Checkpoint(path, FORMAT, "paddle", tensors, metadata)
 
@@ -94,7 +98,7 @@ def _join_split_arrays(path: str, size: int, value: Value, tensors: dict[str, Te
 def _join_parts(path: str, size: int, name: str, claimed: object, parts: list[Tensor]) -> Tensor:
     dtype = parts[0].dtype
     shape = validate_shape(path, name, claimed, dtype.itemsize, size)
-    if sum(part.nbytes for part in parts) != int(np.prod(shape)) * dtype.itemsize:
+    if sum(part.nbytes for part in parts) != math.prod(shape) * dtype.itemsize:
         raise CheckpointError(f"{path} is damaged: the parts of {name!r} do not add up to the shape {shape}")
     return Tensor(shape, dtype, lambda: np.concatenate([part.read() for part in parts]).reshape(shape))
 

@@ -2,28 +2,28 @@
 
 ``pickle.Unpickler`` runs the functions that a file names. Even if the names are restricted, a file can make it recurse
 without end, spend hours on hashing, or allocate as much memory as a number in the file says. Here a dictionary is a
-list of pairs, a call is a record, long strings stay in the file, and the number of operations is bounded by the file's
-size.
+list of pairs, a call is a record, long strings stay in the file, and a budget that follows from the file's size bounds
+the number of operations and the memory that their values take.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from resnet_spec.checkpoints.formats.budget import Budget
 from resnet_spec.checkpoints.formats.pickle_values import Blob, Call, Global, PairList, PersistentId, Pickle, Value
-from resnet_spec.checkpoints.formats.tensors import CheckpointError
+from resnet_spec.checkpoints.formats.tensors import CheckpointError, quote
 
 MAX_INLINE = 1024
 """The longest text or bytes, in bytes, that are read at once; longer ones stay in the file as a Blob."""
 
-_MIN_OPERATION_LIMIT = 700_000
-"""Operations allowed in a file of any size: 35 for each of 20,000 arrays."""
-_BYTES_PER_OPERATION = 100
-"""In a larger file, one operation is allowed for this many bytes."""
+_VALUE_COST, _CONTAINER_COST, _MEMO_COST, _ITEM_COST = 40, 140, 100, 64
+"""Bytes of memory that a value, an empty container or record, an entry of the memo, and a pair of items may take."""
+_CHARACTER_COST = 4
+"""Bytes that a character of a short text may take in memory."""
 
 # Opcodes that are followed by one number, and opcodes that are followed by a length and as many bytes.
 _FIXED_SIZE = {
@@ -54,16 +54,23 @@ _LENGTH_PREFIXED = {
 _TEXT = {pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.BINUNICODE8}
 _STRING = {pickle.SHORT_BINSTRING, pickle.BINSTRING}
 _INTEGER = {pickle.LONG1, pickle.LONG4}
+_COSTS = {
+    **dict.fromkeys((pickle.EMPTY_LIST, pickle.EMPTY_SET, pickle.EMPTY_DICT, pickle.MARK), _CONTAINER_COST),
+    **dict.fromkeys((pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.FROZENSET), _CONTAINER_COST),
+    **dict.fromkeys((pickle.LIST, pickle.DICT, pickle.REDUCE, pickle.NEWOBJ, pickle.NEWOBJ_EX), _CONTAINER_COST),
+    **dict.fromkeys((pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPERSID), _CONTAINER_COST),
+    **dict.fromkeys((pickle.MEMOIZE, pickle.BINPUT, pickle.LONG_BINPUT), _MEMO_COST),
+}
+"""What an operation takes of the budget, if it is not ``_VALUE_COST``. Every operation takes some, so it ends."""
 
 
-def read(path: str, offset: int, end: int) -> Pickle:
+def read(path: str, offset: int, end: int, budget: Budget) -> Pickle:
     """Read the pickle at an offset of a file, which must not reach beyond ``end``. Raises CheckpointError."""
     with Path(path).open("rb") as file:
         file.seek(offset)
-        limit = max(_MIN_OPERATION_LIMIT, os.fstat(file.fileno()).st_size // _BYTES_PER_OPERATION)
-        machine = _Machine(file, end)
+        machine = _Machine(file, end, budget)
         try:
-            return Pickle(machine.run(limit), machine.persistent_ids, file.tell())
+            return Pickle(machine.run(), machine.persistent_ids, file.tell())
         except (IndexError, KeyError, struct.error):
             raise CheckpointError(f"{path} is damaged: invalid pickle before byte {file.tell():,}") from None
         except _InvalidPickle as error:
@@ -77,18 +84,20 @@ class _InvalidPickle(ValueError):
 class _Machine:
     """A pickle machine: a stack, outer stacks that MARK has set aside, and a memo of earlier values."""
 
-    def __init__(self, file: BinaryIO, end: int) -> None:
+    def __init__(self, file: BinaryIO, end: int, budget: Budget) -> None:
         self.file = file
         self.end = end
+        self.budget = budget
         self.stack: list[Value] = []
         self.outer_stacks: list[list[Value]] = []
         self.memo: dict[int, Value] = {}
         self.persistent_ids: list[PersistentId] = []
 
-    def run(self, limit: int) -> Value:
-        """Run opcodes up to STOP, at most ``limit`` of them, and return the value of the pickle."""
-        for _ in range(limit):
+    def run(self) -> Value:
+        """Run opcodes up to STOP, as many as the budget allows, and return the value of the pickle."""
+        while True:
             opcode = self.file.read(1)
+            self.budget.spend(_COSTS.get(opcode, _VALUE_COST))
             if opcode == pickle.STOP:
                 return self.stack.pop()
             if opcode in _FIXED_SIZE:
@@ -97,7 +106,6 @@ class _Machine:
                 self.push(self.read_sized(opcode, self.read_number(_LENGTH_PREFIXED[opcode])))
             elif not self.run_simple(opcode) and not self.run_compound(opcode):
                 raise _InvalidPickle(f"expected a pickle opcode at byte {self.file.tell() - 1:,}, found {opcode!r}")
-        raise _InvalidPickle(f"a pickle of more than {limit:,} operations, too many for the file's size")
 
     def read_number(self, form: str) -> Any:
         (value,) = struct.unpack(form, self.file.read(struct.calcsize(form)))
@@ -105,8 +113,11 @@ class _Machine:
 
     def apply_number(self, opcode: bytes, value: Any) -> None:
         match opcode:
-            case pickle.PROTO | pickle.FRAME:
+            case pickle.PROTO:
                 pass
+            case pickle.FRAME:
+                if value > self.end - self.file.tell():
+                    raise _InvalidPickle(f"expected a frame of {value:,} bytes at {self.file.tell():,}, found fewer")
             case pickle.BINPUT | pickle.LONG_BINPUT:
                 self.memo[value] = self.stack[-1]
             case pickle.BINGET | pickle.LONG_BINGET:
@@ -123,9 +134,10 @@ class _Machine:
                 raise _InvalidPickle(f"an integer of {size:,} bytes at {offset:,}")
             self.file.seek(size, 1)
             return Blob(offset, size, opcode in _TEXT)
+        self.budget.spend(_CHARACTER_COST * size)
         data = self.file.read(size)
         if opcode in _TEXT:
-            return data.decode("utf-8", "replace")
+            return _decode(data)
         if opcode in _STRING:  # Python 2's str may be text or bytes; Latin-1 keeps every byte
             return data.decode("latin1")
         return int.from_bytes(data, "little", signed=True) if opcode in _INTEGER else data
@@ -183,8 +195,9 @@ class _Machine:
                 self.push(Call(function, arguments))
             case pickle.BUILD:
                 (state,) = self.pop(1)
-                if isinstance(self.stack[-1], Call):
-                    self.stack[-1].state = state
+                if not isinstance(self.stack[-1], Call):
+                    raise _InvalidPickle(f"a state set on a {type(self.stack[-1]).__name__}")
+                self.stack[-1].state = state
             case pickle.BINPERSID:
                 self.persistent_ids.append(PersistentId(*self.pop(1)))
                 self.push(self.persistent_ids[-1])
@@ -209,25 +222,41 @@ class _Machine:
         return items
 
     def add_items(self, items: list[Value], are_pairs: bool) -> None:
-        """Add items to the list, or pairs to the dictionary, on top of the stack; ignore them for anything else."""
+        """Add items to the list, or pairs to the dictionary, on top of the stack.
+
+        The items of a call's result, such as a deque, are kept as pairs of an index and an item.
+        """
         target = self.stack[-1]
+        self.budget.spend(_ITEM_COST * len(items))
         match target:
             case PairList() | Call() if are_pairs:
                 target.items += _make_pairs(items)
             case list() if not are_pairs:
                 target += items
+            case Call():
+                target.items += enumerate(items, len(target.items))
+            case _:
+                raise _InvalidPickle(f"items added to a {type(target).__name__}")
 
     def read_line(self) -> str:
         line = self.file.readline(MAX_INLINE)
         if not line.endswith(b"\n"):
             raise _InvalidPickle(f"expected a name before byte {self.file.tell():,}, found {line[:40]!r}")
-        return line[:-1].decode("utf-8", "replace")
+        self.budget.spend(_CHARACTER_COST * len(line))
+        return _decode(line[:-1])
 
 
 def _make_pairs(items: list[Value]) -> list[tuple[Value, Value]]:
     if len(items) % 2:
         raise IndexError
     return list(zip(items[::2], items[1::2], strict=True))
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")  # as pickle writes and reads it
+    except UnicodeDecodeError:
+        raise _InvalidPickle(f"expected text, found {quote(data)}") from None
 
 
 def _require_text(value: Value) -> str:

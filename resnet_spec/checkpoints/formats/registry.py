@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 from resnet_spec.backend import BackendError
-from resnet_spec.checkpoints.formats import zip_archive
+from resnet_spec.checkpoints.formats import torch_legacy, zip_archive
 from resnet_spec.checkpoints.formats.atomic import create_folder, replace_file
-from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor
-from resnet_spec.checkpoints.formats.torch_legacy import MAGIC
+from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor, UnreadTensor
 from resnet_spec.language.values import join_alternatives
 
 
@@ -41,7 +42,11 @@ KINDS: Mapping[str, Kind] = {
 }
 """The kinds by name. An Orbax checkpoint is a folder."""
 
-_SIGNATURE_BYTES = 16
+UNEXPECTED = "its contents are like those of no checkpoint"
+"""What is said if a reader fails at a place where it expects no failure."""
+
+_MAX_NAMED = 8
+_SIGNATURE_BYTES = 32
 _UNSUPPORTED = {
     b"\x89HDF\r\n": (
         "an HDF5 file, as Keras writes; convert it with "
@@ -74,19 +79,46 @@ def read(path: str | PathLike[str]) -> Checkpoint:
     name = fspath(path)
     if not Path(name).exists():
         raise FileNotFoundError(f"no weights file named {name!r}")
+    if not Path(name).is_file() and not Path(name).is_dir():  # opening a pipe waits until somebody writes to it
+        raise CheckpointError(f"{name} is neither a file nor a folder; copy its contents to a file first")
     try:
-        module = import_module(f"resnet_spec.checkpoints.formats.{_detect_reader(name)}")
+        module = import_module(f"resnet_spec.checkpoints.formats.{_guard(name, partial(_detect_reader, name))}")
     except ModuleNotFoundError as error:
         raise BackendError(
             f"{name} is an Orbax checkpoint, and reading it requires {error.name}, which is not installed; "
             "try: pip install 'resnet-spec[flax]'"
         ) from None
-    checkpoint: Checkpoint = module.read(name)
-    return checkpoint
+    checkpoint: Checkpoint = _guard(name, partial(module.read, name))
+    tensors = {
+        key: replace(tensor, read=partial(_guard, name, tensor.read)) for key, tensor in checkpoint.tensors.items()
+    }
+    return replace(checkpoint, tensors=tensors, notes=(*checkpoint.notes, *_describe_unread(tensors)))
+
+
+def _guard(path: str, read: Callable[[], Any]) -> Any:
+    """Return what a reader returns. What the system refuses is reported as it is; nothing else may escape a reader."""
+    try:
+        return read()
+    except (CheckpointError, BackendError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is damaged: {UNEXPECTED} ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
+
+
+def _describe_unread(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return a note that names the arrays which can't be read, if there are any."""
+    unread = [f"{name} ({tensor.what})" for name, tensor in tensors.items() if isinstance(tensor, UnreadTensor)]
+    more = f" and {len(unread) - _MAX_NAMED:,} more" if len(unread) > _MAX_NAMED else ""
+    return [f"not read: {', '.join(unread[:_MAX_NAMED])}{more}"] if unread else []
 
 
 def write(path: str | PathLike[str], kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a checkpoint completely or not at all, holding one array in memory at a time."""
+    """Write a checkpoint completely or not at all, holding one array in memory at a time.
+
+    Raises OSError, which names ``path``, if it can't be written.
+    """
     module = import_module(f"resnet_spec.checkpoints.formats.{KINDS[kind].writer}")
     with create_folder(path) if kind == "orbax" else replace_file(path) as part:
         module.write(part, tensors, metadata)
@@ -105,7 +137,7 @@ def _detect_reader(path: str) -> str:
         entries = zip_archive.read_directory(path).entries
         return "torch_zip" if any(name.endswith(".pkl") for name in entries) else "npz"
     if head[:1] == b"\x80":
-        return "torch_legacy" if head[2:].startswith(MAGIC) else "paddle_pickle"
+        return "torch_legacy" if torch_legacy.starts_file(head) else "paddle_pickle"
     if Path(path).suffix == ".safetensors":
         return "safetensors_file"
     for signature, what in _UNSUPPORTED.items():

@@ -15,44 +15,65 @@ from safetensors import SafetensorError, safe_open
 from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.formats.checksum import crc32
 from resnet_spec.checkpoints.formats.metadata import add_checksums, find_checksums
-from resnet_spec.checkpoints.formats.tensors import BFLOAT16, Checkpoint, CheckpointError, Dtype, Tensor, view_bytes
+from resnet_spec.checkpoints.formats.tensors import (
+    DTYPES,
+    UNKNOWN,
+    Checkpoint,
+    CheckpointError,
+    Dtype,
+    Tensor,
+    add_tensor,
+    make_unread,
+    quote,
+    validate_shape,
+    view_bytes,
+)
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
 
 FORMAT = "safetensors file"
 
 _DTYPES: Mapping[str, Dtype] = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": BFLOAT16,
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-    "I16": np.dtype(np.int16),
-    "I8": np.dtype(np.int8),
-    "U8": np.dtype(np.uint8),
-    "BOOL": np.dtype(np.bool_),
+    "F64": DTYPES["float64"],
+    "F32": DTYPES["float32"],
+    "F16": DTYPES["float16"],
+    "BF16": DTYPES["bfloat16"],
+    **{f"I{bits}": DTYPES[f"int{bits}"] for bits in (64, 32, 16, 8)},
+    **{f"U{bits}": DTYPES[f"uint{bits}"] for bits in (64, 32, 16, 8)},
+    "BOOL": DTYPES["bool"],
+    "C64": DTYPES["complex64"],
+    "F8_E4M3": DTYPES["float8_e4m3fn"],
+    "F8_E4M3FNUZ": DTYPES["float8_e4m3fnuz"],
+    "F8_E5M2": DTYPES["float8_e5m2"],
+    "F8_E5M2FNUZ": DTYPES["float8_e5m2fnuz"],
+    "F8_E8M0": DTYPES["float8_e8m0fnu"],
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _HEADER_LENGTH = struct.Struct("<Q")
 
 
 class _StoredArray(NamedTuple):
-    """Where an array is in a file, its checksum if the file has one, and its shape and type."""
+    """Where an array is in a file, its checksum if the file has one, its shape and type, and the type's code."""
 
     offset: int
     size: int
     crc: int | None
     shape: Shape
     dtype: Dtype
+    code: str
 
 
 def read(path: str) -> Checkpoint:
     """Read the header of a file. Raises CheckpointError."""
     arrays, metadata = _locate_arrays(path)
-    tensors = {
-        name: Tensor(array.shape, array.dtype, partial(_read_array, path, name, array)) for name, array in arrays
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, array in arrays:
+        if array.dtype == UNKNOWN:
+            remedy = "save it in a type that NumPy has"
+            tensor: Tensor = make_unread(path, name, f"of the type {array.code}", remedy, array.shape)
+        else:
+            tensor = Tensor(array.shape, array.dtype, partial(_read_array, path, name, array))
+        add_tensor(path, tensors, name, tensor)
     return Checkpoint(path, FORMAT, "torch", tensors, metadata)
 
 
@@ -65,7 +86,7 @@ def map_arrays(path: str) -> dict[str, Array]:
     stored, _ = _locate_arrays(path)
     data = np.memmap(path, np.uint8, mode="r")
     arrays = {}
-    for name, (offset, size, crc, shape, dtype) in stored:
+    for name, (offset, size, crc, shape, dtype, _) in stored:
         array = data[offset : offset + size]
         if crc is not None:
             byte_ranges.check_checksum(path, name, crc32(array.data), crc)
@@ -74,17 +95,17 @@ def map_arrays(path: str) -> dict[str, Array]:
 
 
 def _locate_arrays(path: str) -> tuple[list[tuple[str, _StoredArray]], dict[str, str]]:
-    """Return the location of each array of a known type by name, and the file's metadata."""
+    """Return the location of each array by name, and the file's metadata."""
     header, start = _read_header(path)
-    metadata = header.pop("__metadata__", {})
-    checksums = find_checksums(metadata, sorted(header, key=lambda name: header[name]["data_offsets"]))
+    metadata = header.pop("__metadata__", None) or {}
+    checksums = find_checksums(path, metadata, sorted(header, key=lambda name: header[name]["data_offsets"]))
     arrays = []
     for name, item in header.items():
-        dtype = _DTYPES.get(item["dtype"])
-        if dtype is not None:
-            begin, end = item["data_offsets"]
-            stored = _StoredArray(start + begin, end - begin, checksums.get(name), tuple(item["shape"]), dtype)
-            arrays.append((name, stored))
+        code = item["dtype"]
+        dtype = _DTYPES.get(code, UNKNOWN)
+        begin, end = item["data_offsets"]
+        shape = validate_shape(path, name, item["shape"], dtype.itemsize, end - begin)
+        arrays.append((name, _StoredArray(start + begin, end - begin, checksums.get(name), shape, dtype, code)))
     return arrays, metadata
 
 
@@ -101,9 +122,17 @@ def _read_header(path: str) -> tuple[dict[str, Any], int]:
         with safe_open(path, framework="np"):
             pass
         start = _HEADER_LENGTH.size + length
-        return json.loads(byte_ranges.read(path, _HEADER_LENGTH.size, length).tobytes()), start
+        data = byte_ranges.read(path, _HEADER_LENGTH.size, length).tobytes()
+        return json.loads(data, object_pairs_hook=_make_object), start
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is not a valid safetensors file: {str(error)[:200]}") from None
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError if two of its keys are equal, since only one would be seen."""
+    if len(made := dict(pairs)) != len(pairs):
+        raise ValueError(f"two arrays of the same name, among {quote([key for key, _ in pairs])}")
+    return made
 
 
 def _read_array(path: str, name: str, array: _StoredArray) -> Array:

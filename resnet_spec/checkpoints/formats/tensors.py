@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, NoReturn, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +27,33 @@ FLOATS: dict[str, Dtype] = {
 }
 """The types of weights by name."""
 
+DTYPES: Mapping[str, Dtype] = {
+    **FLOATS,
+    **{f"int{bits}": np.dtype(f"i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)},
+    "bool": np.dtype(np.bool_),
+    "complex64": np.dtype(np.complex64),
+    "complex128": np.dtype(np.complex128),
+    **{
+        name: np.dtype(getattr(ml_dtypes, name))
+        for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu")
+    },
+}
+"""Every type that is read, by the name that PyTorch, JAX and NumPy share."""
+
+UNKNOWN: Dtype = np.dtype("V0")
+"""Stands for the type of an array that cannot be read."""
+
+MAX_NAME_LENGTH = 1024
+"""The longest name of an array, in characters."""
+
+MAX_REPEATED_BYTES = 2**26
+"""Bytes that an array may take whose numbers are fewer in the file: compressed, or repeated by strides of zero."""
+
 _MAX_AXES = 32
+_MAX_COUNT = 2**63
+_MIN_TOTAL_LIMIT = 2**28
+_MAX_SHARING = 32
 
 
 class CheckpointError(ValueError):
@@ -47,6 +75,16 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadTensor(Tensor):
+    """An array that is in the file, but can't be read: ``read`` raises CheckpointError.
+
+    It is named, so that nobody takes the file for one without it. ``what`` says what it is, such as "a sparse tensor".
+    """
+
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint's arrays by the names in the file; keys of nested mappings are joined by dots.
 
@@ -65,29 +103,101 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
+def make_unread(
+    path: str, name: str, what: str, remedy: str, shape: Shape = (), dtype: Dtype = UNKNOWN
+) -> UnreadTensor:
+    """Return an array that can't be read because it is ``what``; ``remedy`` tells the user how to save it instead."""
+    return UnreadTensor(
+        shape, dtype, partial(_refuse, f"{path}: {name!r} is {what}, which is not read; {remedy}"), what
+    )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise CheckpointError(message)
+
+
 def view_bytes(array: Array) -> memoryview:
     """Return an array's bytes in C order, without a copy if it is contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def validate_shape(path: str, name: str, shape: object, itemsize: int, limit: int) -> Shape:
+class _Quotation(reprlib.Repr):
+    """Writes a value from a file in bounded time and length, though it may be nested, shared or long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxtuple, self.maxlist, self.maxdict, self.maxstring = 2, 8, 8, 4, 80
+
+    def repr_int(self, number: int, level: int) -> str:
+        return repr(number) if number.bit_length() <= 128 else f"<an integer of {number.bit_length():,} bits>"
+
+    def repr_bytes(self, data: bytes, level: int) -> str:
+        return repr(data[: self.maxstring])
+
+    def repr_instance(self, value: object, level: int) -> str:
+        return repr(value) if isinstance(value, bool | float | None) else f"<{type(value).__name__}>"
+
+
+_QUOTATION = _Quotation()
+
+
+def quote(value: object) -> str:
+    """Return a value from a file as a message quotes it, shortened.
+
+    >>> quote((3, 4)), quote(2**1000)
+    ('(3, 4)', '<an integer of 1,001 bits>')
+    """
+    return _QUOTATION.repr(value)
+
+
+def validate_shape(path: str, name: str, shape: object, itemsize: int, limit: int | None) -> Shape:
     """Return the shape that a file claims for an array.
 
-    Raises CheckpointError if it is not a shape, or if the array would take more than ``limit`` bytes.
+    Raises CheckpointError if it is not a shape, or if the array would take more than ``limit`` bytes, if there is one.
     """
-    if not isinstance(shape, tuple | list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise CheckpointError(f"{path} is damaged: expected a shape for {name!r}, found {str(shape)[:80]}")
+    # The number of axes and their sizes are bounded before they are multiplied.
+    if (
+        not isinstance(shape, tuple | list)
+        or len(shape) > _MAX_AXES
+        or not all(type(size) is int and 0 <= size < _MAX_COUNT for size in shape)
+        or math.prod(size for size in shape if size) * max(itemsize, 1) >= _MAX_COUNT
+    ):
+        raise CheckpointError(f"{path} is damaged: expected a shape for {name!r}, found {quote(shape)}")
     claimed = math.prod(shape) * itemsize
-    if claimed > limit or len(shape) > _MAX_AXES:
+    if limit is not None and claimed > limit:
         raise CheckpointError(
-            f"{path} is damaged: {name!r} claims the shape {str(tuple(shape))[:80]}, which takes {claimed:,} bytes, "
+            f"{path} is damaged: {name!r} claims the shape {tuple(shape)}, which takes {claimed:,} bytes, "
             f"but at most {limit:,} are available"
         )
     return tuple(shape)
 
 
-def check_total_size(path: str, tensors: Mapping[str, Tensor], size: int) -> None:
-    """Raise CheckpointError if arrays that may share bytes add up to more than twice the file's ``size``."""
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    if total > 2 * size:
+def limit_repeated(size: int) -> int:
+    """Return how many bytes an array may take that is stored in fewer, in a file of ``size`` bytes."""
+    return max(MAX_REPEATED_BYTES, 2 * size)
+
+
+def check_total_size(path: str, tensors: Iterable[Tensor], size: int) -> None:
+    """Raise CheckpointError if arrays that may share bytes take far more than the file's ``size``.
+
+    A model and its averages may share most of their bytes. Without a limit, a small file takes hours to read.
+    """
+    total = sum(tensor.nbytes for tensor in tensors if not isinstance(tensor, UnreadTensor))
+    if total > max(_MIN_TOTAL_LIMIT, _MAX_SHARING * size):
         raise CheckpointError(f"{path} is damaged: its arrays take {total:,} bytes, but the file has {size:,}")
+
+
+def add_tensor(path: str, tensors: dict[str, Tensor], name: str, tensor: Tensor) -> None:
+    """Add a tensor under its name.
+
+    Raises CheckpointError if another one has the same name, or if the name is too long or is not one printable line.
+    """
+    if len(name) > MAX_NAME_LENGTH:
+        raise CheckpointError(f"{path} is damaged: a name of {len(name):,} characters, {quote(name)}")
+    if not name.isprintable():
+        raise CheckpointError(f"{path} is damaged: expected a name of printable characters, found {quote(name)}")
+    if name in tensors:
+        raise CheckpointError(
+            f"{path} holds two arrays that are both called {name!r} when nested names are joined by dots; rename one"
+        )
+    tensors[name] = tensor

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from resnet_spec.checkpoints.formats import pickle_reader, zip_archive
-from resnet_spec.checkpoints.formats.metadata import decode_metadata, encode_metadata
+from resnet_spec.checkpoints.formats.budget import Budget
+from resnet_spec.checkpoints.formats.metadata import encode_metadata, read_metadata
 from resnet_spec.checkpoints.formats.pickle_writer import (
     encode_call,
     encode_global,
@@ -42,25 +43,28 @@ def read(path: str) -> Checkpoint:
         )
     entry = entries[f"{root}data.pkl"]
     zip_archive.check_stored(path, entry)
-    value = pickle_reader.read(path, entry.offset, entry.offset + entry.stored_size).value
+    budget = Budget(path, Path(path).stat().st_size)
+    value = pickle_reader.read(path, entry.offset, entry.offset + entry.stored_size, budget).value
     storages = {
         name.removeprefix(f"{root}data/"): Storage(entry.offset, entry.size, entry.crc)
         for name, entry in entries.items()
         if name.startswith(f"{root}data/") and not entry.deflated
     }
-    big_endian = f"{root}byteorder" in entries and _read_bytes(path, entries[f"{root}byteorder"]) == b"big"
+    order = entries.get(f"{root}byteorder")
+    big_endian = order is not None and zip_archive.read_start(path, order, 3) == b"big"
     metadata = entries.get(root + _METADATA)
     return Checkpoint(
         path,
         FORMAT,
         "torch",
-        parse_tensors(path, value, storages.get, big_endian),
-        {} if metadata is None else decode_metadata(path, _read_bytes(path, metadata)),
+        parse_tensors(path, value, storages.get, big_endian, budget),
+        {} if metadata is None else _read_metadata(path, metadata),
     )
 
 
-def _read_bytes(path: str, entry: zip_archive.Entry) -> bytes:
-    return zip_archive.read(path, entry).tobytes()
+def _read_metadata(path: str, entry: zip_archive.Entry) -> dict[str, str]:
+    zip_archive.check_stored(path, entry)
+    return read_metadata(path, entry.offset, entry.size)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

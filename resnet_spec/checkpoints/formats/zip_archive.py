@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.formats.checksum import crc32
-from resnet_spec.checkpoints.formats.tensors import CheckpointError
+from resnet_spec.checkpoints.formats.tensors import MAX_NAME_LENGTH, CheckpointError, limit_repeated, quote
 from resnet_spec.weights.canonical import Array
 
 # The structures of the format, named as in its specification (APPNOTE.TXT, section 4.3).
@@ -24,6 +24,7 @@ _ZIP64_END_RECORD = struct.Struct("<4sQ2H2I4Q")
 _ZIP64_END_LOCATOR = struct.Struct("<4sIQI")
 _END_RECORD = struct.Struct("<4s4H2IH")
 _MAX_COMMENT_BYTES = 2**16
+_CHUNK = 2**18
 _UTF_8_FLAG = 0x800
 _DATE = 1 << 5 | 1  # always 1 January 1980, so that the same weights give the same file
 _UNIX = 3 << 8
@@ -69,34 +70,48 @@ def read_directory(path: str) -> Archive:
     size = Path(path).stat().st_size
     try:
         _check_directory_size(path, size)
-        with ZipFile(path) as file:
-            infos, comment = file.infolist(), file.comment
-        entries = {info.filename: _read_local_header(path, size, info) for info in infos}
+        with ZipFile(path) as archive:
+            infos, comment = archive.infolist(), archive.comment
+        if len({info.filename for info in infos}) != len(infos):
+            raise CheckpointError(f"{path} is damaged: two of its entries have the same name")
+        with Path(path).open("rb") as file:
+            entries = {info.filename: _read_local_header(path, file, size, info) for info in infos}
     except (BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, OSError) as error:
         if isinstance(error, CheckpointError | FileNotFoundError | PermissionError):
             raise
         raise CheckpointError(f"{path} is not a valid zip archive: {str(error).lower()}") from None
-    if len(entries) != len(infos):
-        raise CheckpointError(f"{path} is damaged: two of its entries have the same name")
     return Archive(path, entries, comment)
 
 
 def _check_directory_size(path: str, size: int) -> None:
     """Raise CheckpointError if the directory is missing, or too long for a file of ``size`` bytes."""
-    start = max(0, size - _MAX_COMMENT_BYTES - _END_RECORD.size)
+    ends = _END_RECORD.size + _ZIP64_END_LOCATOR.size + _ZIP64_END_RECORD.size
+    start = max(0, size - _MAX_COMMENT_BYTES - ends)
     tail = byte_ranges.read(path, start, size - start).tobytes()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END_RECORD.size:
         raise CheckpointError(f"{path} is truncated: expected a zip archive's directory at its end, found none")
-    byte_ranges.check_header_size(path, "zip directory", _END_RECORD.unpack_from(tail, at)[5], size)
+    length = _END_RECORD.unpack_from(tail, at)[5]
+    locator = at - _ZIP64_END_LOCATOR.size
+    if tail[max(0, locator) :].startswith(b"PK\6\7"):  # the 64-bit record in front of it counts
+        record = locator - _ZIP64_END_RECORD.size
+        if record < 0 or not tail.startswith(b"PK\6\6", record):
+            raise CheckpointError(f"{path} is damaged: expected the 64-bit record of its directory, found none")
+        length = _ZIP64_END_RECORD.unpack_from(tail, record)[8]
+    byte_ranges.check_header_size(path, "zip directory", length, size)
 
 
-def _read_local_header(path: str, size: int, info: ZipInfo) -> Entry:
+def _read_local_header(path: str, file: BinaryIO, size: int, info: ZipInfo) -> Entry:
     """Locate an entry's data by the header in front of them. Raises CheckpointError if it contradicts the directory."""
-    header = _LOCAL_HEADER.unpack(byte_ranges.read(path, info.header_offset, _LOCAL_HEADER.size).tobytes())
+    if len(info.filename) > MAX_NAME_LENGTH:
+        raise CheckpointError(f"{path} is damaged: a name of {len(info.filename):,} characters, {quote(info.filename)}")
+    if not 0 <= info.header_offset < size:
+        raise CheckpointError(f"{path} is damaged: {info.filename!r} claims to start at {info.header_offset:,}")
+    file.seek(info.header_offset)
+    header = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     signature, flags, name_length, extra_length = header[0], header[2], header[9], header[10]
     offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-    name = byte_ranges.read(path, info.header_offset + _LOCAL_HEADER.size, name_length).tobytes()
+    name = file.read(name_length)
     if name.decode("utf-8" if flags & _UTF_8_FLAG else "cp437", "replace") != info.orig_filename:
         raise CheckpointError(f"{path} is damaged: {info.filename!r} has another name in its local header")
     if signature != b"PK\3\4" or offset + info.compress_size > size:
@@ -113,8 +128,7 @@ def _read_local_header(path: str, size: int, info: ZipInfo) -> Entry:
 
 def read(path: str, entry: Entry) -> Array:
     """Return an entry's bytes, shape (size,). Raises CheckpointError if they do not match the entry's checksum."""
-    stored = byte_ranges.read(path, entry.offset, entry.stored_size)
-    data = _inflate(path, entry, stored) if entry.deflated else stored
+    data = _inflate(path, entry) if entry.deflated else byte_ranges.read(path, entry.offset, entry.stored_size)
     if entry.crc or entry.deflated:
         byte_ranges.check_checksum(path, entry.name, crc32(data.data), entry.crc)
     return data
@@ -138,17 +152,42 @@ def check_stored(path: str, entry: Entry) -> None:
         byte_ranges.check_checksum(path, entry.name, found, entry.crc)
 
 
-def _inflate(path: str, entry: Entry, stored: Array) -> Array:
+def _inflate(path: str, entry: Entry) -> Array:
+    """Decompress an entry piece by piece into an array of the size that it claims, which is bounded first."""
+    limit = limit_repeated(Path(path).stat().st_size)
+    if entry.size > limit:
+        raise CheckpointError(
+            f"{path}: {entry.name!r} takes {entry.size:,} bytes decompressed, and at most {limit:,} are read from a "
+            "file of this size; save it uncompressed, as numpy.savez does"
+        )
+    data, at = np.empty(entry.size, np.uint8), 0
+    for piece in _generate_inflated(path, entry):
+        if at + len(piece) <= entry.size:
+            data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+        at += len(piece)
+        if at > entry.size:
+            break
+    if at != entry.size:
+        found = "more" if at > entry.size else f"{at:,}"
+        raise CheckpointError(f"{path} is damaged: expected {entry.size:,} bytes of {entry.name!r}, found {found}")
+    return data
+
+
+def _generate_inflated(path: str, entry: Entry) -> Iterator[bytes]:
+    """Yield the decompressed bytes of an entry in pieces of bounded size."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    end = entry.offset + entry.stored_size
     try:
-        data = inflate.decompress(stored.data, max(1, entry.size))
+        for start in range(entry.offset, end, _CHUNK):
+            rest = byte_ranges.read(path, start, min(_CHUNK, end - start)).tobytes()
+            while True:
+                piece = inflate.decompress(rest, _CHUNK)
+                rest = inflate.unconsumed_tail
+                yield piece
+                if not rest and len(piece) < _CHUNK:
+                    break
     except zlib.error:
         raise _inflate_error(path, entry) from None
-    if len(data) != entry.size or not (inflate.eof or not inflate.decompress(inflate.unconsumed_tail, 1)):
-        raise CheckpointError(
-            f"{path} is damaged: expected {entry.size:,} bytes of {entry.name!r}, found {len(data):,}"
-        )
-    return np.frombuffer(bytearray(data), np.uint8)
 
 
 def _inflate_error(path: str, entry: Entry) -> CheckpointError:

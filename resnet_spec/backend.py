@@ -156,6 +156,20 @@ def installed_backends() -> list[str]:
     return [name for name in found if name != REFERENCE] or found
 
 
+def choose_backends(names: str) -> list[str]:
+    """Return the backends of a list such as "torch,flax", each once. Raises BackendError.
+
+    >>> choose_backends("numpy, numpy")
+    ['numpy']
+    """
+    chosen = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not chosen:
+        raise BackendError(f"{names!r} names no backend; there are: {', '.join(registered_backends())}")
+    for name in chosen:
+        require_backend(name)
+    return chosen
+
+
 def require_backend(name: str) -> None:
     """Raise BackendError if a backend does not exist or its framework is not installed, without importing one."""
     points = _points()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resnet_spec.backend import installed_backends, require_backend
+from resnet_spec.backend import choose_backends, installed_backends
 
 if TYPE_CHECKING:
     from resnet_spec.parity.case import Case
@@ -29,7 +29,11 @@ jobs_option = click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Number of cases to examine at a time."
 )
 timeout_option = click.option(
-    "--timeout", default=600.0, show_default=True, help="Seconds that a backend may take for one case."
+    "--timeout",
+    default=600.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that a backend may take for one case.",
 )
 failures_option = click.option(
     "--failures",
@@ -54,21 +58,19 @@ def select_backends(names: str | None, has_records: bool) -> list[str]:
     Raises BackendError for a name that is not registered or not installed.
     """
     if names is not None:
-        backends = [name for name in names.split(",") if name]
-        for name in backends:
-            require_backend(name)
-        return backends
+        return choose_backends(names)
     return [] if has_records else installed_backends()
 
 
-def run_cases(cases: Iterable[Case], count: int, sweep: Sweep, failures: Path) -> list[CaseResult]:
+def run_cases(cases: Iterable[Case], count: int, sweep: Sweep, failures: Path) -> tuple[list[CaseResult], bool]:
     """Examine cases with a progress bar, and save the smallest networks that differ.
 
-    After an interrupt, return the results so far.
+    Return the results, and whether Ctrl-C ended the run: then they are those until then.
     """
     from resnet_spec.parity.sweep import run_sweep, save_smallest
 
     results: list[CaseResult] = []
+    interrupted = False
     running = run_sweep(cases, sweep)
     try:
         with _progress_bar(count) as advance:
@@ -81,10 +83,11 @@ def run_cases(cases: Iterable[Case], count: int, sweep: Sweep, failures: Path) -
                         f"wrote the smallest network that differs, with a command to reproduce it: {path}", err=True
                     )
     except KeyboardInterrupt:
+        interrupted = True
         click.echo(f"stopped after {len(results)} of {count} cases", err=True)
     finally:
         running.close()  # type: ignore[attr-defined]  # a generator
-    return results
+    return results, interrupted
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from resnet_spec.commands.comparison import (
     shrink_option,
     timeout_option,
 )
-from resnet_spec.commands.options import EXIT_DIFFERENT, json_option, print_fitting, print_json
+from resnet_spec.commands.options import EXIT_DIFFERENT, EXIT_INTERRUPTED, json_option, print_fitting, print_json
 
 
 @click.command()
@@ -53,7 +53,7 @@ def fuzz(
     networks = map(random_networks.generate_network, range(seed, seed + count))
     cases = (Case(network, level=level) for network in networks)  # type: ignore[arg-type]  # click has checked it
     sweep = Sweep(backends, jobs=jobs, timeout=timeout, shrink=shrink, environment=FAST_COMPILE_ENV)
-    results = run_cases(cases, count, sweep, failures)
+    results, interrupted = run_cases(cases, count, sweep, failures)
     findings = [finding for result in results for finding in result.findings]
     different = [finding for finding in findings if finding.verdict in ("differs", "failed")]
     summary = tables.summarize(len(results), backends, findings)
@@ -63,5 +63,7 @@ def fuzz(
         if different:
             print_fitting(tables.to_table(different))
         click.echo(tables.format_summary(summary))
+    if interrupted:
+        sys.exit(EXIT_INTERRUPTED)
     if different:
         sys.exit(EXIT_DIFFERENT)

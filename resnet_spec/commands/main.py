@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
 
 from resnet_spec.backend import BackendError
 from resnet_spec.commands.completion import SpecName
-from resnet_spec.commands.options import EXIT_ERROR, describe_error, print_problem
+from resnet_spec.commands.options import EXIT_ERROR, EXIT_INTERRUPTED, describe_error, print_problem
 from resnet_spec.diagnostics.problems import SpecError
 
 COMMANDS = {
@@ -60,6 +63,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line. An error in the input is printed as a sentence, and the exit status is 2."""
+    _exit_on_signals()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as exit_request:
@@ -69,7 +73,7 @@ def main() -> NoReturn:
         sys.exit(EXIT_ERROR)
     except click.Abort:
         click.echo("stopped", err=True)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except SpecError as error:
         for problem in error.problems:
             print_problem(problem)
@@ -78,6 +82,23 @@ def main() -> NoReturn:
         click.echo(f"error: {describe_error(error)}", err=True)
         sys.exit(EXIT_ERROR)
     sys.exit(0)
+
+
+def _exit_on_signals() -> None:
+    """Let a signal that asks for the end raise SystemExit, so that processes are stopped and files are deleted first.
+
+    A signal that is ignored, as by ``nohup``, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ EXIT_ERROR = 2
 """Exit status of a command that failed, because of its input or because a spec has problems."""
 EXIT_DIFFERENT = 1
 """Exit status of a command that compares, if it found a difference."""
+EXIT_INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended, as of every program that a shell runs."""
 NON_TTY_WIDTH = 300
 """Columns of the output if it is not a terminal."""
 

@@ -21,7 +21,14 @@ from resnet_spec.commands.comparison import (
     shrink_option,
     timeout_option,
 )
-from resnet_spec.commands.options import EXIT_DIFFERENT, load_network, parse_settings, print_fitting, set_option
+from resnet_spec.commands.options import (
+    EXIT_DIFFERENT,
+    EXIT_INTERRUPTED,
+    load_network,
+    parse_settings,
+    print_fitting,
+    set_option,
+)
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 
@@ -101,9 +108,12 @@ def parity(
     ]
     backends = select_backends(names, has_records=bool(against))
     on_record = (lambda name, case, record: saved_records.save_record(save, name, case, record)) if save else None
-    results = run_cases(cases, len(cases), Sweep(backends, others, jobs, timeout, on_record, shrink), failures)
+    sweep = Sweep(backends, others, jobs, timeout, on_record, shrink)
+    results, interrupted = run_cases(cases, len(cases), sweep, failures)
     findings = [finding for result in results for finding in result.findings]
     _write_outputs(findings, **outputs)
+    if interrupted:
+        sys.exit(EXIT_INTERRUPTED)
     if any(finding.verdict in ("differs", "failed") for finding in findings):
         sys.exit(EXIT_DIFFERENT)
     if not save and not any(finding.count for finding in findings):

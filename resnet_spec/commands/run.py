@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from resnet_spec.api import build, run
-from resnet_spec.backend import installed_backends
+from resnet_spec.backend import choose_backends, installed_backends
 from resnet_spec.commands.options import json_option, load_network, print_fitting, print_json, set_option
 
 
@@ -34,7 +34,7 @@ def run_(
     network = load_network(spec, settings, None)
     pixels = preprocessing.prepare(image, network)
     classes = {}
-    for name in names.split(",") if names else installed_backends():
+    for name in choose_backends(names) if names is not None else installed_backends():
         model = build(network, backend=name, weights=weights, seed=seed, dtype="float32")
         classes[name] = preprocessing.top_classes(run(model, pixels)[0], top)
     if as_json:

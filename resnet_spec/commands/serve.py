@@ -28,7 +28,5 @@ def serve(spec: str, port: int, host: str) -> None:
     click.echo(f"serving {spec} at http://{url_host}:{server.server_port}/; press Ctrl+C to stop")
     try:
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
     finally:
         server.server_close()

@@ -74,6 +74,7 @@ def examine(
     closest to each other; that backend itself is compared with the one closest to it. If one of three backends is
     wrong, it alone differs; if two pairs of backends disagree, at least one pair differs.
     """
+    runners = list({runner.name: runner for runner in runners}.values())  # no runner answers twice at a time
     everyone = [reference, *(runner for runner in runners if runner.name != reference.name)]
     results = _run_all(case, everyone, memory)
     for name, result in results.items():

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,19 @@ WORKER_ENV = {
 }
 """Environment variables of a worker process, unless the user has set them."""
 
+POLL_SECONDS = 0.2
+"""How often a wait for an answer looks whether the process still runs, since another may hold its pipe open."""
+
+EXIT_SECONDS = 5.0
+"""How long to wait for the exit of a process that was killed, or that closed its answers."""
+
+MAX_ANSWER_BYTES = 2**16
+MAX_WAITING_ANSWERS = 16
+"""How many answers are kept that nobody has asked for. A worker gives one for each request."""
+
+START = "start"
+"""What the first answer of a process is an answer to, in place of a request's folder."""
+
 
 def usable_memory() -> float:
     """Return the bytes that all processes may use together: 80 % of the machine's memory, or infinity if unknown."""
@@ -77,20 +91,19 @@ class WorkerProcess:
         self.timeout = timeout
         self.environment = environment or {}
         self._nodes = 0
-        self._folder = tempfile.TemporaryDirectory(prefix=f"resnet-spec-{name}-")
-        self._process: subprocess.Popen[str] | None = None
-        self._replies: queue.Queue[str] = queue.Queue()
-        self._stderr: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._stderr: IO[bytes] | None = None
         self._closed = False
 
     def start(self) -> None:
         """Start the process if necessary, and wait for the framework's import. Raises BackendError, or Failure."""
         if self._process is None:
             self._launch()
-            reply = self._receive()
-            if reply.startswith("missing "):
+            verdict, message = self._receive(START)
+            if verdict == "missing":
                 self._stop()
-                raise BackendError(reply.removeprefix("missing "))
+                raise BackendError(message)
 
     def record(self, case: Case) -> Record:
         """Run a case and return every array that is compared."""
@@ -99,98 +112,160 @@ class WorkerProcess:
 
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run parts, each on its own input; return their outputs by path."""
-        return self._request("run_parts", case, train, inputs)["run_parts"]
+        return self._request_group("run_parts", case, train, inputs)
 
     def output_gradients(self, case: Case) -> dict[str, Array]:
         """Return the gradient of the loss with respect to the output of every part, by path."""
-        return self._request("output_gradients", case)["output_gradients"]
+        return self._request_group("output_gradients", case)
 
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
         """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``."""
-        return self._request("vjps", case, inputs, cotangents)["vjps"]
+        return self._request_group("vjps", case, inputs, cotangents)
 
     def close(self) -> None:
-        """Stop the process for good, and delete its files."""
+        """Stop the process for good, with all that it started."""
         self._closed = True
         self._stop()
-        self._folder.cleanup()
+
+    def _request_group(self, request: str, case: Case, *arguments: Any) -> dict[str, Array]:
+        """Return the arrays of an answer of one group, which is called as the request."""
+        groups = self._request(request, case, *arguments)
+        if request not in groups:
+            raise Failure("its answer holds no arrays", alive=True)
+        return groups[request]
 
     def _request(self, request: str, case: Case, *arguments: Any) -> dict[str, dict[str, Array]]:
         """Return the arrays of the answer, by group and name, mapped from files that are already deleted."""
         nodes = sum(1 for _ in case.network.nodes())
         if self._nodes + nodes > MAX_NODES_PER_PROCESS:
             self._stop()
-        self.start()
-        self._nodes += nodes
-        with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
-            file = Path(folder, "request")
-            file.write_bytes(pickle.dumps((request, (case, *arguments))))  # read only by our own worker
-            self._send(folder)
-            reply = self._receive()
-            if reply.startswith("error "):
-                raise Failure(reply.removeprefix("error "), alive=True)
-            file.unlink()
-            if case.memory > LARGE_CASE_BYTES:
-                self._stop()
-            return {path.name: map_arrays(path) for path in Path(folder).iterdir()}
+        try:
+            self.start()
+            self._nodes += nodes
+            with tempfile.TemporaryDirectory(prefix=f"resnet-spec-{self.name}-", ignore_cleanup_errors=True) as folder:
+                return self._exchange(Path(folder), (request, (case, *arguments)), case.memory > LARGE_CASE_BYTES)
+        except (OSError, ValueError) as error:  # no memory, a full disk, or an answer that is missing or damaged
+            raise Failure(f"can't exchange files with its process: {error}", alive=self._process is not None) from None
+
+    def _exchange(self, folder: Path, question: Any, stop: bool) -> dict[str, dict[str, Array]]:
+        """Put a question into a folder, wait for the answer, stop the process if asked to, and map the answer."""
+        file = folder / "request"
+        file.write_bytes(pickle.dumps(question))  # read only by our own worker
+        self._send(str(folder))
+        verdict, message = self._receive(folder.name)
+        if verdict == "error":
+            raise Failure(message, alive=True)
+        file.unlink()
+        if stop:
+            self._stop()
+        return {path.name: map_arrays(path) for path in folder.iterdir()}
 
     def _send(self, line: str) -> None:
         process = self._process
         if process is None or process.stdin is None:
             raise Failure("the worker process was stopped")
         with suppress(OSError):  # the process has died: _receive says so
-            process.stdin.write(f"{line}\n")
+            process.stdin.write(os.fsencode(f"{line}\n"))
             process.stdin.flush()
 
-    def _receive(self) -> str:
-        process = self._process
+    def _receive(self, request: str) -> tuple[str, str]:
+        """Return the verdict and the message of the answer to a request. Raises Failure, and stops the process."""
+        line = self._wait_for_line()
+        verdict, _, rest = line.partition(" ")
+        subject, _, message = rest.partition(" ")
+        if verdict not in ("ready", "missing", "done", "error") or subject != request:
+            self._stop()
+            raise Failure(f"its process gave an answer that is none: {line[:100]!r}")
+        return verdict, message
+
+    def _wait_for_line(self) -> str:
+        process, deadline = self._process, time.monotonic() + self.timeout
         assert process is not None
-        try:
-            reply = self._replies.get(timeout=self.timeout)
-        except queue.Empty:
+        line: str | None = None
+        while line is None:
+            remaining = deadline - time.monotonic()
+            status = process.poll()
+            try:
+                line = self._answers.get(timeout=min(POLL_SECONDS, max(remaining, 0)))
+            except queue.Empty:
+                if self._closed or status is not None:
+                    raise self._ended(process) from None
+                if not remaining > 0:  # also if the timeout is NaN
+                    self._stop()
+                    raise Failure(f"no answer within {self.timeout:g} s") from None
+            else:
+                if line is None:
+                    raise self._ended(process)
+        return line
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> Failure:
+        """Stop the process; return why no answer can come from it any more."""
+        if self._closed:
             self._stop()
-            raise Failure(f"no answer within {self.timeout:g} s") from None
-        if not reply:
-            status, last_line = process.wait(), self._read_last_stderr_line()
-            self._stop()
-            raise Failure(f"its process {_describe_exit(status)}" + (f": {last_line}" if last_line else ""))
-        return reply
+            return Failure("the worker process was stopped")
+        with suppress(subprocess.TimeoutExpired):  # it runs on, but without a pipe for its answers
+            process.wait(EXIT_SECONDS)
+        status, last_line = process.poll(), self._read_last_stderr_line()
+        self._stop()
+        how = "closed the pipe for its answers" if status is None else _describe_exit(status)
+        return Failure(f"its process {how}" + (f": {last_line}" if last_line else ""))
 
     def _launch(self) -> None:
         if self._closed:
             raise Failure("the worker process was stopped")
-        self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # open as long as the process
-        command = [sys.executable, "-m", "resnet_spec.parity.worker", self.name]
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "resnet_spec.parity.worker", self.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            text=True,
-            env={**WORKER_ENV, **self.environment, **os.environ, "JAX_ENABLE_X64": "1"},
+            env=_worker_environment(self.environment),
             start_new_session=True,  # Ctrl-C interrupts only this process, which then stops its workers
         )
-        self._replies = queue.Queue()
-        threading.Thread(target=_forward_lines, args=(process.stdout, self._replies), daemon=True).start()
+        assert process.stdout is not None
+        self._answers = queue.Queue()
+        threading.Thread(target=_forward_lines, args=(process.stdout, self._answers), daemon=True).start()
         self._process = process
 
     def _read_last_stderr_line(self) -> str:
         if self._stderr is None:
             return ""
-        self._stderr.seek(0)
-        lines = [line.strip() for line in self._stderr.read()[-10_000:].splitlines() if line.strip()]
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 10_000))
+        text = self._stderr.read(10_000).decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
     def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout, self._stderr):
-                if pipe is not None:
-                    with suppress(BrokenPipeError):  # closing flushes what the process had not read
-                        pipe.close()
+        """Kill the process and all that it started. The pipe of its answers is closed by the thread that reads it."""
+        process, stderr = self._process, self._stderr
         self._process = self._stderr = None
         self._nodes = 0
+        if process is not None:
+            _kill_group(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(EXIT_SECONDS)
+            for pipe in (process.stdin, stderr):
+                if pipe is not None:
+                    with suppress(OSError):  # closing flushes what the process had not read
+                        pipe.close()
+
+
+def _worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables of a worker: the user's, and ours where the user has set none.
+
+    XLA reads many flags from one variable, and the last of two that are alike, so there both are kept.
+    """
+    variables = {**WORKER_ENV, **environment, **os.environ, "JAX_ENABLE_X64": "1"}
+    flags = [source["XLA_FLAGS"] for source in (environment, os.environ) if "XLA_FLAGS" in source]
+    return variables | ({"XLA_FLAGS": " ".join(flags)} if flags else {})
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a session, and what it started, which may live on when the process itself has ended."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):  # macOS does not permit it for one that has ended
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def _describe_exit(status: int) -> str:
@@ -201,11 +276,13 @@ def _describe_exit(status: int) -> str:
     return f"was killed by {name}" + (", perhaps because the system is out of memory" if name == "SIGKILL" else "")
 
 
-def _forward_lines(stream: IO[str] | None, replies: queue.Queue[str]) -> None:
-    """Put each line that a process writes into a queue, and an empty string when it ends."""
-    try:
-        for line in stream or ():
-            replies.put(line.strip())
-    except ValueError:
-        pass  # the stream was closed, because the process is being stopped
-    replies.put("")
+def _forward_lines(stream: IO[bytes], answers: queue.Queue[str | None]) -> None:
+    """Put each line that a process writes into a queue, and None when nobody can write any more; close the pipe.
+
+    A line may hold any bytes, since what runs in the process is not ours.
+    """
+    with stream:
+        while line := stream.readline(MAX_ANSWER_BYTES):
+            if answers.qsize() < MAX_WAITING_ANSWERS:
+                answers.put(line.decode(errors="replace").strip())
+    answers.put(None)

@@ -49,11 +49,14 @@ class _Specs:
     """The specs of a session, and the worker processes of its backends."""
 
     def __init__(self, config: pytest.Config) -> None:
-        from resnet_spec.backend import installed_backends
+        from resnet_spec.backend import BackendError, choose_backends, installed_backends
 
-        self.specs: list[str] = list(config.getoption("--resnet-spec") or ())
+        self.specs: list[str] = list(dict.fromkeys(config.getoption("--resnet-spec") or ()))
         names = config.getoption("--resnet-spec-backend")
-        self.backends: list[str] = names.split(",") if names else installed_backends()
+        try:
+            self.backends = installed_backends() if names is None else choose_backends(names)
+        except BackendError as error:
+            raise pytest.UsageError(f"--resnet-spec-backend: {error}") from None
         self.workers: dict[str, WorkerProcess] = {}
 
     @pytest.hookimpl(trylast=True)
@@ -66,7 +69,9 @@ class _Specs:
     def worker(self, name: str) -> WorkerProcess:
         from resnet_spec.parity.processes import WorkerProcess
 
-        return self.workers.setdefault(name, WorkerProcess(name))
+        if name not in self.workers:
+            self.workers[name] = WorkerProcess(name)
+        return self.workers[name]
 
     def pytest_sessionfinish(self) -> None:
         for worker in self.workers.values():
@@ -141,7 +146,11 @@ class _Comparison(pytest.Item):
         return f"resnet-spec parity {spec.name} --backend {backends} --dtype {dtype} --level {level}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        if isinstance(excinfo.value, _DifferenceError):
+        from resnet_spec.backend import BackendError
+        from resnet_spec.diagnostics.problems import SpecError
+
+        # An error in what the user gave needs no traceback.
+        if isinstance(excinfo.value, (_DifferenceError, SpecError, BackendError, FileNotFoundError)):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -152,5 +161,8 @@ class _Comparison(pytest.Item):
 def _describe(finding: Finding) -> str:
     from resnet_spec.parity.tables import describe
 
-    figures = f" (worst {finding.worst:.1e}, gate {finding.gate:.0e}, against {finding.reference})"
-    return f"{finding.group}: {describe(finding)}{'' if finding.failure else figures}"
+    text = f"{finding.group}: {describe(finding)}"
+    if finding.failure:
+        return text
+    gate = "none" if finding.gate is None else f"{finding.gate:.0e}"
+    return f"{text} (worst {finding.worst:.1e}, gate {gate}, against {finding.reference})"

@@ -32,12 +32,20 @@ from resnet_spec.commands.options import (
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 
+DTYPES = ("float64", "float32")
+
 
 @click.command()
 @click.argument("specs", nargs=-1, required=True)
 @backend_option
 @level_option
-@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["float64", "float32"]), help="[default: both]")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(DTYPES),
+    help="[default: both, or those of the records that --against names]",
+)
 @click.option("--seed", default=0, show_default=True, help="First seed for weights, images and labels.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Number of seeds.")
 @click.option(
@@ -97,14 +105,13 @@ def parity(
     networks = [_load(spec, settings, size) for pattern in specs for spec in _expand(pattern)]
     if narrow:
         networks = list(map(reduce_width, networks))
+    others = saved_records.find_records(against)
+    kept = {dtype for records in others for dtype in records.dtypes()}
     cases = [
         Case(network, dtype, level, seed + number)  # type: ignore[arg-type]  # click has checked both
         for network in networks
-        for dtype in dtypes or ("float64", "float32")
+        for dtype in dtypes or [dtype for dtype in DTYPES if dtype in kept or not kept]
         for number in range(seeds)
-    ]
-    others = [
-        saved_records.SavedRecords(name, folder) for folder in against for name in saved_records.find_backends(folder)
     ]
     backends = select_backends(names, has_records=bool(against))
     on_record = (lambda name, case, record: saved_records.save_record(save, name, case, record)) if save else None

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.parity.array_files import map_arrays, write_arrays
-from resnet_spec.parity.case import Case
+from resnet_spec.parity.case import GATES, Case, Dtype
 from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
 from resnet_spec.weights.canonical import Array
 
 PACKAGES = ("resnet-spec", "numpy", "torch", "paddlepaddle", "jax", "flax")
 """The packages that results may depend on."""
+
+MAX_STEM = 50
+"""The characters of a network's name in a file's name, which has at most 255 bytes."""
 
 
 def installed_versions() -> dict[str, str]:
@@ -30,6 +34,15 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
+def file_stem(name: str) -> str:
+    """Return a part of a file's name for a network, whose own name may hold anything.
+
+    >>> file_stem("../my net")
+    '.._my_net'
+    """
+    return re.sub(r"[^\w.-]+", "_", name)[:MAX_STEM]
+
+
 def save_record(folder: Path, backend: str, case: Case, record: Record) -> None:
     """Write a backend's record of a case, with the network and the versions beside it."""
     path = _record_path(folder, backend, case)
@@ -37,6 +50,13 @@ def save_record(folder: Path, backend: str, case: Case, record: Record) -> None:
     write_arrays(path, {f"{group}:{name}": array for group, arrays in record.items() for name, array in arrays.items()})
     about = {"network": to_yaml(case.network), "versions": installed_versions()}
     path.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def find_records(folders: Sequence[Path]) -> list[SavedRecords]:
+    """Return the records of every backend in folders, each under a name of its own. Raises FileNotFoundError."""
+    found = [(backend, folder) for folder in dict.fromkeys(folders) for backend in find_backends(folder)]
+    count = Counter(backend for backend, _ in found)
+    return [SavedRecords(backend, folder, "kept" if count[backend] == 1 else str(folder)) for backend, folder in found]
 
 
 def find_backends(folder: Path) -> list[str]:
@@ -53,10 +73,15 @@ class SavedRecords:
     Its name is marked, since the backend itself may take part in the same comparison.
     """
 
-    def __init__(self, backend: str, folder: Path) -> None:
-        self.name = f"{backend} (kept)"
+    def __init__(self, backend: str, folder: Path, mark: str = "kept") -> None:
+        self.name = f"{backend} ({mark})"
         self.backend = backend
         self.folder = folder
+
+    def dtypes(self) -> set[Dtype]:
+        """Return the types of which there are records."""
+        names = [path.stem for path in (self.folder / self.backend).glob("*.safetensors")]
+        return {dtype for dtype in GATES if any(re.search(f"-{dtype}--?[0-9]+$", name) for name in names)}
 
     def record(self, case: Case) -> Record:
         """Return the saved record of a case. Raises Failure if there is none, or if it is of another network."""
@@ -98,6 +123,5 @@ def _read_network(path: Path) -> str:
 
 
 def _record_path(folder: Path, backend: str, case: Case) -> Path:
-    name = re.sub(r"[^\w.-]+", "_", case.network.name)
     size = "x".join(map(str, case.network.input))
-    return folder / backend / f"{name}-{size}-{case.dtype}-{case.seed}.safetensors"
+    return folder / backend / f"{file_stem(case.network.name)}-{size}-{case.dtype}-{case.seed}.safetensors"

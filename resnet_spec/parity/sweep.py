@@ -18,6 +18,7 @@ from resnet_spec.parity.compare import Finding
 from resnet_spec.parity.examine import OnRecord, Runner, examine
 from resnet_spec.parity.minimize import shrink_network
 from resnet_spec.parity.processes import DEFAULT_TIMEOUT, WorkerProcess, usable_memory
+from resnet_spec.parity.saved_records import file_stem
 
 Workers: TypeAlias = dict[str, WorkerProcess]
 """One worker process per backend, by name."""
@@ -129,7 +130,7 @@ def save_smallest(folder: Path, result: CaseResult) -> Path | None:
         return None
     case = result.case
     different = next(finding for finding in result.findings if finding.verdict == "differs")
-    path = folder / f"{case.network.name}-{different.backend}-{different.group.replace(' ', '-')}.yaml"
+    path = folder / f"{file_stem(case.network.name)}-{different.backend}-{different.group.replace(' ', '-')}.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     backends = ",".join(name for name in (different.backend, different.reference) if name != REFERENCE)
     size = "x".join(map(str, result.smallest.input[1:]))

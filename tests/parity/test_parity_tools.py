@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from resnet_spec import loads
+from resnet_spec import loads, pytest_plugin
+from resnet_spec.parity import processes
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import compare_group
 from resnet_spec.parity.gradient_check import check_gradient
@@ -111,6 +113,46 @@ def test_saved_records_are_compared_with_each_other_and_with_the_reference(folde
     }
 
 
+def test_records_are_compared_in_the_types_and_groups_that_were_saved(folder: Path) -> None:
+    install_broken_backends(folder)
+    assert parity(folder, "--backend", "whole", "--save", "records", *FORWARD).returncode == 0
+    done = parity(folder, "--against", "records", "--json")
+    assert done.returncode == 0, done.stdout
+    findings = json.loads(done.stdout)
+    assert {row["dtype"] for row in findings} == {"float64"}
+    verdicts = {(row["group"], row["verdict"], row["failure"]) for row in findings if row["backend"] == "whole (kept)"}
+    assert verdicts >= {("evaluation", "same", ""), ("gradient", "alone", "the saved record lacks it")}
+    asked = parity(folder, "--against", "records", "--dtype", "float32")
+    assert asked.returncode == 1
+    assert "failed: records has no record of this case" in asked.stdout
+
+
+def test_records_of_one_backend_from_two_machines_are_both_compared(folder: Path) -> None:
+    parity(folder, "--backend", "numpy", "--save", "one", *FORWARD)
+    shutil.copytree(folder / "one", folder / "two")
+    done = parity(folder, "--against", "one", "--against", "two", "--against", "one", *FORWARD, "--json")
+    assert [row["backend"] for row in json.loads(done.stdout)] == ["numpy (one)"] * 2 + ["numpy (two)"] * 2
+
+
+def test_a_backend_that_is_named_twice_is_compared_once(folder: Path) -> None:
+    install_broken_backends(folder)
+    done = parity(folder, "--backend", "whole, whole,", *FORWARD, "--json")
+    assert [row["backend"] for row in json.loads(done.stdout)] == ["whole", "whole"]
+    assert {row["group"] for row in json.loads(done.stdout)} == {"evaluation", "training forward"}
+    done = parity(folder, "--backend", ",", *FORWARD)
+    assert done.returncode == 2
+    assert "names no backend; there are: " in done.stderr
+
+
+def test_a_networks_name_stays_within_the_folder_of_files(folder: Path) -> None:
+    install(folder)
+    (folder / "small.yaml").write_text(SPEC.replace("name: small", f"name: ../../up/{'x' * 300}"), encoding="utf-8")
+    done = parity(folder, "--backend", "shouting", "--save", "records", "--shrink", "1", *FORWARD)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    written = [path.relative_to(folder).parts[0] for path in folder.rglob("*") if ".._up" in path.name]
+    assert sorted(written) == ["parity-failures"] + ["records"] * 4
+
+
 def test_comparing_a_single_backend_is_an_error(folder: Path) -> None:
     done = parity(folder, "--backend", "numpy", *FORWARD)
     assert (done.returncode, done.stderr) == (1, "nothing was compared\n")
@@ -191,6 +233,44 @@ def test_the_plugin_shows_the_first_difference(folder: Path) -> None:
     assert done.returncode == 1
     assert "evaluation: differs first at c; at fault: c" in done.stdout
     assert "to reproduce: resnet-spec parity small.yaml --backend shouting" in done.stdout
+
+
+def test_the_plugin_reports_a_backend_that_fails_where_there_is_no_gate(folder: Path) -> None:
+    install_broken_backends(folder)
+    wide = SPEC.replace("out: 4", "out: 4000")  # in float32, more than MAX_GATED_PARAMETERS have no gate
+    (folder / "small.yaml").write_text(wide, encoding="utf-8")
+    options = ("--resnet-spec", "small.yaml", "--backend", "crashed", "--level", "forward", "--dtype", "float32")
+    done = run_python(folder, "pytest", "-p", "no:cacheprovider", *PLUGIN, *options)
+    assert done.returncode == 1
+    assert "training forward: failed: ArithmeticError: the end" in done.stdout
+    assert "TypeError" not in done.stdout
+
+
+def test_the_plugin_keeps_one_worker_for_each_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(processes, "WorkerProcess", lambda name: made.append(name) or object())
+    specs = object.__new__(pytest_plugin._Specs)
+    specs.workers = {}
+    assert specs.worker("torch") is specs.worker("torch") is not specs.worker("flax")
+    assert made == ["torch", "flax"]
+
+
+def test_the_plugin_shows_the_problems_of_a_spec_without_a_traceback(folder: Path) -> None:
+    (folder / "small.yaml").write_text(SPEC.replace("op: conv", "op: cnov"), encoding="utf-8")
+    options = ("--resnet-spec", "small.yaml", "nothing.yaml", "--backend", "numpy", "--level", "forward")
+    done = run_python(folder, "pytest", "-p", "no:cacheprovider", *PLUGIN, *options)
+    assert done.returncode == 1
+    assert "did you mean 'conv'?" in done.stdout
+    assert "no file or bundled network named 'nothing.yaml'" in done.stdout
+    assert "pytest_plugin.py" not in done.stdout
+
+
+@pytest.mark.parametrize(("names", "message"), [("numpy,nupmy", "did you mean 'numpy'?"), ("", "names no backend")])
+def test_the_plugin_names_a_backend_that_does_not_exist(names: str, message: str, folder: Path) -> None:
+    done = run_python(folder, "pytest", *PLUGIN, "--resnet-spec", "small.yaml", f"--resnet-spec-backend={names}")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_broken_backends_are_reported_and_the_others_complete(folder: Path) -> None:

@@ -15,7 +15,7 @@ from resnet_spec.commands.options import (
     print_problem,
     set_option,
 )
-from resnet_spec.diagnostics.problems import Problem, Source, Span, SpecError
+from resnet_spec.diagnostics.problems import Problem, Source, Span, SpecError, one_line
 from resnet_spec.network.warnings import find_warnings
 
 FORMATS = ("text", "json", "github", "sarif")
@@ -56,7 +56,7 @@ def _print_problems(spec: str, problems: list[Problem]) -> None:
         print_problem(problem)
     if not any(problem.level == "error" for problem in problems):
         warnings = f", {len(problems)} warning{'s' * (len(problems) > 1)}" if problems else ""
-        click.echo(f"{click.format_filename(spec)}: no problems{warnings}")
+        click.echo(f"{one_line(click.format_filename(spec))}: no problems{warnings}")
 
 
 def _render(problems: list[Problem], form: str) -> str:

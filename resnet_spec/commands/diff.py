@@ -15,6 +15,7 @@ from resnet_spec.commands.options import (
     print_json,
     set_option,
 )
+from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 from resnet_spec.views.network_diff import Change, StageDiff
@@ -44,9 +45,9 @@ def diff(first: str, second: str, settings: tuple[str, ...], as_json: bool) -> N
         print_fitting(render_changes(changes))
         print_fitting(render_stages(stages, first, second))
     elif is_checkpoint:
-        click.echo(f"{second} holds the weights of {first}")
+        click.echo(one_line(f"{second} holds the weights of {first}"))
     else:
-        click.echo(f"{first} and {second} are the same network")
+        click.echo(one_line(f"{first} and {second} are the same network"))
     if changes:
         sys.exit(EXIT_DIFFERENT)
 

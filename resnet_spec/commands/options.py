@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_spec.diagnostics.problems import Problem, render_problem
+from resnet_spec.diagnostics.problems import Problem, one_line, render_problem
 from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
 
@@ -90,9 +90,9 @@ def print_fitting(renderable: Any, *narrower: RenderableType) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a network may be called [x] or :x:
     if not console.is_terminal:
-        Console(width=NON_TTY_WIDTH).print(renderable)
+        Console(width=NON_TTY_WIDTH, markup=False, emoji=False).print(renderable)
         return
     unlimited = console.options.update(width=NON_TTY_WIDTH)
     candidates = (renderable, *narrower)
@@ -121,26 +121,28 @@ def print_json(data: object) -> None:
 def show_progress(message: str) -> AbstractContextManager[object]:
     """Return a context that shows a message and a spinner while it is active, if standard error is a terminal."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
-    return console.status(message) if console.is_terminal else nullcontext()
+    return console.status(Text(message)) if console.is_terminal else nullcontext()
 
 
 @contextmanager
 def status_line() -> Iterator[Callable[[str], None] | None]:
     """Show a status line while the context is active; yield the function that sets it, or None without a terminal."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
     with console.status("") as status:
-        yield status.update
+        yield lambda message: status.update(Text(message))
 
 
 def describe_error(error: Exception) -> str:
     """Return an error as one sentence."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror.lower()}: {error.filename}"
-    return str(error)
+        return one_line(f"{error.strerror.lower()}: {error.filename}")
+    return one_line(" ".join(str(error).splitlines()))

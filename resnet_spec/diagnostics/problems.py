@@ -59,7 +59,7 @@ class Span:
         return _shortest_path(self.source.name)
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{one_line(self.file)}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,14 @@ def quote(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
+def one_line(text: str) -> str:
+    """Return a text with a replacement character for each invisible one, such as a line end, and spaces for tabs.
+
+    The names of files and of networks may hold anything, and must not pass for other lines of an output.
+    """
+    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
+
+
 # -- printing -----------------------------------------------------------------------------------------------------
 
 
@@ -159,14 +167,17 @@ def _plain(role: str, text: str) -> str:
 def render_problem(problem: Problem, paint: Paint = _plain) -> str:
     """Return a problem as text: its message, and each line that it concerns with carets beneath the columns."""
     margin = " " * len(str(max(problem.span.line, *(note.span.line for note in problem.notes), 0)))
-    title = paint(problem.level, f"{problem.level}[{problem.code}]") + paint("strong", f": {problem.message}")
+    title = paint(problem.level, f"{problem.level}[{problem.code}]") + paint("strong", f": {one_line(problem.message)}")
     entire_file = problem.span.end == problem.span.column
     lines = [title, *([] if entire_file else _excerpt(problem.span, margin, problem.level, paint))]
     bar = paint("frame", f"{margin} =")
     for note in problem.notes:
-        lines += [f"{bar} {paint('aside', 'note:')} {note.message}", *_excerpt(note.span, margin, "aside", paint)]
+        lines += [
+            f"{bar} {paint('aside', 'note:')} {one_line(note.message)}",
+            *_excerpt(note.span, margin, "aside", paint),
+        ]
     if problem.help:
-        lines.append(f"{bar} {paint('aside', 'help:')} {problem.help}")
+        lines.append(f"{bar} {paint('aside', 'help:')} {one_line(problem.help)}")
     return "\n".join(lines)
 
 
@@ -177,7 +188,7 @@ def _excerpt(span: Span, margin: str, role: str, paint: Paint) -> list[str]:
     last = first + MAX_EXCERPT_WIDTH
     before, marked, after = line[first:start], line[start : min(end, last)], line[min(end, last) : last]
     head, tail = "..." if first else "", "..." if last < len(line) else ""
-    text = head + "".join(map(_visible, before + marked + after)) + tail
+    text = head + one_line(before + marked + after) + tail
     lead = " " * (len(head) + sum(map(_columns, before)))
     carets = paint(role, "^" * max(1, sum(map(_columns, marked))))
     bar = paint("frame", "|")
@@ -194,7 +205,9 @@ def _visible(character: str) -> str:
         return character
     import unicodedata  # loaded only when a problem is printed
 
-    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character).startswith("C") else character
+    category = unicodedata.category(character)
+    is_invisible = category.startswith("C") or category in ("Zl", "Zp")  # of a control, of lines, of paragraphs
+    return "\N{REPLACEMENT CHARACTER}" if is_invisible else character
 
 
 def _columns(character: str) -> int:

@@ -25,7 +25,7 @@ Naming: TypeAlias = Literal["layer", "stage", "identifier"]
 class Simple(Enum):
     """A form without parameters."""
 
-    TEXT = "any text"
+    TEXT = "one line of text"
     REFERENCE = "the name of an operation, a block, or a definition under takes or layers"
     NUMBERING = "a pattern for the names of a stage's blocks, such as blocks.{index} or b{number}"
     LAYER = "a layer: a name, an operation or a block with arguments, or a mapping or list of layers"

@@ -34,10 +34,12 @@ from resnet_spec.language.grammar import (
 from resnet_spec.language.reserved_names import RESERVED
 from resnet_spec.language.scalars import KEYWORDS, LAYER_KEYS
 from resnet_spec.language.values import (
+    CONTROL_CHARACTER,
     IDENTIFIER,
     LAYER_NAME,
     MAX_INTEGER,
     MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
     REFERENCE,
     ArgumentType,
     operation_arguments,
@@ -148,7 +150,8 @@ class _Definitions:
         """Return the schema of a value that has a form."""
         match form:
             case Simple.TEXT:
-                return {"type": "string"}
+                control = {"pattern": CONTROL_CHARACTER.pattern}
+                return {"type": "string", "maxLength": MAX_TEXT_LENGTH, "not": control}
             case Simple.REFERENCE:
                 return _ref("reference")
             case Simple.NUMBERING:

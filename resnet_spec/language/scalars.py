@@ -9,9 +9,11 @@ from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
 from resnet_spec.language.grammar import Naming, Simple, Value
 from resnet_spec.language.reserved_names import why_reserved
 from resnet_spec.language.values import (
+    CONTROL_CHARACTER,
     IDENTIFIER,
     LAYER_NAME,
     MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
     decode,
     decode_boolean,
     decode_number,
@@ -42,6 +44,9 @@ def check_scalar(scalar: Scalar, form: Simple | Value) -> None:
             if not is_text(scalar):
                 help = "put it in quotes to make it text" if scalar.text else ""
                 raise value_error("RS301", f"expected text, got {quote_value(scalar)}", scalar, help)
+            if CONTROL_CHARACTER.search(scalar.text) or len(scalar.text) > MAX_TEXT_LENGTH:
+                help = f"write one line of at most {MAX_TEXT_LENGTH:,} characters; >- joins the lines of a text"
+                raise value_error("RS212", f"{quote(scalar.text)} is not one line of text", scalar, help)
         case Simple.REFERENCE:
             _check_reference(scalar, "a name", "a name starts with a letter or _")
         case Simple.LAYER:

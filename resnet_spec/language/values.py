@@ -23,7 +23,10 @@ ArgumentValue: TypeAlias = int | float | bool | str
 
 MAX_INTEGER = 2**53  # JSON readers may round larger integers
 MAX_NAME_LENGTH = 100  # paths join many names, and a network has many paths
+MAX_TEXT_LENGTH = 1000
 
+CONTROL_CHARACTER = re.compile(r"[\t\n\r\u202a-\u202e\u2066-\u2069]")
+"""A character that a spec may hold, but one line of text may not: it could pass for what stands around the text."""
 LAYER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """The name of a layer or a stage."""
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

@@ -157,7 +157,7 @@ def bundled_block(name: str) -> Block | None:
 def _find_base(name: str, source: Source, span: Span) -> Source:
     """Return the spec that ``extends`` names: a file relative to the spec that extends it, or a bundled network."""
     if not name.isprintable() or len(name) > MAX_PATH_LENGTH:
-        raise SpecError([Problem("RS209", f"{quote(name)} is not a valid path", span)])
+        raise SpecError([Problem("RS212", f"{quote(name)} is not a valid path", span)])
     folder = Path(source.name).parent
     extends_itself = False
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from resnet_spec.backend import BackendError
+from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.parity.array_files import map_arrays
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.recorder import Record
@@ -233,7 +234,7 @@ class WorkerProcess:
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 10_000))
         text = self._stderr.read(10_000).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else ""
+        return one_line(lines[-1]) if lines else ""
 
     def _stop(self) -> None:
         """Kill the process and all that it started. The pipe of its answers is closed by the thread that reads it."""

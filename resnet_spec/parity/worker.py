@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from resnet_spec.backend import BackendError, load_backend
+from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.parity import recorder
 from resnet_spec.parity.array_files import write_arrays
 from resnet_spec.parity.processes import START
@@ -42,7 +43,7 @@ def main(name: str) -> NoReturn:
     try:
         backend = load_backend(name)
     except BackendError as error:
-        answers.write(f"missing {START} {_one_line(str(error))}\n")
+        answers.write(f"missing {START} {_summarize(str(error))}\n")
         _end()
     answers.write(f"ready {START}\n")
     while True:
@@ -55,7 +56,7 @@ def main(name: str) -> NoReturn:
                 del arrays  # before the next group is computed: each may take gigabytes
         except Exception as error:  # whatever a framework raises is the backend's result
             traceback.print_exc()
-            answers.write(f"error {folder.name} {type(error).__name__}: {_one_line(str(error))}\n")
+            answers.write(f"error {folder.name} {type(error).__name__}: {_summarize(str(error))}\n")
         else:
             answers.write(f"done {folder.name}\n")
 
@@ -80,8 +81,8 @@ def _end() -> NoReturn:
     os._exit(0)
 
 
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+def _summarize(text: str) -> str:
+    line = one_line(" ".join(text.split()))
     return line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]} ..."
 
 

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as Grid
 from rich.text import Text
 
+from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.ops import Shape
 from resnet_spec.views.network_diff import Change, ChangeKind, StageDiff
 from resnet_spec.views.table import MACS_NOTE, format_shape
@@ -43,7 +44,9 @@ def render_stages(stages: Sequence[StageDiff], first: str, second: str) -> Grid:
 
     A comparison with a checkpoint has no MACs and no shapes: their columns are left out.
     """
-    grid = Grid(box=SIMPLE_HEAD, title=f"{first} -> {second}, by stage", title_justify="left", caption_justify="left")
+    grid = Grid(
+        box=SIMPLE_HEAD, title=one_line(f"{first} -> {second}, by stage"), title_justify="left", caption_justify="left"
+    )
     has_macs = any(number is not None for stage in stages for number in stage.macs)
     grid.add_column("stage", no_wrap=True)
     for heading in ("parameters", "", "change", *(("MACs", "", "change") if has_macs else ())):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.network.network import Network
-from resnet_spec.views.drawing.layout import layout_figure
-from resnet_spec.views.drawing.render import draw, part_titles
-from resnet_spec.views.drawing.svg import css_rules, render_svg
+from resnet_spec.views.drawing.render import draw
+from resnet_spec.views.drawing.svg import css_rules
 from resnet_spec.views.drawing.theme import DARK, LIGHT
 from resnet_spec.views.table import (
     COLUMNS,
@@ -34,7 +34,7 @@ def render_text(network: Network) -> str:
     'resnet18: 11.7 M parameters, 1.81 G MACs, 3x224x224 to 1000'
     """
     costs = f"{format_count(network.parameters)} parameters, {format_count(network.macs)} MACs"
-    return f"{network.name}: {costs}, {format_shape(network.input)} to {format_shape(network.output_shape)}"
+    return f"{one_line(network.name)}: {costs}, {format_shape(network.input)} to {format_shape(network.output_shape)}"
 
 
 def render_html(network: Network) -> str:
@@ -52,7 +52,7 @@ def render_html(network: Network) -> str:
             ".resnet-spec td, .resnet-spec th { padding: 1px 8px; text-align: left; white-space: nowrap }",
             ".resnet-spec .number { text-align: right; font-variant-numeric: tabular-nums }",
             "</style>",
-            render_svg(layout_figure(network), "auto", part_titles(network), f"the layers of {network.name}"),
+            draw(network, "svg").decode(),
             f"<details><summary>{escape(render_text(network))}</summary>",
             *_render_table(network),
             "</details>",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
+from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.network.costs import Cost, compute_costs
 from resnet_spec.network.network import Network
@@ -101,7 +102,7 @@ def build_table(network: Network, depth: int | None = None, batch: int = 1, *, g
         for level, group, part in _walk_rows(network.parts, 1, depth)
         if grouped or not group
     )
-    title = f"{network.name}, for {_describe_batch(batch)} {format_shape(network.input)}"
+    title = f"{one_line(network.name)}, for {_describe_batch(batch)} {format_shape(network.input)}"
     return Table(title, COLUMNS, rows, total)
 
 
@@ -119,7 +120,7 @@ def compare_networks(networks: Iterable[tuple[str, Network]], batch: int = 1) ->
 def _network_values(name: str, network: Network, batch: int) -> dict[str, Value]:
     cost = compute_costs(network)[""]
     return {
-        "network": name,
+        "network": one_line(name),
         "input": _with_batch(network.input, batch),
         "layers": sum(leaf.op.macs(leaf.input_shape) > 0 for leaf in network.leaves()),
         **_cost_values(cost, cost, batch),

@@ -20,7 +20,11 @@ COLUMN_NOTES = {
     "field": "field: receptive field, in pixels of the image's height and width, padding included",
     "step": "step: cumulative stride, in pixels of the image",
 }
-_LATEX_ESCAPES = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"})
+_LATEX_ESCAPES = str.maketrans(
+    {character: rf"\{character}" for character in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+_MARKDOWN_ESCAPES = str.maketrans({character: rf"\{character}" for character in "\\`*[|"} | {"<": "&lt;"})
 
 
 def column_notes(columns: Iterable[str]) -> list[str]:
@@ -50,10 +54,10 @@ def render_markdown(table: Table, columns: Sequence[str]) -> str:
     head = [table.headings[name] for name in columns]
     rule = ["---:" if name in NUMERIC_COLUMNS else "---" for name in columns]
     total = [_total_cells(table, columns)] if table.total else []
-    rows = [[cell.replace("|", r"\|") for cell in cells] for cells in (*_markdown_rows(table, columns), *total)]
+    rows = (*_markdown_rows(table, columns), *total)
     lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
     notes = (f"{note}  " for note in column_notes(columns))  # two spaces: a line break in Markdown
-    return "\n".join([f"**{table.title}**", "", *lines, "", *notes]).rstrip() + "\n"
+    return "\n".join([f"**{table.title.translate(_MARKDOWN_ESCAPES)}**", "", *lines, "", *notes]).rstrip() + "\n"
 
 
 def render_latex(table: Table, columns: Sequence[str]) -> str:
@@ -85,7 +89,7 @@ def _cells(row: Row, columns: Sequence[str]) -> list[str]:
 def _markdown_rows(table: Table, columns: Sequence[str]) -> Iterator[list[str]]:
     """Yield the cells of each row, with the paths of groups in bold, since Markdown drops indentation."""
     for row in table.rows:
-        cells = {name: format_value(name, row.values[name]) for name in columns}
+        cells = {name: format_value(name, row.values[name]).translate(_MARKDOWN_ESCAPES) for name in columns}
         if row.group and "path" in cells:
             cells["path"] = f"**{cells['path']}**"
         yield [cells[name] for name in columns]

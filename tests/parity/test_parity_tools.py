@@ -248,7 +248,12 @@ def test_the_plugin_reports_a_backend_that_fails_where_there_is_no_gate(folder: 
 
 def test_the_plugin_keeps_one_worker_for_each_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(processes, "WorkerProcess", lambda name: made.append(name) or object())
+
+    def make(name: str) -> object:
+        made.append(name)
+        return object()
+
+    monkeypatch.setattr(processes, "WorkerProcess", make)
     specs = object.__new__(pytest_plugin._Specs)
     specs.workers = {}
     assert specs.worker("torch") is specs.worker("torch") is not specs.worker("flax")

@@ -144,7 +144,9 @@ def documents(draw: st.DrawFn, form: Form, depth: int = 0) -> Json:
     if draw(st.integers(0, 39)) == 0:
         return draw(st.sampled_from(VALUES))
     match form:
-        case Simple.TEXT | Simple.REFERENCE:
+        case Simple.TEXT:
+            return draw(st.sampled_from([*WORDS[:10], "two\nlines", "\u202e", "x" * 1001]))
+        case Simple.REFERENCE:
             return draw(st.sampled_from(WORDS[:10]))
         case Simple.NUMBERING:
             return draw(

@@ -9,11 +9,13 @@ from resnet_spec.views.drawing.theme import DARK, LIGHT, Colours, Direction, The
 
 _CONFIG = '%%{init: {"flowchart": {"curve": "basis", "padding": 10}}}%%'
 
+_ENTITIES = str.maketrans({"#": "#35;", '"': "#quot;", "<": "#lt;", "+": "#43;", "%": "#37;"})
+
 
 def render_mermaid(graph: Graph, name: str, theme: Theme = "auto", direction: Direction = "down") -> str:
     """Return the text of a Mermaid flowchart."""
     orientation = "LR" if direction == "across" else "TB"
-    lines = [_CONFIG, f"flowchart {orientation}", f"  %% {name}"]
+    lines = [_CONFIG, f"flowchart {orientation}", f"  %% {_escape(name)}"]
     for cluster in graph.clusters:
         lines += _cluster(cluster, orientation, "  ")
     lines += [f"  {_edge(edge)}" for edge in graph.edges]
@@ -63,5 +65,8 @@ def _style(kind: str, colours: Colours) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return text that may stand between quotes, with Mermaid's entities for special characters."""
-    return text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace("+", "#43;")
+    """Return text that may stand between quotes or in a comment, with Mermaid's entities for special characters.
+
+    Among them is the percent sign: Mermaid obeys a directive, %%{init: ...}%%, wherever it stands in the text.
+    """
+    return text.translate(_ENTITIES)

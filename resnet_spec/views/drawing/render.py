@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, TypeAlias, assert_never, get_args
 
+from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.network.costs import compute_costs
 from resnet_spec.network.network import Network
 from resnet_spec.views.drawing.diagram import build_diagram
@@ -44,6 +46,7 @@ def draw(
     >>> draw(load("resnet18"), "mmd", depth=1).decode().splitlines()[1]
     'flowchart TB'
     """
+    network = replace(network, name=one_line(network.name))
     match file_format:
         case "svg":
             figure = layout_figure(network, depth=depth, unfold=unfold, direction=direction or "across")

@@ -12,7 +12,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from resnet_spec.diagnostics.problems import Source
+from resnet_spec.diagnostics.problems import Source, one_line
 from resnet_spec.network.network import Network
 from resnet_spec.views.drawing.svg import css_rules
 from resnet_spec.views.drawing.theme import DARK, LIGHT
@@ -31,7 +31,7 @@ def render_page(network: Network, sources: Iterable[Source] = ()) -> str:
     >>> render_page(load("resnet18")).startswith("<!doctype html>")
     True
     """
-    return render_document(network.name, page_content(network, sources), live=False)
+    return render_document(one_line(network.name), page_content(network, sources), live=False)
 
 
 def page_content(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any]:

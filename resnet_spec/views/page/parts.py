@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_spec.diagnostics.problems import Problem, Source
+from resnet_spec.diagnostics.problems import Problem, Source, one_line
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Part
@@ -25,7 +25,7 @@ def page_data(network: Network, sources: Iterable[Source] = ()) -> dict[str, Any
     parts = {part.path: part for part in network.nodes()}
     stages = [group for group in group_stages(network) if group.path]
     return {
-        "name": network.name,
+        "name": one_line(network.name),
         "summary": summarize_costs(network),
         "columns": column_data(),
         "rows": [

@@ -32,7 +32,7 @@ def with_feature_outputs(network: Network, outputs: Sequence[str]) -> Network:
     resolve = {part.path: _last_path(part, paths) for part in _trunk(network.parts)}
     resolved = tuple(resolve[path] for path in outputs)
     last = max(index for index, part in enumerate(flat) if part.path in resolved)
-    return replace(network, parts=tuple(flat[: last + 1]), outputs=resolved)
+    return replace(network, parts=tuple(flat[: last + 1]), outputs=resolved, full=network.full or network)
 
 
 def _trunk(parts: Sequence[Part]) -> Iterator[Part]:

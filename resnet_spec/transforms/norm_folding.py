@@ -65,7 +65,7 @@ def fold_norms(network: Network, weights: Mapping[str, Array]) -> tuple[Network,
             folding.set_operation(leaf, *standardize_kernels(leaf.op, folding.weights_of(leaf)))
     folding.fold_backwards(network.parts, _find_nothing)
     folding.fold_forwards(network.parts, _find_nothing)
-    smaller = replace(network, parts=folding.remaining_row(network.parts, keep_one=True))
+    smaller = replace(network, parts=folding.remaining_row(network.parts, keep_one=True), full=None)
     return smaller, {name: folding.weights[name] for name in smaller.weights()}
 
 

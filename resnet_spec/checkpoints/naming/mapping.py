@@ -82,8 +82,8 @@ class Layer:
 
 
 def list_layers(network: Network) -> list[Layer]:
-    """Return the layers of a network that have weights."""
-    roles = find_roles(network)
+    """Return the layers of a network that have weights. Their roles are those that they have in the full network."""
+    roles = find_roles(network.full or network)
     return [
         Layer(leaf.path, layer_kind(leaf), leaf.op.weights(leaf.input_shape), roles.get(leaf.path))
         for leaf in network.leaves()

@@ -48,6 +48,11 @@ class Dialect:
     block: Mapping[int, str]
     tables: Mapping[tuple[str, str, int], RoleNames]
 
+    @property
+    def numbers_throughout(self) -> bool:
+        """Whether a block's number counts the blocks of all stages before it."""
+        return any("{flat" in pattern for pattern in self.block.values())
+
     def name_layer(self, role: Role) -> tuple[str, str] | None:
         """Return the name and the kind of a layer in this dialect, or None if it has no name for the role."""
         entry = self.tables.get((role.section, role.kind, 0)) or self.tables.get((role.section, role.kind, role.convs))

@@ -9,7 +9,7 @@ from functools import partial
 from resnet_spec.checkpoints.formats.tensors import FLOATS, Checkpoint, Tensor
 from resnet_spec.checkpoints.naming.mapping import Layer, WeightMapping, list_layers, map_weights, normalize_name
 from resnet_spec.checkpoints.naming.tables import Dialect, Layout, load_dialects, load_layouts
-from resnet_spec.checkpoints.transfer.unwrapping import UnwrappedNames, unwrap_names
+from resnet_spec.checkpoints.transfer.unwrapping import HEADS, UnwrappedNames, list_prefixes, unwrap_names
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
@@ -24,6 +24,8 @@ class Interpretation:
         dialect: The dialect of the file's names, or None for the network's own names.
         mappings: How the dialect stores each canonical weight.
         names: The file's full names by their normalized names without wrappings.
+        tail: The beginnings of the stored names behind a network's feature outputs, each with the shape that an array
+            called so must have, or None for any. Empty if the network has no feature outputs.
         found: How many weights are in the file by name.
         same: How many weights are in the file by name and shape.
         notes: What the user should know about this interpretation.
@@ -35,6 +37,7 @@ class Interpretation:
     layout: Layout
     mappings: Mapping[str, WeightMapping]
     names: Mapping[str, str]
+    tail: Mapping[str, Shape | None]
     found: int
     same: int
     notes: tuple[str, ...]
@@ -49,15 +52,32 @@ class Interpretation:
             self.names.get(normalize_name(mapping.name), mapping.name): mapping.shape
             for mapping in self.mappings.values()
         }
-        # A network with feature outputs ends at the last of them; the file may hold the rest of the full network.
-        relevant = expected.keys() if self.network.outputs else self.names.values()
-        shapes = {name: tensors[name].shape for name in relevant if name in tensors}
+        shapes = {full: tensors[full].shape for _, full in self._relevant_names()}
         problems = find_mismatches(expected, shapes, self.network.takes, suggestions=suggestions)
         known = set(FLOATS.values())
         for name in self.names.values():
             if name in expected and tensors[name].dtype not in known:
                 problems.append(f"{name} is {tensors[name].dtype}; weights are {join_alternatives(FLOATS)}")
         return problems
+
+    def _relevant_names(self) -> Iterator[tuple[str, str]]:
+        """Yield every name without wrappings and in full, but those behind a network's feature outputs.
+
+        Behind them are the layers of the full network there, another library's head, and what is beside the backbone.
+        """
+        backbone = self._find_backbone()
+        for name, full in self.names.items():
+            allowed = {self.tail[prefix] for prefix in list_prefixes(name) if prefix in self.tail}
+            is_behind = None in allowed or self.checkpoint.tensors[full].shape in allowed
+            is_beside = bool(self.tail) and not normalize_name(full).startswith(backbone)
+            if not is_behind and not is_beside:
+                yield name, full
+
+    def _find_backbone(self) -> str:
+        """Return what stands before the name of every weight of the network in the file, such as ``backbone.``."""
+        mapped = (normalize_name(mapping.name) for mapping in self.mappings.values())
+        found = {normalize_name(self.names[name]).removesuffix(name) for name in mapped if name in self.names}
+        return found.pop() if len(found) == 1 else ""
 
     def canonical_shapes(self) -> dict[str, Shape]:
         """Return the shape of every array in the file, by its canonical name and in canonical order if it has one."""
@@ -97,9 +117,10 @@ def interpret_checkpoint(network: Network, checkpoint: Checkpoint, under: str | 
     ``under`` is the key of the file's mapping that holds the weights, if it is known.
     """
     layers = list_layers(network)
+    behind = list_layers(network.full)[len(layers) :] if network.full else []
     best: Interpretation | None = None
     for unwrapped in unwrap_names(checkpoint.tensors, under):
-        for candidate in _generate_interpretations(network, layers, checkpoint, unwrapped):
+        for candidate in _generate_interpretations(network, layers, behind, checkpoint, unwrapped):
             if best is None or (candidate.same, candidate.found) > (best.same, best.found):
                 best = candidate
         if best is not None and best.same == len(best.mappings) == len(best.names):
@@ -109,7 +130,7 @@ def interpret_checkpoint(network: Network, checkpoint: Checkpoint, under: str | 
 
 
 def _generate_interpretations(
-    network: Network, layers: list[Layer], checkpoint: Checkpoint, unwrapped: UnwrappedNames
+    network: Network, layers: list[Layer], behind: list[Layer], checkpoint: Checkpoint, unwrapped: UnwrappedNames
 ) -> Iterator[Interpretation]:
     names = {normalize_name(name): full for name, full in unwrapped.names.items()}
     for dialect, layout in detect_dialects(names, checkpoint.layout):
@@ -123,7 +144,27 @@ def _generate_interpretations(
         ]
         same = sum(checkpoint.tensors[name].shape == mapping.shape for mapping, name in found)
         notes = (*unwrapped.notes, *_describe_naming(dialect, layout, checkpoint.layout))
-        yield Interpretation(network, checkpoint, dialect, layout, mappings, names, len(found), same, notes)
+        tail = _find_tail(mappings, behind, dialect, layout) if network.full else {}
+        yield Interpretation(network, checkpoint, dialect, layout, mappings, names, tail, len(found), same, notes)
+
+
+def _find_tail(
+    mappings: Mapping[str, WeightMapping], behind: list[Layer], dialect: Dialect | None, layout: Layout
+) -> dict[str, Shape | None]:
+    """Return ``Interpretation.tail``: names of the layers ``behind``, up to the first key that no kept weight has.
+
+    A dialect that numbers blocks throughout gives the blocks of a deeper network the names of later ones, so there the
+    names and shapes of later blocks must be the network's.
+    """
+    kept = {prefix for mapping in mappings.values() for prefix in list_prefixes(normalize_name(mapping.name))}
+    tail: dict[str, Shape | None] = dict.fromkeys(HEADS - kept)
+    for layer in behind:
+        is_fixed = dialect is not None and dialect.numbers_throughout and layer.role and layer.role.section != "head"
+        for mapping in (map_weights([layer], dialect, layout) or {}).values():
+            name = normalize_name(mapping.name)
+            shortened = next(prefix for prefix in list_prefixes(name) if prefix not in kept)
+            tail |= {name: mapping.shape} if is_fixed else {shortened: None}
+    return tail
 
 
 def detect_dialects(names: Mapping[str, str], native_layout: str) -> list[tuple[Dialect | None, Layout]]:

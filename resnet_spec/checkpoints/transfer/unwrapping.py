@@ -26,6 +26,11 @@ NON_WEIGHTS = {
 }
 """Keys of values and mappings that are not weights."""
 
+HEADS = frozenset(
+    {"aux_classifier", "classifier", "decode_head", "fc", "head", "heads", "projection_head", "projector"}
+)
+"""Names that libraries give to what follows a backbone."""
+
 # PyTorch's count of batches, the counts that an operation counter leaves behind, and the random state of NNX's dropout.
 _NON_WEIGHT_SUFFIXES = ("num_batches_tracked", "total_ops", "total_params", "rngs.count", "rngs.key")
 
@@ -63,6 +68,16 @@ def unwrap_names(names: Iterable[str], under: str | None = None) -> Iterator[Unw
 def is_weight_name(name: str) -> bool:
     """Return whether a name may be that of a weight, and not of a counter or a random state."""
     return not name.removesuffix(".value").endswith(_NON_WEIGHT_SUFFIXES)
+
+
+def list_prefixes(name: str) -> list[str]:
+    """Return the beginnings of a name that end with one of its parts, the shortest first.
+
+    >>> list_prefixes("layer1.0.conv1")
+    ['layer1', 'layer1.0', 'layer1.0.conv1']
+    """
+    parts = name.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
 def _unwrap_once(unwrapped: UnwrappedNames) -> UnwrappedNames | None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # importing NumPy takes longer than expanding a spec, so it i
     from resnet_spec.checkpoints.transfer.identify import Match
     from resnet_spec.weights.canonical import Array
 
-Weights: TypeAlias = "Mapping[str, Array] | str | PathLike[str]"
-"""Arrays by canonical name, or the path of a checkpoint."""
+Weights: TypeAlias = "Mapping[str, Any] | str | PathLike[str]"
+"""Arrays by name, of NumPy or a framework, or the path of a checkpoint."""
 
 Mode: TypeAlias = Literal["training", "inference"]
 
@@ -49,8 +49,9 @@ def build(
         spec: The name of a bundled network, the path of a YAML file, or a loaded network.
         backend: "torch" builds a torch.nn.Module, "paddle" a paddle.nn.Layer, "flax" an nnx.Module, "onnx" an ONNX
             model, and "numpy" the reference implementation.
-        weights: Arrays by canonical name, or a checkpoint in any format that ``convert`` reads. By default, weights are
-            initialized from the seed.
+        weights: A checkpoint in any format that ``convert`` reads, or arrays by name, as they stand in one: those of
+            ``dump``, or the ``state_dict`` of a PyTorch or Paddle model. By default, weights are initialized from the
+            seed.
         seed: Seed of the initial weights, which have the same bits in every framework.
         dtype: "float32" or "float64". The default is "float64" for "numpy" and "float32" for other backends.
         input: As for ``load``.
@@ -131,29 +132,45 @@ def capture(model: Model, images: ArrayLike, paths: Collection[str]) -> dict[str
 
 
 def dump(model: Model) -> dict[str, Array]:
-    """Return a model's weights and running statistics by canonical name, in PyTorch's layouts, with unchanged bits."""
+    """Return a model's weights and running statistics by canonical name, in PyTorch's layouts, with unchanged bits.
+
+    Each array has the model's type; bfloat16, which NumPy lacks, is ``ml_dtypes.bfloat16``. Raises WeightsError if a
+    layer was replaced by one that has no such weights.
+    """
     return backend_of(model).dump(model)
 
 
 def load_weights(model: Model, weights: Weights) -> None:
-    """Set a model's weights from arrays by canonical name, or from a checkpoint in any format that ``convert`` reads.
+    """Set a model's weights from a checkpoint, or from a mapping of arrays, as for ``build``.
 
     Raises WeightsError or CheckpointError, without changing the model.
     """
-    arrays = weights if isinstance(weights, Mapping) else _read_weights(model.network, weights)
-    backend_of(model).load(model, arrays)
+    network = _network_of(model, dump(model))
+    backend_of(model).load(model, _read_weights(network, weights))
 
 
 def save_weights(model: Model, path: str | PathLike[str]) -> None:
     """Write a model's weights to a file in any format that ``convert`` writes.
 
-    If writing fails, no incomplete file is left.
+    The file says which network it is for, with its settings; a layer that was replaced by one with more or fewer
+    channels, such as a classifier of other classes, is taken into account. If writing fails, no incomplete file is
+    left.
+
+    Raises WeightsError if a layer was replaced by one that has other weights than the network's.
     """
     from resnet_spec.checkpoints.formats.tensors import Tensor
     from resnet_spec.checkpoints.transfer.convert import write
 
     weights = dump(model)
-    write(path, model.network, {name: Tensor(array.shape, array.dtype, array.copy) for name, array in weights.items()})
+    tensors = {name: Tensor(array.shape, array.dtype, array.copy) for name, array in weights.items()}
+    write(path, _network_of(model, weights), tensors)
+
+
+def _network_of(model: Model, weights: Mapping[str, Array]) -> Network:
+    """Return the network of a model whose layers may have been replaced, by the shapes of its weights."""
+    from resnet_spec.transforms.replaced_layers import with_weight_shapes
+
+    return with_weight_shapes(model.network, {name: array.shape for name, array in weights.items()})
 
 
 def convert(
@@ -243,22 +260,27 @@ def _inference_hint(dtype: str) -> str:
 
 
 def _resolve_weights(network: Network, weights: Weights | None, seed: int, dtype: str) -> dict[str, Array]:
-    from resnet_spec.weights.canonical import initialize, match_weights
+    from resnet_spec.weights.canonical import initialize
 
     if weights is None:
         initial = initialize(network, seed)
         return initial if dtype == "float32" else {name: array.astype(dtype) for name, array in initial.items()}
-    if isinstance(weights, Mapping):
-        return match_weights(network.weights(), weights, dtype, network.takes)
     return {name: array.astype(dtype, copy=False) for name, array in _read_weights(network, weights).items()}
 
 
-def _read_weights(network: Network, path: str | PathLike[str]) -> dict[str, Array]:
+def _read_weights(network: Network, weights: Weights) -> dict[str, Array]:
+    """Return copies of weights by canonical name. Raises WeightsError if they do not fit, and CheckpointError."""
+    import numpy as np
+
     from resnet_spec.checkpoints.formats import registry
+    from resnet_spec.checkpoints.transfer.live import read_mapping
     from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
 
-    interpretation = interpret_checkpoint(network, registry.read(path))
-    return {name: tensor.read() for name, tensor in interpretation.canonical_tensors().items()}
+    checkpoint = read_mapping(weights) if isinstance(weights, Mapping) else registry.read(weights)
+    tensors = interpret_checkpoint(network, checkpoint).canonical_tensors()
+    if isinstance(weights, Mapping):
+        return {name: np.array(tensor.read(), order="C") for name, tensor in tensors.items()}
+    return {name: tensor.read() for name, tensor in tensors.items()}
 
 
 def _convert_images(model: Model, images: ArrayLike) -> Array:

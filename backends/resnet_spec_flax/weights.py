@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from resnet_spec.weights.canonical import Array, match_weights
+from resnet_spec.ops import Shape
+from resnet_spec.weights.canonical import Array, collect_weights, match_weights
 from resnet_spec_flax.modules import ResNet, get_submodule
 
 
@@ -27,40 +29,48 @@ def dump(model: ResNet) -> dict[str, Array]:
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
-    matched = match_weights(model.network.weights(), weights)
-    for name, variable in named_variables(model).items():
+    variables = named_variables(model)
+    shapes = {name: _to_canonical_shape(variable.get_value().shape) for name, variable in variables.items()}
+    matched = match_weights(shapes, weights)
+    for name, variable in variables.items():
         old = variable.get_value()
         array = np.asarray(_to_native(matched[name]), old.dtype)
         variable[...] = jax.device_put(array, old.sharding if old.committed else None)
 
 
 def named_variables(model: ResNet) -> dict[str, nnx.Variable[Any]]:
-    """Return a model's parameters and running statistics by canonical name."""
-    variables = {}
-    for name in model.network.weights():
-        path, _, last = name.rpartition(".")
+    """Return a model's parameters and running statistics by canonical name. Raises WeightsError if one is missing."""
+    return collect_weights(model.network, partial(_find_variable, model))
+
+
+_STATISTICS = {"running_mean": "mean", "running_var": "var"}
+
+
+def _find_variable(model: ResNet, name: str) -> nnx.Variable[Any] | None:
+    path, _, last = name.rpartition(".")
+    try:
         module = get_submodule(model, path)
-        match last:
-            case "weight":
-                variables[name] = module.kernel if hasattr(module, "kernel") else module.scale
-            case "running_mean":
-                variables[name] = module.mean
-            case "running_var":
-                variables[name] = module.var
-            case _:
-                variables[name] = getattr(module, last)
-    return variables
+    except AttributeError:
+        return None
+    attributes = ("kernel", "scale") if last == "weight" else (_STATISTICS.get(last, last),)
+    variables = (getattr(module, attribute, None) for attribute in attributes)
+    return next((variable for variable in variables if isinstance(variable, nnx.Variable)), None)
 
 
 def to_canonical(array: jax.Array) -> Array:
-    """Return a weight in PyTorch's layout, as a copy."""
-    weight = to_numpy(array)
+    """Return a weight in PyTorch's layout, as a copy; bfloat16 is ml_dtypes'."""
+    weight = np.asarray(array)
     match weight.ndim:
         case 4:  # (height, width, in, out) -> (out, in, height, width)
             weight = weight.transpose(3, 2, 0, 1)
         case 2 | 3:  # (in, out) -> (out, in), and (length, in, out) -> (out, in, length)
             weight = weight.T
     return np.array(weight, order="C")
+
+
+def _to_canonical_shape(shape: Shape) -> Shape:
+    """Return a shape after ``to_canonical``."""
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
 
 
 def to_numpy(array: jax.Array) -> Array:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
+import ml_dtypes
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.weights.canonical import Array, match_weights
+from resnet_spec.weights.canonical import Array, collect_weights, match_weights
 from resnet_spec_torch.modules import FrozenModel, ResNet, layers_of
 
 
@@ -26,8 +28,14 @@ def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
 
 
 def dump(model: nn.Module) -> dict[str, Array]:
-    """Return the canonical weights, bit for bit, as copies."""
-    return {name: to_array(tensor) for name, tensor in named_tensors(layers_of(model)).items()}
+    """Return the canonical weights, bit for bit, as copies; bfloat16 is ml_dtypes'."""
+    return {name: _to_bits(tensor) for name, tensor in named_tensors(layers_of(model)).items()}
+
+
+def _to_bits(tensor: Tensor) -> Array:
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy(force=True).copy().view(ml_dtypes.bfloat16)
+    return to_array(tensor)
 
 
 def to_array(tensor: Tensor) -> Array:
@@ -38,22 +46,27 @@ def to_array(tensor: Tensor) -> Array:
 
 def load(model: nn.Module, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
-    layers = layers_of(model)
-    matched = match_weights(layers.network.weights(), weights)
+    tensors = named_tensors(layers_of(model))
+    matched = match_weights({name: tuple(tensor.shape) for name, tensor in tensors.items()}, weights)
     with torch.no_grad():
-        for name, tensor in named_tensors(layers).items():
+        for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(matched[name]))
     if isinstance(model, FrozenModel):
         model.renew()
 
 
 def named_tensors(model: ResNet) -> dict[str, Tensor]:
-    """Return a model's parameters and running statistics by canonical name."""
-    tensors = {}
-    for name in model.network.weights():
+    """Return a model's parameters and running statistics by canonical name. Raises WeightsError if one is missing."""
+    return collect_weights(model.network, partial(_find_tensor, model))
+
+
+def _find_tensor(model: ResNet, name: str) -> Tensor | None:
+    try:
         module, attribute = _find_owner(model, name)
-        tensors[name] = getattr(module, attribute)
-    return tensors
+    except AttributeError:
+        return None
+    tensor = getattr(module, attribute, None)
+    return tensor if isinstance(tensor, Tensor) else None
 
 
 def _find_owner(model: ResNet, name: str) -> tuple[nn.Module, str]:

@@ -83,6 +83,7 @@ def _load(source: Source, settings: Mapping[str, Setting], input: Sequence[int] 
     options = decode_options(spec.options, problems)
     spec = spec if size is None else replace(spec, input=size)
     network = expand(spec, bundled_block, bundled.block_files(), problems)
+    network = replace(network, settings=tuple((name, _write_setting(value)) for name, value in settings.items()))
     try:
         return with_options(network, options)
     except ShapeError as error:
@@ -130,7 +131,7 @@ def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Proble
     """Return a spec with settings applied to its arguments, its options and the names in its layers."""
     takes, options, layers = dict(spec.takes), dict(spec.options), dict(spec.layers)
     for name, value in settings.items():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
+        text = _write_setting(value)
         source = Source(f"--set {name}={text}", f"{name}={text}")
         scalar = Scalar(text, True, Span(source, 1, len(name) + 2, len(name) + 2 + max(1, len(text))))
         if name in takes:
@@ -143,6 +144,11 @@ def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Proble
             span, known = Span(source, 1, 1, len(name) + 1), [*takes, *OPTION_NAMES, *layers, *PREDEFINED]
             problems.report("RS205", f"{spec.name} does not take {quote(name)}", span, suggest(name, known))
     return replace(spec, takes=takes, options=options, layers=layers)
+
+
+def _write_setting(value: Setting) -> str:
+    """Return the value of a setting as it is written in a spec."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @cache

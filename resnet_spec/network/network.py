@@ -29,8 +29,8 @@ class Feature:
 class Network:
     """A tree of operations with all shapes, for one image of shape ``input`` (channels, height, width).
 
-    Two networks are equal if they have the same parts, image and name; ``source``, ``stages``, ``takes`` and ``full``
-    are not compared.
+    Two networks are equal if they have the same parts, image and name; ``source``, ``stages``, ``takes``, ``settings``
+    and ``full`` are not compared.
 
     >>> from resnet_spec import load
     >>> network = load("resnet18", classes=10)
@@ -47,6 +47,8 @@ class Network:
     outputs: tuple[str, ...] = ()
     takes: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     """The integer arguments that callers can set, with their values."""
+    settings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """The settings with which the network was loaded, as they are written after ``--set``."""
     full: Network | None = field(default=None, compare=False, repr=False)
     """The network before ``outputs`` cut off what follows the last of them; None if it has no ``outputs``."""
 

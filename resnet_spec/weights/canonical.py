@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias, assert_never
+from typing import Any, TypeAlias, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,32 @@ def _draw_comparison_weight(name: str, shape: Shape, seed: int) -> Array:
     if len(shape) == 1:
         return rng.uniform(0.5, 1.0, shape)
     return rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+
+
+T = TypeVar("T")
+
+
+def collect_weights(network: Network, find: Callable[[str], T | None]) -> dict[str, T]:
+    """Return what ``find`` returns for the weights of a network, by canonical name.
+
+    A layer that was replaced in a model may have gained or lost a bias. Raises WeightsError if another weight is None.
+    """
+    expected = network.weights()
+    found: dict[str, T] = {}
+    problems = []
+    for name, shape in expected.items():
+        path, _, last = name.rpartition(".")
+        value = find(name)
+        if value is not None:
+            found[name] = value
+        elif last != "bias":
+            problems.append(f"missing {name} {shape}; the model has another layer in place of {path!r}")
+        bias = f"{path}.bias"
+        if last == "weight" and bias not in expected and (gained := find(bias)) is not None:
+            found[bias] = gained
+    if problems:
+        raise WeightsError(problems)
+    return found
 
 
 def match_weights(

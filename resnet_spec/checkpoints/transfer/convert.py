@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,12 +17,13 @@ from resnet_spec.checkpoints.naming.mapping import WeightMapping, list_layers, m
 from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
 from resnet_spec.checkpoints.transfer.casting import Losses, cast
 from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
-from resnet_spec.diagnostics.problems import SpecError
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.library import bundled
 from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
-from resnet_spec.weights.canonical import Array
+from resnet_spec.weights.canonical import Array, WeightsError, find_mismatches
+
+_ARGUMENTS_OF_LOAD = ("spec", "input", "outputs")
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called after each array with the bytes converted so far and in total."""
@@ -84,6 +86,10 @@ def write(
     """Write the canonical weights of a network to a file, one array at a time; see ``resnet_spec.convert``."""
     kind = registry.infer_kind(target) if kind is None else _check_choice("kind", kind, KINDS)
     target_dtype = None if dtype is None else FLOATS[_check_choice("dtype", dtype, FLOATS)]
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    problems = find_mismatches(network.weights(), shapes, network.takes)
+    if problems:
+        raise WeightsError(problems)
     mappings = map_to_kind(network, kind, names)
     converter = _Converter(tensors, mappings, target_dtype, progress)
     converted = {mappings[name].name: converter.convert(name) for name in tensors}
@@ -110,28 +116,50 @@ def resolve_network(
         return spec
     if spec is not None:
         return load(spec, input=None, outputs=None, **settings)
-    words = checkpoint.metadata.get("settings", "").split()
-    stored = dict(word.split("=") for word in words if word.count("=") == 1)
-    name = _find_bundled(checkpoint, stored)
-    if name is None:
+    named = find_named(checkpoint)
+    if named is None:
         raise ValueError(
             f"{checkpoint.path} does not name a bundled network; pass its spec by --spec, "
             "which resnet-spec identify may find"
         )
-    return load(name, input=None, outputs=None, **{**stored, **settings})
+    return named.load(**settings) if settings else named.network
 
 
-def _find_bundled(checkpoint: Checkpoint, settings: Mapping[str, Setting]) -> str | None:
-    """Return the full name of the bundled network whose name and fingerprint are in a checkpoint's metadata."""
+@dataclass(frozen=True, slots=True)
+class NamedNetwork:
+    """A bundled network by its full name, and the arguments of ``load`` with which it was loaded."""
+
+    name: str
+    network: Network
+    input: tuple[int, ...] | None
+    outputs: tuple[str, ...] | None
+    settings: Mapping[str, Setting]
+
+    def load(self, **settings: Setting) -> Network:
+        """Load the network with other settings."""
+        return load(self.name, input=self.input, outputs=self.outputs, **{**self.settings, **settings})
+
+
+def find_named(checkpoint: Checkpoint) -> NamedNetwork | None:
+    """Return the bundled network that a checkpoint's metadata name, or None if there is none.
+
+    It is loaded with the input, outputs and settings in the metadata, and must have the fingerprint there.
+    """
     metadata = checkpoint.metadata
-    for full in bundled.names():  # a name in the file is compared with these, and never opened as a path
-        if full.rpartition("/")[2] == metadata.get("spec"):
-            try:
-                network = load(full, input=None, outputs=None, **settings)
-            except SpecError:  # the network has no such settings
-                continue
-            if network.fingerprint == metadata.get("fingerprint"):
-                return full
+    words = (word.partition("=") for word in metadata.get("settings", "").split())
+    settings: dict[str, Setting] = {name: text for name, _, text in words if text and name not in _ARGUMENTS_OF_LOAD}
+    sizes = metadata.get("input", "").split("x")
+    input = tuple(map(int, sizes)) if all(re.fullmatch("[0-9]{1,6}", size) for size in sizes) else None
+    outputs = tuple(metadata.get("outputs", "").split()) or None
+    for name in bundled.names():  # a name in the file is compared with these, and never opened as a path
+        if name.rpartition("/")[2] != metadata.get("spec"):
+            continue
+        try:
+            network = load(name, input=input, outputs=outputs, **settings)
+        except ValueError:  # the network has no such settings, input or outputs
+            continue
+        if network.fingerprint == metadata.get("fingerprint"):
+            return NamedNetwork(name, network, input, outputs, settings)
     return None
 
 
@@ -149,10 +177,13 @@ def map_to_kind(network: Network, kind: str, names: str | None) -> dict[str, Wei
 
 
 def make_metadata(network: Network) -> dict[str, str]:
-    """Return the metadata that a file of a network's weights holds."""
+    """Return the metadata that a file of a network's weights holds, from which ``find_named`` finds the network."""
+    settings = {**dict(network.takes), **dict(network.settings)}
     return {
         "spec": network.name,
-        "settings": " ".join(f"{name}={value}" for name, value in network.takes),
+        "settings": " ".join(f"{name}={value}" for name, value in settings.items()),
+        "input": "x".join(map(str, network.input)),
+        **({"outputs": " ".join(network.outputs)} if network.outputs else {}),
         "fingerprint": network.fingerprint,
         "producer": f"resnet-spec {version('resnet-spec')}",
     }

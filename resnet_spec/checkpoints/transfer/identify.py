@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from os import PathLike
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import Checkpoint
 from resnet_spec.checkpoints.naming.mapping import normalize_name
 from resnet_spec.checkpoints.naming.roles import find_roles
+from resnet_spec.checkpoints.transfer.convert import NamedNetwork, find_named
+from resnet_spec.checkpoints.transfer.evaluation import describe_difference
 from resnet_spec.checkpoints.transfer.matching import Interpretation, interpret_checkpoint
-from resnet_spec.checkpoints.transfer.unwrapping import is_weight_name
+from resnet_spec.checkpoints.transfer.unwrapping import unwrap_names
+from resnet_spec.language.options import OPTION_NAMES
 from resnet_spec.library.index import read_index
 from resnet_spec.library.load import load
 from resnet_spec.ops import Shape
@@ -40,20 +43,22 @@ class Match:
 
     Attributes:
         names: The title of the dialect of the file's names, or "its own" for the network's own names.
-        settings: The settings with which the network fits, as in ``{"classes": 10}``.
+        settings: The arguments of ``load`` with which the network fits, as in ``{"classes": 10}``.
         same: How many of the network's ``weights`` are in the file by name and shape.
         differs: Every array that is missing, unexpected or of the wrong shape or type.
         notes: How the file was read.
+        computes: If it computes something else than the best match with the same weights, what; otherwise "".
     """
 
     network: str
     how: How
     names: str
-    settings: Mapping[str, int]
+    settings: Mapping[str, Any]
     same: int
     weights: int
     differs: tuple[str, ...]
     notes: tuple[str, ...]
+    computes: str = ""
 
 
 def identify(
@@ -64,15 +69,44 @@ def identify(
     ``progress`` is called with the name of each network. Raises CheckpointError and FileNotFoundError.
     """
     checkpoint = registry.read(path)
+    named = find_named(checkpoint)
     candidates = _select_candidates(checkpoint, progress or str)
     readings = {name: interpret_checkpoint(load(name), checkpoint) for name in candidates}
-    matches = sorted((_match_network(name, reading) for name, reading in readings.items()), key=_rank_key)
-    fits = [match for match in matches if match.how != "near"]
+    matches = [_match_network(name, reading) for name, reading in readings.items()]
+    if named is not None:
+        readings[named.name] = interpret_checkpoint(named.network, checkpoint)
+        matches = [match for match in matches if match.network != named.name]
+        matches.append(_match_named(named, readings[named.name]))
+    matches.sort(key=lambda match: (named is None or match.network != named.name, _rank_key(match)))
+    fits = _compare_functions([match for match in matches if match.how != "near"])
     near = [match for match in matches if match.how == "near" and match.same][:MAX_NEAR_MATCHES]
     found = [
         match if match.how == "exact" else _with_suggestions(match, readings[match.network]) for match in fits + near
     ]
     return checkpoint, found
+
+
+def _match_named(named: NamedNetwork, reading: Interpretation) -> Match:
+    """Return the match of the network that the file's metadata name, with the arguments that are not the defaults."""
+    match, default = _match_network(named.name, reading), load(named.name)
+    takes = dict(named.network.takes)
+    known = {**dict(default.takes), **dict.fromkeys(OPTION_NAMES)}
+    settings: dict[str, Any] = {name: takes.get(name, text) for name, text in named.settings.items()}
+    settings = {name: value for name, value in settings.items() if name not in known or value != known[name]}
+    if named.network.input != default.input:
+        settings["input"] = named.network.input
+    if named.outputs:
+        settings["outputs"] = named.outputs
+    return replace(match, settings={**settings, **match.settings})
+
+
+def _compare_functions(fits: list[Match]) -> list[Match]:
+    """Return matches with how each computes something else than the first does, with the same weights."""
+    networks = [load(match.network, **match.settings) for match in fits]
+    return [
+        replace(match, computes=describe_difference(networks[0], network))
+        for match, network in zip(fits, networks, strict=True)
+    ]
 
 
 def _with_suggestions(match: Match, reading: Interpretation) -> Match:
@@ -85,19 +119,30 @@ def _select_candidates(checkpoint: Checkpoint, progress: Callable[[str], object]
 
     Networks with more than four times as many parameters as the file, or less than a fourth, are skipped.
     """
-    tensors = [tensor for name, tensor in checkpoint.tensors.items() if is_weight_name(name)]
-    shapes, count = (
-        _count_shapes(tensor.shape for tensor in tensors),
-        sum(math.prod(tensor.shape) for tensor in tensors),
-    )
-    similarity = {}
-    for entry in read_index():
-        if count / _MAX_PARAMETER_RATIO <= entry.parameters <= count * _MAX_PARAMETER_RATIO:
-            progress(entry.name)
-            similarity[entry.name] = _similarity(shapes, _shapes_of(entry.name))
+    similarity: dict[str, float] = {}
+    for shapes, count in _count_readings(checkpoint):
+        for entry in read_index():
+            if count / _MAX_PARAMETER_RATIO <= entry.parameters <= count * _MAX_PARAMETER_RATIO:
+                progress(entry.name)
+                found = _similarity(shapes, _shapes_of(entry.name))
+                similarity[entry.name] = max(found, similarity.get(entry.name, 0.0))
     order = sorted(similarity, key=lambda name: -similarity[name])
     threshold = min(1.0, max(similarity.values(), default=1.0)) - 0.02
     return [name for index, name in enumerate(order) if index < _MIN_CANDIDATES or similarity[name] >= threshold]
+
+
+def _count_readings(checkpoint: Checkpoint) -> list[tuple[Counter[Shape], int]]:
+    """Return the shapes and the number of values in each reading of a file: whole, and without one wrapping or more.
+
+    What is beside the weights, such as averaged weights or an optimizer's state, is in the first of them alone.
+    """
+    readings: list[tuple[Counter[Shape], int]] = []
+    for unwrapped in unwrap_names(checkpoint.tensors):
+        shapes = [checkpoint.tensors[full].shape for full in unwrapped.names.values()]
+        reading = _count_shapes(shapes), sum(map(math.prod, shapes))
+        if reading not in readings:
+            readings.append(reading)
+    return readings
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -16,6 +17,12 @@ from resnet_spec.checkpoints.transfer.identify import Match
 
 _MAX_DIFFERENCES = 3
 _MAX_LOSSES = 20
+
+_HOW_TO_TELL = (
+    "The same weights fit networks that compute something else, and names and shapes do not tell them apart. Where the "
+    "file comes from does; or run each network with it on a photograph whose class you know: "
+    "resnet-spec run NETWORK --weights FILE --image PHOTO. resnet-spec diff NETWORK NETWORK shows how they differ."
+)
 
 
 def render_conversion(conversion: Conversion) -> str:
@@ -59,12 +66,25 @@ def render_matches(matches: Sequence[Match]) -> Table | str:
     table.add_column("weights", justify="right", no_wrap=True)
     table.add_column("differences")
     for match in matches:
-        lines = [f"--set {name}={value}" for name, value in match.settings.items()]
+        lines = [_render_argument(name, value) for name, value in match.settings.items()]
+        lines += [f"computes something else: {match.computes}"] if match.computes else []
         lines += match.differs[:_MAX_DIFFERENCES]
         if len(match.differs) > _MAX_DIFFERENCES:
             lines.append(f"and {len(match.differs) - _MAX_DIFFERENCES} more")
         table.add_row(match.network, match.how, match.names, f"{match.same} of {match.weights}", "\n".join(lines))
+    if any(match.computes for match in matches):
+        table.caption, table.caption_justify = _HOW_TO_TELL, "left"
     return table
+
+
+def _render_argument(name: str, value: Any) -> str:
+    match name:
+        case "input":
+            return f"input {'x'.join(map(str, value))}"
+        case "outputs":
+            return f"outputs {', '.join(value)}"
+        case _:
+            return f"--set {name}={value}"
 
 
 def render_differences(differences: Sequence[Difference]) -> Table:

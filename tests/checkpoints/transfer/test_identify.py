@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from resnet_spec import convert, identify
+from resnet_spec import convert, identify, load
 from resnet_spec.checkpoints.formats import byte_ranges
+from resnet_spec.checkpoints.transfer.convert import make_metadata
 from resnet_spec.checkpoints.transfer.difference import compare_checkpoints
 from resnet_spec.weights.canonical import Array
 from shared.small_network import save_zeros, to_torch
@@ -74,6 +76,49 @@ def test_near_matches_are_ranked_and_list_differences(tmp_path: Path) -> None:
     assert [match.same - len(match.differs) for match in matches] == sorted(
         (match.same - len(match.differs) for match in matches), reverse=True
     )
+
+
+def save_training_state(path: Path, spec: str, beside: Sequence[str]) -> Path:
+    """Save zeros for a network under "model", and as much again under each of the other keys."""
+    weights = {name: np.zeros(shape, np.float16) for name, shape in load(spec).weights().items()}
+    save_file({f"{key}.{name}": array for key in ("model", *beside) for name, array in weights.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        ["model_ema"],
+        ["optimizer.state.0.exp_avg", "optimizer.state.0.exp_avg_sq"],
+        ["model_ema", "optimizer.m", "optimizer.v", "optimizer.max"],
+    ],
+)
+def test_what_is_beside_the_weights_does_not_count(beside: list[str], tmp_path: Path) -> None:
+    best = identify(save_training_state(tmp_path / "w.safetensors", "resnet18", beside))[0]
+    assert (best.network, best.how, best.same, best.differs) == ("resnet18", "exact", 102, ())
+
+
+def test_networks_that_compute_something_else_with_the_same_weights_are_told(tmp_path: Path) -> None:
+    fits = {match.network: match.computes for match in identify(save_zeros(tmp_path / "w.safetensors", "resnet18"))}
+    assert fits["resnet18"] == fits["torchvision/resnet18"] == fits["timm/resnet18"] == fits["paddle/resnet18"] == ""
+    assert fits["timm/resnetblur18"] == (
+        "max_pool {kernel: 3, padding: 1}, 4 blur_pool, 3 conv {kernel: 3, padding: 1} "
+        "instead of max_pool {kernel: 3, stride: 2, padding: 1}, 3 conv {kernel: 3, stride: 2, padding: 1}"
+    )
+    assert fits["flax/ResNet18"].startswith("4 zero_pad {bottom: 1, right: 1}")
+
+
+def test_network_that_the_metadata_name_comes_first(tmp_path: Path) -> None:
+    network = load("timm/resnetblur18")
+    save_file(
+        {name: np.zeros(shape, np.float16) for name, shape in network.weights().items()},
+        tmp_path / "w.safetensors",
+        make_metadata(network),
+    )
+    matches = {match.network: match for match in identify(tmp_path / "w.safetensors")}
+    assert next(iter(matches)) == "timm/resnetblur18"
+    assert matches["timm/resnetblur18"].computes == ""
+    assert matches["resnet18"].computes.startswith("max_pool {kernel: 3, stride: 2, padding: 1}")
 
 
 # -- diff -------------------------------------------------------------------------------------------------------------

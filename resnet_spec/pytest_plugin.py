@@ -132,7 +132,7 @@ class _Comparison(pytest.Item):
         spec = cast("_Spec", self.parent)
         groups = GROUPS[self.level]
         findings = [one for one in spec.findings() if one.backend == self.backend and one.group in groups]
-        failing = [finding for finding in findings if finding.verdict in ("differs", "failed")]
+        failing = [finding for finding in findings if finding.verdict in ("differs", "failed", "ill-conditioned")]
         if failing:
             raise _DifferenceError("\n".join([*map(_describe, failing), f"to reproduce: {self._command(spec)}"]))
         if not findings:

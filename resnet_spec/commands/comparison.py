@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_spec.backend import choose_backends, installed_backends
+from resnet_spec.commands.options import EXIT_DIFFERENT, EXIT_UNKNOWN
 
 if TYPE_CHECKING:
     from resnet_spec.parity.case import Case
+    from resnet_spec.parity.compare import Finding
     from resnet_spec.parity.sweep import CaseResult, Sweep
 
 backend_option = click.option(
@@ -88,6 +90,14 @@ def run_cases(cases: Iterable[Case], count: int, sweep: Sweep, failures: Path) -
     finally:
         running.close()  # type: ignore[attr-defined]  # a generator
     return results, interrupted
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """Return the exit status of a comparison: 0, or EXIT_DIFFERENT, or EXIT_UNKNOWN if a network is ill-conditioned."""
+    verdicts = {finding.verdict for finding in findings}
+    if verdicts & {"differs", "failed"}:
+        return EXIT_DIFFERENT
+    return EXIT_UNKNOWN if "ill-conditioned" in verdicts else 0
 
 
 @contextmanager

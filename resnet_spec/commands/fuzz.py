@@ -9,6 +9,7 @@ import click
 
 from resnet_spec.commands.comparison import (
     backend_option,
+    exit_status,
     failures_option,
     jobs_option,
     level_option,
@@ -17,7 +18,7 @@ from resnet_spec.commands.comparison import (
     shrink_option,
     timeout_option,
 )
-from resnet_spec.commands.options import EXIT_DIFFERENT, EXIT_INTERRUPTED, json_option, print_fitting, print_json
+from resnet_spec.commands.options import EXIT_INTERRUPTED, json_option, print_fitting, print_json
 
 
 @click.command()
@@ -55,15 +56,15 @@ def fuzz(
     sweep = Sweep(backends, jobs=jobs, timeout=timeout, shrink=shrink, environment=FAST_COMPILE_ENV)
     results, interrupted = run_cases(cases, count, sweep, failures)
     findings = [finding for result in results for finding in result.findings]
-    different = [finding for finding in findings if finding.verdict in ("differs", "failed")]
+    notable = [finding for finding in findings if finding.verdict in ("differs", "failed", "ill-conditioned")]
     summary = tables.summarize(len(results), backends, findings)
     if as_json:
-        print_json(summary | {"findings": [tables.to_json(finding) for finding in different]})
+        print_json(summary | {"findings": [tables.to_json(finding) for finding in notable]})
     else:
-        if different:
-            print_fitting(tables.to_table(different))
+        if notable:
+            print_fitting(tables.to_table(notable))
         click.echo(tables.format_summary(summary))
     if interrupted:
         sys.exit(EXIT_INTERRUPTED)
-    if different:
-        sys.exit(EXIT_DIFFERENT)
+    if status := exit_status(findings):
+        sys.exit(status)

@@ -24,6 +24,8 @@ EXIT_DIFFERENT = 1
 """Exit status of a command that compares, if it found a difference."""
 EXIT_INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as of every program that a shell runs."""
+EXIT_UNKNOWN = 3
+"""Exit status of a comparison that found no difference, but could not compare everything: it proves nothing."""
 NON_TTY_WIDTH = 300
 """Columns of the output if it is not a terminal."""
 

@@ -13,6 +13,7 @@ import click
 
 from resnet_spec.commands.comparison import (
     backend_option,
+    exit_status,
     failures_option,
     jobs_option,
     level_option,
@@ -121,8 +122,8 @@ def parity(
     _write_outputs(findings, **outputs)
     if interrupted:
         sys.exit(EXIT_INTERRUPTED)
-    if any(finding.verdict in ("differs", "failed") for finding in findings):
-        sys.exit(EXIT_DIFFERENT)
+    if status := exit_status(findings):
+        sys.exit(status)
     if not save and not any(finding.count for finding in findings):
         click.echo("nothing was compared", err=True)
         sys.exit(EXIT_DIFFERENT)

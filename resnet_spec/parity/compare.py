@@ -8,12 +8,14 @@ from typing import Literal, TypeAlias, assert_never
 
 import numpy as np
 
-from resnet_spec.backend import REFERENCE
 from resnet_spec.parity.case import Case, Group
 from resnet_spec.weights.canonical import Array
 
-Verdict: TypeAlias = Literal["same", "differs", "reported", "failed", "alone"]
-"""``reported``: no gate applies. ``failed``: the backend gave no result. ``alone``: nothing to compare with."""
+Verdict: TypeAlias = Literal["same", "differs", "ill-conditioned", "reported", "failed", "alone"]
+"""``ill-conditioned``: rounding explains the difference, but no gate grows so far, so nothing is known.
+
+``reported``: no gate applies. ``failed``: the backend gave no result. ``alone``: nothing to compare with.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Finding:
         unlike: Why the array at ``where`` has no numeric error, such as "holds NaN".
         wrong: Which of the two backends has the wrong gradient, if central differences of the reference's loss can
             tell.
+        rounding: How large an error rounding alone explains, if that exceeds the largest gate; otherwise 0.
     """
 
     network: str
@@ -52,6 +55,7 @@ class Finding:
     blame: tuple[str, ...] = ()
     unlike: str = ""
     wrong: str = ""
+    rounding: float = 0.0
 
     @property
     def verdict(self) -> Verdict:
@@ -60,6 +64,8 @@ class Finding:
             return "alone" if self.reference == "" and not self.count else "failed"
         if self.gate is None:
             return "reported"
+        if self.rounding:
+            return "ill-conditioned"
         return "same" if self.count > 0 and self.worst <= self.gate else "differs"
 
 
@@ -80,23 +86,26 @@ def compare_group(
 
 
 def may_be_rounding(finding: Finding) -> bool:
-    """Return whether rounding may explain a difference: in float32, in a forward pass that the reference runs too."""
-    is_forward = finding.group in ("evaluation", "training forward") and finding.reference == REFERENCE
-    return finding.verdict == "differs" and finding.dtype == "float32" and is_forward and np.isfinite(finding.worst)
+    """Return whether rounding may explain a finding: a finite difference above a gate."""
+    return finding.verdict == "differs" and np.isfinite(finding.worst)
 
 
-def widen_gates(finding: Finding, limits: Mapping[str, float]) -> Finding:
-    """Judge a finding again, with a gate of its own for each array: the common gate or its limit, whichever is larger.
+def allow_for_rounding(finding: Finding, explained: Mapping[str, float], largest_gate: float) -> Finding:
+    """Judge a finding again by the error that rounding explains, for each array: ``explained``.
 
-    If all arrays pass, ``gate`` becomes the limit of the array with the largest error; otherwise ``where`` becomes the
-    first array that does not pass.
+    - If an array has a larger error, the finding differs, and ``where`` becomes the first such array.
+    - If rounding explains more than ``largest_gate`` of an array above the gate, the finding is ill-conditioned.
+    - Otherwise the gate becomes what rounding explains of the array with the largest error, and all arrays pass.
     """
     gate = finding.gate or 0.0
-    failing = [name for name, value in finding.errors.items() if value > max(gate, limits.get(name, 0.0))]
+    failing = [name for name, value in finding.errors.items() if value > max(gate, explained.get(name, 0.0))]
     if failing:
         return replace(finding, where=failing[0])
+    unknown = [name for name, value in finding.errors.items() if value > gate and explained[name] > largest_gate]
+    if unknown:
+        return replace(finding, where=unknown[0], rounding=max(explained[name] for name in unknown))
     where = max(finding.errors, key=finding.errors.__getitem__)
-    return replace(finding, gate=limits[where], where=where)
+    return replace(finding, gate=explained[where], where=where)
 
 
 def error_scales(case: Case, group: Group, expected: Mapping[str, Array]) -> dict[str, float]:

@@ -12,19 +12,13 @@ import numpy as np
 
 from resnet_spec.backend import REFERENCE
 from resnet_spec.network.parts import Leaf
-from resnet_spec.parity.case import ROUNDING_FACTOR, Case, Group
-from resnet_spec.parity.compare import (
-    Finding,
-    compare_group,
-    failed_finding,
-    may_be_rounding,
-    relative_error,
-    widen_gates,
-)
+from resnet_spec.parity.case import Case, Group
+from resnet_spec.parity.compare import Finding, compare_group, failed_finding, relative_error
 from resnet_spec.parity.gradient_check import check_gradient
 from resnet_spec.parity.locate import compute_part_inputs, find_faulty_parts
 from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
+from resnet_spec.parity.rounding import Rounding
 from resnet_spec.parity.saved_records import SavedRecords
 from resnet_spec.weights.canonical import Array
 
@@ -82,15 +76,13 @@ def examine(
         if on_record is not None and isinstance(result, dict):
             on_record(name, case, result)
     references = {group: _choose_reference(case, group, results) for group in case.groups}
-    findings = []
-    limits: dict[Group, Mapping[str, float]] = {}
+    findings = _find_failed_reference(case, reference, runners, results)
+    rounding = Rounding(case, everyone, results)
     for runner in runners:
+        earlier: list[Finding] = []
         for group in case.groups:
-            finding = _find(case, group, runner, references[group], results)
-            if may_be_rounding(finding):
-                if group not in limits:
-                    limits[group] = _rounding_limits(case, group, reference, results)
-                finding = widen_gates(finding, limits[group])
+            finding = rounding.judge(_find(case, group, runner, references[group], results), earlier)
+            earlier.append(finding)
             if locate and (finding.verdict == "differs" or _parts_may_run(case, group, results[runner.name])):
                 blame, wrong = _locate_fault(case, finding, everyone, results), _find_wrong(case, finding, results)
                 finding = replace(finding, blame=blame, wrong=wrong)
@@ -112,23 +104,21 @@ def _record(runner: Runner, case: Case) -> Record | Failure:
         return failure
 
 
+def _find_failed_reference(case: Case, reference: Runner, runners: Sequence[Runner], results: Results) -> list[Finding]:
+    """Return a finding for a reference that gave no result, unless it is one of the backends that are compared.
+
+    Without it nothing is compared with the definition, even if all backends agree.
+    """
+    result = results[reference.name]
+    is_compared = any(runner.name == reference.name for runner in runners)
+    if is_compared or not isinstance(result, Failure):
+        return []
+    return [failed_finding(case, case.groups[0], reference.name, str(result))]
+
+
 def _parts_may_run(case: Case, group: Group, result: Record | Failure) -> bool:
     """Return whether to look for the fault of a backend that could not run the network: in its first group only."""
     return isinstance(result, Failure) and result.alive and group == case.groups[0]
-
-
-def _rounding_limits(case: Case, group: Group, reference: Runner, results: Results) -> dict[str, float]:
-    """Return the relative error that rounding alone explains, for each array of a forward pass in float32."""
-    single = results[reference.name]
-    try:
-        double = reference.record(replace(case, dtype="float64", level="forward"))[group]
-    except Failure:
-        return {}
-    assert isinstance(single, dict)
-    return {
-        name: ROUNDING_FACTOR * relative_error(double[name], array.astype(double[name].dtype))
-        for name, array in single[group].items()
-    }
 
 
 def _find(case: Case, group: Group, runner: Runner, reference: str, results: Results) -> Finding:
@@ -174,11 +164,12 @@ def _records_of(group: Group, results: Results) -> dict[str, Mapping[str, Array]
 
 
 def _locate_fault(case: Case, finding: Finding, everyone: Sequence[Runner], results: Results) -> tuple[str, ...]:
-    """Return the paths of the parts at fault; none if a backend fails to run them."""
+    """Return the paths of the parts at fault; none if a backend fails to run them, or if the reference failed."""
     by_name = {runner.name: runner for runner in everyone}
+    expected = results.get(finding.reference)
+    if not isinstance(expected, dict):
+        return ()
     runner, reference = by_name[finding.backend], by_name[finding.reference]
-    expected = results[reference.name]
-    assert isinstance(expected, dict)
     gate = finding.gate or 0.0
     try:
         match finding.group:

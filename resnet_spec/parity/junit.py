@@ -9,7 +9,13 @@ from xml.etree import ElementTree
 from resnet_spec.parity.compare import Finding
 from resnet_spec.parity.tables import describe
 
-ELEMENTS = {"differs": "failure", "failed": "error", "reported": "skipped", "alone": "skipped"}
+ELEMENTS = {
+    "differs": "failure",
+    "failed": "error",
+    "ill-conditioned": "error",
+    "reported": "skipped",
+    "alone": "skipped",
+}
 """The element that a test case holds, by verdict. A test case that passes holds none."""
 
 

@@ -85,6 +85,8 @@ class SavedRecords:
 
     def record(self, case: Case) -> Record:
         """Return the saved record of a case. Raises Failure if there is none, or if it is of another network."""
+        if case.nudged:
+            raise Failure("a saved record can't be computed again")
         path = _record_path(self.folder, self.backend, case)
         try:
             if _read_network(path) != to_yaml(case.network):

@@ -10,7 +10,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from resnet_spec.parity.compare import Finding
+from resnet_spec.parity.compare import Finding, Verdict
+
+STYLES: dict[Verdict, str] = {"differs": "bold red", "failed": "bold red", "ill-conditioned": "bold yellow"}
 
 
 def to_table(findings: Sequence[Finding]) -> Table:
@@ -27,7 +29,7 @@ def to_table(findings: Sequence[Finding]) -> Table:
         gate = "" if finding.gate is None else f"{finding.gate:.0e}"
         names = (finding.network, finding.backend, finding.dtype, finding.group, finding.reference)
         worst = f"{finding.worst:.1e}" if finding.count else ""
-        style = "bold red" if finding.verdict in ("differs", "failed") else None
+        style = STYLES.get(finding.verdict)
         table.add_row(*names, str(finding.count or ""), worst, gate, describe(finding), style=style)
     table.caption = (
         "worst: the largest error, relative to the largest magnitude in the array; for gradients, in all gradients"
@@ -41,6 +43,9 @@ def describe(finding: Finding) -> str:
     match finding.verdict:
         case "same" | "reported" as verdict:
             return verdict
+        case "ill-conditioned":
+            explained = f"rounding alone explains {finding.rounding:.1e}"
+            return f"ill-conditioned: not comparable in {finding.dtype}, first at {finding.where}; {explained}"
         case "failed":
             return f"failed: {finding.failure}{_describe_blame(finding)}"
         case "alone":
@@ -64,12 +69,17 @@ def _describe_blame(finding: Finding) -> str:
 def to_json(finding: Finding) -> dict[str, object]:
     """Return a finding as data for JSON, in which null stands for an infinite error."""
     errors = {name: _finite_or_none(value) for name, value in finding.errors.items()}
-    return {**asdict(finding), "worst": _finite_or_none(finding.worst), "errors": errors, "verdict": finding.verdict}
+    figures = {name: _finite_or_none(getattr(finding, name)) for name in ("worst", "rounding")}
+    return {**asdict(finding), **figures, "errors": errors, "verdict": finding.verdict}
 
 
 def summarize(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return how many of ``count`` networks differ, the number of arrays compared, and each group's worst error."""
+    """Return how many of ``count`` networks differ or are ill-conditioned, the arrays compared, and worst errors.
+
+    A network that differs is not counted as ill-conditioned too.
+    """
     different = {finding.network for finding in findings if finding.verdict in ("differs", "failed")}
+    unknown = {finding.network for finding in findings if finding.verdict == "ill-conditioned"} - different
     worst: dict[str, float] = {}
     for finding in findings:
         if finding.count:
@@ -78,6 +88,7 @@ def summarize(count: int, backends: Sequence[str], findings: Sequence[Finding]) 
         "networks": count,
         "backends": list(backends),
         "differ": len(different),
+        "ill-conditioned": len(unknown),
         "arrays": sum(finding.count for finding in findings),
         "worst": {group: _finite_or_none(value) for group, value in worst.items()},
     }
@@ -87,8 +98,9 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     """Return what ``summarize`` returns as one line of text."""
     figures = {group: "infinite" if value is None else f"{value:.1e}" for group, value in summary["worst"].items()}
     worst = ", ".join(f"{group} {figure}" for group, figure in figures.items())
+    unknown = f", {summary['ill-conditioned']} are ill-conditioned" if summary["ill-conditioned"] else ""
     return (
-        f"{summary['networks']} networks in {', '.join(summary['backends'])}: {summary['differ']} differ; "
+        f"{summary['networks']} networks in {', '.join(summary['backends'])}: {summary['differ']} differ{unknown}; "
         f"{summary['arrays']:,} arrays compared; worst: {worst}"
     )
 

@@ -12,11 +12,12 @@ from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import Finding
 from resnet_spec.parity.examine import examine
 from shared.frameworks import required
+from shared.local_runner import LocalRunner
 from shared.paths import ROOT
 
 pytest.importorskip("torch", reason="the mistakes are made in torch")
 
-from shared.parity_mutants import MUTANTS, SPEC, LocalRunner, Mutant
+from shared.parity_mutants import MUTANTS, SPEC, Mutant, inject
 
 HEAD = "| mistake | first seen in | worst | blamed |\n|---|---|---|---|"
 TABLE: list[str] = []
@@ -41,7 +42,8 @@ def case() -> Case:
 
 
 def examine_mutant(mutant: Mutant | None) -> list[Finding]:
-    runners = [LocalRunner("mutant", required("torch"), mutant), clean_runner("torch")]
+    torch = required("torch")
+    runners = [LocalRunner("mutant", inject(torch, mutant) if mutant else torch), clean_runner("torch")]
     findings = examine(case(), clean_runner("numpy"), runners)
     return [finding for finding in findings if finding.backend == "mutant"]
 

@@ -457,6 +457,10 @@ class RoundingRunner(FakeRunner):
         (0.0, 7e-6, "same"),
         (0.0, 7e-5, "differs"),
         (2e-5, np.nan, "differs"),
+        (2e-4, 3e-3, "ill-conditioned"),
+        (2e-4, 5e-6, "same"),
+        (2e-4, 5e-3, "differs"),
+        (1.0, 0.93, "ill-conditioned"),
     ],
 )
 def test_the_gate_in_float32_grows_with_the_rounding_error_of_the_reference(
@@ -483,6 +487,26 @@ def test_a_gate_that_is_widened_for_one_array_stays_for_the_others() -> None:
     (evaluation, training) = examine(case, FixedRunner("numpy"), [FixedRunner("a")], locate=False)
     assert (evaluation.verdict, evaluation.where) == ("differs", "p")
     assert training.verdict == "same"
+
+
+class NoResult(FakeRunner):
+    """A runner that raises an error, but still answers."""
+
+    def record(self, case: Case) -> Record:
+        raise Failure(f"{self.name} is out of order", alive=True)
+
+
+def test_a_reference_without_a_result_is_a_failure_of_its_own() -> None:
+    case = Case(loads(SMALL), level="forward")
+    findings = examine(case, NoResult("numpy"), [FakeRunner("a"), FakeRunner("b")])
+    assert (findings[0].backend, findings[0].verdict) == ("numpy", "failed")
+    assert findings[0].failure == "numpy is out of order"
+
+
+def test_a_backend_fails_beside_a_reference_that_fails() -> None:
+    findings = examine(Case(loads(SMALL), level="forward"), NoResult("numpy"), [NoResult("a"), FakeRunner("b")])
+    failures = {(finding.backend, finding.failure) for finding in findings if finding.verdict == "failed"}
+    assert failures == {("numpy", "numpy is out of order"), ("a", "a is out of order")}
 
 
 @pytest.mark.parametrize(("blocks", "divisor"), [(2, 8), (64, 8), (65, 16), (130, 32)])

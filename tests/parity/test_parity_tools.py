@@ -22,6 +22,7 @@ from resnet_spec.parity.compare import compare_group
 from resnet_spec.parity.gradient_check import check_gradient
 from resnet_spec.parity.recorder import record
 from shared.frameworks import required
+from shared.plain_networks import plain_network
 from shared.third_party_package import install
 
 SPEC = """
@@ -307,3 +308,21 @@ def test_central_differences_do_not_judge_errors_below_their_accuracy() -> None:
     case = Case(loads(SPEC), level="gradient")
     right = dict(record(torch, case))["gradient"]["c.weight"]
     assert check_gradient(case, "c.weight", {"a": right + 1e-12 * np.abs(right).max(), "b": right}).wrong == ""
+
+
+def test_a_network_that_is_not_comparable_does_not_pass(folder: Path) -> None:
+    required("torch")
+    (folder / "deep.yaml").write_text(plain_network(56, order="can"), encoding="utf-8")
+    options = ("--backend", "torch", "--level", "forward", "--dtype", "float32")
+    files = ("--junit", "out.xml", "--json", "out.json", "--report", "out.html")
+    done = run_python(folder, "resnet_spec", "parity", "deep.yaml", *options, *files)
+    assert done.returncode == 3
+    assert "ill-conditioned: not comparable in float32, first at " in done.stdout
+    verdicts = [row["verdict"] for row in json.loads((folder / "out.json").read_text())]
+    assert verdicts == ["same", "ill-conditioned"]
+    suite = ElementTree.parse(folder / "out.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "0", "1")
+    assert not (folder / "parity-failures").exists()
+    tests = run_python(folder, "pytest", "-p", "no:cacheprovider", *PLUGIN, "--resnet-spec", "deep.yaml", *options)
+    assert tests.returncode == 1
+    assert "training forward: ill-conditioned: not comparable in float32" in tests.stdout

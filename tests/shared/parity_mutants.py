@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache
 from types import MethodType, SimpleNamespace
 from typing import Any
 
@@ -14,9 +13,6 @@ from torch.nn import functional
 
 from resnet_spec.backend import SGD, Backend, TrainingStep
 from resnet_spec.network.network import Network
-from resnet_spec.parity import recorder
-from resnet_spec.parity.case import Case
-from resnet_spec.parity.processes import Failure
 from resnet_spec.weights.canonical import Array
 
 SPEC = """
@@ -70,35 +66,9 @@ class Mutant:
     step: Callable[..., TrainingStep] | None = None
 
 
-class LocalRunner:
-    """Runs cases in a backend in this process, with a mistake in every model if a mutant is given.
+def inject(backend: Backend, mutant: Mutant) -> Any:
+    """Return a backend that makes a mistake in every model."""
 
-    What a backend without a mistake computes is kept, to be compared with every mutant.
-    """
-
-    def __init__(self, name: str, backend: Backend, mutant: Mutant | None = None) -> None:
-        self.name = name
-        self.backend: Any = backend if mutant is None else _inject(backend, mutant)
-        self.record = self._record if mutant else cache(self._record)
-        self.output_gradients = self._output_gradients if mutant else cache(self._output_gradients)
-
-    def _record(self, case: Case) -> recorder.Record:
-        try:
-            return dict(recorder.record(self.backend, case))
-        except recorder.PART_ERRORS as error:
-            raise Failure(str(error), alive=True) from None
-
-    def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return recorder.run_parts(self.backend, case, train, inputs)
-
-    def _output_gradients(self, case: Case) -> dict[str, Array]:
-        return recorder.output_gradients(self.backend, case)
-
-    def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
-        return recorder.vjps(self.backend, case, inputs, cotangents)
-
-
-def _inject(backend: Backend, mutant: Mutant) -> Any:
     def build(network: Network, weights: dict[str, Array], dtype: str) -> Any:
         model = backend.build(network, weights, dtype)
         with torch.no_grad():

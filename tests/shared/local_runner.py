@@ -1,0 +1,37 @@
+"""A runner of parity that runs a backend in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from resnet_spec.parity import recorder
+from resnet_spec.parity.case import Case
+from resnet_spec.parity.processes import Failure
+from resnet_spec.weights.canonical import Array
+
+
+class LocalRunner:
+    """Runs cases in a backend in this process, and keeps what it computed of each."""
+
+    def __init__(self, name: str, backend: Any) -> None:
+        self.name = name
+        self.backend = backend
+        self.record = cache(self._record)
+        self.output_gradients = cache(self._output_gradients)
+
+    def _record(self, case: Case) -> recorder.Record:
+        try:
+            return dict(recorder.record(self.backend, case))
+        except recorder.PART_ERRORS as error:
+            raise Failure(str(error), alive=True) from None
+
+    def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return recorder.run_parts(self.backend, case, train, inputs)
+
+    def _output_gradients(self, case: Case) -> dict[str, Array]:
+        return recorder.output_gradients(self.backend, case)
+
+    def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
+        return recorder.vjps(self.backend, case, inputs, cotangents)

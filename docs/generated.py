@@ -33,7 +33,9 @@ GROUP_DESCRIPTIONS = {
     "training forward": "the output of every part in training mode",
     "loss": "the loss",
     "gradient": "the gradient of every parameter and of the input",
+    "slope": "the loss's slope along a random direction: by gradients, and by central differences of the reference",
     "statistics": "running statistics after one step",
+    "updates": "every weight after five steps, and NumPy's SGD on the backend's own gradients",
     "weights": "every weight after five steps",
 }
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)

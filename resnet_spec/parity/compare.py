@@ -112,6 +112,7 @@ def error_scales(case: Case, group: Group, expected: Mapping[str, Array]) -> dic
     """Return the magnitude that the error of each array is relative to.
 
     - the output of a part, or the loss: its own largest magnitude
+    - a slope: 1, since slopes are in units of their own, as ``slopes.measure_slopes`` says
     - a gradient: the largest magnitude of all gradients of the model, since some are exactly zero in theory, such as
       that of a norm's shift before another norm
     - a statistic or a weight: its largest magnitude before or after training, whichever is larger, since the running
@@ -123,7 +124,9 @@ def error_scales(case: Case, group: Group, expected: Mapping[str, Array]) -> dic
             return magnitudes
         case "gradient":
             return dict.fromkeys(magnitudes, max(magnitudes.values(), default=0.0))
-        case "statistics" | "weights":
+        case "slope":
+            return dict.fromkeys(magnitudes, 1.0)
+        case "statistics" | "updates" | "weights":
             before = case.weight_magnitudes()
             return {name: max(value, before[name]) for name, value in magnitudes.items()}
         case _:

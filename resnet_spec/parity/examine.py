@@ -12,14 +12,16 @@ import numpy as np
 
 from resnet_spec.backend import REFERENCE
 from resnet_spec.network.parts import Leaf
-from resnet_spec.parity.case import Case, Group
+from resnet_spec.parity.case import GATES, Case, Group
 from resnet_spec.parity.compare import Finding, compare_group, failed_finding, relative_error
 from resnet_spec.parity.gradient_check import check_gradient
 from resnet_spec.parity.locate import compute_part_inputs, find_faulty_parts
 from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
+from resnet_spec.parity.reference import complete_record
 from resnet_spec.parity.rounding import Rounding
 from resnet_spec.parity.saved_records import SavedRecords
+from resnet_spec.parity.slopes import Slope, measure_slopes
 from resnet_spec.weights.canonical import Array
 
 OnRecord: TypeAlias = Callable[[str, Case, Record], None]
@@ -50,6 +52,10 @@ class Runner(Protocol):
         """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``."""
         ...
 
+    def central_difference(self, case: Case, number: int, step: float) -> float:
+        """Return the slope of the loss in float64 along a direction, as ``slopes.central_difference`` does."""
+        ...
+
 
 def examine(
     case: Case,
@@ -72,16 +78,19 @@ def examine(
     runners = list({runner.name: runner for runner in runners}.values())  # no runner answers twice at a time
     everyone = [reference, *(runner for runner in runners if runner.name != reference.name)]
     results = _run_all(case, everyone, memory)
+    results[reference.name] = _complete(case, results[reference.name])
     for name, result in results.items():
         if on_record is not None and isinstance(result, dict):
             on_record(name, case, result)
     references = {group: _choose_reference(case, group, results) for group in case.groups}
     findings = _find_failed_reference(case, reference, runners, results)
+    slopes = _measure_slopes(case, reference, results)
     rounding = Rounding(case, everyone, results)
     for runner in runners:
         earlier: list[Finding] = []
         for group in case.groups:
-            finding = rounding.judge(_find(case, group, runner, references[group], results), earlier)
+            found = _find(case, group, runner, references[group], results, slopes)
+            finding = rounding.judge(found, earlier)
             earlier.append(finding)
             if locate and (finding.verdict == "differs" or _parts_may_run(case, group, results[runner.name])):
                 blame, wrong = _locate_fault(case, finding, everyone, results), _find_wrong(case, finding, results)
@@ -104,6 +113,22 @@ def _record(runner: Runner, case: Case) -> Record | Failure:
         return failure
 
 
+def _complete(case: Case, result: Record | Failure) -> Record | Failure:
+    return result if isinstance(result, Failure) else complete_record(case, result)
+
+
+def _measure_slopes(case: Case, reference: Runner, results: Results) -> Mapping[str, Slope] | Failure:
+    """Return the slope of the loss by backend, of those with gradients, or the failure of the reference."""
+    gradients = _records_of("gradient", results)
+    if "slope" not in case.groups or not gradients:
+        return {}
+    try:
+        gate = GATES[case.dtype]["slope"]
+        return measure_slopes(case, gradients, lambda *trial: reference.central_difference(case, *trial), gate)
+    except Failure as failure:
+        return failure
+
+
 def _find_failed_reference(case: Case, reference: Runner, runners: Sequence[Runner], results: Results) -> list[Finding]:
     """Return a finding for a reference that gave no result, unless it is one of the backends that are compared.
 
@@ -121,19 +146,33 @@ def _parts_may_run(case: Case, group: Group, result: Record | Failure) -> bool:
     return isinstance(result, Failure) and result.alive and group == case.groups[0]
 
 
-def _find(case: Case, group: Group, runner: Runner, reference: str, results: Results) -> Finding:
+def _find(
+    case: Case, group: Group, runner: Runner, reference: str, results: Results, slopes: Mapping[str, Slope] | Failure
+) -> Finding:
     name, result = runner.name, results[runner.name]
     if isinstance(result, Failure):
         return failed_finding(case, group, name, str(result))
-    if group not in result:
+    if group not in result and not (group == "slope" and "gradient" in result):
         # A record of a lower level lacks what the backend itself may well compute.
         reason = "the saved record lacks it" if isinstance(runner, SavedRecords) else f"{name} does not train"
         return failed_finding(case, group, name, reason, reference="")
+    if group == "slope":
+        return _find_slope(case, name, slopes)
+    if group == "updates":
+        weights = {parameter: result["weights"][parameter] for parameter in result[group]}
+        return compare_group(case, group, name, weights, REFERENCE, result[group])
     records = _records_of(group, results)
     if name != reference:
         return compare_group(case, group, name, result[group], reference, records[reference])
     nearest = _compare_with_nearest(case, group, name, records)
     return nearest or failed_finding(case, group, name, "no other backend computes it", reference="")
+
+
+def _find_slope(case: Case, name: str, slopes: Mapping[str, Slope] | Failure) -> Finding:
+    if isinstance(slopes, Failure):
+        return failed_finding(case, "slope", name, f"no loss of the reference: {slopes}")
+    gradient, difference = ({"all gradients": np.array(value)} for value in slopes[name])
+    return compare_group(case, "slope", name, gradient, REFERENCE, difference)
 
 
 def _choose_reference(case: Case, group: Group, results: Results) -> str:
@@ -179,9 +218,11 @@ def _locate_fault(case: Case, finding: Finding, everyone: Sequence[Runner], resu
                 return find_faulty_parts(
                     case.network, inputs, expected[group], lambda xs: runner.run_parts(case, train, xs), gate
                 )
-            case "loss" | "gradient":
+            case "gradient":
                 return _locate_backward(case, runner, reference, expected, gate)
-            case "statistics" | "weights":
+            case "loss" | "slope":
+                return ()  # one number of the whole network; the outputs and the gradients have their own findings
+            case "statistics" | "updates" | "weights":
                 failing = (name for name, value in finding.errors.items() if not value <= gate)
                 return tuple(dict.fromkeys(name.rpartition(".")[0] for name in failing))
             case _:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnet_spec.backend import OUTPUT, load_backend
-from resnet_spec.parity.case import Case, without_randomness
+from resnet_spec.backend import REFERENCE, load_backend
+from resnet_spec.parity.case import Case
+from resnet_spec.parity.slopes import compute_loss
 from resnet_spec.weights.canonical import Array
 
 STEP = 1e-5  # near the cube root of float64's epsilon, where central differences are most accurate
@@ -57,15 +58,5 @@ def _central_difference(case: Case, name: str, index: tuple[int, ...]) -> float:
     losses = []
     for moved in (value + step, value - step):
         array[index] = moved
-        losses.append(_reference_loss(case, weights, images))
+        losses.append(compute_loss(load_backend(REFERENCE), case, weights, images))
     return (losses[0] - losses[1]) / (2 * step)
-
-
-def _reference_loss(case: Case, weights: Mapping[str, Array], images: Array) -> float:
-    """Return the mean cross-entropy of a training pass of the reference."""
-    reference, network = load_backend("numpy"), without_randomness(case.network)
-    model = reference.build(network, dict(weights), "float64")
-    logits = reference.run(model, images, train=True)[OUTPUT].reshape(len(images), -1)
-    logits = logits - logits.max(axis=1, keepdims=True)
-    chosen = logits[np.arange(len(images)), case.labels()]
-    return float((np.log(np.exp(logits).sum(axis=1)) - chosen).mean())

@@ -22,8 +22,20 @@ def compute_part_inputs(network: Network, images: Array, outputs: Mapping[str, A
     """Return the input of every part by path, from the recorded outputs of all parts. The images stand under ""."""
     inputs = {OUTPUT: images}
 
-    def leave(part: Part, x: Array, y: Array) -> tuple[Part, Array]:
+    def keep(part: Part, x: Array) -> None:
         inputs[part.path] = x
+
+    visit_part_inputs(network, images, outputs, keep)
+    return inputs
+
+
+def visit_part_inputs(
+    network: Network, images: Array, outputs: Mapping[str, Array], visit: Callable[[Part, Array], None]
+) -> None:
+    """Call ``visit`` with every part and its input, from the recorded outputs of all parts."""
+
+    def leave(part: Part, x: Array, y: Array) -> tuple[Part, Array]:
+        visit(part, x)
         return part, outputs[part.path]  # the recorded output, whatever the rules below return
 
     rules: Rules[Array] = Rules(
@@ -35,7 +47,6 @@ def compute_part_inputs(network: Network, images: Array, outputs: Mapping[str, A
         leave=leave,
     )
     propagate(network.parts, images, rules)
-    return inputs
 
 
 def _combine(part: Residual, branch: Array, shortcut: Array) -> Array:

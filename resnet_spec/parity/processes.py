@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from resnet_spec.backend import BackendError
+from resnet_spec.backend import OUTPUT, BackendError
 from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.parity.array_files import map_arrays
 from resnet_spec.parity.case import Case
@@ -122,6 +122,10 @@ class WorkerProcess:
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
         """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``."""
         return self._request_group("vjps", case, inputs, cotangents)
+
+    def central_difference(self, case: Case, number: int, step: float) -> float:
+        """Return the slope of the loss in float64 along a direction, as ``slopes.central_difference`` does."""
+        return float(self._request("central_difference", case, number, step)["central_difference"][OUTPUT][0])
 
     def close(self) -> None:
         """Stop the process for good, with all that it started."""

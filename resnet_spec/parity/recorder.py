@@ -21,7 +21,8 @@ PART_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Array]]]:
     """Yield each group of a case as it is computed: evaluation, a training pass, gradients, training steps.
 
-    Groups that the backend can't compute are left out.
+    Groups that the backend can't compute are left out. "updates" are the weights that NumPy's SGD gives on the
+    backend's own gradients. Gradients along a direction are not recorded, since "gradient" holds them all.
     """
     images = case.images().astype(case.dtype)
     paths = [part.path for part in case.network.nodes()]
@@ -47,13 +48,35 @@ def _train(backend: Backend, model: Any, case: Case, images: Array) -> Iterator[
     step = backend.step(model, images, labels, sgd)
     yield "loss", {OUTPUT: np.array([step.loss])}
     yield "gradient", {**step.gradients, "input": step.output_gradients["input"]}
+    statistics = {name for name, weight in case.network.owners() if weight.statistic}
     if "statistics" in case.groups:
-        statistics = {name for name, weight in case.network.owners() if weight.statistic}
         yield "statistics", {name: array for name, array in backend.dump(model).items() if name in statistics}
     if "weights" in case.groups:
+        weights = {name: array for name, array in case.weights(case.dtype).items() if name not in statistics}
+        updates = Momentum(sgd, weights)
+        updates.step(step.gradients)
         for _ in range(STEPS - 1):
             step = backend.step(model, images, labels, sgd, step.optimizer)
+            updates.step(step.gradients)
+        yield "updates", updates.weights
         yield "weights", backend.dump(model)
+
+
+class Momentum:
+    """Stochastic gradient descent in NumPy, as ``SGD`` defines it, on gradients that a backend computes."""
+
+    def __init__(self, sgd: SGD, weights: dict[str, Array]) -> None:
+        self.sgd = sgd
+        self.weights = weights
+        self._velocities = {name: np.zeros_like(array) for name, array in weights.items()}
+
+    def step(self, gradients: Mapping[str, Array]) -> None:
+        """Update the weights by gradients under the same names; weights without one stay."""
+        for name, gradient in gradients.items():
+            weight, velocity = self.weights[name], self._velocities[name]
+            velocity *= self.sgd.momentum
+            velocity += gradient + self.sgd.weight_decay * weight
+            weight -= self.sgd.rate * velocity
 
 
 def run_parts(backend: Backend, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:

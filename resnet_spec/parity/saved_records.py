@@ -115,6 +115,10 @@ class SavedRecords:
         """Raise Failure: only what was saved is known."""
         raise Failure("a saved record can't compute gradients")
 
+    def central_difference(self, case: Case, number: int, step: float) -> float:
+        """Raise Failure: only what was saved is known."""
+        raise Failure("a saved record can't compute a loss")
+
 
 def _read_network(path: Path) -> str:
     """Return the YAML of the network that a record is of. Raises ValueError, or OSError."""

@@ -20,9 +20,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from resnet_spec.backend import BackendError, load_backend
+import numpy as np
+
+from resnet_spec.backend import OUTPUT, BackendError, load_backend
 from resnet_spec.diagnostics.problems import one_line
-from resnet_spec.parity import recorder
+from resnet_spec.parity import recorder, slopes
 from resnet_spec.parity.array_files import write_arrays
 from resnet_spec.parity.processes import START
 from resnet_spec.weights.canonical import Array
@@ -96,6 +98,8 @@ def _answer(backend: Any, request: str, arguments: tuple[Any, ...]) -> Iterator[
             yield request, recorder.output_gradients(backend, *arguments)
         case "vjps":
             yield request, recorder.vjps(backend, *arguments)
+        case "central_difference":
+            yield request, {OUTPUT: np.array([slopes.central_difference(backend, *arguments)])}
         case _:
             raise ValueError(f"unknown request {request!r}")
 

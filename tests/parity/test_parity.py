@@ -357,17 +357,17 @@ def test_a_network_without_convolutions_is_its_own_narrow_copy() -> None:
 
 
 class FakeRunner:
-    """A runner that returns ones, and a constant gradient if it is given one."""
+    """A runner that returns ones for each image and class, and a constant gradient if it is given one."""
 
     def __init__(self, name: str, gradient: float | None = None) -> None:
         self.name = name
         self.gradient = gradient
 
     def record(self, case: Case) -> Record:
-        ones = {"": np.ones(3)}
+        ones = {"": np.ones((case.batch, 4))}
         record: Record = {"evaluation": ones, "training forward": ones}
         if self.gradient is not None:
-            record["loss"] = ones
+            record["loss"] = {"": np.array([np.log(4)])}
             record["gradient"] = {"c.weight": np.full(3, self.gradient)}
         return record
 
@@ -378,6 +378,9 @@ class FakeRunner:
         raise Failure("not implemented")
 
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
+        raise Failure("not implemented")
+
+    def central_difference(self, case: Case, number: int, step: float) -> float:
         raise Failure("not implemented")
 
 
@@ -430,7 +433,7 @@ def test_as_many_backends_run_at_a_time_as_fit_into_memory(multiple: float, limi
 def test_the_memory_of_a_case_grows_with_its_weights_maps_and_type() -> None:
     case = Case(load("resnet50", input=(3, 40, 40)))
     weights = 8 * (case.network.parameters + case.network.statistics)
-    assert 5 * weights < case.memory < 5 * weights + 2**30
+    assert 7 * weights < case.memory < 7 * weights + 2**30
     assert replace(case, level="forward").memory < 2 * weights + 2**30
     assert 2 * (replace(case, dtype="float32").memory - 2**29) == case.memory - 2**29
     larger = replace(case, network=load("resnet50", input=(3, 224, 224)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from resnet_spec.parity import recorder
+from resnet_spec.parity import recorder, slopes
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.processes import Failure
 from resnet_spec.weights.canonical import Array
@@ -20,6 +20,7 @@ class LocalRunner:
         self.backend = backend
         self.record = cache(self._record)
         self.output_gradients = cache(self._output_gradients)
+        self.central_difference = cache(self._central_difference)
 
     def _record(self, case: Case) -> recorder.Record:
         try:
@@ -35,3 +36,6 @@ class LocalRunner:
 
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
         return recorder.vjps(self.backend, case, inputs, cotangents)
+
+    def _central_difference(self, case: Case, number: int, step: float) -> float:
+        return slopes.central_difference(self.backend, case, number, step)

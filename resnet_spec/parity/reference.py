@@ -1,0 +1,45 @@
+"""Derive from the reference's forward passes what it does not compute itself, so that no group lacks a definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from resnet_spec.backend import OUTPUT
+from resnet_spec.network.parts import Leaf, Part
+from resnet_spec.ops import BatchNorm
+from resnet_spec.parity.case import Case
+from resnet_spec.parity.locate import visit_part_inputs
+from resnet_spec.parity.recorder import Record
+from resnet_spec.parity.slopes import cross_entropy
+from resnet_spec.weights.canonical import Array
+
+
+def complete_record(case: Case, record: Record) -> Record:
+    """Return the reference's record with the loss, and the running statistics after one training step."""
+    completed = dict(record)
+    training = record.get("training forward")
+    if training is not None and "loss" in case.groups:
+        completed["loss"] = {OUTPUT: np.array([cross_entropy(training[OUTPUT], case.labels())])}
+    if training is not None and "statistics" in case.groups:
+        completed["statistics"] = compute_statistics(case, training)
+    return completed
+
+
+def compute_statistics(case: Case, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the running statistics after one training step, from the outputs of all parts in training."""
+    before = case.weights(case.dtype)
+    statistics: dict[str, Array] = {}
+
+    def visit(part: Part, x: Array) -> None:
+        if isinstance(part, Leaf) and isinstance(part.op, BatchNorm):
+            axes, count = (0, *range(2, x.ndim)), x.size // x.shape[1]
+            correction = count / (count - 1) if part.op.variance == "unbiased" else 1.0
+            batch = {"running_mean": x.mean(axes), "running_var": x.var(axes) * correction}
+            for name, value in batch.items():
+                old = before[f"{part.path}.{name}"]
+                statistics[f"{part.path}.{name}"] = part.op.decay * old + (1 - part.op.decay) * value
+
+    visit_part_inputs(case.network, case.images().astype(case.dtype), outputs, visit)
+    return {name: statistics[name] for name, weight in case.network.owners() if weight.statistic}

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--resnet-spec-backend", metavar="NAME,...", help="Backends to compare. [default: all installed ones]"
     )
-    group.addoption("--resnet-spec-level", choices=["forward", "gradient", "training"], default="training")
+    group.addoption("--resnet-spec-level", choices=["forward", "inference", "gradient", "training"], default="training")
     group.addoption("--resnet-spec-dtype", choices=["float64", "float32"], default="float64")
 
 

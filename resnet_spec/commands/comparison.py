@@ -22,10 +22,11 @@ backend_option = click.option(
 )
 level_option = click.option(
     "--level",
-    type=click.Choice(["forward", "gradient", "training"]),
+    type=click.Choice(["forward", "inference", "gradient", "training"]),
     default="training",
     show_default=True,
-    help="What to compare: forward, the outputs; gradient, also gradients; training, also five training steps.",
+    help="What to compare: forward, the outputs; inference, also inference mode; gradient, also gradients; training, "
+    "also five training steps.",
 )
 jobs_option = click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Number of cases to examine at a time."

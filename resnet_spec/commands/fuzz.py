@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,10 @@ from resnet_spec.commands.comparison import (
     timeout_option,
 )
 from resnet_spec.commands.options import EXIT_INTERRUPTED, json_option, print_fitting, print_json
+
+if TYPE_CHECKING:
+    from resnet_spec.network.network import Network
+    from resnet_spec.parity.case import Case, Level
 
 
 @click.command()
@@ -44,20 +49,24 @@ def fuzz(
     failures: Path,
     as_json: bool,
 ) -> None:
-    """Compare backends on random networks; print how many differ, and the worst error of each group of arrays."""
+    """Compare backends on random networks; print how many differ, and the worst error of each group of arrays.
+
+    Networks are compared in float64 and, unless the level is forward, in float32 too, in which inference mode runs
+    other code.
+    """
     from resnet_spec.parity import random_networks, tables
-    from resnet_spec.parity.case import Case
     from resnet_spec.parity.processes import FAST_COMPILE_ENV
     from resnet_spec.parity.sweep import Sweep
 
     backends = select_backends(names, has_records=False)
     networks = map(random_networks.generate_network, range(seed, seed + count))
-    cases = (Case(network, level=level) for network in networks)  # type: ignore[arg-type]  # click has checked it
+    cases = (case for network in networks for case in _cases(network, level))  # type: ignore[arg-type]  # checked
     sweep = Sweep(backends, jobs=jobs, timeout=timeout, shrink=shrink, environment=FAST_COMPILE_ENV)
-    results, interrupted = run_cases(cases, count, sweep, failures)
+    results, interrupted = run_cases(cases, count if level == "forward" else 2 * count, sweep, failures)
     findings = [finding for result in results for finding in result.findings]
     notable = [finding for finding in findings if finding.verdict in ("differs", "failed", "ill-conditioned")]
-    summary = tables.summarize(len(results), backends, findings)
+    examined = {result.case.network.name for result in results}
+    summary = tables.summarize(len(examined), backends, findings)
     if as_json:
         print_json(summary | {"findings": [tables.to_json(finding) for finding in notable]})
     else:
@@ -68,3 +77,11 @@ def fuzz(
         sys.exit(EXIT_INTERRUPTED)
     if status := exit_status(findings):
         sys.exit(status)
+
+
+def _cases(network: Network, level: Level) -> list[Case]:
+    """Return a network's cases: in float64, and in float32 up to inference mode, which has fused operators there."""
+    from resnet_spec.parity.case import Case
+
+    single = [] if level == "forward" else [Case(network, "float32", "inference")]
+    return [Case(network, level=level), *single]

@@ -20,27 +20,29 @@ from resnet_spec.network.shape_inference import replace_operations
 from resnet_spec.ops import BatchNorm, StandardizedConv, Stochastic
 from resnet_spec.weights.canonical import Array, comparison_weights
 
-Level: TypeAlias = Literal["forward", "gradient", "training"]
+Level: TypeAlias = Literal["forward", "inference", "gradient", "training"]
 Group: TypeAlias = Literal[
-    "evaluation", "training forward", "loss", "gradient", "slope", "statistics", "updates", "weights"
+    "evaluation", "training forward", "inference", "loss", "gradient", "slope", "statistics", "updates", "weights"
 ]
 Dtype: TypeAlias = Literal["float64", "float32"]
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 GROUPS: dict[Level, tuple[Group, ...]] = {
     "forward": ("evaluation", "training forward"),
+    "inference": ("inference",),
     "gradient": ("loss", "gradient", "slope"),
     "training": ("statistics", "updates", "weights"),
 }
 """The groups of arrays that each level compares in addition to those of the levels before it."""
 
-FORWARD_GROUPS: tuple[Group, ...] = ("evaluation", "training forward")
-"""The groups that the reference computes too."""
+FORWARD_GROUPS: tuple[Group, ...] = ("evaluation", "training forward", "inference")
+"""The groups of outputs, all of which the reference defines."""
 
 GATES: dict[Dtype, dict[Group, float]] = {
     "float64": {
         "evaluation": 1e-12,
         "training forward": 1e-12,
+        "inference": 1e-12,
         "loss": 1e-12,
         "gradient": 1e-12,
         "slope": 1e-6,
@@ -48,7 +50,14 @@ GATES: dict[Dtype, dict[Group, float]] = {
         "updates": 1e-12,
         "weights": 1e-10,
     },
-    "float32": {"evaluation": 1e-5, "training forward": 5e-5, "loss": 5e-5, "gradient": 1e-4, "slope": 1e-3},
+    "float32": {
+        "evaluation": 1e-5,
+        "training forward": 5e-5,
+        "inference": 1e-5,
+        "loss": 5e-5,
+        "gradient": 1e-4,
+        "slope": 1e-3,
+    },
 }
 """The largest relative error that passes. ``compare.error_scales`` says what an error of each group is relative to.
 

@@ -120,7 +120,7 @@ def error_scales(case: Case, group: Group, expected: Mapping[str, Array]) -> dic
     """
     magnitudes = {name: _magnitude(array) for name, array in expected.items()}
     match group:
-        case "evaluation" | "training forward" | "loss":
+        case "evaluation" | "training forward" | "inference" | "loss":
             return magnitudes
         case "gradient":
             return dict.fromkeys(magnitudes, max(magnitudes.values(), default=0.0))

@@ -21,14 +21,17 @@ from resnet_spec.parity.recorder import Record
 from resnet_spec.parity.reference import complete_record
 from resnet_spec.parity.rounding import Rounding
 from resnet_spec.parity.saved_records import SavedRecords
-from resnet_spec.parity.slopes import Slope, measure_slopes
+from resnet_spec.parity.slopes import measure_slopes
 from resnet_spec.weights.canonical import Array
 
 OnRecord: TypeAlias = Callable[[str, Case, Record], None]
 """Called with a backend's name, a case, and the backend's record of it."""
 
-Results: TypeAlias = Mapping[str, Record | Failure]
-"""What became of a case in each backend, by name."""
+Results: TypeAlias = Mapping[str, Record]
+"""The record of a case by backend; empty for a backend that failed."""
+
+Failures: TypeAlias = Mapping[tuple[str, Group], Failure]
+"""Why a backend has nothing of a group that it should have."""
 
 
 class Runner(Protocol):
@@ -37,7 +40,11 @@ class Runner(Protocol):
     name: str
 
     def record(self, case: Case) -> Record:
-        """Run a case and return every array that is compared."""
+        """Run a case and return every array that is compared. Inference mode may be left to ``infer``."""
+        ...
+
+    def infer(self, case: Case) -> dict[str, Array]:
+        """Return the outputs of a case's network in inference mode; none if the runner has none."""
         ...
 
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -77,87 +84,110 @@ def examine(
     """
     runners = list({runner.name: runner for runner in runners}.values())  # no runner answers twice at a time
     everyone = [reference, *(runner for runner in runners if runner.name != reference.name)]
-    results = _run_all(case, everyone, memory)
-    results[reference.name] = _complete(case, results[reference.name])
+    results, failures = _run_all(case, everyone, memory)
     for name, result in results.items():
-        if on_record is not None and isinstance(result, dict):
+        if on_record is not None and result:
             on_record(name, case, result)
+    _add_slopes(case, reference, results, failures)
     references = {group: _choose_reference(case, group, results) for group in case.groups}
-    findings = _find_failed_reference(case, reference, runners, results)
-    slopes = _measure_slopes(case, reference, results)
+    findings = _find_failed_reference(case, reference, runners, failures)
     rounding = Rounding(case, everyone, results)
     for runner in runners:
         earlier: list[Finding] = []
         for group in case.groups:
-            found = _find(case, group, runner, references[group], results, slopes)
+            found = _find(case, group, runner, references[group], results, failures)
             finding = rounding.judge(found, earlier)
             earlier.append(finding)
-            if locate and (finding.verdict == "differs" or _parts_may_run(case, group, results[runner.name])):
+            if locate and (
+                finding.verdict == "differs" or _parts_may_run(case, group, failures.get((runner.name, group)))
+            ):
                 blame, wrong = _locate_fault(case, finding, everyone, results), _find_wrong(case, finding, results)
                 finding = replace(finding, blame=blame, wrong=wrong)
             findings.append(finding)
     return findings
 
 
-def _run_all(case: Case, runners: Sequence[Runner], memory: float) -> dict[str, Record | Failure]:
+def _run_all(
+    case: Case, runners: Sequence[Runner], memory: float
+) -> tuple[dict[str, Record], dict[tuple[str, Group], Failure]]:
+    """Run a case in all backends, of which the first is the reference."""
     concurrent = int(max(1, min(len(runners), memory / case.memory)))
     with ThreadPoolExecutor(concurrent) as pool:
-        futures = {runner.name: pool.submit(_record, runner, case) for runner in runners}
-    return {name: future.result() for name, future in futures.items()}
+        futures = {runner.name: pool.submit(_run, runner, case, runner is runners[0]) for runner in runners}
+    outcomes = {name: future.result() for name, future in futures.items()}
+    results = {name: record for name, (record, _) in outcomes.items()}
+    failures = {(name, group): why for name, (_, failed) in outcomes.items() for group, why in failed.items()}
+    return results, failures
 
 
-def _record(runner: Runner, case: Case) -> Record | Failure:
+def _run(runner: Runner, case: Case, is_reference: bool) -> tuple[Record, dict[Group, Failure]]:
+    """Run a case in one backend; return its record, and why groups are missing.
+
+    Inference mode is a request of its own, and the last: a process that it ends has answered for the rest.
+    """
     try:
-        return runner.record(case)
+        if is_reference:
+            return complete_record(case, runner.record(replace(case, level="forward"))), {}
+        record = runner.record(case)
     except Failure as failure:
-        return failure
+        return {}, dict.fromkeys(case.groups, failure)
+    if "inference" not in case.groups or "inference" in record:
+        return record, {}
+    try:
+        outputs = runner.infer(case)
+    except Failure as failure:
+        return record, {"inference": failure}
+    return (record | {"inference": outputs} if outputs else record), {}
 
 
-def _complete(case: Case, result: Record | Failure) -> Record | Failure:
-    return result if isinstance(result, Failure) else complete_record(case, result)
-
-
-def _measure_slopes(case: Case, reference: Runner, results: Results) -> Mapping[str, Slope] | Failure:
-    """Return the slope of the loss by backend, of those with gradients, or the failure of the reference."""
+def _add_slopes(
+    case: Case, reference: Runner, results: dict[str, Record], failures: dict[tuple[str, Group], Failure]
+) -> None:
+    """Add to each record with gradients the slope of the loss by them, and by central differences of the reference."""
     gradients = _records_of("gradient", results)
     if "slope" not in case.groups or not gradients:
-        return {}
+        return
     try:
         gate = GATES[case.dtype]["slope"]
-        return measure_slopes(case, gradients, lambda *trial: reference.central_difference(case, *trial), gate)
+        slopes = measure_slopes(case, gradients, lambda *trial: reference.central_difference(case, *trial), gate)
     except Failure as failure:
-        return failure
+        failures |= {(name, "slope"): Failure(f"no loss of the reference: {failure}") for name in gradients}
+        return
+    for name, slope in slopes.items():
+        results[name]["slope"] = {"gradient": np.array(slope.gradient), "difference": np.array(slope.difference)}
 
 
-def _find_failed_reference(case: Case, reference: Runner, runners: Sequence[Runner], results: Results) -> list[Finding]:
+def _find_failed_reference(
+    case: Case, reference: Runner, runners: Sequence[Runner], failures: Failures
+) -> list[Finding]:
     """Return a finding for a reference that gave no result, unless it is one of the backends that are compared.
 
     Without it nothing is compared with the definition, even if all backends agree.
     """
-    result = results[reference.name]
+    failure = failures.get((reference.name, case.groups[0]))
     is_compared = any(runner.name == reference.name for runner in runners)
-    if is_compared or not isinstance(result, Failure):
+    if is_compared or failure is None:
         return []
-    return [failed_finding(case, case.groups[0], reference.name, str(result))]
+    return [failed_finding(case, case.groups[0], reference.name, str(failure))]
 
 
-def _parts_may_run(case: Case, group: Group, result: Record | Failure) -> bool:
+def _parts_may_run(case: Case, group: Group, failure: Failure | None) -> bool:
     """Return whether to look for the fault of a backend that could not run the network: in its first group only."""
-    return isinstance(result, Failure) and result.alive and group == case.groups[0]
+    return failure is not None and failure.alive and group == case.groups[0]
 
 
-def _find(
-    case: Case, group: Group, runner: Runner, reference: str, results: Results, slopes: Mapping[str, Slope] | Failure
-) -> Finding:
-    name, result = runner.name, results[runner.name]
-    if isinstance(result, Failure):
-        return failed_finding(case, group, name, str(result))
-    if group not in result and not (group == "slope" and "gradient" in result):
+def _find(case: Case, group: Group, runner: Runner, reference: str, results: Results, failures: Failures) -> Finding:
+    name = runner.name
+    result, failure = results[name], failures.get((name, group))
+    if failure is not None:
+        return failed_finding(case, group, name, str(failure))
+    if group not in result:
         # A record of a lower level lacks what the backend itself may well compute.
         reason = "the saved record lacks it" if isinstance(runner, SavedRecords) else f"{name} does not train"
         return failed_finding(case, group, name, reason, reference="")
     if group == "slope":
-        return _find_slope(case, name, slopes)
+        actual, expected = ({"all gradients": result[group][key]} for key in ("gradient", "difference"))
+        return compare_group(case, group, name, actual, REFERENCE, expected)
     if group == "updates":
         weights = {parameter: result["weights"][parameter] for parameter in result[group]}
         return compare_group(case, group, name, weights, REFERENCE, result[group])
@@ -166,13 +196,6 @@ def _find(
         return compare_group(case, group, name, result[group], reference, records[reference])
     nearest = _compare_with_nearest(case, group, name, records)
     return nearest or failed_finding(case, group, name, "no other backend computes it", reference="")
-
-
-def _find_slope(case: Case, name: str, slopes: Mapping[str, Slope] | Failure) -> Finding:
-    if isinstance(slopes, Failure):
-        return failed_finding(case, "slope", name, f"no loss of the reference: {slopes}")
-    gradient, difference = ({"all gradients": np.array(value)} for value in slopes[name])
-    return compare_group(case, "slope", name, gradient, REFERENCE, difference)
 
 
 def _choose_reference(case: Case, group: Group, results: Results) -> str:
@@ -199,14 +222,14 @@ def _compare_with_nearest(
 
 def _records_of(group: Group, results: Results) -> dict[str, Mapping[str, Array]]:
     """Return the arrays of a group by backend, of the backends that have it."""
-    return {name: result[group] for name, result in results.items() if isinstance(result, dict) and group in result}
+    return {name: result[group] for name, result in results.items() if group in result}
 
 
 def _locate_fault(case: Case, finding: Finding, everyone: Sequence[Runner], results: Results) -> tuple[str, ...]:
     """Return the paths of the parts at fault; none if a backend fails to run them, or if the reference failed."""
     by_name = {runner.name: runner for runner in everyone}
     expected = results.get(finding.reference)
-    if not isinstance(expected, dict):
+    if not expected:
         return ()
     runner, reference = by_name[finding.backend], by_name[finding.reference]
     gate = finding.gate or 0.0
@@ -220,8 +243,8 @@ def _locate_fault(case: Case, finding: Finding, everyone: Sequence[Runner], resu
                 )
             case "gradient":
                 return _locate_backward(case, runner, reference, expected, gate)
-            case "loss" | "slope":
-                return ()  # one number of the whole network; the outputs and the gradients have their own findings
+            case "loss" | "slope" | "inference":
+                return ()  # of the network as a whole: parts are fused, and the outputs and gradients have findings
             case "statistics" | "updates" | "weights":
                 failing = (name for name, value in finding.errors.items() if not value <= gate)
                 return tuple(dict.fromkeys(name.rpartition(".")[0] for name in failing))
@@ -234,7 +257,7 @@ def _locate_fault(case: Case, finding: Finding, everyone: Sequence[Runner], resu
 def _find_wrong(case: Case, finding: Finding, results: Results) -> str:
     """Return which of two backends has the wrong gradient, by differences of the reference's loss; "" if unknown."""
     own, other = results[finding.backend], results.get(finding.reference)
-    if finding.group != "gradient" or finding.unlike or isinstance(own, Failure) or not isinstance(other, dict):
+    if finding.group != "gradient" or finding.unlike or not own or not other:
         return ""
     gradients = {finding.backend: own["gradient"][finding.where], finding.reference: other["gradient"][finding.where]}
     return check_gradient(case, finding.where, gradients).wrong

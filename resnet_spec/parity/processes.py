@@ -111,6 +111,10 @@ class WorkerProcess:
         groups = self._request("record", case)
         return {group: groups[group] for group in case.groups if group in groups}
 
+    def infer(self, case: Case) -> dict[str, Array]:
+        """Return the outputs of a case's network in inference mode."""
+        return self._request("infer", case)["infer"]
+
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run parts, each on its own input; return their outputs by path."""
         return self._request_group("run_parts", case, train, inputs)

@@ -10,6 +10,7 @@ import numpy as np
 
 from resnet_spec.backend import OUTPUT, SGD, Backend
 from resnet_spec.parity.case import LEARNING_RATE, MOMENTUM, STEPS, WEIGHT_DECAY, Case, Group, without_randomness
+from resnet_spec.transforms.norm_folding import fold_norms
 from resnet_spec.weights.canonical import Array
 
 Record: TypeAlias = dict[Group, dict[str, Array]]
@@ -21,8 +22,8 @@ PART_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Array]]]:
     """Yield each group of a case as it is computed: evaluation, a training pass, gradients, training steps.
 
-    Groups that the backend can't compute are left out. "updates" are the weights that NumPy's SGD gives on the
-    backend's own gradients. Gradients along a direction are not recorded, since "gradient" holds them all.
+    Groups that the backend can't compute are left out, and inference mode too, which ``infer`` runs. "updates" are the
+    weights that NumPy's SGD gives on the backend's own gradients. Slopes are not recorded: they follow from gradients.
     """
     images = case.images().astype(case.dtype)
     paths = [part.path for part in case.network.nodes()]
@@ -35,6 +36,16 @@ def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Arra
         yield "training forward", backend.run(model, images, paths, train=True)
     if backend.CAPABILITIES.gradients and "gradient" in case.groups:
         yield from _train(backend, model, case, images)
+
+
+def infer(backend: Backend, case: Case) -> dict[str, Array]:
+    """Return the outputs of a case's network in inference mode: folded, and built for evaluation alone."""
+    network, weights = fold_norms(case.network, case.weights(case.dtype))
+    if backend.CAPABILITIES.inference:
+        model = backend.build_inference(network, weights, case.dtype, compile=False)
+    else:
+        model = backend.build(network, weights, case.dtype)
+    return backend.run(model, case.images().astype(case.dtype))
 
 
 def build_model(backend: Backend, case: Case, training: bool = False) -> Any:

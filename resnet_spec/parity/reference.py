@@ -17,14 +17,24 @@ from resnet_spec.weights.canonical import Array
 
 
 def complete_record(case: Case, record: Record) -> Record:
-    """Return the reference's record with the loss, and the running statistics after one training step."""
+    """Return the reference's record with the loss, and the running statistics after one training step.
+
+    What inference mode must give is what the network as written gives in evaluation, so that folding is compared too.
+    """
     completed = dict(record)
+    if "inference" in case.groups and "evaluation" in record:
+        completed["inference"] = network_outputs(case, record["evaluation"])
     training = record.get("training forward")
     if training is not None and "loss" in case.groups:
         completed["loss"] = {OUTPUT: np.array([cross_entropy(training[OUTPUT], case.labels())])}
     if training is not None and "statistics" in case.groups:
         completed["statistics"] = compute_statistics(case, training)
     return completed
+
+
+def network_outputs(case: Case, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs of the network itself, from those of all parts."""
+    return {path: outputs[path] for path in case.network.outputs or (OUTPUT,)}
 
 
 def compute_statistics(case: Case, outputs: Mapping[str, Array]) -> dict[str, Array]:

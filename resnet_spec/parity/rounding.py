@@ -13,6 +13,8 @@ from resnet_spec.parity.case import FORWARD_GROUPS, GROUPS, LEVELS, ROUNDING_FAC
 from resnet_spec.parity.compare import Finding, allow_for_rounding, compare_group, may_be_rounding, relative_error
 from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
+from resnet_spec.parity.reference import complete_record
+from resnet_spec.weights.canonical import Array
 
 if TYPE_CHECKING:
     from resnet_spec.parity.examine import Results, Runner
@@ -28,7 +30,7 @@ class Rounding:
         self.case = case
         self.runners = {runner.name: runner for runner in runners}
         self.results = results
-        self._records: dict[tuple[str, Case], Record | Failure] = {}
+        self._records: dict[tuple[str, Case, bool], Record] = {}
 
     def judge(self, finding: Finding, earlier: Sequence[Finding]) -> Finding:
         """Return a finding as ``allow_for_rounding`` judges it, by the rounding error of each of the two backends.
@@ -52,36 +54,42 @@ class Rounding:
 
     def _explained(self, group: Group, name: str) -> dict[str, float]:
         """Return the error that rounding explains of each array of a group; none if it cannot be measured."""
-        errors: Errors = {}
-        result = self.results[name]
-        if isinstance(result, dict) and group in result:
-            is_single = self.case.dtype == "float32" and group in FORWARD_GROUPS
-            errors = self._precision_errors(group) if is_single else self._nudge_errors(group, name)
+        is_single = self.case.dtype == "float32" and group in FORWARD_GROUPS
+        errors = self._precision_errors(group) if is_single else self._nudge_errors(group, name)
         return {array: ROUNDING_FACTOR * error for array, error in errors.items()}
 
     def _precision_errors(self, group: Group) -> Errors:
         """Return how far the reference in float32 is from the reference in float64."""
-        single = self.results[REFERENCE]
-        double = self._record(REFERENCE, replace(self.case, dtype="float64", level="forward"))
-        if not isinstance(single, dict) or not isinstance(double, dict):
-            return {}
+        single = self.results[REFERENCE].get(group, {})
+        double = self._group_of(REFERENCE, replace(self.case, dtype="float64"), group)
         return {
-            name: relative_error(double[group][name], array.astype(np.float64)) for name, array in single[group].items()
+            name: relative_error(double[name], array.astype(np.float64))
+            for name, array in single.items()
+            if name in double
         }
 
     def _nudge_errors(self, group: Group, name: str) -> Errors:
         """Return how far the results of a backend move if the images move by one unit of rounding."""
-        result = self.results[name]
-        level = next(level for level in LEVELS if group in GROUPS[level])
-        nudged = self._record(name, replace(self.case, level=level, nudged=True))
-        if not isinstance(result, dict) or not isinstance(nudged, dict) or group not in nudged:
-            return {}
-        return compare_group(self.case, group, name, nudged[group], name, result[group]).errors
+        still = self.results[name].get(group)
+        nudged = still and self._group_of(name, replace(self.case, nudged=True), group)
+        return compare_group(self.case, group, name, nudged, name, still).errors if still and nudged else {}
 
-    def _record(self, name: str, case: Case) -> Record | Failure:
-        if (name, case) not in self._records:
-            try:
-                self._records[name, case] = self.runners[name].record(case)
-            except Failure as failure:
-                self._records[name, case] = failure
-        return self._records[name, case]
+    def _group_of(self, name: str, case: Case, group: Group) -> Mapping[str, Array]:
+        """Return a group of another case, which a backend runs for it; nothing if it has no such group, or fails."""
+        level = next(level for level in LEVELS if group in GROUPS[level])
+        key = (
+            name,
+            replace(case, level="forward" if name == REFERENCE else level),
+            group == "inference" and name != REFERENCE,
+        )
+        if key not in self._records:
+            self._records[key] = self._run(*key)
+        return self._records[key].get(group, {})
+
+    def _run(self, name: str, case: Case, infers: bool) -> Record:
+        try:
+            if name == REFERENCE:
+                return complete_record(replace(case, level=self.case.level), self.runners[name].record(case))
+            return {"inference": self.runners[name].infer(case)} if infers else self.runners[name].record(case)
+        except Failure:
+            return {}

@@ -103,6 +103,10 @@ class SavedRecords:
                 record.setdefault(group, {})[name] = array
         return record
 
+    def infer(self, case: Case) -> dict[str, Array]:
+        """Return nothing: if inference mode was saved, it is part of the record."""
+        return {}
+
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Raise Failure: only what was saved is known."""
         raise Failure("a saved record can't run parts")

@@ -92,6 +92,8 @@ def _answer(backend: Any, request: str, arguments: tuple[Any, ...]) -> Iterator[
     match request:
         case "record":
             yield from recorder.record(backend, *arguments)
+        case "infer":
+            yield request, recorder.infer(backend, *arguments)
         case "run_parts":
             yield request, recorder.run_parts(backend, *arguments)
         case "output_gradients":

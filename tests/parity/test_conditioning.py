@@ -97,7 +97,7 @@ def test_rounding_stays_a_tenth_of_every_gate(name: str) -> None:
     network = loads(NETWORKS[name])
     case = Case(network)
     moves = move_by_rounding(network)
-    assert set(moves) == set(case.groups)
+    assert set(moves) == set(case.groups) - {"inference", "slope"}
     too_far = {group: move for group, move in moves.items() if not move <= 0.1 * (case.gate(group) or 0.0)}
     assert too_far == {}
 

@@ -21,7 +21,7 @@ from resnet_spec.backend import OUTPUT
 from resnet_spec.library import bundled
 from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm
-from resnet_spec.parity import processes, random_networks
+from resnet_spec.parity import processes, random_networks, recorder
 from resnet_spec.parity.array_files import map_arrays, write_arrays
 from resnet_spec.parity.case import Case, Dtype
 from resnet_spec.parity.compare import compare_group, relative_error
@@ -30,9 +30,11 @@ from resnet_spec.parity.locate import compute_part_inputs
 from resnet_spec.parity.minimize import shrink_network
 from resnet_spec.parity.processes import Failure, WorkerProcess
 from resnet_spec.parity.recorder import Record, build_model, record
+from resnet_spec.transforms.norm_folding import fold_norms
 from resnet_spec.transforms.width_reduction import reduce_width
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
+from shared.local_runner import LocalRunner
 
 SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
 
@@ -371,6 +373,9 @@ class FakeRunner:
             record["gradient"] = {"c.weight": np.full(3, self.gradient)}
         return record
 
+    def infer(self, case: Case) -> dict[str, Array]:
+        return {"": np.ones((case.batch, 4), case.dtype)}
+
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
         raise Failure("not implemented")
 
@@ -510,6 +515,43 @@ def test_a_backend_fails_beside_a_reference_that_fails() -> None:
     findings = examine(Case(loads(SMALL), level="forward"), NoResult("numpy"), [NoResult("a"), FakeRunner("b")])
     failures = {(finding.backend, finding.failure) for finding in findings if finding.verdict == "failed"}
     assert failures == {("numpy", "numpy is out of order"), ("a", "a is out of order")}
+
+
+class NoInference(FakeRunner):
+    """A runner whose inference mode ends its process."""
+
+    def infer(self, case: Case) -> dict[str, Array]:
+        raise Failure("its process was killed by SIGSEGV")
+
+
+def test_a_failure_in_inference_mode_leaves_the_other_groups() -> None:
+    findings = examine(Case(loads(SMALL), level="inference"), FakeRunner("numpy"), [NoInference("a"), FakeRunner("b")])
+    assert [(finding.backend, finding.group, finding.failure or finding.verdict) for finding in findings] == [
+        ("a", "evaluation", "same"),
+        ("a", "training forward", "same"),
+        ("a", "inference", "its process was killed by SIGSEGV"),
+        ("b", "evaluation", "same"),
+        ("b", "training forward", "same"),
+        ("b", "inference", "same"),
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_folding_is_compared_with_the_network_as_it_is_written(dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in folding is made for all backends at once, and for the reference too."""
+
+    def fold_wrongly(network: Network, weights: Mapping[str, Array]) -> tuple[Network, dict[str, Array]]:
+        smaller, folded = fold_norms(network, weights)
+        return smaller, folded | {"c.bias": folded["c.bias"] * folded["c.bias"].dtype.type(1.01)}
+
+    case, numpy = Case(loads(SMALL), dtype, "inference"), required("numpy")
+    right = examine(case, LocalRunner("numpy", numpy), [LocalRunner("copy", numpy)])
+    monkeypatch.setattr(recorder, "fold_norms", fold_wrongly)
+    wrong = examine(case, LocalRunner("numpy", numpy), [LocalRunner("copy", numpy)])
+    assert [finding.verdict for finding in right] == ["same"] * 3
+    assert [(finding.verdict, finding.reference) for finding in wrong if finding.group == "inference"] == [
+        ("differs", "numpy")
+    ]
 
 
 @pytest.mark.parametrize(("blocks", "divisor"), [(2, 8), (64, 8), (65, 16), (130, 32)])

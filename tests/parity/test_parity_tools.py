@@ -83,6 +83,16 @@ def install_broken_backends(folder: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(["[resnet_spec.backends]", *points]) + "\n")
 
 
+INFERENCE_MODE = """
+import os
+from resnet_spec.backend import Capabilities
+CAPABILITIES = Capabilities(inference=True)
+
+def build_inference(network, weights, dtype, *, compile):
+    os.abort()
+"""
+
+
 def run_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
@@ -289,6 +299,25 @@ def test_broken_backends_are_reported_and_the_others_complete(folder: Path) -> N
     assert len(re.findall("(?:numpy|whole) +float64 .* same *\n", done.stdout)) == 4
     suite = ElementTree.parse(folder / "out.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("16", "6", "6")
+
+
+def test_a_crash_in_inference_mode_is_a_failure_of_that_mode(folder: Path) -> None:
+    install_broken_backends(folder)
+    with (folder / "broken_whole.py").open("a", encoding="utf-8") as file:
+        file.write(INFERENCE_MODE)
+    done = parity(folder, "--backend", "whole", "--dtype", "float64", "--level", "inference")
+    assert done.returncode == 1
+    assert re.search(r"whole +float64 +evaluation .* same *\n", done.stdout), done.stdout
+    assert re.search(r"whole +float64 +inference .*failed: its process was killed by SIGABRT", done.stdout), done.stdout
+
+
+def test_random_networks_run_in_inference_mode_in_both_types(folder: Path) -> None:
+    install_broken_backends(folder)
+    options = ("--count", "2", "--backend", "whole", "--level", "inference", "--json")
+    done = run_python(folder, "resnet_spec", "fuzz", *options)
+    summary = json.loads(done.stdout)
+    assert (done.returncode, summary["networks"], summary["differ"], summary["ill-conditioned"]) == (0, 2, 0, 0)
+    assert 1e-9 < summary["worst"]["inference"] < 1e-3  # an error of float32
 
 
 def test_central_differences_show_which_gradient_is_wrong() -> None:

@@ -28,6 +28,9 @@ class LocalRunner:
         except recorder.PART_ERRORS as error:
             raise Failure(str(error), alive=True) from None
 
+    def infer(self, case: Case) -> dict[str, Array]:
+        return recorder.infer(self.backend, case)
+
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return recorder.run_parts(self.backend, case, train, inputs)
 

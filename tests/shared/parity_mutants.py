@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import MethodType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -55,15 +55,18 @@ class Mutant:
 
     Attributes:
         name: What it is called in docs/reference/parity.md.
-        blame: The parts that parity must find at fault; none if it can only be seen in the weights after training.
+        blame: The parts that parity must find at fault; none if it can only be seen in the weights after training, or
+            in inference mode.
         make: Makes the mistake in a model.
         step: Replaces the backend's training step.
+        mode: The mode of the models in which the mistake is made.
     """
 
     name: str
     blame: tuple[str, ...]
     make: Callable[[Any], None]
     step: Callable[..., TrainingStep] | None = None
+    mode: Literal["training", "inference"] = "training"
 
 
 def inject(backend: Backend, mutant: Mutant) -> Any:
@@ -71,15 +74,25 @@ def inject(backend: Backend, mutant: Mutant) -> Any:
 
     def build(network: Network, weights: dict[str, Array], dtype: str) -> Any:
         model = backend.build(network, weights, dtype)
-        with torch.no_grad():
-            mutant.make(model)
-        return model
+        return _make(mutant, "training", model)
+
+    def build_inference(network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Any:
+        model = backend.build_inference(network, weights, dtype, compile=compile)
+        return _make(mutant, "inference", model)
 
     names = ("dump", "load", "run", "step", "vjp")
     functions = {name: getattr(backend, name) for name in names}
     if mutant.step is not None:
         functions["step"] = mutant.step
-    return SimpleNamespace(DTYPE="float32", CAPABILITIES=backend.CAPABILITIES, build=build, **functions)
+    builders = {"build": build, "build_inference": build_inference}
+    return SimpleNamespace(DTYPE="float32", CAPABILITIES=backend.CAPABILITIES, **builders, **functions)
+
+
+def _make(mutant: Mutant, mode: str, model: Any) -> Any:
+    if mode == mutant.mode:
+        with torch.no_grad():
+            mutant.make(model)
+    return model
 
 
 # -- how to make a mistake ---------------------------------------------------------------------------------------------
@@ -344,4 +357,28 @@ MUTANTS = [
     ),
     Mutant("no weight decay for norms and biases", (), _no_change, _no_decay_for_vectors),
     Mutant("Nesterov momentum", (), _no_change, _nesterov),
+    Mutant(
+        "inference mode: shift of a folded norm dropped",
+        (),
+        change_module("layer1.0.conv1", lambda module: module.bias.zero_()),
+        mode="inference",
+    ),
+    Mutant(
+        "inference mode: norm folded into the wrong channels",
+        (),
+        change_module("layer1.0.conv2", lambda module: module.bias.copy_(module.bias.roll(1))),
+        mode="inference",
+    ),
+    Mutant(
+        "inference mode: epsilon left out of folding",
+        (),
+        change_module("layer3.0.conv1", _map_weight(lambda w: w * (1 + 5e-6))),
+        mode="inference",
+    ),
+    Mutant(
+        "inference mode: activation lost in fusion",
+        (),
+        replace_forward("layer1.1.relu1", lambda module, x: x),
+        mode="inference",
+    ),
 ]

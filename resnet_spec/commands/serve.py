@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from resnet_spec.diagnostics.problems import one_line
+
 
 @click.command()
 @click.argument("spec")
@@ -16,7 +18,7 @@ def serve(spec: str, port: int, host: str) -> None:
 
     The page is the one that `show --html` writes. Problems in an edit are shown beside the last valid drawing.
     """
-    from resnet_spec.views.page.server import create_server
+    from resnet_spec.views.page.server import create_server, format_host
 
     try:
         server = create_server(spec, host, port)
@@ -24,8 +26,7 @@ def serve(spec: str, port: int, host: str) -> None:
         raise
     except OSError as error:
         raise ValueError(f"can't serve at {host}, port {port}: {str(error.strerror).lower()}; try: --port 0") from None
-    url_host = f"[{host}]" if ":" in host else host
-    click.echo(f"serving {spec} at http://{url_host}:{server.server_port}/; press Ctrl+C to stop")
+    click.echo(f"serving {one_line(spec)} at http://{format_host(host)}:{server.server_port}/; press Ctrl+C to stop")
     try:
         server.serve_forever()
     finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -202,10 +205,25 @@ def _is_same_file(path: Path, name: str) -> bool:
     return path == other or (other.is_file() and path.exists() and path.samefile(other))
 
 
+def read_start(path: Path) -> bytes:
+    """Return the bytes of a file, of one that is too long for a spec only the first. Raises OSError.
+
+    A pipe or a device, which may never end or never begin, is refused.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(MAX_CHARACTERS + 4)  # a byte order mark has three bytes
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for a writer if it is a pipe; Windows has no such pipes."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _read_file(path: Path) -> Source:
-    """Read a file. Raises SpecError if it is too long, without reading the rest, or not UTF-8."""
-    with path.open("rb") as file:
-        data = file.read(MAX_CHARACTERS + 1).removeprefix(b"\xef\xbb\xbf")
+    """Read a file. Raises SpecError if it is too long, without reading the rest, or not UTF-8; or OSError."""
+    data = read_start(path).removeprefix(b"\xef\xbb\xbf")
     if len(data) > MAX_CHARACTERS:
         span = Span(Source(str(path), ""), 1, 1, 1)
         raise SpecError([Problem("RS104", f"{span.file} has more than {MAX_CHARACTERS:,} bytes", span)])

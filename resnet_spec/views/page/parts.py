@@ -108,7 +108,5 @@ def _walk(parts: Iterable[Part]) -> Iterator[Part]:
 
 def _display_name(source: Source) -> str:
     """Return a bundled file's path below ``specs/``, or only the name of any other file, as its folders are private."""
-    specs = str(bundled.directory())
-    if source.name.startswith(specs):
-        return source.name.removeprefix(specs).lstrip("/\\")
-    return Path(source.name).name
+    path, specs = Path(source.name), Path(str(bundled.directory()))
+    return str(path.relative_to(specs)) if path.is_relative_to(specs) else path.name

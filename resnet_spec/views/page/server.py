@@ -7,6 +7,8 @@ and that page's data: the path of a request is never used as the path of a file.
 from __future__ import annotations
 
 import json
+import socket
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,13 +16,18 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from resnet_spec.diagnostics.problems import Source, SpecError
-from resnet_spec.library.load import find_source, find_sources, load
+from resnet_spec.diagnostics.problems import Source, SpecError, one_line
+from resnet_spec.library.load import find_source, find_sources, load, read_start
 from resnet_spec.views.page.page import page_content, render_document
 from resnet_spec.views.page.parts import empty_page_data, file_data, problem_data
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-WILDCARD_HOSTS = ("0.0.0.0", "::", "")
+WILDCARD_HOSTS = ("0.0.0.0", "[::]", "")
+HTTP_PORT = 80
+"""The port that browsers leave out of the Host header."""
+MAX_VERSION_DIGITS = 18
+CONNECTION_SECONDS = 10.0
+"""How long a connection may send or receive nothing before it is closed."""
 
 
 class WatchedSpec:
@@ -72,9 +79,16 @@ class WatchedSpec:
             files = {source.name: source for source in (*sources, *(problem.span.source for problem in error.problems))}
             problems = problem_data(error.problems, files.values())
             return self.content, {"problems": problems, "files": file_data(files.values())}, sources
-        except OSError:
-            problem = {"message": f"{Path(self.spec).name} no longer exists", "help": "", "file": None}
-            return self.content, {"problems": [problem]}, sources
+        except FileNotFoundError:
+            return self._failed(f"{Path(self.spec).name} no longer exists", sources)
+        except OSError as error:
+            return self._failed(f"can't read {Path(self.spec).name}: {error.strerror}", sources)
+        except Exception as error:  # a page that waits for an answer would show an old drawing as if it were current
+            return self._failed(f"resnet-spec failed on this spec: {type(error).__name__}: {error}", sources)
+
+    def _failed(self, message: str, sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any], list[Source]]:
+        problem = {"message": one_line(message), "help": "", "file": None}
+        return self.content, {"problems": [problem]}, sources
 
 
 def create_server(spec: str, host: str = "127.0.0.1", port: int = 8000) -> ThreadingHTTPServer:
@@ -88,12 +102,39 @@ def create_server(spec: str, host: str = "127.0.0.1", port: int = 8000) -> Threa
         spec = watched
         hosts: frozenset[str] = frozenset()
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
-    if host not in WILDCARD_HOSTS:
-        names = {*LOOPBACK, host} if host in LOOPBACK or host.startswith("127.") else {host}
-        Handler.hosts = frozenset(f"{name}:{server.server_port}" for name in names)
+    class Server(_PageServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host, port), Handler)
+    Handler.hosts = allowed_hosts(host, server.server_port)
     return server
+
+
+def format_host(host: str) -> str:
+    """Return a host as it stands in an address: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def allowed_hosts(host: str, port: int) -> frozenset[str]:
+    """Return the values of the Host header that name a server; none if it answers under any name.
+
+    >>> sorted(allowed_hosts("192.168.0.7", 80))
+    ['192.168.0.7', '192.168.0.7:80']
+    """
+    name = format_host(host.lower())
+    if name in WILDCARD_HOSTS:
+        return frozenset()
+    names = {*LOOPBACK, name} if name in LOOPBACK or name.startswith("127.") else {name}
+    return frozenset(f"{name}:{port}" for name in names) | (names if port == HTTP_PORT else frozenset())
+
+
+class _PageServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing when a browser closed its connection or is slow; that is no error of ours."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 class _PageHandler(BaseHTTPRequestHandler):
@@ -101,9 +142,14 @@ class _PageHandler(BaseHTTPRequestHandler):
     hosts: frozenset[str]
     """The values of the Host header to answer; any if empty."""
     protocol_version = "HTTP/1.1"
+    timeout = CONNECTION_SECONDS
 
     def do_GET(self) -> None:
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"not an address; the only page here is /\n")
+            return
         if not self._is_allowed_host():
             self._send(HTTPStatus.FORBIDDEN, "text/plain", b"use the host name that this server was started with\n")
         elif url.path == "/":
@@ -111,7 +157,8 @@ class _PageHandler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "text/html", render_document(state["name"], state, live=True).encode())
         elif url.path == "/state":
             version = parse_qs(url.query).get("have", [""])[0]
-            changes = self.spec.changes_since(int(version) if version.isdecimal() else 0)
+            is_number = version.isdecimal() and len(version) <= MAX_VERSION_DIGITS
+            changes = self.spec.changes_since(int(version) if is_number else 0)
             if changes is None:
                 self._send(HTTPStatus.NO_CONTENT, "", b"")
             else:
@@ -121,7 +168,7 @@ class _PageHandler(BaseHTTPRequestHandler):
 
     def _is_allowed_host(self) -> bool:
         """Whether the Host header names this server, which keeps out websites that use DNS rebinding."""
-        return not self.hosts or self.headers.get("Host", "") in self.hosts
+        return not self.hosts or self.headers.get("Host", "").lower() in self.hosts
 
     def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
@@ -139,6 +186,6 @@ class _PageHandler(BaseHTTPRequestHandler):
 
 def _read_text(name: str) -> str | None:
     try:
-        return Path(name).read_bytes().decode("utf-8-sig", errors="replace")
+        return read_start(Path(name)).decode("utf-8-sig", errors="replace")
     except OSError:
         return None

@@ -161,8 +161,27 @@ def format_label(leaf: Leaf) -> str:
     return ", ".join(words)
 
 
-def summarize(items: Column) -> Iterator[str]:
-    """Yield what a block computes in a few lines, like the architecture table in the ResNet paper."""
+def summarize(items: Column) -> list[str]:
+    """Return what a block computes in a few lines, like the architecture table in the ResNet paper.
+
+    Norms and activations are left out, unless there is nothing else.
+    """
+    return list(_summarize(items)) or [cell.label for cell in _cells(items)] or ["identity"]
+
+
+def _cells(items: Column) -> Iterator[Cell]:
+    """Yield the cells of a column, and of what is inside it."""
+    for item in items:
+        match item:
+            case Cell():
+                yield item
+            case ResidualItem():
+                yield from _cells((*item.before, *item.branch, *item.after))
+            case ParallelItem():
+                yield from _cells(tuple(chain.from_iterable(item.branches)))
+
+
+def _summarize(items: Column) -> Iterator[str]:
     for item in items:
         match item:
             case Cell(kind="norm" | "act"):
@@ -172,9 +191,9 @@ def summarize(items: Column) -> Iterator[str]:
             case ResidualItem(combine="multiply"):
                 yield "gate"
             case ResidualItem():
-                yield from summarize((*item.before, *item.branch, *item.after))
+                yield from _summarize((*item.before, *item.branch, *item.after))
             case ParallelItem():
-                lines = [tuple(summarize(branch)) for branch in item.branches if branch]
+                lines = [tuple(_summarize(branch)) for branch in item.branches if branch]
                 all_equal = len(lines) > 1 and len(set(lines)) == 1
                 yield from (f"{len(lines)} × {line}" for line in lines[0]) if all_equal else chain.from_iterable(lines)
 

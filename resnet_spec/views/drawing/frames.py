@@ -183,7 +183,7 @@ def _panel_of(piece: Piece, output_shape: Shape) -> Panel:
 
 def layout_closed_block(block: Block) -> Piece:
     """Return a box with a summary of a block, and beside it the shortcut of its first residual item, if it has one."""
-    box = _text_box(list(summarize(block.column)), block.parts[0].path)
+    box = _text_box(summarize(block.column), block.parts[0].path)
     residual = next((item for item in block.column if isinstance(item, ResidualItem)), None)
     if residual is None:
         return box

@@ -21,6 +21,7 @@ from resnet_spec.views.drawing.layout import layout_figure
 from resnet_spec.views.drawing.pieces import text_width
 from resnet_spec.views.drawing.render import Format, draw
 from resnet_spec.views.drawing.theme import DARK, LIGHT, Direction, Theme
+from resnet_spec.views.page.page import render_page
 from shared.machine_speed import count_calls
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -220,3 +221,30 @@ def test_graphviz_accepts_the_dot_file(depth: int | None) -> None:
 def test_drawing_resnet152_is_little_work(command: list[str], tmp_path: Path) -> None:
     """Imports included: a count of calls, since processor time differs between machines."""
     assert count_calls(*command, str(tmp_path / "resnet152.svg")) < 600_000
+
+
+LIGHT_BLOCKS = """
+name: light
+input: [4, 8, 8]
+blocks:
+  norms: {branch: {n1: norm, a1: act}}
+  gate: {combine: multiply, branch: {a1: {op: sigmoid}}}
+  forks: {branch: {f: {combine: add, branches: [none, {a1: act}]}}}
+  nothing: {branch: {x: none}}
+stages:
+  layer1: {block: norms, depth: 1}
+  layer2: {block: gate, depth: 1}
+  layer3: {block: forks, depth: 1}
+  layer4: {block: nothing, depth: 1}
+"""
+
+
+@pytest.mark.parametrize("file_format", ["svg", "mmd", "dot"])
+def test_a_block_without_a_convolution_is_summarized_by_what_it_has(file_format: Format) -> None:
+    text = draw(loads(LIGHT_BLOCKS), file_format, depth=2).decode()
+    assert all(label in text for label in ("batch norm · relu", "gate", "relu", "identity"))
+    assert "batch norm" not in draw(load("resnet18"), file_format, depth=2).decode().partition("layer1")[2]
+
+
+def test_a_page_of_blocks_without_convolutions_is_drawn() -> None:
+    assert "batch norm · relu" in render_page(loads(LIGHT_BLOCKS))

@@ -31,6 +31,7 @@ from resnet_spec.parity.case import GATES, GROUPS
 GROUP_DESCRIPTIONS = {
     "evaluation": "the output of every part in evaluation mode",
     "training forward": "the output of every part in training mode",
+    "inference": "the output of the network in inference mode",
     "loss": "the loss",
     "gradient": "the gradient of every parameter and of the input",
     "slope": "the loss's slope along a random direction: by gradients, and by central differences of the reference",

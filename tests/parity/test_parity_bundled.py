@@ -30,7 +30,7 @@ SELECTION: dict[Dtype, set[str]] = {
 
 GATED: dict[Dtype, tuple[Level, set[Group]]] = {
     "float64": ("training", {group for groups in GROUPS.values() for group in groups}),
-    "float32": ("gradient", {"evaluation", "loss"}),
+    "float32": ("gradient", {"evaluation", "inference", "loss"}),
 }
 """The level and the groups that must pass, by type. In float32 one ReLU that flips moves a gradient by percents."""
 

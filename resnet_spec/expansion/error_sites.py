@@ -48,9 +48,14 @@ class Reporter:
 
     def _rank(self, span: Span) -> int:
         """Return 0 for what the user wrote or set, 1 for the files it extends, and 2 for bundled blocks."""
-        if span.source.name == self.root.name or span.source.name.startswith("--set "):
+        if span.source.name == self.root.name or is_setting(span):
             return 0
         return 2 if span.source.name in self.shared else 1
+
+
+def is_setting(span: Span) -> bool:
+    """Return whether a value was set by the caller and is not in a file."""
+    return span.source.name.startswith("--set ")
 
 
 def _same_line(one: Span, other: Span) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from resnet_spec.diagnostics.problems import Problems, SpecError
 from resnet_spec.expansion.context import Context, Library
 from resnet_spec.expansion.expander import Expander
-from resnet_spec.expansion.unused_names import report_unused
+from resnet_spec.expansion.unused_names import report_settings_without_effect, report_unused
 from resnet_spec.language.spec import Spec
 from resnet_spec.network.input_size import WINDOW, find_smallest_input
 from resnet_spec.network.network import Network
@@ -37,6 +37,7 @@ def expand(
         if not parts:
             reported.report("RS203", "the network has no layers", spec.span)
         report_unused(spec, context.names, reported)
+        report_settings_without_effect(spec, context.names, reported)
     reported.stop()
     assert spec.input is not None  # otherwise there is a problem
     stages = tuple(stage.name.text for stage in spec.stages)

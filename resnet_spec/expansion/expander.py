@@ -278,7 +278,8 @@ class Expander:
         if context.names_only or context.spatial_size_unknown:
             return
         layers, context.names_only = context.layers, True
-        self.part(path, block, "shortcut", scope, None)
+        with self.names.mentioning():
+            self.part(path, block, "shortcut", scope, None)
         context.layers, context.names_only, context.spatial_size_unknown = layers, False, False
 
     def residual(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, use: Invocation) -> Expansion:

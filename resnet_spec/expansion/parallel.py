@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from resnet_spec.diagnostics.problems import Note, Problems
 from resnet_spec.expansion.context import Context, Expansion
 from resnet_spec.language.spec import Branches
-from resnet_spec.network.shape_inference import check_cascade, joined_shape, split_shape
+from resnet_spec.network.shape_rules import check_cascade, joined_shape, split_shape
 from resnet_spec.ops import Shape, ShapeError
 
 

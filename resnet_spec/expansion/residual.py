@@ -9,7 +9,7 @@ from resnet_spec.expansion.context import Context
 from resnet_spec.expansion.scopes import Invocation
 from resnet_spec.language.spec import Block
 from resnet_spec.network.parts import Leaf, Part
-from resnet_spec.network.shape_inference import combined_shape
+from resnet_spec.network.shape_rules import combined_shape
 from resnet_spec.network.traversal import walk
 from resnet_spec.ops import Shape, ShapeError
 

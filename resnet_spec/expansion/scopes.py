@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -57,7 +58,16 @@ class NameTable:
         unset = (spec.takes_keys[name] for name, value in spec.takes.items() if value is None)
         self.scope |= {name.text: Bound(Invalid(name.span), {}) for name in unset}
         self.used: set[tuple[str, str]] = set()
-        """The names that were looked up, each with the key that defines it, "takes" or "layers"."""
+        """The names that layers of the network refer to, each with the key that defines it, "takes" or "layers"."""
+        self.mentioned: set[tuple[str, str]] = set()
+        """The names that only layers which the network leaves out refer to, in the same form."""
+
+    @contextmanager
+    def mentioning(self) -> Iterator[None]:
+        """While the context is active, record names as mentioned and not as used."""
+        used, self.used = self.used, self.mentioned
+        yield
+        self.mentioned, self.used = self.used, used
 
     def resolve(self, bound: Bound) -> Bound:
         """Return what a name stands for, following ``takes``, ``layers`` and the predefined names. Raises SpecError."""

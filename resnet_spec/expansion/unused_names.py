@@ -1,11 +1,12 @@
-"""Report names that a file defines and nothing uses, because they are probably misspelt."""
+"""Report names that a file defines or a caller sets, and nothing uses: they are misspelt, or have no effect."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from resnet_spec.diagnostics.problems import Problems
 from resnet_spec.diagnostics.suggestions import find_nearest
+from resnet_spec.expansion.error_sites import is_setting
 from resnet_spec.expansion.scopes import NameTable
 from resnet_spec.language.spec import Argument, Branches, Call, Group, Invalid, PerBlockValues, Spec
 from resnet_spec.syntax.nodes import Scalar
@@ -15,13 +16,23 @@ def report_unused(spec: Spec, names: NameTable, problems: Problems) -> None:
     """Report unused names under ``takes`` and ``layers`` of the spec's own file; a base may define unused names."""
     for section, keys in (("takes", spec.takes_keys), ("layers", spec.layers_keys)):
         for name, key in keys.items():
-            if key.span.source is not spec.span.source or (section, name) in names.used:
+            if key.span.source is not spec.span.source or (section, name) in names.used | names.mentioned:
                 continue
             if name in _possible_names(spec, section):
                 continue
             suggestion = find_nearest(name, [other for other in keys if other != name])
             help = f"did you mean {suggestion!r}?" if suggestion else "remove it, or use it"
             problems.report("RS214", f"nothing uses {name!r}", key.span, help)
+
+
+def report_settings_without_effect(spec: Spec, names: NameTable, problems: Problems) -> None:
+    """Report values that the caller set for names to which no layer of the network refers."""
+    sections: dict[str, Mapping[str, Argument | None]] = {"takes": spec.takes, "layers": spec.layers}
+    for section, values in sections.items():
+        for name, value in values.items():
+            if value is not None and is_setting(value.span) and (section, name) not in names.used:
+                message = f"{name} has no effect: no layer of {spec.name} refers to it"
+                problems.report("RS215", message, value.span, "leave it out")
 
 
 def _possible_names(spec: Spec, section: str) -> set[str]:

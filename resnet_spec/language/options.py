@@ -21,12 +21,12 @@ class Options:
 
     Attributes:
         output_stride: The largest factor by which height and width may shrink. A stride that would exceed it becomes
-            dilation, as in timm. 0 keeps all strides.
+            dilation, as in timm. It must be one of the factors by which the feature maps shrink. 0 keeps all strides.
         drop_path: Stochastic depth: the rate of dropping the branch of the last block. The rate grows linearly from 0
             at the first block.
         drop_block: The rate of DropBlock in the last two stages, after the norm that follows each block's first
             convolution larger than 1 x 1.
-        dropout: The rate of dropout before the classifier.
+        dropout: The rate of dropout before the classifier. 0 keeps what the layers say.
         zero_last_gamma: Whether the scale of each branch's last norm starts at zero, so that blocks start as the
             identity.
         pool: The pooling in the head: as_written, avg, max, avg_max (the mean of both), or avg_max_concat (both,

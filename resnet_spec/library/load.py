@@ -22,11 +22,10 @@ from resnet_spec.language.reader import read_block, read_spec
 from resnet_spec.language.spec import Block, Spec
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
-from resnet_spec.ops import ShapeError
 from resnet_spec.syntax.nodes import Mapping as MappingNode
 from resnet_spec.syntax.nodes import Scalar, parse
 from resnet_spec.syntax.yaml_events import MAX_CHARACTERS
-from resnet_spec.transforms.apply_options import with_options
+from resnet_spec.transforms.apply_options import OptionError, with_options
 from resnet_spec.transforms.feature_outputs import with_feature_outputs
 
 Setting = int | float | str | bool
@@ -89,9 +88,9 @@ def _load(source: Source, settings: Mapping[str, Setting], input: Sequence[int] 
     network = replace(network, settings=tuple((name, _write_setting(value)) for name, value in settings.items()))
     try:
         return with_options(network, options)
-    except ShapeError as error:
-        span = next(iter(spec.options.values())).span
-        raise SpecError([Problem("RS401", f"{spec.name} cannot have these options: {error}", span)]) from None
+    except OptionError as error:
+        code = "RS401" if error.has_effect else "RS215"
+        raise SpecError([Problem(code, str(error), spec.options[error.option].span, error.help)]) from None
 
 
 def load_document(source: Source) -> MappingNode:
@@ -137,6 +136,9 @@ def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Proble
         text = _write_setting(value)
         source = Source(f"--set {name}={text}", f"{name}={text}")
         scalar = Scalar(text, True, Span(source, 1, len(name) + 2, len(name) + 2 + max(1, len(text))))
+        written = takes.get(name)
+        if isinstance(written, Scalar) and written.plain and written.text == text:
+            continue  # it has that value, which need not have an effect
         if name in takes:
             takes[name] = scalar
         elif name in OPTION_NAMES:

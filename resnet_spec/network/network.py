@@ -10,19 +10,11 @@ from importlib import import_module
 from typing import Any
 
 from resnet_spec.language.spec import Preprocess
+from resnet_spec.network.features import Feature, find_features
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
-from resnet_spec.network.traversal import Rules, propagate, rows_as_written, walk
+from resnet_spec.network.traversal import rows_as_written, walk
 from resnet_spec.ops import Op, Shape, Weight
 from resnet_spec.ops import op_name as op_name
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """A feature map: the path of the part that outputs it, its channels, and its stride in pixels of the image."""
-
-    path: str
-    channels: int
-    stride: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +85,7 @@ class Network:
         >>> [feature for feature in load("resnet18").features() if feature.path in ("maxpool", "layer4")]
         [Feature(path='maxpool', channels=64, stride=4), Feature(path='layer4', channels=512, stride=32)]
         """
-        return tuple(_features(self.parts, 1))
+        return find_features(self.parts, self.input)
 
     @property
     def parameters(self) -> int:
@@ -136,24 +128,6 @@ class Network:
         """Return the representations from which a notebook chooses, by MIME type."""
         bundle: dict[str, str] = import_module("resnet_spec.views.notebook").render_mime_bundle(self)
         return bundle
-
-
-def _features(row: Row, stride: int) -> Iterator[Feature]:
-    """Yield the feature maps of a row outside of blocks: the outputs of its parts, and of the parts inside chains."""
-    for part in row:
-        if isinstance(part, Chain):
-            yield from _features(part.parts, stride)
-        _, stride = propagate((part,), stride, _STRIDE)
-        if len(part.output_shape) == 3:
-            yield Feature(part.path, part.output_shape[0], stride)
-
-
-_STRIDE: Rules[int] = Rules(
-    leaf=lambda leaf, stride: (leaf, stride * int(getattr(leaf.op, "stride", 1))),
-    combine=lambda part, branch, shortcut: shortcut if part.combine == "multiply" else branch,
-    join=lambda part, stride, outputs: max(outputs),
-)
-"""The stride of the feature map after each part, in pixels of the image."""
 
 
 def _as_json(part: Part) -> list[Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, TypeAlias, assert_never
+from typing import Any, Literal, TypeAlias, assert_never
 
 from resnet_spec.language.options import Options, Pool
 from resnet_spec.language.spec import Join
+from resnet_spec.language.values import join_alternatives
+from resnet_spec.network.features import find_factors
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import infer_shapes
@@ -17,6 +19,9 @@ from resnet_spec.ops import (
     DropBlock,
     Dropout,
     DropPath,
+    EvoNormS0,
+    FilterResponseNorm,
+    Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
     GroupNorm,
@@ -29,45 +34,86 @@ from resnet_spec.ops import (
 )
 from resnet_spec.transforms.dilation import with_dilation
 
+Norm: TypeAlias = BatchNorm | GroupNorm | LayerNorm | EvoNormS0 | FilterResponseNorm
+
+
+class OptionError(ValueError):
+    """An option that a network cannot have.
+
+    Attributes:
+        option: The name of the option.
+        has_effect: Whether the option would change the network.
+        help: What to do about it, or "".
+    """
+
+    def __init__(self, message: str, option: str, has_effect: bool, help: str = "") -> None:
+        super().__init__(message)
+        self.option = option
+        self.has_effect = has_effect
+        self.help = help
+
+
+class _NoEffectError(ValueError):
+    """What an option would change and the network lacks."""
+
+    def __init__(self, message: str, help: str = "") -> None:
+        super().__init__(message)
+        self.help = help
+
 
 def with_options(network: Network, options: Options) -> Network:
-    """Return the network with options applied. Raises ShapeError if one does not fit the network."""
-    if options == Options():
-        return network
-    if options.pool != "as_written":
-        network = infer_shapes(
-            replace(network, parts=_replace_last(network.parts, _is_pool, _pool_by(options.pool), "pool"))
-        )
-    if options.output_stride:
-        network = with_dilation(network, options.output_stride)
-    if options.zero_last_gamma:
-        network = _map_blocks(network, lambda block, number: _with_zero_gamma(block))
-    if options.drop_block:
-        network = _with_drop_block(network, options.drop_block)
-    if options.drop_path:
-        network = _with_drop_path(network, options.drop_path)
-    if options.dropout:
-        drop = _dropout_before(options.dropout)
-        network = replace(network, parts=_replace_last(network.parts, _is_classifier, drop, "classifier"))
+    """Return the network with options applied.
+
+    Raises OptionError if one does not fit the network, or finds nothing to change: a network that lacks what its
+    options ask for would be another one than intended.
+    """
+    for option, apply in _TRANSFORMS.items():
+        value = getattr(options, option)
+        if value == getattr(Options(), option):
+            continue
+        try:
+            network = apply(network, value)
+        except _NoEffectError as error:
+            raise OptionError(f"{option} has no effect: {error}", option, False, error.help) from None
+        except ShapeError as error:
+            raise OptionError(f"the network can't have this {option}: {error}", option, True, error.help) from None
     return network
+
+
+def _with_output_stride(network: Network, output_stride: int) -> Network:
+    dilated = with_dilation(network, output_stride)
+    if find_factors(dilated.parts)[-1] != output_stride:
+        possible = join_alternatives(map(str, find_factors(network.parts)))
+        raise _NoEffectError(f"no feature map shrinks by {output_stride}", f"it can be {possible}")
+    return dilated
 
 
 # -- blocks -------------------------------------------------------------------------------------------------------
 
 
-def _map_blocks(network: Network, change: Callable[[Residual, int], Residual]) -> Network:
-    """Return the network with residual blocks of its stages changed; ``change`` takes a block and its index from 0."""
+def _map_blocks(network: Network, change: Callable[[Residual, int], Residual], missing: str) -> Network:
+    """Return the network with residual blocks of its stages changed; ``change`` takes a block and its index from 0.
+
+    ``change`` returns the same block if it has nothing to change. Raises _NoEffectError, with ``missing``, if that
+    holds for all blocks.
+    """
+    changed = 0
     number = 0
     parts: list[Part] = []
     for part in network.parts:
         if part.path in network.stages and isinstance(part, Chain):
             blocks: list[Part] = []
             for block in part.parts:
-                adds = isinstance(block, Residual) and block.combine == "add"
-                blocks.append(change(block, number) if isinstance(block, Residual) and adds else block)
+                if isinstance(block, Residual) and block.combine == "add":
+                    blocks.append(change(block, number))
+                    changed += blocks[-1] is not block
+                else:
+                    blocks.append(block)
                 number += 1
             part = replace(part, parts=tuple(blocks))
         parts.append(part)
+    if not changed:
+        raise _NoEffectError(missing)
     return replace(network, parts=tuple(parts))
 
 
@@ -86,7 +132,7 @@ def _with_drop_path(network: Network, rate: float) -> Network:
         leaf = _new_leaf(paths, f"{block.path}.drop_path", DropPath(rate * number / last), shape)
         return replace(block, branch=(*block.branch, leaf))
 
-    return _map_blocks(network, change)
+    return _map_blocks(network, change, "no stage has a second residual block")
 
 
 def _with_drop_block(network: Network, rate: float) -> Network:
@@ -98,16 +144,17 @@ def _with_drop_block(network: Network, rate: float) -> Network:
         op = next((op for stage, op in by_stage.items() if block.path.startswith(f"{stage}.")), None)
         if op is None:
             return block
-        branch, _ = _insert_after_wide(paths, block.branch, op, "before the convolution")
-        return replace(block, branch=branch)
+        branch, progress = _insert_after_wide(paths, block.branch, op, "before the convolution")
+        return replace(block, branch=branch) if progress == "done" else block
 
-    return _map_blocks(network, change)
+    missing = "no residual block of the last two stages has a norm after a convolution larger than 1 x 1"
+    return _map_blocks(network, change, missing)
 
 
 Progress: TypeAlias = Literal["before the convolution", "before the norm", "done"]
 
 
-def _insert_after_wide(paths: frozenset[str], row: Row, op: Op, progress: Progress) -> tuple[Row, Progress]:
+def _insert_after_wide(paths: frozenset[str], row: Row, drop: Op, progress: Progress) -> tuple[Row, Progress]:
     """Insert an operation after the norm that follows the first convolution larger than 1 x 1; return the progress."""
     done: list[Part] = []
     for part in row:
@@ -117,29 +164,34 @@ def _insert_after_wide(paths: frozenset[str], row: Row, op: Op, progress: Progre
         match part:
             case Leaf(op=Conv(kernel=kernel) | StandardizedConv(kernel=kernel)) if kernel > 1:
                 progress = "before the norm"
-            case Leaf(op=BatchNorm() | GroupNorm() | LayerNorm()) if progress == "before the norm":
-                done.append(_new_leaf(paths, f"{part.path.rpartition('.')[0]}.drop_block", op, part.output_shape))
+            case Leaf(op=op) if isinstance(op, Norm) and progress == "before the norm":
+                done.append(_new_leaf(paths, f"{part.path.rpartition('.')[0]}.drop_block", drop, part.output_shape))
                 progress = "done"
             case Chain() | Residual():  # of a block inside the branch, only the layers before its own branch
                 first, *others = part.rows
-                first, progress = _insert_after_wide(paths, first, op, progress)
+                first, progress = _insert_after_wide(paths, first, drop, progress)
                 done[-1] = part.with_rows((first, *others))
             case _:
                 pass
     return tuple(done), progress
 
 
-def _with_zero_gamma(block: Residual) -> Residual:
-    branch, _ = _zero_last_gamma(block.branch)
-    return replace(block, branch=branch)
+def _with_zero_gamma(network: Network, _: bool) -> Network:
+    def change(block: Residual, number: int) -> Residual:
+        branch, found = _zero_last_gamma(block.branch)
+        return replace(block, branch=branch) if found else block
+
+    return _map_blocks(network, change, "no residual block of a stage has a norm with a scale in its branch")
 
 
 def _zero_last_gamma(row: Row) -> tuple[Row, bool]:
-    """Return the row with the initial scale of its last norm set to zero, and whether it has a norm."""
+    """Return the row with the initial scale of its last norm set to zero, and whether there is such a norm."""
     for index in range(len(row) - 1, -1, -1):
         part = row[index]
         match part:
-            case Leaf(op=BatchNorm() | GroupNorm() | LayerNorm() as op):
+            case Leaf(op=op) if isinstance(op, Norm):
+                if isinstance(op, BatchNorm) and not op.affine:
+                    return row, False
                 return (*row[:index], replace(part, op=replace(op, gamma=0.0)), *row[index + 1 :]), True
             case Chain():
                 inner, found = _zero_last_gamma(part.parts)
@@ -153,22 +205,66 @@ def _zero_last_gamma(row: Row) -> tuple[Row, bool]:
 # -- the head -----------------------------------------------------------------------------------------------------
 
 
-def _replace_last(row: Row, wanted: Callable[[Op], bool], change: Callable[[Leaf], Row], name: str) -> Row:
-    """Return the row with its last ``wanted`` operation outside of blocks replaced. Raises ShapeError if none is."""
+def _with_pool(network: Network, pool: Pool) -> Network:
+    return infer_shapes(_replace_in_head(network, _is_pool, _pool_by(pool), "pool"))
+
+
+def _with_dropout(network: Network, rate: float) -> Network:
+    """Return the network with a dropout before its classifier, in place of one that the spec has there."""
+    paths = _paths(network)
+
+    def change(before: Row, leaf: Leaf) -> Row:
+        kept = _without_dropout(before)
+        holder = leaf.path.rpartition(".")[0]
+        taken = paths - {part.path for part in before if part not in kept}
+        drop = _new_leaf(taken, f"{holder}.drop" if holder else "drop", Dropout(rate), leaf.input_shape)
+        return (*kept, replace(drop, span=leaf.span), leaf)
+
+    return _replace_in_head(network, _is_classifier, change, "classifier")
+
+
+def _without_dropout(row: Row) -> Row:
+    """Return the row without a dropout at its end, which a flatten may follow."""
+    for index in range(len(row) - 1, -1, -1):
+        part = row[index]
+        if isinstance(part, Leaf) and isinstance(part.op, Dropout):
+            return (*row[:index], *row[index + 1 :])
+        if not (isinstance(part, Leaf) and isinstance(part.op, Flatten)):
+            break
+    return row
+
+
+Change: TypeAlias = Callable[[Row, Leaf], Row]
+"""Takes the parts of a row before an operation, and the operation; returns what replaces them."""
+
+
+def _replace_in_head(network: Network, wanted: Callable[[Op], bool], change: Change, name: str) -> Network:
+    """Return the network with the last ``wanted`` operation of its head replaced.
+
+    The head is what follows the stages, or everything if there are none. Raises _NoEffectError if it has no such
+    operation.
+    """
+    start = _head_start(network)
+    head = _replace_last(network.parts[start:], wanted, change)
+    if head is None:
+        raise _NoEffectError(f"the network has no {name} in its head")
+    return replace(network, parts=(*network.parts[:start], *head))
+
+
+def _head_start(network: Network) -> int:
+    """Return the index of the first part of the head."""
+    return max((index + 1 for index, part in enumerate(network.parts) if part.path in network.stages), default=0)
+
+
+def _replace_last(row: Row, wanted: Callable[[Op], bool], change: Change) -> Row | None:
+    """Return the row with its last ``wanted`` operation outside of blocks replaced; None if there is none."""
     for index in range(len(row) - 1, -1, -1):
         part = row[index]
         if isinstance(part, Leaf) and wanted(part.op):
-            before = row[index - 1] if index else None
-            # A dropout that the spec has before its classifier is replaced too.
-            drops = name == "classifier" and isinstance(before, Leaf) and isinstance(before.op, Dropout)
-            return (*row[: index - drops], *change(part), *row[index + 1 :])
-        if isinstance(part, Chain) and any(isinstance(leaf, Leaf) and wanted(leaf.op) for leaf in part.parts):
-            return (
-                *row[:index],
-                replace(part, parts=_replace_last(part.parts, wanted, change, name)),
-                *row[index + 1 :],
-            )
-    raise ShapeError(f"the network has no {name} in its head")
+            return (*change(row[:index], part), *row[index + 1 :])
+        if isinstance(part, Chain) and (inner := _replace_last(part.parts, wanted, change)) is not None:
+            return (*row[:index], replace(part, parts=inner), *row[index + 1 :])
+    return None
 
 
 def _is_pool(op: Op) -> bool:
@@ -179,34 +275,30 @@ def _is_classifier(op: Op) -> bool:
     return isinstance(op, Linear | Conv)
 
 
-def _dropout_before(rate: float) -> Callable[[Leaf], Row]:
-    def change(leaf: Leaf) -> Row:
-        holder = leaf.path.rpartition(".")[0]
-        path = f"{holder}.drop" if holder else "drop"
-        return (Leaf(path, Dropout(rate), leaf.input_shape, leaf.input_shape, leaf.span), leaf)
+def _pool_by(pool: Pool) -> Change:
+    def change(before: Row, leaf: Leaf) -> Row:
+        return (*before, _pooled_by(pool, leaf))
 
     return change
 
 
-def _pool_by(pool: Pool) -> Callable[[Leaf], Row]:
-    def change(leaf: Leaf) -> Row:
-        keep = getattr(leaf.op, "keepdims", False)
-        mean, maximum = GlobalAvgPool(keep), GlobalMaxPool(keep)
-        match pool:
-            case "as_written":
-                return (leaf,)
-            case "avg":
-                return (replace(leaf, op=mean),)
-            case "max":
-                return (replace(leaf, op=maximum),)
-            case "avg_max":
-                return (_both(leaf, mean, maximum, "mean"),)
-            case "avg_max_concat":
-                return (_both(leaf, mean, maximum, "concat"),)
-            case _:
-                assert_never(pool)
-
-    return change
+def _pooled_by(pool: Pool, leaf: Leaf) -> Part:
+    """Return a pool, or two in parallel, in place of one."""
+    keep = getattr(leaf.op, "keepdims", False)
+    mean, maximum = GlobalAvgPool(keep), GlobalMaxPool(keep)
+    match pool:
+        case "as_written":
+            return leaf
+        case "avg":
+            return replace(leaf, op=mean)
+        case "max":
+            return replace(leaf, op=maximum)
+        case "avg_max":
+            return _both(leaf, mean, maximum, "mean")
+        case "avg_max_concat":
+            return _both(leaf, mean, maximum, "concat")
+        case _:
+            assert_never(pool)
 
 
 def _both(leaf: Leaf, mean: Op, maximum: Op, combine: Join) -> Chain:
@@ -228,3 +320,14 @@ def _new_leaf(paths: frozenset[str], path: str, op: Op, shape: Shape) -> Leaf:
     if path in paths:
         raise ShapeError(f"the network already has a part at {path}")
     return Leaf(path, op, shape, shape)
+
+
+_TRANSFORMS: dict[str, Callable[[Network, Any], Network]] = {
+    "pool": _with_pool,
+    "output_stride": _with_output_stride,
+    "zero_last_gamma": _with_zero_gamma,
+    "drop_block": _with_drop_block,
+    "drop_path": _with_drop_path,
+    "dropout": _with_dropout,
+}
+"""The options, in the order in which they are applied, each with a function of a network and the option's value."""

@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from resnet_spec.network.features import MAX_PERIOD, find_period
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Part
 from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.network.shape_rules import infer_row
 from resnet_spec.network.traversal import Rules, propagate
-from resnet_spec.ops import AvgPool, BlurPool, Conv, MaxPool, ShapeError, StandardizedConv, ZeroPad
+from resnet_spec.ops import (
+    AvgPool,
+    BlurPool,
+    Conv,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool,
+    ShapeError,
+    StandardizedConv,
+    ZeroPad,
+    op_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +35,36 @@ class Reach:
     Attributes:
         stride: The factor by which the feature maps have shrunk.
         dilation: The factor by which kernels are dilated, which is the product of the removed strides.
+        size: The height and width of the feature map; None if there is none.
         side: Whether the next layer is in a shortcut or a parallel branch.
     """
 
     stride: int
     dilation: int
+    size: tuple[int, ...] | None
     side: bool = False
 
 
 def with_dilation(network: Network, output_stride: int) -> Network:
     """Return the network with feature maps that shrink by at most ``output_stride``.
 
-    Raises ShapeError if a max pool whose window is not centred would lose its stride.
+    Without its stride a map is as many times as large as the stride said. For an image that the strides divide, every
+    map is compared with that of the network with strides.
+
+    Raises ShapeError if a map would have another size, as behind a window that is not centred.
 
     >>> from resnet_spec import load
     >>> network = with_dilation(load("resnet50"), 8)
     >>> [feature.stride for feature in network.features() if feature.path.startswith("layer4")]
     [8, 8, 8, 8]
     """
+
+    def dilate(leaf: Leaf, reach: Reach) -> tuple[Part, Reach]:
+        changed, after = _dilate(leaf, reach, output_stride)
+        return changed, _check_size(leaf, changed, reach, after)
+
     rules: Rules[Reach] = Rules(
-        leaf=lambda leaf, reach: _dilate(leaf, reach, output_stride),
+        leaf=dilate,
         combine=lambda part, branch, shortcut: (
             replace(shortcut, side=branch.side) if part.combine == "multiply" else branch
         ),
@@ -50,8 +73,20 @@ def with_dilation(network: Network, output_stride: int) -> Network:
         ),
         enter_side=lambda reach: replace(reach, side=True),
     )
-    parts, _ = propagate(network.parts, Reach(1, 1), rules)
+    aligned = _with_aligned_image(network)
+    parts, _ = propagate(aligned.parts, Reach(1, 1, aligned.input[1:]), rules)
     return infer_shapes(replace(network, parts=parts))
+
+
+def _with_aligned_image(network: Network) -> Network:
+    """Return the network with the next larger image that its strides divide, if it can take that."""
+    period = find_period(network.parts)
+    channels, *sides = network.input
+    height, width = (-(-side // period) * period for side in sides)
+    try:
+        return infer_shapes(network, (channels, height, width)) if period <= MAX_PERIOD else network
+    except ShapeError:
+        return network
 
 
 def _dilate(leaf: Leaf, reach: Reach, output_stride: int) -> tuple[Part, Reach]:
@@ -67,14 +102,31 @@ def _dilate(leaf: Leaf, reach: Reach, output_stride: int) -> tuple[Part, Reach]:
             wide = replace(conv, padding=padding * factor, dilation=dilation * factor, stride=stride if kept else 1)
             return replace(leaf, op=wide), after
         case BlurPool() | MaxPool() as pool if not kept:
-            if isinstance(pool, MaxPool) and pool.kernel != 2 * pool.padding + 1:
-                size = f"{pool.kernel} x {pool.kernel}"
-                raise ShapeError(f"max pool {leaf.path} of {size} pixels can't keep its shape without its stride")
             return replace(leaf, op=replace(pool, stride=1)), after
         case AvgPool() as pool if not kept:
             return _without_stride(leaf, pool, reach.side), after
         case _:
             return leaf, after
+
+
+def _check_size(leaf: Leaf, changed: Part, reach: Reach, after: Reach) -> Reach:
+    """Return the reach after a layer, with the size of its map.
+
+    Raises ShapeError unless that is the size of the map with strides, times the product of the removed strides.
+    """
+    if reach.size is None or len(leaf.output_shape) != 3:
+        return replace(after, size=None)
+    (_, *size) = infer_row((changed,), (leaf.input_shape[0], *reach.size))[1]
+    if isinstance(leaf.op, GlobalAvgPool | GlobalMaxPool):
+        return replace(after, size=tuple(size), dilation=1)
+    expected = [side * after.dilation for side in leaf.output_shape[1:]]
+    if size != expected:
+        found, wanted = (" x ".join(map(str, sides)) for sides in (size, expected))
+        raise ShapeError(
+            f"without strides, {op_name(leaf.op)} {leaf.path} would output maps of {found} pixels instead of {wanted}",
+            help="give it an odd kernel and a padding of half of that, so that windows are centred",
+        )
+    return replace(after, size=tuple(size))
 
 
 def _without_stride(leaf: Leaf, pool: AvgPool, side: bool) -> Part:

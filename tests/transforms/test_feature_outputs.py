@@ -7,7 +7,7 @@ import pytest
 
 from resnet_spec import build, capture, dump, load, run
 from resnet_spec.backend import load_backend
-from resnet_spec.network.network import Feature
+from resnet_spec.network.features import Feature
 from resnet_spec.weights.canonical import comparison_weights
 from shared.frameworks import required
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from resnet_spec import Network, SpecError, load, loads
@@ -130,6 +132,123 @@ def test_wrong_settings_raise_errors(settings: dict[str, float | str], message: 
         load("resnet18", **settings)  # type: ignore[arg-type]
 
 
-def test_option_that_does_not_apply_raises_an_error() -> None:
-    with pytest.raises(SpecError, match="s cannot have these options: the network has no pool in its head"):
-        loads("{name: s, input: [3, 32, 32], stem: {a: {op: conv, out: 4, kernel: 1}}}", pool="max")
+HEAD = "name: s\ninput: [3, 64, 64]\n"
+PATCHES = f"""{HEAD}
+stem: {{conv1: {{op: conv, out: 8, kernel: 4, stride: 4}}}}
+blocks:
+  down: {{takes: {{out: required}}, combine: none, branch: {{c: {{op: conv, out: out, kernel: 2, stride: 2}}}}}}
+stages: {{s1: {{block: down, depth: 1, out: 16}}, s2: {{block: down, depth: 1, out: 32}}}}
+head: {{p: global_avg_pool, fc: {{op: linear, out: 5}}}}
+"""
+"""Convolutions of 2 x 2 pixels, whose maps would shrink without their strides."""
+
+IN_STEM = f"{HEAD}stem: {{a: {{block: basic, out: 8}}, b: {{block: basic, out: 8}}}}\n"
+"""Residual blocks that are not in a stage."""
+
+CHAINS = f"{HEAD}blocks: {{b: {{combine: none, branch: {{n: norm}}}}}}\nstages: {{s: {{block: b, depth: 2}}}}\n"
+ONE_BLOCK = f"{HEAD}stages: {{s: {{block: basic, depth: 1, out: 8}}}}\n"
+NO_NORM = (
+    f"{HEAD}blocks: {{b: {{branch: {{c: {{op: conv, out: 3, kernel: 1}}}}}}}}\nstages: {{s: {{block: b, depth: 2}}}}\n"
+)
+BACKBONE = f"{HEAD}stem: {{c: {{op: conv, out: 8, kernel: 1}}}}\nstages: {{s: {{block: basic, depth: 1, out: 8}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "value", "message"),
+    [
+        (IN_STEM, "drop_path", 0.5, "drop_path has no effect: no stage has a second residual block"),
+        (CHAINS, "drop_path", 0.5, "drop_path has no effect: no stage has a second residual block"),
+        (ONE_BLOCK, "drop_path", 0.5, "drop_path has no effect: no stage has a second residual block"),
+        (IN_STEM, "drop_block", 0.5, "drop_block has no effect: no residual block of the last two stages has a norm"),
+        (NO_NORM, "drop_block", 0.5, "drop_block has no effect: no residual block of the last two stages has a norm"),
+        (IN_STEM, "zero_last_gamma", True, "zero_last_gamma has no effect: no residual block of a stage has a norm"),
+        (NO_NORM, "zero_last_gamma", True, "zero_last_gamma has no effect: no residual block of a stage has a norm"),
+        (BACKBONE, "dropout", 0.5, "dropout has no effect: the network has no classifier in its head"),
+        (BACKBONE, "pool", "max", "pool has no effect: the network has no pool in its head"),
+        (CHAINS, "output_stride", 3, "output_stride has no effect: no feature map shrinks by 3"),
+        (IN_STEM, "norm", "layer_norm", None),
+        (CHAINS, "act", "silu", "act has no effect: no layer of s refers to it"),
+        (
+            ONE_BLOCK.replace("8}", "3}"),
+            "projection",
+            "avg_pool_projection",
+            "projection has no effect: no layer of s refers",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_an_error_at_its_value(
+    text: str, option: str, value: Any, message: str | None
+) -> None:
+    if message is None:
+        assert loads(text, **{option: value}) != loads(text)
+        return
+    with pytest.raises(SpecError) as error:
+        loads(text, **{option: value})
+    (problem,) = error.value.problems
+    assert problem.message.startswith(message)
+    assert (problem.code, problem.span.source.name) == ("RS215", f"--set {option}={str(value).lower()}")
+
+
+def test_the_option_of_the_spec_that_has_no_effect_is_marked() -> None:
+    with pytest.raises(SpecError) as error:
+        loads(f"{IN_STEM}options:\n  pool: as_written\n  drop_path: 0.5\n")
+    assert [(problem.code, problem.span.line) for problem in error.value.problems] == [("RS215", 6)]
+
+
+@pytest.mark.parametrize(("stride", "possible"), [(3, False), (64, False), (32, True), (2, True)])
+def test_an_output_stride_must_be_one_that_the_network_reaches(stride: int, possible: bool) -> None:
+    if possible:
+        assert max(feature.stride for feature in load("resnet18", output_stride=stride).features()) == stride
+        return
+    with pytest.raises(SpecError) as error:
+        load("resnet18", output_stride=stride)
+    assert error.value.problems[0].help == "it can be 1, 2, 4, 8, 16 or 32"
+
+
+@pytest.mark.parametrize(("stride", "size"), [(8, 7), (4, 15)])
+def test_dilation_that_would_shrink_maps_is_an_error(stride: int, size: int) -> None:
+    with pytest.raises(SpecError, match=f"{size} x {size} pixels") as error:
+        loads(PATCHES, output_stride=stride)
+    assert error.value.problems[0].code == "RS401"
+
+
+@pytest.mark.parametrize("window", ["kernel: 4, stride: 2, padding: 1", "kernel: 2, stride: 2", "kernel: 3, stride: 2"])
+@pytest.mark.parametrize("op", ["conv, out: 8", "standardized_conv, out: 8", "max_pool"])
+def test_dilated_maps_are_as_large_as_the_stride_says_or_refused(window: str, op: str) -> None:
+    text = f"{HEAD}stem: {{a: {{op: {op}, {window}}}, b: {{op: conv, out: 8, kernel: 3, padding: 1}}}}\n"
+    plain, size = loads(text), loads(text).part("b").output_shape[1]
+    try:
+        dilated = loads(text, output_stride=1)
+    except SpecError:
+        assert "kernel: 3" not in window
+    else:
+        assert (dilated.part("b").output_shape[1], plain.features()[-1].stride) == (2 * size, 2)
+
+
+def test_zero_last_gamma_needs_a_norm_with_a_scale() -> None:
+    text = (
+        f"{HEAD}layers: {{norm: {{op: batch_norm, affine: false}}}}\nstages: {{s: {{block: basic, depth: 1, out: 8}}}}"
+    )
+    with pytest.raises(SpecError, match="zero_last_gamma has no effect"):
+        loads(text, zero_last_gamma=True)
+
+
+@pytest.mark.parametrize("norm", ["evo_norm_s0", "filter_response_norm"])
+def test_options_find_every_norm(norm: str) -> None:
+    text = f"{HEAD}stages: {{s: {{block: basic, depth: 2, out: 32}}}}"
+    network = loads(text, norm=norm, zero_last_gamma=True, drop_block=0.5)
+    leaves = [leaf.path for leaf in network.leaves()]
+    assert leaves[leaves.index("s.1.bn1") + 1] == "s.1.drop_block"
+    assert [getattr(op(network, f"s.1.{path}"), "gamma") for path in ("bn1", "bn2")] == [1.0, 0.0]  # noqa: B009
+
+
+def test_dropout_replaces_that_of_the_spec_before_flatten() -> None:
+    pool = "{op: global_avg_pool, keepdims: true}"
+    head = f"{{p: {pool}, d: {{op: dropout, rate: 0.2}}, f: flatten, c: {{op: linear, out: 5}}}}"
+    network = loads(f"{ONE_BLOCK}head: {head}\n", dropout=0.5)
+    assert [leaf.path for leaf in network.leaves()][-4:] == ["p", "f", "drop", "c"]
+
+
+def test_dropout_does_not_take_the_path_of_another_part() -> None:
+    with pytest.raises(SpecError, match="already has a part at drop"):
+        loads(f"{HEAD}stem: {{drop: act}}\nhead: {{p: global_avg_pool, c: {{op: linear, out: 5}}}}\n", dropout=0.5)

@@ -24,6 +24,7 @@ from resnet_spec.diagnostics.codes import codes
 from resnet_spec.language.docstrings import attribute_descriptions
 from resnet_spec.language.grammar import BLOCK, BRANCHES, SPEC, STAGE
 from resnet_spec.language.options import Options
+from resnet_spec.language.values import format_bound
 from resnet_spec.library.bundled import block_files
 from resnet_spec.ops import OPS, AtLeast, Below
 from resnet_spec.parity.case import GATES, GROUPS
@@ -125,7 +126,7 @@ def _describe_type(hint: Any) -> str:
     if get_origin(hint) is Annotated:
         kind, *bounds = get_args(hint)
         least = [f"at least {bound.least:g}" for bound in bounds if isinstance(bound, AtLeast)]
-        below = [f"below {bound.bound:g}" for bound in bounds if isinstance(bound, Below)]
+        below = [f"below {format_bound(bound.bound)}" for bound in bounds if isinstance(bound, Below)]
         return ", ".join([_describe_type(kind), *least, *below])
     if get_origin(hint) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(hint))

@@ -67,18 +67,43 @@ class GroupNorm2D(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         grouped = input.reshape([0, self._num_groups, -1])
-        y = functional.layer_norm(grouped, grouped.shape[2:], epsilon=self._epsilon).reshape(input.shape)
+        y = standardize(grouped, self._epsilon).reshape(input.shape)
         return y * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1])
 
 
 class LayerNorm2D(nn.LayerNorm):
-    """Layer normalisation over the channels of (batch, channels, height, width).
+    """Layer normalisation over the channels of (batch, channels, height, width), or of (batch, channels).
 
-    Replaces nn.LayerNorm, which normalises trailing axes only.
+    Replaces nn.LayerNorm, which normalises trailing axes only, with an epsilon of at most 0.001.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
+        if input.ndim == 2:
+            return self.normalise(input)
+        return self.normalise(input.transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        if self._epsilon <= MAX_EPSILON:
+            return super().forward(x)
+        assert self.weight is not None
+        assert self.bias is not None
+        return standardize(x, self._epsilon) * self.weight + self.bias
+
+
+MAX_EPSILON = 0.001
+"""The largest epsilon that Paddle's layer_norm takes."""
+
+
+def standardize(x: Tensor, epsilon: float) -> Tensor:
+    """Shift and scale the last axis to mean 0 and variance 1.
+
+    Replaces functional.layer_norm where epsilon is too large for that.
+    """
+    if epsilon <= MAX_EPSILON:
+        return functional.layer_norm(x, x.shape[-1:], epsilon=epsilon)
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / ((centred * centred).mean(-1, keepdim=True) + epsilon).sqrt()
 
 
 class Hardsigmoid(nn.Hardsigmoid):
@@ -113,17 +138,19 @@ class AvgPool2D(nn.AvgPool2D):
     """The mean over a square window.
 
     Replaces nn.AvgPool2D, which with ``ceil_mode`` keeps a last window that starts in the padding after the image, and
-    whose gradient divides in float32. In float64 the mean is therefore a quotient of window sums.
+    whose gradient divides in float32. In float64 the mean is therefore a quotient of window sums. So it is if
+    ``by_sums`` is set, because oneDNN raises an error or counts wrong pixels in a window that ``ceil`` adds.
     """
 
     def __init__(self, op: AvgPool) -> None:
         super().__init__(op.kernel, op.stride, op.padding, op.ceil, exclusive=not op.count_padding)
         self.op = op
+        self.by_sums = False
 
     def forward(self, x: Tensor) -> Tensor:
         op = self.op
-        if x.dtype == paddle.float64:
-            pixels = paddle.ones([1, 1, *x.shape[2:]], x.dtype)
+        if self.by_sums or x.dtype == paddle.float64:
+            pixels = paddle.ones([1, 1, x.shape[2], x.shape[3]], x.dtype)
             return _window_sums(op, x, 0.0) / _window_sums(op, pixels, float(op.count_padding))
         exclusive = not op.count_padding
         return _drop_windows_in_padding(
@@ -137,7 +164,7 @@ def _window_sums(op: AvgPool, x: Tensor, padding: float) -> Tensor:
     The padding has the value ``padding``; what ``ceil`` adds beyond it is zero.
     """
     padded = functional.pad(x, [op.padding] * 4, value=padding)
-    extra = op.stride - 1 if op.ceil else 0
+    extra = min(op.stride, op.kernel) - 1 if op.ceil else 0  # a window that starts in the image ends within a kernel
     padded = functional.pad(padded, [0, extra, 0, extra])
     ones = paddle.ones([x.shape[1], 1, op.kernel, op.kernel], x.dtype)
     sums = functional.conv2d(padded, ones, stride=op.stride, groups=x.shape[1])
@@ -195,7 +222,7 @@ class StandardizedConv2D(nn.Conv2D):
     def forward(self, x: Tensor) -> Tensor:
         op = self.op
         flat = self.weight.flatten(1)  # (out, in / groups * kernel^2)
-        kernel = functional.layer_norm(flat, flat.shape[1:], epsilon=op.epsilon).reshape(self.weight.shape)
+        kernel = standardize(flat, op.epsilon).reshape(self.weight.shape)
         return functional.conv2d(x, kernel, self.bias, op.stride, op.padding, op.dilation, op.groups)
 
 

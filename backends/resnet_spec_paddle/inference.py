@@ -15,7 +15,7 @@ from paddle.static import InputSpec
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.build import populate
-from resnet_spec_paddle.custom_layers import GlobalAvgPool2D
+from resnet_spec_paddle.custom_layers import AvgPool2D, GlobalAvgPool2D
 from resnet_spec_paddle.modules import ResNet
 
 
@@ -32,6 +32,8 @@ def build_inference(network: Network, weights: Mapping[str, Array], dtype: str, 
     for layer in model.sublayers():
         if isinstance(layer, GlobalAvgPool2D):
             layer.by_pooling = dtype != "float64"
+        elif isinstance(layer, AvgPool2D):
+            layer.by_sums = layer.op.ceil
     model.original_layers = tuple(_iter_registrations(model))
     return model
 

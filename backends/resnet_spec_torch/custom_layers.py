@@ -75,6 +75,16 @@ class Hardsigmoid(nn.Hardsigmoid):
         return functional.relu6(input + 3) / 6
 
 
+class InstanceGroupNorm2d(nn.GroupNorm):
+    """Group normalisation in which each channel is a group of its own.
+
+    Replaces nn.GroupNorm, which raises an error for one image of one pixel, in evaluation too.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class LayerNorm2d(nn.LayerNorm):
     """Layer normalisation over the channels of (batch, channels, height, width).
 

@@ -31,8 +31,9 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
             momentum = float(1 - Decimal(repr(ops.shortest_decimal(decay)))) if dtype == torch.float32 else 1 - decay
             return norm(channels, _readable(epsilon, dtype), momentum, affine, device="meta", dtype=dtype)
         case ops.GroupNorm() as op:
-            epsilon = _readable(op.epsilon, dtype)
-            return nn.GroupNorm(op.group_count(channels), channels, epsilon, device="meta", dtype=dtype)
+            groups, epsilon = op.group_count(channels), _readable(op.epsilon, dtype)
+            group_norm = custom_layers.InstanceGroupNorm2d if groups == channels else nn.GroupNorm
+            return group_norm(groups, channels, epsilon, device="meta", dtype=dtype)
         case ops.LayerNorm(epsilon):
             kind = custom_layers.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
             return kind(channels, _readable(epsilon, dtype), device="meta", dtype=dtype)

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 MAX_LAYERS = 10_000
 MAX_PARAMETERS = 2**40
+MAX_MAP_VALUES = 2**31  # of one image, padding included: frameworks index larger maps with more than 32 bits, or not
 MAX_PATH_NAMES = 48  # frameworks recurse into nested modules, and would exceed Python's stack
 MAX_STEPS = 200_000  # visits to names and layers, including those that are left out: this bounds the time
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from resnet_spec.diagnostics.problems import Note, Span, quote
 from resnet_spec.diagnostics.suggestions import suggest
-from resnet_spec.expansion.context import Context, Expansion
+from resnet_spec.expansion.context import MAX_MAP_VALUES, Context, Expansion
 from resnet_spec.expansion.scopes import Bound, Invocation
 from resnet_spec.language.scalars import CALL_KEYS
 from resnet_spec.language.values import operation_arguments
 from resnet_spec.network.input_size import WINDOW
 from resnet_spec.network.parts import Leaf
-from resnet_spec.ops import OPS, Shape, ShapeError
+from resnet_spec.ops import OPS, Op, Shape, ShapeError
 
 UNKNOWN_SIDE = 2**20
 """The height and width assumed where a problem keeps them from being known: no window is too large for it."""
@@ -35,6 +35,8 @@ def expand_operation(context: Context, path: str, name: str, use: Invocation, in
         is_known = error.output_shape is not None and len(error.output_shape) == len(input_shape)
         return [], error.output_shape if is_known else context.lose_shape()
     if not context.spatial_size_unknown:
+        if _has_too_many_values(context, path, use, op, input_shape, output_shape):
+            return [], context.lose_shape()
         context.count(use.span, parameters=sum(math.prod(weight.shape) for weight in op.weights(input_shape)))
     context.paths.claim(path, use.span)
     return [Leaf(path, op, input_shape, output_shape, use.span)], output_shape
@@ -62,6 +64,20 @@ def _decode_arguments(context: Context, path: str, name: str, use: Invocation) -
     if missing:
         context.reporter.report("RS206", f"{name} needs {' and '.join(missing)}", use.span)
     return values, len(values) == len(written) and not missing
+
+
+def _has_too_many_values(
+    context: Context, path: str, use: Invocation, op: Op, input_shape: Shape, output_shape: Shape
+) -> bool:
+    """Return whether an operation's padded input or its output exceeds the limit, and report that."""
+    padding: int = getattr(op, "padding", 0)
+    padded = input_shape[0] * math.prod(side + 2 * padding for side in input_shape[1:])
+    values = max(padded, math.prod(output_shape))
+    if values <= MAX_MAP_VALUES:
+        return False
+    message = f"a map of {path} has {values:,} values for one image; the limit is {MAX_MAP_VALUES:,}"
+    context.reporter.report("RS104", message, use.span, to=context.size_problems)
+    return True
 
 
 def _guess_output_shape(name: str, values: Mapping[str, Any]) -> Shape | None:

@@ -100,7 +100,7 @@ Form: TypeAlias = Simple | Value | PerBlock | Items | Names | Record
 PREDEFINED = {"norm": "batch_norm", "act": "relu", "projection": "conv_projection", "convolution": "conv"}
 """Names that the bundled blocks use and that a network can redefine under ``layers``."""
 
-POSITIVE_INTEGER = ArgumentType(int, least=1)
+POSITIVE_INTEGER = ArgumentType(int, least=1, below=2**31)
 NUMBER = ArgumentType(float)
 POSITIVE_NUMBER = ArgumentType(float, least=1e-6)
 BOOLEAN = ArgumentType(bool)

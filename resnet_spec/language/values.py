@@ -114,8 +114,19 @@ def decode(scalar: Scalar, argument: ArgumentType, known: Iterable[str] = ()) ->
     if value < argument.least:
         raise value_error("RS302", f"expected at least {argument.least:g}, got {scalar.text}", scalar)
     if value >= argument.below:
-        raise value_error("RS302", f"expected less than {argument.below:g}, got {scalar.text}", scalar)
+        bound = format_bound(argument.below)
+        rounded = f", which float32 rounds to {bound}" if value < float(bound) else ""
+        raise value_error("RS302", f"expected less than {bound}, got {scalar.text}{rounded}", scalar)
     return value
+
+
+def format_bound(bound: float) -> str:
+    """Return a bound of a number as messages show it: an integer with all digits.
+
+    >>> format_bound(2**31), format_bound(1 - 2**-25), format_bound(2.0**-126)
+    ('2147483648', '1', '1.17549e-38')
+    """
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def decode_integer(scalar: Scalar, known: Iterable[str] = (), least: int | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 class AtLeast:
     """An inclusive lower bound of an argument."""
 
-    least: float
+    least: float  # an int if the argument is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,15 @@ class Below:
     bound: float
 
 
-PositiveInt = Annotated[int, AtLeast(1)]
-AtLeastTwo = Annotated[int, AtLeast(2)]
-NonNegative = Annotated[int, AtLeast(0)]
-Fraction = Annotated[float, AtLeast(0.0), Below(1.0)]
+# Paddle keeps integers in 32 bits, and adds up to three sizes of a window to the side of a map.
+PositiveInt = Annotated[int, AtLeast(1), Below(2**31)]
+AtLeastTwo = Annotated[int, AtLeast(2), Below(2**31)]
+NonNegative = Annotated[int, AtLeast(0), Below(2**31)]
+WindowSize = Annotated[int, AtLeast(1), Below(2**16)]
+Padding = Annotated[int, AtLeast(0), Below(2**16)]
+Fraction = Annotated[float, AtLeast(0.0), Below(1 - 2.0**-25)]  # what float32 does not round to 1
 Positive = Annotated[float, AtLeast(2.0**-126), Below(2.0**127)]  # the range of normal float32 numbers
+Scale = Annotated[float, AtLeast(-(2.0**127)), Below(2.0**127)]
 Initialization = Literal[
     "he_normal_fan_out", "he_normal_fan_in", "lecun_normal", "glorot_uniform", "uniform_fan_in", "zeros"
 ]

@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import Initialization, NonNegative, Positive, PositiveInt, round_to_float32
+from resnet_spec.ops.argument_types import (
+    Initialization,
+    Padding,
+    Positive,
+    PositiveInt,
+    WindowSize,
+    round_to_float32,
+)
 from resnet_spec.ops.shapes import Shape, ShapeError, check_divides, image_shape, windowed_shape
 from resnet_spec.ops.weights import Weight, kernel_weights
 
@@ -26,10 +33,10 @@ class Conv:
     """
 
     out: PositiveInt
-    kernel: PositiveInt
-    stride: PositiveInt = 1
-    padding: NonNegative = 0
-    dilation: PositiveInt = 1
+    kernel: WindowSize
+    stride: WindowSize = 1
+    padding: Padding = 0
+    dilation: WindowSize = 1
     groups: PositiveInt = 1
     bias: bool = False
     init: Initialization = "he_normal_fan_out"
@@ -65,10 +72,10 @@ class StandardizedConv:
     """
 
     out: PositiveInt
-    kernel: PositiveInt
-    stride: PositiveInt = 1
-    padding: NonNegative = 0
-    dilation: PositiveInt = 1
+    kernel: WindowSize
+    stride: WindowSize = 1
+    padding: Padding = 0
+    dilation: WindowSize = 1
     groups: PositiveInt = 1
     bias: bool = False
     epsilon: Positive = 1e-6
@@ -100,7 +107,7 @@ class ChannelConv:
         init: Distribution of the kernel's initial values.
     """
 
-    kernel: PositiveInt
+    kernel: WindowSize
     init: Initialization = "uniform_fan_in"
 
     def output_shape(self, input_shape: Shape) -> Shape:

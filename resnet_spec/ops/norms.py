@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_spec.ops.argument_types import Fraction, NonNegative, Positive, PositiveInt, round_to_float32
+from resnet_spec.ops.argument_types import Fraction, NonNegative, Positive, PositiveInt, Scale, round_to_float32
 from resnet_spec.ops.shapes import Shape, check_divides, image_shape, no_macs, same_shape
 from resnet_spec.ops.weights import Constant, Weight, affine_weights
 
@@ -29,7 +29,7 @@ class BatchNorm:
     decay: Fraction = 0.9
     variance: Literal["unbiased", "biased"] = "unbiased"
     affine: bool = True
-    gamma: float = 1.0
+    gamma: Scale = 1.0
 
     output_shape = image_shape
     macs = no_macs
@@ -60,7 +60,7 @@ class GroupNorm:
 
     groups: PositiveInt = 32
     epsilon: Positive = 1e-5
-    gamma: float = 1.0
+    gamma: Scale = 1.0
     size: NonNegative = 0
 
     macs = no_macs
@@ -96,7 +96,7 @@ class LayerNorm:
     """
 
     epsilon: Positive = 1e-5
-    gamma: float = 1.0
+    gamma: Scale = 1.0
 
     output_shape = same_shape
     macs = no_macs
@@ -127,7 +127,7 @@ class EvoNormS0:
 
     groups: PositiveInt = 32
     epsilon: Positive = 1e-5
-    gamma: float = 1.0
+    gamma: Scale = 1.0
 
     macs = no_macs
 
@@ -159,7 +159,7 @@ class FilterResponseNorm:
     """
 
     epsilon: Positive = 1e-5
-    gamma: float = 1.0
+    gamma: Scale = 1.0
 
     output_shape = image_shape
     macs = no_macs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import NonNegative, PositiveInt
+from resnet_spec.ops.argument_types import Padding, WindowSize
 from resnet_spec.ops.shapes import Shape, ShapeError, check_padding, image_shape, no_macs, windowed_shape
 from resnet_spec.ops.weights import no_weights
 
@@ -21,9 +21,9 @@ class MaxPool:
         ceil: Whether to keep a last window that reaches past the edge, unless it starts in the padding.
     """
 
-    kernel: PositiveInt
-    stride: PositiveInt = 1
-    padding: NonNegative = 0
+    kernel: WindowSize
+    stride: WindowSize = 1
+    padding: Padding = 0
     ceil: bool = False
 
     weights = no_weights
@@ -47,9 +47,9 @@ class AvgPool:
         count_padding: Whether the mean includes the zeros of the padding.
     """
 
-    kernel: PositiveInt
-    stride: PositiveInt = 1
-    padding: NonNegative = 0
+    kernel: WindowSize
+    stride: WindowSize = 1
+    padding: Padding = 0
     ceil: bool = False
     count_padding: bool = False
 
@@ -72,7 +72,7 @@ class BlurPool:
         stride: Distance from one window to the next, in pixels.
     """
 
-    stride: PositiveInt = 2
+    stride: WindowSize = 2
 
     weights = no_weights
 

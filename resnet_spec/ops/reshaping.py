@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import AtLeastTwo, NonNegative, PositiveInt
+from resnet_spec.ops.argument_types import AtLeastTwo, NonNegative, Padding, PositiveInt
 from resnet_spec.ops.shapes import Shape, check_divides, image_shape, no_macs
 from resnet_spec.ops.weights import no_weights
 
@@ -21,10 +21,10 @@ class ZeroPad:
         right: Columns added on the right.
     """
 
-    top: NonNegative = 0
-    bottom: NonNegative = 0
-    left: NonNegative = 0
-    right: NonNegative = 0
+    top: Padding = 0
+    bottom: Padding = 0
+    left: Padding = 0
+    right: Padding = 0
 
     weights = no_weights
     macs = no_macs

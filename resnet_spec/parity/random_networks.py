@@ -6,16 +6,17 @@ followed by a norm, and weights preserve the scale of what passes through them.
 
 from __future__ import annotations
 
+import copy
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import yaml
 
 from resnet_spec.diagnostics.problems import SpecError
-from resnet_spec.language.values import operation_arguments
+from resnet_spec.language.values import ArgumentType, operation_arguments
 from resnet_spec.library import bundled
 from resnet_spec.library.load import bundled_block, loads
 from resnet_spec.network.network import Network
@@ -46,7 +47,9 @@ def generate_yaml(seed: int) -> str:
     >>> generate_yaml(7) == generate_yaml(7) != generate_yaml(8)
     True
     """
-    return yaml.safe_dump(_Generator(seed).network(), sort_keys=False, default_flow_style=None, width=120)
+    generator = _Generator(seed)
+    spec = generator.with_extreme_argument(generator.network())
+    return yaml.safe_dump(spec, sort_keys=False, default_flow_style=None, width=120)
 
 
 def generate_network(seed: int) -> Network:
@@ -111,11 +114,31 @@ def _draw_arguments(name: str, rng: random.Random, fixed: Mapping[str, Any] | No
         elif argument.kind is int:
             least = int(argument.least)
             arguments[key] = rng.choice(CHANNELS) if key == "out" else rng.choice([least, least + 1, least + 2])
-        elif argument.below == 1.0:
+        elif argument.below <= 1.0:
             arguments[key] = rng.choice([0.125, 0.25, 0.5, 0.75])
         elif argument.required or rng.random() < 0.3:
             arguments[key] = rng.choice([0.5, 1.0, 1e-3]) if argument.least <= 0 else rng.choice([1e-6, 1e-5, 1e-3])
     return arguments
+
+
+def _extreme_values(argument: ArgumentType) -> tuple[float, ...]:
+    """Return values at the ends of an argument's range, or as far from its usual values as conditioning allows."""
+    if argument.kind is int:
+        return int(argument.least), 7, int(argument.below) - 1
+    if argument.kind is not float:
+        return ()
+    if argument.below < 1:
+        return 0.0, 0.9999999
+    return (1e-9, 0.0011, 1.0, 100.0) if argument.least > 0 else (-1.5, 8.0)
+
+
+def _find_calls(node: Any) -> Iterator[Spec]:
+    """Yield the mappings in a spec that call an operation with arguments."""
+    if isinstance(node, dict):
+        if node.get("op") in OPS:
+            yield node
+        for value in node.values():
+            yield from _find_calls(value)
 
 
 class _Generator:
@@ -143,6 +166,24 @@ class _Generator:
         if not spec["stages"]:
             del spec["stages"]
         self.add_head(spec)
+        return spec
+
+    def with_extreme_argument(self, spec: Spec) -> Spec:
+        """Return, for every second seed, the spec with one argument at an end of its range, if that is usable."""
+        rng = random.Random(f"{self.seed} extreme")  # its own, so that other draws stay as they are
+        if rng.random() < 0.5:
+            return spec
+        for _ in range(MAX_TRIES):
+            changed = copy.deepcopy(spec)
+            call = rng.choice(list(_find_calls(changed)))
+            known = operation_arguments(call["op"])
+            name = rng.choice(list(known))
+            values = _extreme_values(known[name])
+            if not values or name == "out" or not isinstance(call.get(name, 0), int | float):
+                continue  # the name of an argument of the block stands there
+            call[name] = rng.choice(values)
+            if self.is_usable(changed) and _load(changed) != _load(spec):  # otherwise no stage uses the block
+                return changed
         return spec
 
     def layers(self) -> Spec:
@@ -276,7 +317,7 @@ class _Generator:
     def is_usable(self, spec: Spec) -> bool:
         """Return whether a spec is valid, of a moderate size, and well-conditioned."""
         try:
-            network = loads(yaml.safe_dump(spec, sort_keys=False))
+            network = _load(spec)
         except SpecError:
             return False
         return all(
@@ -305,6 +346,10 @@ class _Generator:
             if self.is_usable({**spec, "head": head}):
                 spec["head"] = head
                 return
+
+
+def _load(spec: Spec) -> Network:
+    return loads(yaml.safe_dump(spec, sort_keys=False))
 
 
 def _is_well_conditioned(leaf: Leaf) -> bool:

@@ -163,6 +163,13 @@ def test_random_networks_use_every_operation() -> None:
     assert used == set(OPS)
 
 
+def test_random_networks_have_extreme_arguments() -> None:
+    ops = [leaf.op for seed in range(SEEDS) for leaf in random_network(seed).leaves()]
+    assert max(getattr(op, "epsilon", 0.0) for op in ops) >= 1
+    assert max(getattr(op, "kernel", 1) for op in ops) >= 7
+    assert max(getattr(op, "dilation", 1) for op in ops) == 2**16 - 1
+
+
 def test_norms_over_single_images_in_random_networks_have_enough_values() -> None:
     from resnet_spec.ops import OPS
 

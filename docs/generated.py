@@ -182,7 +182,7 @@ def _describe_command(parent: click.Context, name: str, command: click.Command) 
 
 def describe_python() -> str:
     """Return a section for each name that ``resnet_spec`` exports: functions, then classes and exceptions."""
-    exports = sorted(vars(resnet_spec).items())
+    exports = [(name, getattr(resnet_spec, name)) for name in sorted(resnet_spec.__all__)]
     functions = [_describe_function(name, value) for name, value in exports if inspect.isfunction(value)]
     classes = [_describe_class(name, value) for name, value in exports if inspect.isclass(value)]
     return "\n\n".join([*functions, *classes])

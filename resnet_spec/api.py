@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import index
 from os import PathLike
+from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference
 from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
-from resnet_spec.transforms.feature_outputs import with_feature_outputs
+from resnet_spec.transforms.feature_outputs import check_paths, with_feature_outputs
 
 if TYPE_CHECKING:  # importing NumPy takes longer than expanding a spec, so it is imported only where it is used
     from numpy.typing import ArrayLike
@@ -77,14 +79,10 @@ def build(
     >>> run(model, numpy.zeros((2, 3, 64, 64))).shape
     (2, 10)
     """
-    if isinstance(spec, Network):
-        if input is not None or settings:
-            raise TypeError("a loaded network's input and settings are fixed; pass them to load()")
-        network = spec if outputs is None else with_feature_outputs(spec, outputs)
-    else:
-        network = load(spec, input=input, outputs=outputs, **settings)
+    network = _resolve_network(spec, input, outputs, settings)
     module = load_backend(backend)
     dtype = dtype or module.DTYPE
+    seed = _check_seed(seed)
     _check_options(dtype, mode, compile)
     if mode == "training":
         return module.build(network, _resolve_weights(network, weights, seed, dtype), dtype)
@@ -121,6 +119,8 @@ def capture(model: Model, images: ArrayLike, paths: Collection[str]) -> dict[str
     >>> {path: array.shape for path, array in outputs.items()}
     {'layer1': (1, 64, 16, 16), 'layer4.1.conv1': (1, 512, 2, 2), '': (1, 1000)}
     """
+    backend = backend_of(model)
+    paths = check_paths("paths", paths)
     known = {part.path for part in model.network.nodes()}
     unknown = [path for path in paths if path and path not in known]
     if unknown:
@@ -128,7 +128,7 @@ def capture(model: Model, images: ArrayLike, paths: Collection[str]) -> dict[str
 
         suggestion = suggest(unknown[0], known) if len(known) < 5000 else ""
         raise ValueError(f"{model.network.name} has no part at {unknown[0]!r}; {suggestion}")
-    return backend_of(model).run(model, _convert_images(model, images), paths)
+    return backend.run(model, _convert_images(model, images), paths)
 
 
 def dump(model: Model) -> dict[str, Array]:
@@ -145,8 +145,8 @@ def load_weights(model: Model, weights: Weights) -> None:
 
     Raises WeightsError or CheckpointError, without changing the model.
     """
-    network = _network_of(model, dump(model))
-    backend_of(model).load(model, _read_weights(network, weights))
+    backend = backend_of(model)
+    backend.load(model, _read_weights(_network_of(model, dump(model)), weights))
 
 
 def save_weights(model: Model, path: str | PathLike[str]) -> None:
@@ -182,6 +182,8 @@ def convert(
     names: str | None = None,
     dtype: str | None = None,
     under: str | None = None,
+    input: Sequence[int] | None = None,
+    outputs: Sequence[str] | None = None,
     progress: Progress | None = None,
     **settings: Setting,
 ) -> Conversion:
@@ -200,6 +202,8 @@ def convert(
         dtype: "float64", "float32", "float16" or "bfloat16", for every array. By default, types are unchanged.
         under: The mapping in the source that holds the weights, such as "state_dict_ema". By default, the most likely
             one.
+        input: As for ``load``. Weights depend on it where a network flattens its feature maps.
+        outputs: As for ``load``, for a checkpoint without the layers after the last of these parts.
         progress: Called with the number of bytes that are written and the total.
         settings: As for ``load``.
 
@@ -217,6 +221,10 @@ def convert(
     """
     from resnet_spec.checkpoints.transfer.convert import convert
 
+    if isinstance(spec, Network) or input is not None or outputs is not None:
+        if spec is None:
+            raise ValueError("input and outputs need a spec")
+        spec, settings = _resolve_network(spec, input, outputs, settings), {}
     return convert(
         source,
         target,
@@ -244,6 +252,19 @@ _STORAGE_DTYPES = {"bfloat16": "float32"}
 """Types of weights before they are set in a model, for types that NumPy does not have."""
 
 
+def _resolve_network(
+    spec: str | PathLike[str] | Network,
+    input: Sequence[int] | None,
+    outputs: Sequence[str] | None,
+    settings: Mapping[str, Setting],
+) -> Network:
+    if not isinstance(spec, Network):
+        return load(spec, input=input, outputs=outputs, **settings)
+    if input is not None or settings:
+        raise TypeError("a loaded network's input and settings are fixed; pass them to load()")
+    return spec if outputs is None else with_feature_outputs(spec, outputs)
+
+
 def _check_options(dtype: str, mode: Mode, compile: bool) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode is {mode!r}; it can be {' or '.join(get_args(Mode))}")
@@ -253,6 +274,14 @@ def _check_options(dtype: str, mode: Mode, compile: bool) -> None:
         raise ValueError(
             'compile needs mode="inference"; compile a model for training by the framework\'s own functions'
         )
+
+
+def _check_seed(seed: int) -> int:
+    """Return a seed as an int; anything else would be a seed as well, since weights are drawn from its text."""
+    try:
+        return index(seed)
+    except TypeError:
+        raise ValueError(f"seed must be an integer, not {seed!r}") from None
 
 
 def _inference_hint(dtype: str) -> str:
@@ -270,6 +299,8 @@ def _resolve_weights(network: Network, weights: Weights | None, seed: int, dtype
 
 def _read_weights(network: Network, weights: Weights) -> dict[str, Array]:
     """Return copies of weights by canonical name. Raises WeightsError if they do not fit, and CheckpointError."""
+    if not isinstance(weights, str | PathLike | Mapping):
+        raise TypeError(f"weights are a mapping of arrays by name or the path of a checkpoint, not {shorten(weights)}")
     import numpy as np
 
     from resnet_spec.checkpoints.formats import registry

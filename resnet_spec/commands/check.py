@@ -29,7 +29,10 @@ FORMATS = ("text", "json", "github", "sarif")
 @set_option
 @input_option
 def check(specs: tuple[str, ...], form: str, strict: bool, settings: tuple[str, ...], size: str | None) -> None:
-    """Check specs, and print every problem in each of them."""
+    """Check specs, and print every problem in each of them; - is standard input.
+
+    All is printed to standard output. The exit status is 2 if a spec has errors, or warnings with --strict.
+    """
     problems: list[Problem] = []
     for spec in specs:
         of_spec = _find_problems(spec, settings, size)
@@ -53,7 +56,7 @@ def _find_problems(spec: str, settings: tuple[str, ...], size: str | None) -> li
 
 def _print_problems(spec: str, problems: list[Problem]) -> None:
     for problem in problems:
-        print_problem(problem)
+        print_problem(problem, err=False)
     if not any(problem.level == "error" for problem in problems):
         warnings = f", {len(problems)} warning{'s' * (len(problems) > 1)}" if problems else ""
         click.echo(f"{one_line(click.format_filename(spec))}: no problems{warnings}")

@@ -15,6 +15,7 @@ from resnet_spec.backend import BackendError
 from resnet_spec.commands.completion import SpecName
 from resnet_spec.commands.options import EXIT_ERROR, EXIT_INTERRUPTED, describe_error, print_problem
 from resnet_spec.diagnostics.problems import SpecError
+from resnet_spec.diagnostics.remedies import command_line
 
 COMMANDS = {
     "list": "list_",
@@ -65,7 +66,8 @@ def main() -> NoReturn:
     """Run the command line. An error in the input is printed as a sentence, and the exit status is 2."""
     _exit_on_signals()
     try:
-        cli.main(standalone_mode=False)
+        with command_line():
+            cli.main(standalone_mode=False)
     except click.exceptions.Exit as exit_request:
         sys.exit(exit_request.exit_code)
     except click.ClickException as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from resnet_spec.diagnostics.problems import Problem, one_line, render_problem
-from resnet_spec.library.load import Setting, load
+from resnet_spec.library.load import Setting, find_source, load_source, read_source
 from resnet_spec.network.network import Network
 
 if TYPE_CHECKING:
@@ -42,15 +42,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def load_network(spec: str, settings: tuple[str, ...], size: str | None = None, extent: str | None = None) -> Network:
-    """Load a network as the options of a command say, for an image of ``size`` CxHxW or of ``extent`` HxW."""
+    """Load a network as the options of a command say, for an image of ``size`` CxHxW or of ``extent`` HxW.
+
+    The spec is a name or a path, or - for standard input, from where what it extends is found in the working directory.
+    """
     if size and extent:
         raise click.UsageError("--input includes height and width; omit --size")
+    source = read_source(sys.stdin.buffer, "<stdin>") if spec == "-" else find_source(spec)
     if size:
-        return load(spec, input=parse_sizes(size, "CxHxW", 3), **parse_settings(settings))
-    network = load(spec, input=None, **parse_settings(settings))
+        return load_source(source, input=parse_sizes(size, "CxHxW", 3), **parse_settings(settings))
+    network = load_source(source, **parse_settings(settings))
     if extent is None:
         return network
-    return load(spec, input=(network.input[0], *parse_sizes(extent, "HxW", 2)), **parse_settings(settings))
+    return load_source(source, input=(network.input[0], *parse_sizes(extent, "HxW", 2)), **parse_settings(settings))
 
 
 def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -103,11 +107,18 @@ def print_fitting(renderable: Any, *narrower: RenderableType) -> None:
     console.print(next(fitting, candidates[-1]))
 
 
-def print_problem(problem: Problem) -> None:
-    """Print a problem of a spec to standard error, in colours if that is a terminal and NO_COLOR is not set."""
-    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def print_problem(problem: Problem, *, err: bool = True) -> None:
+    """Print a problem of a spec, in colours if the output is a terminal and NO_COLOR is not set.
+
+    With ``err`` it goes to standard error, as it is why a command failed. For ``check`` it is the command's result.
+    """
+    colours = (
+        (sys.stderr if err else sys.stdout).isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
     text = render_problem(problem, _paint) if colours else render_problem(problem)
-    click.echo(f"{text}\n", err=True, color=colours)
+    click.echo(f"{text}\n", err=err, color=colours)
 
 
 def _paint(role: str, text: str) -> str:

@@ -23,10 +23,11 @@ Paint: TypeAlias = Callable[[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text and its name in messages, usually its path."""
+    """A text and its name in messages, usually its path. A setting of the caller is a text too."""
 
     name: str
     text: str
+    is_setting: bool = False
 
     def line(self, number: int) -> str:
         """Return a line by its number, which starts at 1, without its line end; "" past the last line."""

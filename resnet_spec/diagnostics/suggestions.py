@@ -56,7 +56,7 @@ def suggest(unknown: str, known: Iterable[str], present: Collection[str] = ()) -
 
     Names that are ``present`` already are less likely to be suggested. Returns "" if there are no known names.
     """
-    names = list(known)
+    unknown, names = str(unknown), list(known)  # what a caller passes instead of a name may be anything
     match = find_nearest(unknown, names, present)
     if match is not None:
         remark = FOREIGN_TERMS.get(unknown.lower(), ("", ""))[1]

@@ -55,7 +55,7 @@ class Reporter:
 
 def is_setting(span: Span) -> bool:
     """Return whether a value was set by the caller and is not in a file."""
-    return span.source.name.startswith("--set ")
+    return span.source.is_setting
 
 
 def _same_line(one: Span, other: Span) -> bool:

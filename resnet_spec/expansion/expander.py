@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal, assert_never
 
 from resnet_spec.diagnostics.problems import Span, quote
+from resnet_spec.diagnostics.remedies import describe_setting
 from resnet_spec.diagnostics.suggestions import find_nearest, one_edit_away, suggest
 from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
 from resnet_spec.expansion.context import Context, Expansion
@@ -49,7 +50,7 @@ class Expander:
         for name, value in self.spec.takes.items():
             if value is None:
                 span = self.spec.takes_keys[name].span
-                help = f"set it with build(..., {name}=...) or --set {name}=..."
+                help = f"set it: {describe_setting(name, '...')}"
                 self.report("RS206", f"{self.spec.name} needs a value for {name!r}", span, help)
         shape: Shape | None = self.spec.input or self.context.lose_shape()
         parts: list[Part] = []

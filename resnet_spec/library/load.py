@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from operator import index
 from os import PathLike
 from pathlib import Path
+from reprlib import repr as shorten
+from typing import BinaryIO
 
 from resnet_spec.diagnostics.problems import Problem, Problems, Source, Span, SpecError, quote
+from resnet_spec.diagnostics.remedies import describe_setting
 from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.expansion.expand import expand
 from resnet_spec.language.grammar import PREDEFINED
@@ -62,7 +66,14 @@ def load(
     >>> load("resnet50", classes=10, input=(3, 64, 48)).output_shape
     (10,)
     """
-    network = _load(find_source(spec), settings, input)
+    return load_source(find_source(spec), input=input, outputs=outputs, **settings)
+
+
+def load_source(
+    source: Source, *, input: Sequence[int] | None = None, outputs: Sequence[str] | None = None, **settings: Setting
+) -> Network:
+    """Load a network from a source, whose name is a path; otherwise see ``load``."""
+    network = _load(source, settings, input)
     return network if outputs is None else with_feature_outputs(network, outputs)
 
 
@@ -107,6 +118,9 @@ def find_source(spec: str | PathLike[str]) -> Source:
 
     Raises FileNotFoundError if there is none, and SpecError if the file is too long or not UTF-8.
     """
+    if not isinstance(spec, str | PathLike):
+        loaded = ", which is loaded already" * isinstance(spec, Network)
+        raise TypeError(f"a spec is the name of a bundled network or the path of a file, not {shorten(spec)}{loaded}")
     path = Path(spec)
     if path.is_file():
         return _read_file(path)
@@ -134,7 +148,7 @@ def apply_settings(spec: Spec, settings: Mapping[str, Setting], problems: Proble
     takes, options, layers = dict(spec.takes), dict(spec.options), dict(spec.layers)
     for name, value in settings.items():
         text = _write_setting(value)
-        source = Source(f"--set {name}={text}", f"{name}={text}")
+        source = Source(describe_setting(name, text), f"{name}={text}", is_setting=True)
         scalar = Scalar(text, True, Span(source, 1, len(name) + 2, len(name) + 2 + max(1, len(text))))
         written = takes.get(name)
         if isinstance(written, Scalar) and written.plain and written.text == text:
@@ -225,21 +239,34 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def _read_file(path: Path) -> Source:
     """Read a file. Raises SpecError if it is too long, without reading the rest, or not UTF-8; or OSError."""
-    data = read_start(path).removeprefix(b"\xef\xbb\xbf")
+    return decode_source(read_start(path), str(path))
+
+
+def read_source(file: BinaryIO, name: str) -> Source:
+    """Read an open file. Raises SpecError if it is too long, without reading the rest, or not UTF-8."""
+    return decode_source(file.read(MAX_CHARACTERS + 4), name)
+
+
+def decode_source(data: bytes, name: str) -> Source:
+    """Return the first bytes of a file as a source. Raises SpecError if they are too many, or not UTF-8."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
     if len(data) > MAX_CHARACTERS:
-        span = Span(Source(str(path), ""), 1, 1, 1)
+        span = Span(Source(name, ""), 1, 1, 1)
         raise SpecError([Problem("RS104", f"{span.file} has more than {MAX_CHARACTERS:,} bytes", span)])
     try:
-        return Source(str(path), data.decode())
+        return Source(name, data.decode())
     except UnicodeDecodeError as error:
         before = len(data[: error.start].decode())
-        span = Source(str(path), data.decode(errors="replace")).locate(before)
+        span = Source(name, data.decode(errors="replace")).locate(before)
         help = "write the file as UTF-8"
         raise SpecError([Problem("RS105", f"not UTF-8 text: {error.reason}", span, help)]) from None
 
 
 def _check_input(input: Sequence[int]) -> tuple[int, int, int]:
-    if len(input) != 3 or not all(isinstance(size, int) and size > 0 for size in input):
-        raise ValueError(f"input must be (channels, height, width), such as (3, 224, 224), not {tuple(input)!r}")
-    channels, height, width = input
+    try:
+        channels, height, width = map(index, input)  # NumPy's integers too
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise ValueError(f"input must be (channels, height, width), such as (3, 224, 224), not {input!r}")
     return channels, height, width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from resnet_spec.diagnostics.suggestions import suggest
@@ -22,7 +22,7 @@ def with_feature_outputs(network: Network, outputs: Sequence[str]) -> Network:
     (('layer2', 'layer4.0'), [])
     """
     possible = {part.path for part in _trunk(network.parts)}
-    for path in outputs:
+    for path in check_paths("outputs", outputs):
         if path not in possible:
             raise ValueError(f"{network.name} cannot output {path!r}: {suggest(path, possible) or 'it has no parts'}")
     if not outputs:
@@ -33,6 +33,23 @@ def with_feature_outputs(network: Network, outputs: Sequence[str]) -> Network:
     resolved = tuple(resolve[path] for path in outputs)
     last = max(index for index, part in enumerate(flat) if part.path in resolved)
     return replace(network, parts=tuple(flat[: last + 1]), outputs=resolved, full=network.full or network)
+
+
+def check_paths(argument: str, paths: Iterable[str]) -> list[str]:
+    """Return an argument's paths of parts as a list. Raises ValueError unless it is a list or tuple of texts.
+
+    A text is a sequence of texts too, its characters, so it would be taken for many paths.
+
+    >>> check_paths("outputs", "layer3")
+    Traceback (most recent call last):
+    ...
+    ValueError: outputs must be a list of paths, as in ["layer3"], not 'layer3'
+    """
+    found = list(paths) if isinstance(paths, Iterable) else [paths]
+    if isinstance(paths, str) or not all(isinstance(path, str) for path in found):
+        example = paths if isinstance(paths, str) else "layer3"
+        raise ValueError(f'{argument} must be a list of paths, as in ["{example}"], not {paths!r}')
+    return found
 
 
 def _trunk(parts: Sequence[Part]) -> Iterator[Part]:

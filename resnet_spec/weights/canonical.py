@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar, assert_never
 import numpy as np
 import numpy.typing as npt
 
+from resnet_spec.diagnostics.remedies import describe_setting
 from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Constant, Normal, Shape, Uniform, Weight
@@ -133,7 +134,7 @@ def find_mismatches(
     >>> expected = {"fc.bias": (1000,), "fc.weight": (1000, 512)}
     >>> print(*find_mismatches(expected, {"fc.bias": (10,), "fc.wieght": (10, 512)}, [("classes", 1000)]), sep="\\n")
     missing fc.weight (1000, 512)
-    fc.bias is (10,); the spec says 1000 classes: --set classes=10
+    fc.bias is (10,); the spec says 1000 classes: classes=10
     unexpected fc.wieght (10, 512); did you mean 'fc.weight'?
     """
     missing = [name for name in expected if name not in actual]
@@ -156,7 +157,7 @@ def _explain_mismatch(expected: Shape, shape: Shape, takes: Settings) -> str:
     if setting is None:
         return f", but the network's is {expected}"
     name, value, fitting = setting
-    return f"; the spec says {value} {name}: --set {name}={fitting}"
+    return f"; the spec says {value} {name}: {describe_setting(name, fitting)}"
 
 
 def suggest_setting(expected: Shape, shape: Shape, takes: Settings) -> tuple[str, int, int] | None:

@@ -34,10 +34,28 @@ def folder(tmp_path: Path) -> Path:
 # -- formats ------------------------------------------------------------------------------------------------------
 
 
-def test_problems_go_to_standard_error_and_correct_specs_to_standard_output(folder: Path) -> None:
-    done = run_cli("check", "resnet18", "my.yaml", folder=folder)
-    assert (done.returncode, done.stdout) == (2, "resnet18: no problems\n")
-    assert done.stderr.startswith("error[RS204]: ")
+def test_problems_and_correct_specs_are_printed_to_one_stream_in_order(folder: Path) -> None:
+    done = run_cli("check", "my.yaml", "resnet18", "no.yaml", folder=folder)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith("error[RS204]: ")
+    assert done.stdout.index("error[RS204]: ") < done.stdout.index("resnet18: no problems\n")
+    assert done.stdout.index("resnet18: no problems\n") < done.stdout.index("error[RS209]: no file or bundled network")
+
+
+def test_standard_input_is_checked(folder: Path) -> None:
+    """What it extends is found in the working directory, and the same limits hold as for files."""
+    command = [sys.executable, "-m", "resnet_spec", "check", "-", "--set", "classes=7"]
+    inputs = {
+        b"name: a\nextends: resnet18\n": (0, b"-: no problems\n"),
+        b"name: a\nextends: my.yaml\n": (2, b" --> my.yaml:3:11"),
+        b"name: a\nextends: resnet18\nhaed: {}\n": (2, b" --> <stdin>:3:1"),
+        b"name: \xff": (2, b"error[RS105]: not UTF-8 text"),
+        b"#" * 2**21: (2, b"error[RS104]: <stdin> has more than 1,048,576 bytes"),
+    }
+    for text, (status, words) in inputs.items():
+        done = subprocess.run(command, input=text, capture_output=True, check=False, cwd=folder)
+        assert (done.returncode, done.stderr) == (status, b"")
+        assert words in done.stdout
 
 
 @pytest.mark.parametrize("option", [["--json"], ["--format", "json"]])
@@ -105,9 +123,9 @@ def test_terminal_has_colours_unless_no_color_is_set(folder: Path) -> None:
 @pytest.mark.parametrize(("options", "status"), [([], 0), (["--strict"], 2)])
 def test_strict_fails_on_warnings(options: list[str], status: int) -> None:
     done = run_cli("check", "resnet18", "--input", "3x32x32", *options)
-    assert (done.returncode, done.stdout) == (status, "resnet18: no problems, 1 warning\n")
-    assert "warning[RS404]: layer4.0.bn1 has input (512, 1, 1), which is one value per channel" in done.stderr
-    assert "train with at least two images per batch, or use images of at least 3 x 33 x 33" in done.stderr
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (status, "resnet18: no problems, 1 warning")
+    assert "warning[RS404]: layer4.0.bn1 has input (512, 1, 1), which is one value per channel" in done.stdout
+    assert "train with at least two images per batch, or use images of at least 3 x 33 x 33" in done.stdout
 
 
 def test_norm_after_a_global_pool_causes_no_warning(tmp_path: Path) -> None:
@@ -121,17 +139,17 @@ def test_group_norm_of_one_value_has_its_own_message(tmp_path: Path) -> None:
     layers = "{c: {op: conv, out: 4, kernel: 8}, n: {op: group_norm, groups: 4}}"
     (tmp_path / "my.yaml").write_text(f"name: my\ninput: [3, 8, 8]\nstem: {layers}\n")
     done = run_cli("check", "my.yaml", folder=tmp_path)
-    assert "n has input (4, 1, 1), which is one value per group, so its output is only its shift" in done.stderr
+    assert "n has input (4, 1, 1), which is one value per group, so its output is only its shift" in done.stdout
 
 
 def test_path_is_relative_if_that_is_shorter(folder: Path) -> None:
     done = run_cli("check", folder / "my.yaml", folder=folder)
-    assert " --> my.yaml:3:11" in done.stderr
+    assert " --> my.yaml:3:11" in done.stdout
 
 
 def test_every_bundled_network_passes() -> None:
     done = run_cli("check", "--strict", *bundled.names())
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout.count("no problems\n")) == (0, len(bundled.names()))
 
 
 def test_checking_a_correct_spec_takes_few_calls() -> None:

@@ -51,7 +51,7 @@ def test_problems_of_settings_and_of_the_spec_are_reported_together() -> None:
         f"{HEAD}takes: {{width: 3}}\nstem: {{a: {{op: conv, out: width, kernel: 1}}, b: reul}}\n", widht="4"
     )
     assert [(str(problem.span), problem.code) for problem in problems] == [
-        ("--set widht=4:1:1", "RS205"),
+        ("widht=4:1:1", "RS205"),
         ("my.yaml:4:49", "RS204"),
     ]
 

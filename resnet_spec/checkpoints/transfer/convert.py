@@ -17,6 +17,7 @@ from resnet_spec.checkpoints.naming.mapping import WeightMapping, list_layers, m
 from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
 from resnet_spec.checkpoints.transfer.casting import Losses, cast
 from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
+from resnet_spec.diagnostics.remedies import describe_argument
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.library import bundled
 from resnet_spec.library.load import Setting, load
@@ -119,8 +120,8 @@ def resolve_network(
     named = find_named(checkpoint)
     if named is None:
         raise ValueError(
-            f"{checkpoint.path} does not name a bundled network; pass its spec by --spec, "
-            "which resnet-spec identify may find"
+            f"{checkpoint.path} does not name a bundled network; pass its spec, "
+            f"as in {describe_argument('spec', 'resnet50')}; resnet-spec identify may find it"
         )
     return named.load(**settings) if settings else named.network
 

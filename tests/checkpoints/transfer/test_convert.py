@@ -82,7 +82,7 @@ def test_settings_in_the_file_can_be_overridden(tmp_path: Path) -> None:
         {name: np.zeros(shape, np.float32) for name, shape in network.weights().items()}, tmp_path / "w.safetensors"
     )
     convert(tmp_path / "w.safetensors", tmp_path / "there.npz", network)
-    with pytest.raises(WeightsError, match="the spec says 7 classes: --set classes=10"):
+    with pytest.raises(WeightsError, match="the spec says 7 classes: classes=10"):
         convert(tmp_path / "there.npz", tmp_path / "never.npz", classes=7)
 
 
@@ -189,8 +189,8 @@ def test_different_number_of_classes_is_explained(suffix: str, small: dict[str, 
     convert("w.safetensors", f"there{suffix}", "small.yaml")
     shape = (16, 10) if suffix == ".pdparams" else (10, 16)
     assert problems(f"there{suffix}", classes=1000) == [
-        f"fc.weight is {shape}; the spec says 1000 classes: --set classes=10",
-        "fc.bias is (10,); the spec says 1000 classes: --set classes=10",
+        f"fc.weight is {shape}; the spec says 1000 classes: classes=10",
+        "fc.bias is (10,); the spec says 1000 classes: classes=10",
     ]
 
 
@@ -209,7 +209,7 @@ def test_problems_use_the_files_own_names(small: dict[str, Array]) -> None:
         (
             ("w.safetensors", "t.npz", None),
             ValueError,
-            "w.safetensors does not name a bundled network; pass its spec by --spec",
+            'w.safetensors does not name a bundled network; pass its spec, as in spec="resnet50"',
         ),
         (("small.yaml", "t.npz", "small.yaml"), CheckpointError, "small.yaml is not a checkpoint in a known format"),
     ],

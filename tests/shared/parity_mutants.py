@@ -14,6 +14,7 @@ from torch.nn import functional
 from resnet_spec.backend import SGD, Backend, TrainingStep
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
+from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
 
 SPEC = """
 name: target
@@ -263,7 +264,7 @@ MUTANTS = [
     Mutant("epsilon of one norm 1e-5 -> 1e-3", ("layer1.0.bn2",), change_module("layer1.0.bn2", _set(eps=1e-3))),
     Mutant("epsilon of every norm 1e-5 -> 1e-3", NORMS, change_norms(_set(eps=1e-3))),
     Mutant("decay inverted", NORMS, change_norms(_set(momentum=0.9))),
-    Mutant("biased running variance", NORMS, change_norms(_set(variance="biased"))),
+    Mutant("biased running variance", NORMS, change_norms(_set(__class__=BiasedBatchNorm2d))),
     Mutant(
         "unbiased variance in normalisation",
         ("layer2.0.norm1",),

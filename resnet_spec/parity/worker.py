@@ -29,7 +29,7 @@ from resnet_spec.parity.array_files import write_arrays
 from resnet_spec.parity.processes import START
 from resnet_spec.weights.canonical import Array
 
-MAX_MESSAGE = 2000
+MAX_MESSAGE = 500
 """The longest message of an error, in characters."""
 
 

@@ -102,7 +102,7 @@ ENDINGS = {
     "invalid bytes": ("write(b'\\xff\\xfe\\n')", "gave an answer that is none: '\ufffd\ufffd'"),
     "an endless answer": ("write(b'x' * 200_000)", "gave an answer that is none: 'xxx"),
     "it reads standard input": ("raise KeyError(sys.stdin.read())", "KeyError: ''"),
-    "a surrogate in a message": (r"raise ValueError('\ud800' + 'x' * 9000)", r"ValueError: \ud800x"),
+    "a surrogate in a message": (r"raise ValueError('\ud800' + 'x' * 9000)", "ValueError: \N{REPLACEMENT CHARACTER}x"),
     "an exception without a text": (
         "class Mute(Exception):\n  def __str__(self): raise ValueError('mute')\nraise Mute",
         "its process exited with status 1: ValueError: mute",
@@ -133,7 +133,7 @@ def test_a_bad_answer_is_a_failure_of_its_backend(
     with pytest.raises(Failure) as failure:
         worker.record(CASE)
     assert message in str(failure.value)
-    assert len(str(failure.value)) < 3000
+    assert len(str(failure.value)) < 1000
     assert not [*tmp_path.glob("resnet-spec-*")]
     if failure.value.alive:
         (tmp_path / "act.py").write_text("")

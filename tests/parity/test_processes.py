@@ -95,7 +95,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
 ENDINGS = {
     "it dies": ("start_child(); os._exit(5)", "its process exited with status 5"),
     "it exits": ("start_child(); sys.exit(3)", "its process exited with status 3"),
-    "a child of another session": ("os.setsid() if os.fork() == 0 else os._exit(7); time.sleep(9)", "with status 7"),
+    "a child of another session": (
+        "os.setsid() if os.fork() == 0 else os._exit(7); time.sleep(9); os._exit(0)",
+        "with status 7",
+    ),
     "it closes its answers": ("[os.close(fd) for fd in ANSWERS]; time.sleep(1000)", "closed the pipe for its answers"),
     "an answer too many": ("write(b'done\\n')", "its process gave an answer that is none: 'done'"),
     "an answer to another": ("write(b'done other\\n')", "gave an answer that is none: 'done other'"),

@@ -12,7 +12,7 @@ from resnet_spec.commands.options import extent_option, json_option, load_networ
 from resnet_spec.commands.output import Format, batch_option, format_option, print_table
 from resnet_spec.views.drawing.render import require_package
 from resnet_spec.views.drawing.theme import Theme
-from resnet_spec.views.table import NETWORK_COLUMNS, compare_networks
+from resnet_spec.views.table import NETWORK_COLUMNS, OPTIONAL_NETWORK_COLUMNS, compare_networks
 
 PLOT_FORMATS: dict[str, Literal["svg", "png", "pdf"]] = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 """The format of a plot by the suffix of its file."""
@@ -49,4 +49,5 @@ def compare(
         from resnet_spec.views import scatter_plot  # here, since matplotlib takes half a second to import
 
         write_file(output, scatter_plot.draw_scatter_plot(table.rows, PLOT_FORMATS[suffix], theme))
-    print_table(table, "json" if as_json else form, list(NETWORK_COLUMNS), [row.values for row in table.rows])
+    data = [row.values for row in table.rows]
+    print_table(table, "json" if as_json else form, list(NETWORK_COLUMNS), data, OPTIONAL_NETWORK_COLUMNS)

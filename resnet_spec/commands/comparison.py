@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_spec.backend import choose_backends, installed_backends
-from resnet_spec.commands.options import EXIT_DIFFERENT, EXIT_UNKNOWN
+from resnet_spec.commands.options import EXIT_DIFFERENT, EXIT_UNKNOWN, print_fitting
 
 if TYPE_CHECKING:
     from resnet_spec.parity.case import Case
@@ -99,6 +99,15 @@ def exit_status(findings: Iterable[Finding]) -> int:
     if verdicts & {"differs", "failed"}:
         return EXIT_DIFFERENT
     return EXIT_UNKNOWN if "ill-conditioned" in verdicts else 0
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print findings as a table, and below it a sentence for each that has a reason."""
+    from resnet_spec.parity import tables
+
+    print_fitting(tables.to_table(findings), tables.OPTIONAL_COLUMNS)
+    for sentence in tables.explain(findings):
+        click.echo(sentence)
 
 
 @contextmanager

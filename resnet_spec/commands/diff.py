@@ -32,7 +32,7 @@ def diff(first: str, second: str, settings: tuple[str, ...], as_json: bool) -> N
     SECOND may also be a checkpoint, whose names and shapes are compared with those of the network's weights. The exit
     status is 1 if anything differs.
     """
-    from resnet_spec.views.diff_tables import render_changes, render_stages, to_data
+    from resnet_spec.views.diff_tables import OPTIONAL_HEADINGS, render_changes, render_stages, to_data
 
     network = load_network(first, settings)
     is_checkpoint = _is_checkpoint(second)
@@ -43,7 +43,7 @@ def diff(first: str, second: str, settings: tuple[str, ...], as_json: bool) -> N
         print_json(to_data(changes, stages))
     elif changes:
         print_fitting(render_changes(changes))
-        print_fitting(render_stages(stages, first, second))
+        print_fitting(render_stages(stages, first, second), OPTIONAL_HEADINGS)
     elif is_checkpoint:
         click.echo(one_line(f"{second} holds the weights of {first}"))
     else:

@@ -14,12 +14,13 @@ from resnet_spec.commands.comparison import (
     failures_option,
     jobs_option,
     level_option,
+    print_findings,
     run_cases,
     select_backends,
     shrink_option,
     timeout_option,
 )
-from resnet_spec.commands.options import EXIT_INTERRUPTED, json_option, print_fitting, print_json
+from resnet_spec.commands.options import EXIT_INTERRUPTED, json_option, print_json
 
 if TYPE_CHECKING:
     from resnet_spec.network.network import Network
@@ -71,7 +72,7 @@ def fuzz(
         print_json(summary | {"findings": [tables.to_json(finding) for finding in notable]})
     else:
         if notable:
-            print_fitting(tables.to_table(notable))
+            print_findings(notable)
         click.echo(tables.format_summary(summary))
     if interrupted:
         sys.exit(EXIT_INTERRUPTED)

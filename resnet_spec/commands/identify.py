@@ -30,6 +30,6 @@ def identify(file: str, as_json: bool) -> None:
     else:
         for line in tables.describe_checkpoint(checkpoint, matches):
             click.echo(line)
-        print_fitting(tables.render_matches(matches))
+        print_fitting(tables.render_matches(matches), tables.OPTIONAL_MATCH_COLUMNS)
     if all(match.how == "near" for match in matches):
         sys.exit(EXIT_DIFFERENT)

@@ -6,13 +6,20 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 from math import inf
+from typing import TYPE_CHECKING
 
 import click
 
-from resnet_spec.backend import registered_backends
+from resnet_spec.backend import installed_backends
 from resnet_spec.commands.options import json_option, print_fitting, print_json
 from resnet_spec.library.index import Entry, read_index
+from resnet_spec.views.table import format_shape
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+OPTIONAL_COLUMNS = ("source", "input", "MACs")
+"""The columns that are left out in a terminal that is too narrow, the first one first."""
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
@@ -50,8 +57,8 @@ def list_(
         keys = ("name", "registry", "source", "input", "parameters", "macs")
         print_json([{key: getattr(entry, key) for key in keys} for entry in matches])
         return
-    print_fitting(_render_table(matches))
-    click.echo(f"{len(matches)} of {len(entries)} networks; backends: {', '.join(registered_backends())}")
+    print_fitting(_render_table(matches), OPTIONAL_COLUMNS)
+    click.echo(f"{len(matches)} of {len(entries)} networks; installed backends: {', '.join(installed_backends())}")
 
 
 def _parse_number(text: str | None, default: float) -> float:
@@ -68,7 +75,7 @@ def _is_in_registry(entry: Entry, registry: str) -> bool:
     return f"{entry.registry}/".startswith(f"{registry.rstrip('/')}/")
 
 
-def _render_table(entries: Sequence[Entry]) -> object:
+def _render_table(entries: Sequence[Entry]) -> Table:
     """Return a table with one network per line, grouped by registry, that rich can print."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -81,7 +88,7 @@ def _render_table(entries: Sequence[Entry]) -> object:
     entries = sorted(entries, key=lambda entry: (entry.registry, entry.name))
     for _, group in groupby(entries, lambda entry: entry.registry):
         for entry in group:
-            size = " x ".join(map(str, entry.input))
+            size = format_shape(entry.input)
             table.add_row(entry.name, f"{entry.parameters:,}", f"{entry.macs:,}", size, entry.source)
         table.add_section()
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from resnet_spec.library.load import Setting, find_source, load_source, read_sou
 from resnet_spec.network.network import Network
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.table import Table
 
 EXIT_ERROR = 2
 """Exit status of a command that failed, because of its input or because a spec has problems."""
@@ -88,23 +88,16 @@ def parse_sizes(text: str, form: str, count: int) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
-def print_fitting(renderable: Any, *narrower: RenderableType) -> None:
-    """Print the first of several renderables that fits the width of the terminal.
+def print_fitting(renderable: Table | str, drop: Sequence[str] = ()) -> None:
+    """Print a table in the width of the terminal, in which the columns ``drop`` may be left out, the first one first.
 
-    If none fits, the last one is printed; if the output is not a terminal, the first one.
+    If the output is not a terminal, all columns are printed, one line for each row.
     """
     from rich.console import Console
-    from rich.measure import Measurement
 
     console = Console(markup=False, emoji=False)  # a network may be called [x] or :x:
     if not console.is_terminal:
-        Console(width=NON_TTY_WIDTH, markup=False, emoji=False).print(renderable)
-        return
-    unlimited = console.options.update(width=NON_TTY_WIDTH)
-    candidates = (renderable, *narrower)
-    widths = (Measurement.get(console, unlimited, candidate).maximum for candidate in candidates)
-    fitting = (candidate for candidate, width in zip(candidates, widths, strict=True) if width <= console.width)
-    console.print(next(fitting, candidates[-1]))
+        console = Console(width=NON_TTY_WIDTH, markup=False, emoji=False)
 
 
 def print_problem(problem: Problem, *, err: bool = True) -> None:

@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 Format: TypeAlias = Literal["terminal", "markdown", "csv", "json", "latex"]
 
 format_option = click.option(
-    "--format", "form", default="terminal", type=click.Choice(get_args(Format)), help="[default: terminal]"
+    "--format",
+    "form",
+    default="terminal",
+    show_default=True,
+    type=click.Choice(get_args(Format)),
+    help="Form of the table.",
 )
 batch_option = click.option(
     "--batch", default=1, show_default=True, type=click.IntRange(1), help="Number of images that costs are counted for."
 )
 
 
-def print_table(
-    table: Table, form: Format, columns: Sequence[str], data: Any, narrower: Sequence[Sequence[str]] = ()
-) -> None:
-    """Print some columns of a table.
+def print_table(table: Table, form: Format, columns: Sequence[str], data: Any, drop: Sequence[str]) -> None:
+    """Print some columns of a table, of which those in ``drop`` may be left out in a terminal that is too narrow.
 
-    If they are too wide for the terminal, the first of the ``narrower`` choices that fits is printed instead. With the
-    format "json", ``data`` is printed.
+    With the format "json", ``data`` is printed.
     """
     from resnet_spec.views import table_formats
 
     match form:
         case "terminal":
-            print_fitting(*(table_formats.render_terminal(table, chosen) for chosen in (columns, *narrower)))
+            print_fitting(table_formats.render_terminal(table, columns), [table.headings[name] for name in drop])
         case "markdown":
             click.echo(table_formats.render_markdown(table, columns), nl=False)
         case "csv":

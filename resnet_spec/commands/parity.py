@@ -17,6 +17,7 @@ from resnet_spec.commands.comparison import (
     failures_option,
     jobs_option,
     level_option,
+    print_findings,
     run_cases,
     select_backends,
     shrink_option,
@@ -27,7 +28,6 @@ from resnet_spec.commands.options import (
     EXIT_INTERRUPTED,
     load_network,
     parse_settings,
-    print_fitting,
     set_option,
 )
 from resnet_spec.library import bundled
@@ -138,7 +138,7 @@ def _write_outputs(findings: Sequence[Any], as_json: str | None, report: Path | 
     if as_json == "-":
         click.echo(data)
     else:
-        print_fitting(tables.to_table(findings))
+        print_findings(findings)
         if as_json is not None:
             Path(as_json).write_text(data + "\n", encoding="utf-8")
     if report is not None:

@@ -60,4 +60,5 @@ def show_(
     # Programs may add up a column of CSV or JSON, so rows that contain other rows are left out there.
     layers = table.build_table(network, level, batch, grouped=form not in ("csv", "json"))
     data = {**table.summarize_costs(network, batch), "layers": [row.values for row in layers.rows]}
-    print_table(layers, form, columns or table.DEFAULT_COLUMNS, data, () if columns else table.NARROWER_COLUMNS)
+    drop = tuple(reversed(columns[1:])) if columns else table.OPTIONAL_COLUMNS
+    print_table(layers, form, columns or table.DEFAULT_COLUMNS, data, drop)

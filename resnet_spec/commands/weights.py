@@ -42,6 +42,6 @@ def diff(first: str, second: str, spec: str | None, settings: tuple[str, ...], a
     if as_json:
         print_json([tables.difference_data(difference) for difference in differences])
     else:
-        print_fitting(tables.render_differences(differences))
+        print_fitting(tables.render_differences(differences), tables.OPTIONAL_DIFFERENCE_COLUMNS)
     if not all(difference.identical for difference in differences):
         sys.exit(EXIT_DIFFERENT)

@@ -26,6 +26,8 @@ class Network:
 
     >>> from resnet_spec import load
     >>> network = load("resnet18", classes=10)
+    >>> network
+    <Network resnet18: 3x224x224 -> 10, 11,181,642 parameters, 1,813,566,464 MACs>
     >>> network.parameters, network.statistics, network.macs, network.output_shape
     (11181642, 9600, 1813566464, (10,))
     """
@@ -47,6 +49,11 @@ class Network:
     def __hash__(self) -> int:
         # A cheap hash of few fields, because frameworks hash the attributes of a model at every call.
         return hash((self.name, self.input, len(self.parts)))
+
+    def __repr__(self) -> str:
+        """Return a summary in one line; its parts are what ``resnet-spec show`` prints."""
+        sizes = " -> ".join("x".join(map(str, shape)) for shape in (self.input, self.output_shape))
+        return f"<Network {self.name}: {sizes}, {self.parameters:,} parameters, {self.macs:,} MACs>"
 
     def leaves(self) -> Iterator[Leaf]:
         """Yield every operation, in the order in which they run."""

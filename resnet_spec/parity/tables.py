@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from resnet_spec.parity.compare import Finding, Verdict
 
 STYLES: dict[Verdict, str] = {"differs": "bold red", "failed": "bold red", "ill-conditioned": "bold yellow"}
 
+_WORDS = {"alone": "not compared"}
+"""The words for verdicts that have other names in the code."""
+
+OPTIONAL_COLUMNS = ("arrays", "with", "gate", "type")
+"""The columns that are left out in a terminal that is too narrow, the first one first."""
+
 
 def to_table(findings: Sequence[Finding]) -> Table:
-    """Return a table with one row per finding."""
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("network", "backend", "type", "compared", "with"):
+    """Return a table with one row per finding, the verdict first; ``explain`` gives the reasons.
+
+    The name of the network is the title if there is only one.
+    """
+    names = {finding.network for finding in findings}
+    several = len(names) > 1
+    title = None if several else Text("".join(names))
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    for heading in ("verdict", *(["network"] if several else []), "backend", "type", "compared", "with"):
         table.add_column(heading, no_wrap=True)
     for heading in ("arrays", "worst", "gate"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    for previous, finding in zip((None, *findings), findings, strict=False):
-        if previous is not None and finding.verdict == "alone" and _subject(previous) == _subject(finding):
-            continue  # one row says that a backend does not train, not one for each group
+    for finding in _without_repeats(findings):
         gate = "" if finding.gate is None else f"{finding.gate:.0e}"
-        names = (finding.network, finding.backend, finding.dtype, finding.group, finding.reference)
         worst = f"{finding.worst:.1e}" if finding.count else ""
+        network = [finding.network] if several else []
+        row = (_WORDS.get(finding.verdict, finding.verdict), *network, finding.backend, finding.dtype, finding.group)
         style = STYLES.get(finding.verdict)
-        table.add_row(*names, str(finding.count or ""), worst, gate, describe(finding), style=style)
+        table.add_row(*row, finding.reference, str(finding.count or ""), worst, gate, style=style)
     table.caption = (
-        "worst: the largest error, relative to the largest magnitude in the array; for gradients, in all gradients"
+        "worst: the largest error, relative to the largest magnitude in the array; for gradients, relative to the "
+        "model's largest gradient\ngate: the largest error that passes; what has none is reported only"
     )
     table.caption_justify = "left"
     return table
+
+
+def explain(findings: Sequence[Finding]) -> list[str]:
+    """Return a sentence for each finding whose verdict has a reason: what differs, failed or was not compared."""
+    return [
+        f"{finding.network}, {finding.backend}, {finding.dtype}, {finding.group}: {describe(finding)}"
+        for finding in _without_repeats(findings)
+        if describe(finding) != finding.verdict
+    ]
+
+
+def _without_repeats(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield the findings; of those that say that a backend does not train, one and not one for each group."""
+    for previous, finding in zip((None, *findings), findings, strict=False):
+        if previous is None or finding.verdict != "alone" or _subject(previous) != _subject(finding):
+            yield finding
 
 
 def describe(finding: Finding) -> str:

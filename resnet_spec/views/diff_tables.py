@@ -24,6 +24,11 @@ SIGNS: dict[ChangeKind, tuple[str, str]] = {
 """The sign in front of each kind of change, and its colour."""
 
 
+COST_HEADINGS = {name: (f"{name}\nbefore", f"{name}\nafter", f"{name}\nchange") for name in ("parameters", "MACs")}
+OPTIONAL_HEADINGS = ("gives", COST_HEADINGS["parameters"][0], COST_HEADINGS["MACs"][0], COST_HEADINGS["parameters"][1])
+"""The columns of stages that are left out in a terminal that is too narrow, the first one first."""
+
+
 def render_changes(changes: Sequence[Change]) -> Grid:
     """Return a table of the changes, one per line, that rich can print."""
     grid = Grid(box=SIMPLE_HEAD, show_header=False)
@@ -49,7 +54,7 @@ def render_stages(stages: Sequence[StageDiff], first: str, second: str) -> Grid:
     )
     has_macs = any(number is not None for stage in stages for number in stage.macs)
     grid.add_column("stage", no_wrap=True)
-    for heading in ("parameters", "", "change", *(("MACs", "", "change") if has_macs else ())):
+    for heading in (*COST_HEADINGS["parameters"], *(COST_HEADINGS["MACs"] if has_macs else ())):
         grid.add_column(heading, justify="right", no_wrap=True)
     if has_macs:
         grid.add_column("gives", no_wrap=True)

@@ -46,8 +46,10 @@ NETWORK_COLUMNS = {
 """The headings of a table with one network per row. ``layers`` counts convolutions and matrix products."""
 
 DEFAULT_COLUMNS = ("path", "operation", "in", "out", "parameters", "macs", "flops")
-NARROWER_COLUMNS = (("path", "operation", "out", "parameters", "macs"), ("path", "out", "parameters", "macs"))
-"""What to show instead of the default columns in a narrow terminal, the widest choice first."""
+OPTIONAL_COLUMNS = ("flops", "in", "operation", "out")
+"""The default columns that are left out in a terminal that is too narrow, the first one first."""
+OPTIONAL_NETWORK_COLUMNS = ("statistics", "flops", "layers", "input", "memory")
+"""The same for a table with one network per row."""
 NUMERIC_COLUMNS = frozenset({*COLUMNS, "layers"}) - {"path", "operation", "in", "out"}
 """The columns that are aligned on the right."""
 ADDITIVE_COLUMNS = ("parameters", "share", "statistics", "macs", "flops", "memory")

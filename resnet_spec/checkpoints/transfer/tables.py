@@ -15,6 +15,10 @@ from resnet_spec.checkpoints.transfer.convert import Conversion
 from resnet_spec.checkpoints.transfer.difference import Difference
 from resnet_spec.checkpoints.transfer.identify import Match
 
+OPTIONAL_MATCH_COLUMNS = ("names", "weights")
+OPTIONAL_DIFFERENCE_COLUMNS = ("shape", "at", "type", "values")
+"""The columns that are left out in a terminal that is too narrow, the first one first."""
+
 _MAX_DIFFERENCES = 3
 _MAX_LOSSES = 20
 
@@ -87,7 +91,7 @@ def _render_argument(name: str, value: Any) -> str:
             return f"--set {name}={value}"
 
 
-def render_differences(differences: Sequence[Difference]) -> Table:
+def render_differences(differences: Sequence[Difference]) -> Table | str:
     """Render the arrays that differ as a table, the largest relative difference first."""
     table = Table(box=SIMPLE_HEAD)
     for heading in ("array", "shape", "type"):
@@ -100,7 +104,7 @@ def render_differences(differences: Sequence[Difference]) -> Table:
     same = len(differences) - len(different)
     table.caption = f"{same} of {len(differences)} arrays are the same, bit for bit"
     table.caption_justify = "left"
-    return table
+    return table if different else table.caption
 
 
 def _difference_row(difference: Difference) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
-"""MkDocs hook: fill the reference pages from the declarations in the code, so that the two cannot disagree.
+"""Write the generated parts of the reference pages, from the declarations in the code: ``python docs/generated.py``.
 
-A page holds a line ``<!-- generated: NAME -->``; NAME is a key of ``PARTS``, whose function returns the Markdown.
+A page holds such a part between the lines ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; NAME is a key of
+``PARTS``, whose function returns the Markdown. The pages are committed, so that they can be read in a checkout, and a
+test compares them with what is generated. MkDocs uses this module as a hook.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import MISSING, fields
 from inspect import cleandoc
 from itertools import takewhile
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
@@ -40,7 +43,8 @@ GROUP_DESCRIPTIONS = {
     "updates": "every weight after five steps, and NumPy's SGD on the backend's own gradients",
     "weights": "every weight after five steps",
 }
-MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+GENERATED = re.compile(r"^<!-- generated: (\w+) -->\n(.*?)^<!-- end of \1 -->$", re.MULTILINE | re.DOTALL)
+MAX_COLUMNS = 120
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)(#[^)]*)?\)")
 
 MAPPINGS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Parallel branches": BRANCHES}
@@ -48,17 +52,21 @@ MAPPINGS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Parallel bra
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in the generated parts of a page. MkDocs calls this for each page.
-
-    A link to a file outside ``docs/`` keeps its text only, because the site does not contain the file.
-    """
+    """Return a page whose links to files outside ``docs/`` keep their text only. MkDocs calls this for each page."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def keep_inside_site(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(folder, link[2]))
         return link[1] if target.startswith("../") else link[0]
 
-    return LINK.sub(keep_inside_site, MARK.sub(lambda mark: PARTS[mark[1]](), markdown))
+    return LINK.sub(keep_inside_site, markdown)
+
+
+def fill_page(markdown: str) -> str:
+    """Return a page with its generated parts written anew."""
+    return GENERATED.sub(
+        lambda part: f"<!-- generated: {part[1]} -->\n\n{PARTS[part[1]]()}\n\n<!-- end of {part[1]} -->", markdown
+    )
 
 
 def describe_keys() -> str:
@@ -97,7 +105,7 @@ def describe_operations() -> str:
 
 
 def _describe_operation(name: str, kind: type) -> str:
-    text = "\n\n".join(_paragraphs(cleandoc(kind.__doc__ or "").partition("Attributes:")[0]))
+    text = "\n\n".join(map(_wrap, _paragraphs(cleandoc(kind.__doc__ or "").partition("Attributes:")[0])))
     descriptions, hints = attribute_descriptions(kind), get_type_hints(kind, include_extras=True)
     rows = [
         (
@@ -110,7 +118,7 @@ def _describe_operation(name: str, kind: type) -> str:
     ]
     table = _table(("argument", "type", "default", "meaning"), rows) if rows else "It has no arguments."
     meaning = operation_meanings()[name]
-    differences = f"\n\n*Where frameworks differ:* {meaning['differs']}" if "differs" in meaning else ""
+    differences = "\n\n" + _wrap(f"*Where frameworks differ:* {meaning['differs']}") if "differs" in meaning else ""
     return f"## {name}\n\n{text}\n\n```text\n{meaning['formula']}\n```\n\n{table}{differences}"
 
 
@@ -140,7 +148,7 @@ def _yaml(value: object) -> str:
 def describe_errors() -> str:
     """Return a section for each error code, with a spec that causes it and the corrected spec."""
     return "\n\n".join(
-        f"### {code.code}: {code.title}\n\n{code.explanation.strip()}\n\n"
+        f"### {code.code}: {code.title}\n\n{_wrap(code.explanation)}\n\n"
         f"```yaml\n{code.wrong.rstrip()}\n```\n\nCorrected:\n\n```yaml\n{code.right.rstrip()}\n```"
         for code in codes().values()
     )
@@ -169,7 +177,7 @@ def describe_commands() -> str:
 def _describe_command(parent: click.Context, name: str, command: click.Command) -> Iterator[str]:
     context = click.Context(command, info_name=name, parent=parent)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    help = "\n\n".join(_paragraphs(cleandoc(command.help or "")))
+    help = "\n\n".join(map(_wrap, _paragraphs(cleandoc(command.help or ""))))
     options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
     records = [option.get_help_record(context) for option in options]
     rows = [(f"`{record[0]}`", _joined(record[1])) for record in records if record is not None]
@@ -229,7 +237,7 @@ def _describe_paragraph(text: str) -> str:
         entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", body, re.MULTILINE)
         column = {"Args:": "argument", "Raises:": "raises", "Attributes:": "attribute"}[heading]
         return _table((column, "meaning"), [(f"`{name}`", _joined(meaning)) for name, meaning in entries])
-    return _joined(text)
+    return _wrap(text)
 
 
 def _summary(docstring: str | None) -> str:
@@ -242,6 +250,11 @@ def _paragraphs(text: str) -> Iterable[str]:
 
 def _joined(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _wrap(text: str) -> str:
+    """Return a paragraph in lines of the length that all pages have."""
+    return fill(_joined(text), MAX_COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -264,3 +277,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": describe_commands,
     "python": describe_python,
 }
+
+
+def main() -> None:
+    """Write the generated parts of all pages."""
+    for page in sorted(Path(__file__).parent.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(fill_page(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

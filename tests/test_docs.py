@@ -52,8 +52,9 @@ def page_id(page: Path) -> str:
 
 
 def code_blocks(page: Path) -> Iterator[CodeBlock]:
-    """Yield the fenced blocks of a page, in order."""
-    for indent, language, title, text in FENCE.findall(page.read_text(encoding="utf-8")):
+    """Yield the fenced blocks of a page, in order, without generated ones, which the tests of their sources run."""
+    written = generated.GENERATED.sub("", page.read_text(encoding="utf-8"))
+    for indent, language, title, text in FENCE.findall(written):
         yield CodeBlock(language, title, textwrap.dedent(text) if indent else text)
 
 
@@ -149,6 +150,17 @@ def test_home_page_links_to_every_page() -> None:
     home = DOCS / "index.md"
     linked = {target for target in LINK.findall(home.read_text(encoding="utf-8")) if "://" not in target}
     assert {page.relative_to(DOCS).as_posix() for page in PAGES} - {"index.md"} <= linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_generated_parts_are_current(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == generated.fill_page(text), "run: python docs/generated.py"
+
+
+def test_every_generated_part_is_in_a_page() -> None:
+    marks = [name for page in PAGES for name, _ in generated.GENERATED.findall(page.read_text(encoding="utf-8"))]
+    assert sorted(marks) == sorted(generated.PARTS)
 
 
 @pytest.mark.parametrize("title", generated.MAPPINGS)

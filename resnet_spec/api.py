@@ -184,6 +184,7 @@ def convert(
     under: str | None = None,
     input: Sequence[int] | None = None,
     outputs: Sequence[str] | None = None,
+    layout: str | None = None,
     progress: Progress | None = None,
     **settings: Setting,
 ) -> Conversion:
@@ -204,6 +205,9 @@ def convert(
             one.
         input: As for ``load``. Weights depend on it where a network flattens its feature maps.
         outputs: As for ``load``, for a checkpoint without the layers after the last of these parts.
+        layout: The framework whose order of axes the source's arrays have: "torch", "paddle", "nnx", "linen" or
+            "keras". By default, what names, shapes and the format tell; it is needed where a matrix is square and
+            nothing tells.
         progress: Called with the number of bytes that are written and the total.
         settings: As for ``load``.
 
@@ -233,6 +237,7 @@ def convert(
         names=names,
         dtype=dtype,
         under=under,
+        layout=layout,
         progress=progress,
         settings=settings,
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--names", metavar="DIALECT", help="The names to write, such as paddleclas. [default: the spec's own]")
 @click.option("--dtype", metavar="TYPE", help="float64, float32, float16 or bfloat16. [default: unchanged]")
 @click.option("--under", metavar="NAME", help="The mapping in SOURCE that holds the weights, such as state_dict_ema.")
+@click.option("--layout", metavar="FRAMEWORK", help="SOURCE's order of axes, such as paddle. [default: what it tells]")
 @json_option
 def convert(
     source: str,
@@ -35,6 +36,7 @@ def convert(
     names: str | None,
     dtype: str | None,
     under: str | None,
+    layout: str | None,
     as_json: bool,
 ) -> None:
     """Convert a checkpoint to another framework's format.
@@ -53,6 +55,7 @@ def convert(
             names=names,
             dtype=dtype,
             under=under,
+            layout=layout,
             progress=progress,
             settings=parse_settings(settings),
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,8 @@ UNEXPECTED = "its contents are like those of no checkpoint"
 
 _MAX_NAMED = 8
 _SIGNATURE_BYTES = 32
+_MAX_TAR_NAMES = 8
+_TAR_MAGIC_AT = 257
 _UNSUPPORTED = {
     b"\x89HDF\r\n": (
         "an HDF5 file, as Keras writes; convert it with "
@@ -133,6 +137,7 @@ def _detect_reader(path: str) -> str:
     # The JSON header of a safetensors file follows eight bytes of length, which can have any value.
     if head[8:9] == b"{":
         return "safetensors_file"
+    _refuse_tar(path)
     if head.startswith(b"PK") or (is_zipfile(path) and not head.startswith(b"\x80")):
         entries = zip_archive.read_directory(path).entries
         return "torch_zip" if any(name.endswith(".pkl") for name in entries) else "npz"
@@ -144,3 +149,19 @@ def _detect_reader(path: str) -> str:
         if head.startswith(signature):
             raise CheckpointError(f"{path} is not a checkpoint in a known format: it is {what}")
     raise CheckpointError(f"{path} is not a checkpoint in a known format: it starts with {head!r}")
+
+
+def _refuse_tar(path: str) -> None:
+    """Raise CheckpointError for a tar archive, which may end with a checkpoint that looks like the file's own."""
+    with Path(path).open("rb") as file:
+        file.seek(_TAR_MAGIC_AT)
+        if file.read(5) != b"ustar":
+            return
+    try:
+        with tarfile.open(path, "r:") as archive:
+            names = [member.name[:80] for member in islice(archive, _MAX_TAR_NAMES + 1)]
+    except (tarfile.TarError, ValueError, EOFError):
+        names = []
+    more = " and more" if len(names) > _MAX_TAR_NAMES else ""
+    held = f" with {', '.join(map(repr, names[:_MAX_TAR_NAMES]))}{more}" if names else ""
+    raise CheckpointError(f"{path} is a tar archive{held}; unpack it (tar -xf) and choose one of its files")

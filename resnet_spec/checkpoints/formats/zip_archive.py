@@ -80,6 +80,11 @@ def read_directory(path: str) -> Archive:
         if isinstance(error, CheckpointError | FileNotFoundError | PermissionError):
             raise
         raise CheckpointError(f"{path} is not a valid zip archive: {str(error).lower()}") from None
+    before = min((info.header_offset for info in infos), default=0)
+    if before:
+        raise CheckpointError(
+            f"{path} has {before:,} bytes before its archive, such as those of another file; keep each file for itself"
+        )
     return Archive(path, entries, comment)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TypeAlias
 
 from resnet_spec.checkpoints.formats import registry
@@ -61,17 +63,33 @@ def convert(
     names: str | None = None,
     dtype: str | None = None,
     under: str | None = None,
+    layout: str | None = None,
     progress: Progress | None = None,
     settings: Mapping[str, Setting] | None = None,
 ) -> Conversion:
     """Convert a checkpoint; see ``resnet_spec.convert``."""
+    _check_target(source, target)
     checkpoint = registry.read(source)
     network = resolve_network(checkpoint, spec, settings or {})
-    interpretation = interpret_checkpoint(network, checkpoint, under)
+    known = None if layout is None else _check_choice("layout", layout, load_layouts())
+    interpretation = interpret_checkpoint(network, checkpoint, under, known)
     tensors = interpretation.canonical_tensors()
     result = write(target, network, tensors, kind=kind, names=names, dtype=dtype, progress=progress)
     notes = (*checkpoint.notes, *interpretation.notes, *_compare_fingerprints(checkpoint, network))
     return replace(result, source=fspath(source), read_as=checkpoint.format, notes=notes)
+
+
+def _check_target(source: str | PathLike[str], target: str | PathLike[str]) -> None:
+    """Raise ValueError if the target is the source, by whatever path, or lies in the folder of an Orbax source."""
+    if not Path(source).exists():
+        return
+    of_target = Path(os.path.realpath(target))
+    for path in (of_target, *of_target.parents):
+        if path.exists() and path.samefile(source) and (path == of_target or Path(source).is_dir()):
+            raise ValueError(
+                f"{fspath(target)} is the source, or lies in it, and a conversion does not overwrite what it reads; "
+                "choose another target"
+            )
 
 
 def write(

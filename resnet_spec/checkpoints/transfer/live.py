@@ -13,6 +13,9 @@ import numpy as np
 from resnet_spec.checkpoints.formats.tensors import BFLOAT16, Checkpoint, Dtype, Tensor
 from resnet_spec.weights.canonical import Array, WeightsError
 
+MAPPING = "mapping of arrays"
+"""The format of a checkpoint that is no file."""
+
 _LAYOUTS = {"torch": "torch", "paddle": "paddle", "jax": "nnx", "jaxlib": "nnx"}
 """The layout of a framework's arrays, by the package of their type."""
 
@@ -31,7 +34,7 @@ def read_mapping(weights: Mapping[Any, Any]) -> Checkpoint:
     values = dict(_flatten(weights, ""))
     layouts = (_LAYOUTS[_package(value)] for value in values.values() if _package(value) in _LAYOUTS)
     tensors = {name: Tensor(tuple(v.shape), _dtype_of(v), partial(_to_numpy, name, v)) for name, v in values.items()}
-    return Checkpoint("weights", "mapping of arrays", next(layouts, "torch"), tensors)
+    return Checkpoint("weights", MAPPING, next(layouts, "torch"), tensors)
 
 
 def _flatten(weights: Mapping[Any, Any], prefix: str, depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import PurePath
 
 from resnet_spec.checkpoints.formats.tensors import FLOATS, Checkpoint, Tensor
 from resnet_spec.checkpoints.naming.mapping import Layer, WeightMapping, list_layers, map_weights, normalize_name
 from resnet_spec.checkpoints.naming.tables import Dialect, Layout, load_dialects, load_layouts
+from resnet_spec.checkpoints.transfer.live import MAPPING
 from resnet_spec.checkpoints.transfer.unwrapping import HEADS, UnwrappedNames, list_prefixes, unwrap_names
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.network.network import Network
@@ -29,6 +31,7 @@ class Interpretation:
         found: How many weights are in the file by name.
         same: How many weights are in the file by name and shape.
         notes: What the user should know about this interpretation.
+        undecided: The layouts in which the same arrays would fit as well, transposed, where nothing in the file tells.
     """
 
     network: Network
@@ -41,6 +44,7 @@ class Interpretation:
     found: int
     same: int
     notes: tuple[str, ...]
+    undecided: tuple[str, ...] = ()
 
     def find_problems(self, *, suggestions: bool = True) -> list[str]:
         """Return every array that is missing, unexpected or of the wrong shape or type, by the file's own names.
@@ -59,6 +63,15 @@ class Interpretation:
             if name in expected and tensors[name].dtype not in known:
                 problems.append(f"{name} is {tensors[name].dtype}; weights are {join_alternatives(FLOATS)}")
         return problems
+
+    def _list_undecided(self) -> list[str]:
+        if not self.undecided:
+            return []
+        matrices = find_square_matrices(self.mappings.values())
+        named = ", ".join(f"{mapping.name} {mapping.shape}" for mapping in matrices)
+        choices = join_alternatives((self.layout.name, *self.undecided))
+        question = f"{named}: nothing in the file tells whether this is (out, in) or (in, out)"
+        return [f"{question}; convert it with --layout, which can be {choices}"]
 
     def _relevant_names(self) -> Iterator[tuple[str, str]]:
         """Yield every name without wrappings and in full, but those behind a network's feature outputs.
@@ -97,7 +110,7 @@ class Interpretation:
 
         Each is read, and brought into the canonical layout, when its ``read`` is called.
         """
-        problems = self.find_problems()
+        problems = [*self.find_problems(), *self._list_undecided()]
         if problems:
             raise WeightsError(problems)
         tensors = {}
@@ -111,29 +124,69 @@ def _read_canonical(mapping: WeightMapping, tensor: Tensor) -> Array:
     return mapping.to_canonical(tensor.read())
 
 
-def interpret_checkpoint(network: Network, checkpoint: Checkpoint, under: str | None = None) -> Interpretation:
+def interpret_checkpoint(
+    network: Network, checkpoint: Checkpoint, under: str | None = None, layout: str | None = None
+) -> Interpretation:
     """Return the interpretation by which most weights of a network are in a checkpoint.
 
-    ``under`` is the key of the file's mapping that holds the weights, if it is known.
+    ``under`` is the key of the file's mapping that holds the weights, and ``layout`` the name of the layout of its
+    arrays, if they are known.
     """
     layers = list_layers(network)
     behind = list_layers(network.full)[len(layers) :] if network.full else []
     best: Interpretation | None = None
     for unwrapped in unwrap_names(checkpoint.tensors, under):
-        for candidate in _generate_interpretations(network, layers, behind, checkpoint, unwrapped):
+        for candidate in _generate_interpretations(network, layers, behind, checkpoint, unwrapped, layout):
             if best is None or (candidate.same, candidate.found) > (best.same, best.found):
                 best = candidate
         if best is not None and best.same == len(best.mappings) == len(best.names):
             break
     assert best is not None
-    return best
+    is_known = layout is not None or _names_its_layout(checkpoint)
+    return best if is_known else replace(best, undecided=_find_undecided(best, layers))
+
+
+def _names_its_layout(checkpoint: Checkpoint) -> bool:
+    """Return whether a checkpoint's format or metadata tell the layout of its arrays.
+
+    NumPy's archives, plain pickles and safetensors files are written by programs of every framework.
+    """
+    metadata = checkpoint.metadata
+    if metadata.get("producer", "").startswith("resnet-spec") or metadata.get("format") == "pt":
+        return True
+    is_paddles = checkpoint.layout == "paddle" and PurePath(checkpoint.path).suffix.startswith(".pd")
+    return is_paddles or checkpoint.format.startswith("PyTorch") or checkpoint.format == MAPPING
+
+
+def _find_undecided(best: Interpretation, layers: list[Layer]) -> tuple[str, ...]:
+    """Return the layouts in which as many weights fit by the same names, and a square matrix means its transpose."""
+    undecided = []
+    for dialect, layout in detect_dialects(best.names, best.checkpoint.layout):
+        mappings = map_weights(layers, dialect, layout) if dialect == best.dialect and layout != best.layout else None
+        if mappings is None:
+            continue
+        pairs = [(best.mappings[name], mapping) for name, mapping in mappings.items()]
+        fits = all((a.name, a.shape) == (b.name, b.shape) for a, b in pairs)
+        if fits and any(a.axes != b.axes for a, b in pairs):
+            undecided.append(layout.name)
+    return tuple(undecided)
+
+
+def find_square_matrices(mappings: Iterable[WeightMapping]) -> list[WeightMapping]:
+    """Return the mappings of matrices of as many rows as columns, which fit transposed too."""
+    return [m for m in mappings if len(m.shape) == 2 and m.shape[0] == m.shape[1] > 1]
 
 
 def _generate_interpretations(
-    network: Network, layers: list[Layer], behind: list[Layer], checkpoint: Checkpoint, unwrapped: UnwrappedNames
+    network: Network,
+    layers: list[Layer],
+    behind: list[Layer],
+    checkpoint: Checkpoint,
+    unwrapped: UnwrappedNames,
+    known_layout: str | None,
 ) -> Iterator[Interpretation]:
     names = {normalize_name(name): full for name, full in unwrapped.names.items()}
-    for dialect, layout in detect_dialects(names, checkpoint.layout):
+    for dialect, layout in detect_dialects(names, checkpoint.layout, known_layout):
         mappings = map_weights(layers, dialect, layout)
         if mappings is None:
             continue
@@ -167,16 +220,21 @@ def _find_tail(
     return tail
 
 
-def detect_dialects(names: Mapping[str, str], native_layout: str) -> list[tuple[Dialect | None, Layout]]:
+def detect_dialects(
+    names: Mapping[str, str], native_layout: str, known_layout: str | None = None
+) -> list[tuple[Dialect | None, Layout]]:
     """Return the dialects that names may be in, each with a layout; the network's own names (None) come first.
 
     A dialect is a candidate if one of its patterns matches a name, a layout if its name for a convolution's weight is
-    among the last parts of the names. ``native_layout``, the layout of the file's format, is tried first.
+    among the last parts of the names. ``native_layout``, the layout of the file's format, is tried first;
+    ``known_layout`` is the only one that is tried.
     """
     last_keys = {name.rpartition(".")[2] for name in names}
     known = load_layouts()
     order = sorted(known.values(), key=lambda layout: layout.name != native_layout)
     layouts = [layout for layout in order if layout.kernel in last_keys] or [known["torch"]]
+    if known_layout is not None:
+        layouts = [known[known_layout]]
     dialects = [d for d in load_dialects().values() if any(p.search(name) for p in d.patterns for name in names)]
     return [
         (dialect, layout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import tarfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from resnet_spec import build, convert, dump, load
+from resnet_spec import build, convert, dump, load, loads
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import FLOATS, CheckpointError, Dtype
 from resnet_spec.checkpoints.transfer.casting import Losses, cast
@@ -278,3 +280,112 @@ def test_network_with_feature_outputs_loads_the_full_networks_file(small: dict[s
     model = build("small.yaml", backend="numpy", weights="w.safetensors", outputs=["layer1"], dtype="float32")
     assert to_bytes(dump(model)) == {name: data for name, data in to_bytes(small).items() if name in dump(model)}
     assert "fc.weight" not in dump(model)
+
+
+# -- targets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["same", "dotted", "symbolic link", "hard link"])
+def test_source_is_not_overwritten(how: str, small: dict[str, Array]) -> None:
+    before, target = Path("w.safetensors").read_bytes(), Path("w.safetensors")
+    if how == "dotted":
+        Path("d").mkdir()
+        target = Path("d/../w.safetensors")
+    elif how == "symbolic link":
+        target = Path("link.safetensors")
+        target.symlink_to("w.safetensors")
+    elif how == "hard link":
+        target = Path("link.safetensors")
+        target.hardlink_to("w.safetensors")
+    with pytest.raises(ValueError, match="does not overwrite what it reads; choose another target"):
+        convert("w.safetensors", target, "small.yaml", dtype="float16")
+    assert Path("w.safetensors").read_bytes() == before
+
+
+def test_nothing_is_written_into_a_source_that_is_a_folder(small: dict[str, Array]) -> None:
+    pytest.importorskip("tensorstore")
+    convert("w.safetensors", "w", "small.yaml")
+    before = sorted(path.name for path in Path("w").iterdir())
+    with pytest.raises(ValueError, match="does not overwrite what it reads"):
+        convert("w", "w/t.npz", "small.yaml")
+    assert sorted(path.name for path in Path("w").iterdir()) == before
+
+
+# -- several files in one ---------------------------------------------------------------------------------------------
+
+
+def test_tar_of_two_checkpoints_is_refused_with_their_names(small: dict[str, Array]) -> None:
+    for name in ("a.pth", "b.pth"):
+        convert("w.safetensors", name, "small.yaml")
+    with tarfile.open("two.pth.tar", "w") as archive:
+        archive.add("a.pth")
+        archive.add("b.pth")
+    message = r"^two.pth.tar is a tar archive with 'a.pth', 'b.pth'; unpack it \(tar -xf\) and choose one of its files$"
+    with pytest.raises(CheckpointError, match=message):
+        convert("two.pth.tar", "t.npz", "small.yaml")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".npz"])
+def test_archive_behind_other_bytes_is_refused(suffix: str, small: dict[str, Array]) -> None:
+    convert("w.safetensors", f"a{suffix}", "small.yaml")
+    data = Path(f"a{suffix}").read_bytes()
+    for before in (data, b"other bytes"):
+        Path(f"two{suffix}").write_bytes(before + data)
+        with pytest.raises(CheckpointError, match=f"has {len(before):,} bytes before its archive"):
+            convert(f"two{suffix}", "t.npz", "small.yaml")
+
+
+# -- layouts that nothing tells ---------------------------------------------------------------------------------------
+
+SQUARE = "{name: square, input: [3, 8, 8], stem: {c: {op: conv, out: 5, kernel: 1}}, head: {p: global_avg_pool, fc: "
+SQUARE += "{op: linear, out: 5}}}"
+
+
+@pytest.fixture
+def square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Array]:
+    """Weights of a network with a square matrix and without norms, in PyTorch's layouts; its spec is in the folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("square.yaml").write_text(SQUARE)
+    return comparison_weights(loads(SQUARE), dtype="float32")
+
+
+def save_plain(weights: dict[str, Any], path: str) -> None:
+    if path.endswith(".npz"):
+        np.savez(path, **weights)
+    elif path.endswith(".safetensors"):
+        save_file(weights, path)
+    else:
+        Path(path).write_bytes(pickle.dumps(weights))
+
+
+@pytest.mark.parametrize("path", ["w.npz", "w.pkl", "w.safetensors"])
+def test_square_matrix_in_a_format_without_a_layout_is_refused_until_it_is_said(
+    path: str, square: dict[str, Array]
+) -> None:
+    save_plain(square, path)
+    with pytest.raises(WeightsError) as error:
+        convert(path, "t.safetensors", "square.yaml")
+    (problem,) = error.value.problems
+    assert problem.startswith("fc.weight (5, 5): nothing in the file tells whether this is (out, in) or (in, out); ")
+    with pytest.raises(WeightsError, match="with --layout, which can be"):
+        build("square.yaml", backend="numpy", weights=path)
+    convert(path, "t.safetensors", "square.yaml", layout="torch")
+    assert load_bytes("t.safetensors") == to_bytes(square)
+    convert(path, "u.safetensors", "square.yaml", layout="paddle")
+    assert np.array_equal(load_file("u.safetensors")["fc.weight"], square["fc.weight"].T)
+
+
+def test_square_matrix_in_a_format_with_a_layout_is_read(square: dict[str, Array]) -> None:
+    torch.save(to_torch(square), "w.pth")
+    convert("w.pth", "t.safetensors", "square.yaml")
+    assert load_bytes("t.safetensors") == to_bytes(square)
+    save_plain({**square, "fc.weight": square["fc.weight"].T.copy()}, "w.pdparams")
+    convert("w.pdparams", "there.npz", "square.yaml")
+    convert("there.npz", "back.safetensors", "square.yaml")
+    assert load_bytes("back.safetensors") == to_bytes(square)
+
+
+def test_unknown_layout_is_refused(square: dict[str, Array]) -> None:
+    save_plain(square, "w.npz")
+    with pytest.raises(ValueError, match=r"^layout is 'tf'; it can be torch, paddle, nnx, linen or keras$"):
+        convert("w.npz", "t.npz", "square.yaml", layout="tf")

@@ -17,6 +17,7 @@ from resnet_spec.commands.options import (
 )
 from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.library import bundled
+from resnet_spec.library.load import is_binary
 from resnet_spec.network.network import Network
 from resnet_spec.views.network_diff import Change, StageDiff
 
@@ -34,6 +35,9 @@ def diff(first: str, second: str, settings: tuple[str, ...], as_json: bool) -> N
     """
     from resnet_spec.views.diff_tables import OPTIONAL_HEADINGS, render_changes, render_stages, to_data
 
+    if _is_checkpoint(first) and (Path(first).is_dir() or is_binary(first)):
+        other = f"weights diff {first} {second}" if _is_checkpoint(second) else f"diff {second} {first}"
+        raise ValueError(f"{first} is not a spec; if it is a checkpoint, compare it by: resnet-spec {other}")
     network = load_network(first, settings)
     is_checkpoint = _is_checkpoint(second)
     changes, stages = (

@@ -32,7 +32,7 @@ def weights() -> None:
 def diff(first: str, second: str, spec: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Compare the arrays of two checkpoints, which may have different formats.
 
-    The exit status is 1 if any differs.
+    Arrays that are in one of them alone, or in another shape, are listed too. The exit status is 1 if any differs.
     """
     from resnet_spec.checkpoints.transfer import tables
     from resnet_spec.checkpoints.transfer.difference import compare_checkpoints

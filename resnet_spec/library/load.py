@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -35,6 +36,8 @@ from resnet_spec.transforms.feature_outputs import with_feature_outputs
 Setting = int | float | str | bool
 
 MAX_PATH_LENGTH = 1000
+
+_HEAD_BYTES = 512
 
 
 def load(
@@ -221,6 +224,15 @@ def _is_same_file(path: Path, name: str) -> bool:
     return path == other or (other.is_file() and path.exists() and path.samefile(other))
 
 
+def is_binary(path: str | PathLike[str]) -> bool:
+    """Return whether a file starts like no text, as checkpoints do."""
+    return _is_binary(read_start(Path(path))[:_HEAD_BYTES])
+
+
+def _is_binary(head: bytes) -> bool:
+    return b"\0" in head and not head.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+
+
 def read_start(path: Path) -> bytes:
     """Return the bytes of a file, of one that is too long for a spec only the first. Raises OSError.
 
@@ -238,17 +250,20 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _read_file(path: Path) -> Source:
-    """Read a file. Raises SpecError if it is too long, without reading the rest, or not UTF-8; or OSError."""
+    """Read a file. Raises SpecError if it is binary or too long, without reading the rest, or not UTF-8; or OSError."""
     return decode_source(read_start(path), str(path))
 
 
 def read_source(file: BinaryIO, name: str) -> Source:
-    """Read an open file. Raises SpecError if it is too long, without reading the rest, or not UTF-8."""
+    """Read an open file. Raises SpecError if it is binary or too long, without reading the rest, or not UTF-8."""
     return decode_source(file.read(MAX_CHARACTERS + 4), name)
 
 
 def decode_source(data: bytes, name: str) -> Source:
-    """Return the first bytes of a file as a source. Raises SpecError if they are too many, or not UTF-8."""
+    """Return the first bytes of a file as a source. Raises SpecError if they are binary, too many, or not UTF-8."""
+    if _is_binary(data[:_HEAD_BYTES]):
+        help = "resnet-spec identify tells which network a checkpoint is for"
+        raise SpecError([Problem("RS105", f"{name} is not text", Span(Source(name, ""), 1, 1, 1), help)])
     data = data.removeprefix(b"\xef\xbb\xbf")
     if len(data) > MAX_CHARACTERS:
         span = Span(Source(name, ""), 1, 1, 1)

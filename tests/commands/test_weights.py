@@ -71,6 +71,23 @@ def test_weights_diff_in_a_shell(small: dict[str, Array]) -> None:
     assert [one["name"] for one in json.loads(done.stdout) if not one["identical"]] == ["fc.bias"]
 
 
+def test_weights_diff_of_files_with_other_classes_in_a_shell(small: dict[str, Array]) -> None:
+    small.update({"fc.weight": np.zeros((7, 16), np.float32), "extra": np.zeros(3, np.float32)})
+    del small["bn1.bias"]
+    save_file(small, "seven.safetensors")
+    done = run_cli("weights", "diff", "w.safetensors", "seven.safetensors", folder=Path())
+    assert (done.returncode, done.stderr) == (1, "")
+    words = " ".join(done.stdout.split())
+    assert "fc.weight (10, 16) and (7, 16) float32" in words
+    assert "extra - and (3,) - and float32" in words
+    assert (
+        "40 of 40 arrays are the same, bit for bit; 1 array is in the first file only; "
+        "1 array is in the second file only; 1 array has another shape"
+    ) in words
+    data = json.loads(run_cli("weights", "diff", "w.safetensors", "seven.safetensors", "--json", folder=Path()).stdout)
+    assert [one["shapes"] for one in data if not one["identical"]] == [[[8], None], [[10, 16], [7, 16]], [None, [3]]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -93,6 +110,15 @@ def test_weights_diff_in_a_shell(small: dict[str, Array]) -> None:
         ),
         (["convert", "w.safetensors", "no/t.npz", "--spec", "small.yaml"], "error: no such file or directory: "),
         (["identify", "small.yaml"], "error: small.yaml is not a checkpoint in a known format"),
+        (
+            ["diff", "w.safetensors", "small.yaml"],
+            "error: w.safetensors is not a spec; if it is a checkpoint, compare it by: resnet-spec diff small.yaml",
+        ),
+        (
+            ["diff", "w.safetensors", "w.safetensors"],
+            "compare it by: resnet-spec weights diff w.safetensors w.safetensors",
+        ),
+        (["show", "w.safetensors"], "error[RS105]: w.safetensors is not text"),
         (["weights", "diff", "w.safetensors", "no.pth"], "error: no weights file named 'no.pth'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -11,12 +12,13 @@ import numpy as np
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, Tensor, view_bytes
 from resnet_spec.checkpoints.naming.mapping import normalize_name
-from resnet_spec.checkpoints.transfer.convert import resolve_network
+from resnet_spec.checkpoints.transfer.convert import find_named, resolve_network
 from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
+from resnet_spec.checkpoints.transfer.unwrapping import unwrap_names
 from resnet_spec.library.load import Setting
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
-from resnet_spec.weights.canonical import Array
+from resnet_spec.weights.canonical import Array, WeightsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +26,29 @@ class Difference:
     """How one array differs between two files.
 
     Attributes:
-        identical: Whether type and bits are equal.
-        worst: The largest absolute difference; infinite if one of two numbers is NaN or infinite and the other differs.
+        shapes: The shape in each file; None if the file does not have the array.
+        dtypes: The type in each file.
+        identical: Whether shape, type and bits are equal.
+        worst: The largest absolute difference; infinite if one of two numbers is NaN or infinite and the other differs,
+            or if the arrays cannot be compared.
         relative: The same, relative to the largest magnitude in the first array.
-        at: The index of the largest difference; () if the arrays are identical or empty.
+        at: The index of the largest difference; () if the arrays are identical, empty or cannot be compared.
         values: The two numbers at this index.
     """
 
     name: str
-    shape: Shape
-    dtypes: tuple[str, str]
+    shapes: tuple[Shape | None, Shape | None]
+    dtypes: tuple[str | None, str | None]
     identical: bool
     worst: float
     relative: float
     at: tuple[int, ...]
     values: tuple[float, float]
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether both files have the array in the same shape."""
+        return self.shapes[0] == self.shapes[1]
 
 
 def compare_checkpoints(
@@ -48,22 +58,22 @@ def compare_checkpoints(
     settings: Mapping[str, Setting] | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[Difference]:
-    """Compare every array of two checkpoints.
+    """Compare every array that is in both of two checkpoints, and list the arrays that are not.
 
-    The spec may be left out if the files have the same names and shapes, or if one of them names a bundled network.
+    The spec may be left out if the files share names and layouts, or if one of them names a bundled network.
     ``progress`` is called with the name of each array.
 
     Raises:
         CheckpointError: A file is damaged, or not a checkpoint in a known format.
-        WeightsError: A file does not fit the spec.
+        WeightsError: A file has no weight of the spec, or does not tell the layout of its arrays.
         ValueError: There is no spec, but one is needed.
     """
     first_tensors, second_tensors = _align(registry.read(first), registry.read(second), spec, settings or {})
     differences = []
-    for name, tensor in first_tensors.items():
+    for name in dict.fromkeys((*first_tensors, *second_tensors)):
         if progress is not None:
             progress(name)
-        differences.append(_compare_arrays(name, tensor.read(), second_tensors[name].read()))
+        differences.append(_compare_tensors(name, first_tensors.get(name), second_tensors.get(name)))
     return differences
 
 
@@ -71,23 +81,58 @@ def _align(
     first: Checkpoint, second: Checkpoint, spec: str | PathLike[str] | Network | None, settings: Mapping[str, Setting]
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Return the tensors of two checkpoints by names that they share: the files' own if they agree, else canonical."""
-    a, b = ({normalize_name(name): tensor for name, tensor in file.tensors.items()} for file in (first, second))
-    are_alike = a.keys() == b.keys() and all(a[name].shape == b[name].shape for name in a)
-    if spec is None and are_alike and first.layout == second.layout:
-        return a, b
+    if spec is None and first.layout == second.layout:
+        for a in _list_readings(first):
+            for b in _list_readings(second):
+                if a.keys() == b.keys() or (not _names_network(first, second) and _share_most(a, b)):
+                    return a, b
     source = first if spec is not None or "spec" in first.metadata else second
     network = resolve_network(source, spec, settings)
-    return (
-        interpret_checkpoint(network, first).canonical_tensors(),
-        interpret_checkpoint(network, second).canonical_tensors(),
-    )
+    return _present_tensors(network, first), _present_tensors(network, second)
+
+
+def _list_readings(checkpoint: Checkpoint) -> list[dict[str, Tensor]]:
+    """Return a checkpoint's tensors by normalized name: all of them, then with one wrapping after another removed."""
+    tensors = checkpoint.tensors
+    return [
+        {normalize_name(name): tensor for name, tensor in tensors.items()},
+        *(
+            {normalize_name(name): tensors[full] for name, full in unwrapped.names.items()}
+            for unwrapped in unwrap_names(tensors)
+        ),
+    ]
+
+
+def _names_network(*checkpoints: Checkpoint) -> bool:
+    return any(find_named(checkpoint) is not None for checkpoint in checkpoints)
+
+
+def _share_most(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Return whether most arrays of the smaller checkpoint have a name that the other has too."""
+    return len(first.keys() & second.keys()) > min(len(first), len(second)) / 2
+
+
+def _present_tensors(network: Network, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    interpretation = interpret_checkpoint(network, checkpoint)
+    if not interpretation.found:
+        raise WeightsError(interpretation.find_problems())
+    return interpretation.present_tensors()
+
+
+def _compare_tensors(name: str, first: Tensor | None, second: Tensor | None) -> Difference:
+    if first is not None and second is not None and first.shape == second.shape:
+        return _compare_arrays(name, first.read(), second.read())
+    shapes = tuple(None if tensor is None else tensor.shape for tensor in (first, second))
+    dtypes = tuple(None if tensor is None else str(tensor.dtype) for tensor in (first, second))
+    nothing = (math.nan, math.nan)
+    return Difference(name, (shapes[0], shapes[1]), (dtypes[0], dtypes[1]), False, math.inf, math.inf, (), nothing)
 
 
 def _compare_arrays(name: str, first: Array, second: Array) -> Difference:
     is_identical = first.dtype == second.dtype and view_bytes(first) == view_bytes(second)
     dtypes = (str(first.dtype), str(second.dtype))
     if is_identical or not first.size:
-        return Difference(name, first.shape, dtypes, is_identical, 0.0, 0.0, (), (0.0, 0.0))
+        return Difference(name, (first.shape, second.shape), dtypes, is_identical, 0.0, 0.0, (), (0.0, 0.0))
     a, b = first.astype(np.float64), second.astype(np.float64)
     with np.errstate(invalid="ignore"):
         distance = np.abs(a - b)
@@ -98,4 +143,4 @@ def _compare_arrays(name: str, first: Array, second: Array) -> Difference:
     worst = float(distance[at])
     relative = worst / scale if scale else worst
     values = (float(a[at]), float(b[at]))
-    return Difference(name, first.shape, dtypes, False, worst, relative, tuple(map(int, at)), values)
+    return Difference(name, (first.shape, second.shape), dtypes, False, worst, relative, tuple(map(int, at)), values)

@@ -105,6 +105,31 @@ class Interpretation:
                 shapes[full] = shape
         return shapes
 
+    def present_tensors(self) -> dict[str, Tensor]:
+        """Return what is in the file: by canonical name and in canonical layout if it fits a weight of the network.
+
+        An array of another shape than the weight's stands under the canonical name too, in PyTorch's order of axes if
+        it has as many. Other arrays keep the file's names. Raises WeightsError if the layout is not known.
+        """
+        undecided = self._list_undecided()
+        if undecided:
+            raise WeightsError(undecided)
+        by_name = {normalize_name(mapping.name): (name, mapping) for name, mapping in self.mappings.items()}
+        tensors = {}
+        for name, full in self.names.items():
+            stored = self.checkpoint.tensors[full]
+            canonical, mapping = by_name.get(name, (full, None))
+            if mapping is None:
+                tensors[full] = stored
+            elif stored.shape == mapping.shape:
+                tensors[canonical] = replace(
+                    stored, shape=mapping.canonical_shape, read=partial(_read_canonical, mapping, stored)
+                )
+            else:
+                tensors[canonical] = replace(stored, shape=mapping.to_canonical_shape(stored.shape))
+        order = {name: number for number, name in enumerate(self.network.weights())}
+        return dict(sorted(tensors.items(), key=lambda item: order.get(item[0], len(order))))
+
     def canonical_tensors(self) -> dict[str, Tensor]:
         """Return the canonical weights in the network's order. Raises WeightsError if there are problems.
 

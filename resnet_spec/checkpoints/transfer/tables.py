@@ -101,18 +101,38 @@ def render_differences(differences: Sequence[Difference]) -> Table | str:
     different = [difference for difference in differences if not difference.identical]
     for difference in sorted(different, key=lambda difference: -difference.relative):
         table.add_row(*_difference_row(difference))
-    same = len(differences) - len(different)
-    table.caption = f"{same} of {len(differences)} arrays are the same, bit for bit"
+    compared = [difference for difference in differences if difference.is_compared]
+    lines = [f"{len(differences) - len(different)} of {len(compared)} arrays are the same, bit for bit"]
+    for side, other in (("first", 1), ("second", 0)):
+        alone = sum(difference.shapes[other] is None for difference in differences)
+        lines += [f"{alone} {'arrays are' if alone > 1 else 'array is'} in the {side} file only"] if alone else []
+    reshaped = sum(None not in difference.shapes for difference in differences) - len(compared)
+    lines += [f"{reshaped} {'arrays have' if reshaped > 1 else 'array has'} another shape"] if reshaped else []
+    table.caption = "; ".join(lines)
     table.caption_justify = "left"
     return table if different else table.caption
 
 
 def _difference_row(difference: Difference) -> tuple[str, ...]:
-    before, after = difference.dtypes
-    dtypes = before if before == after else f"{before} and {after}"
+    shape, dtype = (_render_pair(pair) for pair in (difference.shapes, difference.dtypes))
+    if not difference.is_compared:
+        return (difference.name, shape, dtype, "", "", "", "")
     values = f"{difference.values[0]:.9g} and {difference.values[1]:.9g}"
-    numbers = (f"{difference.worst:.1e}", f"{difference.relative:.1e}", str(difference.at), values)
-    return (difference.name, str(difference.shape), dtypes, *numbers)
+    return (
+        difference.name,
+        shape,
+        dtype,
+        f"{difference.worst:.1e}",
+        f"{difference.relative:.1e}",
+        str(difference.at),
+        values,
+    )
+
+
+def _render_pair(pair: tuple[object, object]) -> str:
+    """Render what the two files have; a dash stands for nothing."""
+    first, second = ("-" if value is None else str(value) for value in pair)
+    return first if first == second else f"{first} and {second}"
 
 
 def difference_data(difference: Difference) -> dict[str, object]:

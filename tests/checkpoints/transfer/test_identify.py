@@ -13,7 +13,7 @@ from resnet_spec import convert, identify, load
 from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.transfer.convert import make_metadata
 from resnet_spec.checkpoints.transfer.difference import compare_checkpoints
-from resnet_spec.weights.canonical import Array
+from resnet_spec.weights.canonical import Array, WeightsError
 from shared.small_network import save_zeros, to_torch
 
 torch = pytest.importorskip("torch")
@@ -140,3 +140,39 @@ def test_files_of_different_formats_are_compared(small: dict[str, Array]) -> Non
 def test_files_with_the_same_names_need_no_spec(small: dict[str, Array]) -> None:
     torch.save(to_torch(small), "one.pth")
     assert all(difference.identical for difference in compare_checkpoints("one.pth", "w.safetensors"))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pdparams"])
+def test_what_is_in_both_files_is_compared_and_the_rest_is_listed(suffix: str, small: dict[str, Array]) -> None:
+    other = {**small, "fc.weight": small["fc.weight"][:7], "fc.bias": small["fc.bias"][:7], "extra": small["fc.bias"]}
+    del other["bn1.bias"]
+    other["conv1.weight"] = small["conv1.weight"] + 1
+    save_file(other, "b.safetensors")
+    convert("w.safetensors", f"a{suffix}", "small.yaml")
+    differences = compare_checkpoints(f"a{suffix}", "b.safetensors", None if suffix == ".pth" else "small.yaml")
+    found = {d.name: (d.shapes, d.is_compared) for d in differences if not d.identical}
+    assert found == {
+        "conv1.weight": (((8, 3, 3, 3), (8, 3, 3, 3)), True),
+        "bn1.bias": (((8,), None), False),
+        "fc.weight": (((10, 16), (7, 16)), False),
+        "fc.bias": (((10,), (7,)), False),
+        "extra": ((None, (10,)), False),
+    }
+    assert len(differences) == len(small) + 1
+
+
+def test_wrapped_files_are_compared_without_a_spec(small: dict[str, Array]) -> None:
+    torch.save({"state_dict": to_torch(small), "epoch": 3}, "one.pth")
+    small["fc.weight"] = np.zeros((7, 16), np.float32)
+    torch.save({"model": {f"module.{name}": tensor for name, tensor in to_torch(small).items()}}, "two.pth")
+    differences = compare_checkpoints("one.pth", "two.pth")
+    assert len(differences) == len(small)
+    assert [d.name for d in differences if not d.identical] == ["fc.weight"]
+
+
+def test_files_without_a_common_weight_are_refused(small: dict[str, Array]) -> None:
+    save_file({"a": np.zeros(3, np.float32)}, "b.safetensors")
+    with pytest.raises(ValueError, match="does not name a bundled network; pass its spec by --spec"):
+        compare_checkpoints("b.safetensors", "w.safetensors")
+    with pytest.raises(WeightsError, match="unexpected a"):
+        compare_checkpoints("w.safetensors", "b.safetensors", "small.yaml")

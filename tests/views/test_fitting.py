@@ -37,7 +37,8 @@ def matches() -> list[Match]:
 def differences() -> list[Difference]:
     values: Any = {"at": (2047, 1023, 2, 2), "values": (0.1234567, 1.0), "worst": 0.0123, "relative": 0.00456}
     dtypes = ("float32", "bfloat16")
-    return [Difference("layer4.2.downsample.0.weight", (2048, 1024, 3, 3), dtypes, identical=False, **values)]
+    shapes = ((2048, 1024, 3, 3), (2048, 1024, 3, 3))
+    return [Difference("layer4.2.downsample.0.weight", shapes, dtypes, identical=False, **values)]
 
 
 def findings() -> list[Finding]:

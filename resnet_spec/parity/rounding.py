@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,10 +14,8 @@ from resnet_spec.parity.compare import Finding, allow_for_rounding, compare_grou
 from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
 from resnet_spec.parity.reference import complete_record
+from resnet_spec.parity.runner import Results, Runner
 from resnet_spec.weights.canonical import Array
-
-if TYPE_CHECKING:
-    from resnet_spec.parity.examine import Results, Runner
 
 Errors: TypeAlias = Mapping[str, float]
 """Relative errors by the names of arrays."""

@@ -15,9 +15,10 @@ from resnet_spec.network.network import Network
 from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import Finding
-from resnet_spec.parity.examine import OnRecord, Runner, examine
+from resnet_spec.parity.examine import examine
 from resnet_spec.parity.minimize import shrink_network
 from resnet_spec.parity.processes import DEFAULT_TIMEOUT, WorkerProcess, usable_memory
+from resnet_spec.parity.runner import OnRecord, Runner
 from resnet_spec.parity.saved_records import file_stem
 
 Workers: TypeAlias = dict[str, WorkerProcess]

@@ -102,35 +102,42 @@ def to_json(finding: Finding) -> dict[str, object]:
 
 
 def summarize(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return how many of ``count`` networks differ or are ill-conditioned, the arrays compared, and worst errors.
+    """Return how many of ``count`` networks differ or are ill-conditioned, how many arrays, and the worst errors.
 
-    A network that differs is not counted as ill-conditioned too.
+    The errors are by type and group. A network that differs is not counted as ill-conditioned too.
     """
     different = {finding.network for finding in findings if finding.verdict in ("differs", "failed")}
     unknown = {finding.network for finding in findings if finding.verdict == "ill-conditioned"} - different
-    worst: dict[str, float] = {}
+    worst: dict[str, dict[str, float]] = {}
     for finding in findings:
         if finding.count:
-            worst[finding.group] = max(worst.get(finding.group, 0.0), finding.worst)
+            of_type = worst.setdefault(finding.dtype, {})
+            of_type[finding.group] = max(of_type.get(finding.group, 0.0), finding.worst)
     return {
         "networks": count,
         "backends": list(backends),
         "differ": len(different),
         "ill-conditioned": len(unknown),
         "arrays": sum(finding.count for finding in findings),
-        "worst": {group: _finite_or_none(value) for group, value in worst.items()},
+        "worst": {
+            dtype: {group: _finite_or_none(value) for group, value in of_type.items()}
+            for dtype, of_type in worst.items()
+        },
     }
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
     """Return what ``summarize`` returns as one line of text."""
-    figures = {group: "infinite" if value is None else f"{value:.1e}" for group, value in summary["worst"].items()}
-    worst = ", ".join(f"{group} {figure}" for group, figure in figures.items())
+    worst = "; ".join(f"worst in {dtype}: {_format_figures(of_type)}" for dtype, of_type in summary["worst"].items())
     unknown = f", {summary['ill-conditioned']} are ill-conditioned" if summary["ill-conditioned"] else ""
     return (
         f"{summary['networks']} networks in {', '.join(summary['backends'])}: {summary['differ']} differ{unknown}; "
-        f"{summary['arrays']:,} arrays compared; worst: {worst}"
+        f"{summary['arrays']:,} arrays compared{f'; {worst}' if worst else ''}"
     )
+
+
+def _format_figures(worst: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{group} {'infinite' if value is None else f'{value:.1e}'}" for group, value in worst.items())
 
 
 def _finite_or_none(value: float) -> float | None:

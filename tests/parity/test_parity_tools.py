@@ -317,7 +317,8 @@ def test_random_networks_run_in_inference_mode_in_both_types(folder: Path) -> No
     done = run_python(folder, "resnet_spec", "fuzz", *options)
     summary = json.loads(done.stdout)
     assert (done.returncode, summary["networks"], summary["differ"], summary["ill-conditioned"]) == (0, 2, 0, 0)
-    assert 1e-9 < summary["worst"]["inference"] < 1e-3  # an error of float32
+    assert summary["worst"]["float64"]["inference"] < 1e-12
+    assert 1e-9 < summary["worst"]["float32"]["inference"] < 1e-3
 
 
 def test_central_differences_show_which_gradient_is_wrong() -> None:

@@ -95,9 +95,12 @@ def print_fitting(renderable: Table | str, drop: Sequence[str] = ()) -> None:
     """
     from rich.console import Console
 
+    from resnet_spec.views.fitting import fit_table
+
     console = Console(markup=False, emoji=False)  # a network may be called [x] or :x:
     if not console.is_terminal:
         console = Console(width=NON_TTY_WIDTH, markup=False, emoji=False)
+    console.print(renderable if isinstance(renderable, str) else fit_table(renderable, console, drop))
 
 
 def print_problem(problem: Problem, *, err: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from resnet_spec.commands.completion import SpecName
 from resnet_spec.commands.options import EXIT_ERROR, EXIT_INTERRUPTED, describe_error, print_problem
 from resnet_spec.diagnostics.problems import SpecError
 from resnet_spec.diagnostics.remedies import command_line
+from resnet_spec.library.load import EXTENDS_FROM
 
 COMMANDS = {
     "list": "list_",
@@ -58,8 +60,18 @@ class Commands(click.Group):
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="resnet-spec")
-def cli() -> None:
+@click.option(
+    "--extends-from",
+    "folders",
+    multiple=True,
+    metavar="FOLDER",
+    help="A folder of specs that those elsewhere may extend; without it, a spec extends bundled ones and files below "
+    "its own folder.",
+)
+def cli(folders: tuple[str, ...]) -> None:
     """Residual networks as data: one YAML spec, the same network in PyTorch, PaddlePaddle and Flax."""
+    if folders:  # an environment variable reaches the processes of parity, too
+        os.environ[EXTENDS_FROM] = os.pathsep.join(folders)
 
 
 def main() -> NoReturn:

@@ -219,8 +219,8 @@ SPEC = Record(
         "source": Key(Simple.TEXT, "Where the network comes from, such as a paper or a library."),
         "extends": Key(
             Simple.TEXT,
-            "Spec to start from: the name of a bundled network, or a file. Mappings are merged, other values are "
-            "replaced, and null removes a key.",
+            "Spec to start from: the name of a bundled network, or a YAML file below the folder of this one. Mappings "
+            "are merged, other values are replaced, and null removes a key.",
         ),
         "takes": Key(
             Names("identifier", Simple.ARGUMENT),

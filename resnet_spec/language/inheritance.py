@@ -11,7 +11,7 @@ from resnet_spec.language.grammar import SPEC
 from resnet_spec.language.scalars import CALL_KEYS
 from resnet_spec.language.values import is_null, is_text
 from resnet_spec.syntax.nodes import Mapping, Scalar, parse_into
-from resnet_spec.syntax.yaml_events import MAX_CHARACTERS
+from resnet_spec.syntax.yaml_events import MAX_BYTES, count_bytes
 
 MAX_FILES = 16
 
@@ -69,8 +69,8 @@ def _find_base(files: list[Source], links: list[Scalar], find: FindSource, probl
         problems.add(Problem("RS210", f"extends forms a cycle: {chain}", link.span, notes=notes))
     elif len(files) == MAX_FILES:
         problems.report("RS104", f"extends leads through more than {MAX_FILES} files", link.span)
-    elif sum(len(file.text) for file in [*files, source]) > MAX_CHARACTERS:
-        message = f"the spec and the files that it extends have more than {MAX_CHARACTERS:,} characters"
+    elif sum(count_bytes(file.text) for file in [*files, source]) > MAX_BYTES:
+        message = f"the spec and the files that it extends have more than {MAX_BYTES:,} bytes"
         problems.report("RS104", message, link.span)
     else:
         return source

@@ -9,7 +9,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from operator import index
 from os import PathLike
 from pathlib import Path
@@ -21,21 +21,26 @@ from resnet_spec.diagnostics.remedies import describe_setting
 from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.expansion.expand import expand
 from resnet_spec.language.grammar import PREDEFINED
-from resnet_spec.language.inheritance import resolve_extends
+from resnet_spec.language.inheritance import FindSource, resolve_extends
 from resnet_spec.language.options import OPTION_NAMES, decode_options
 from resnet_spec.language.reader import read_block, read_spec
 from resnet_spec.language.spec import Block, Spec
+from resnet_spec.language.values import join_alternatives
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 from resnet_spec.syntax.nodes import Mapping as MappingNode
 from resnet_spec.syntax.nodes import Scalar, parse
-from resnet_spec.syntax.yaml_events import MAX_CHARACTERS
+from resnet_spec.syntax.yaml_events import MAX_BYTES
 from resnet_spec.transforms.apply_options import OptionError, with_options
 from resnet_spec.transforms.feature_outputs import with_feature_outputs
 
 Setting = int | float | str | bool
 
 MAX_PATH_LENGTH = 1000
+SUFFIXES = (".yaml", ".yml")
+"""Suffixes of the files that a spec may extend."""
+EXTENDS_FROM = "RESNET_SPEC_EXTENDS_FROM"
+"""The environment variable with folders of files that specs elsewhere may extend, separated as in PATH."""
 
 _HEAD_BYTES = 512
 
@@ -92,7 +97,7 @@ def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
 def _load(source: Source, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Network:
     size = None if input is None else _check_input(input)
     problems = Problems()
-    root = resolve_extends(source, _find_base, problems)
+    root = resolve_extends(source, _base_finder(source), problems)
     if root is None:
         raise SpecError(problems)
     spec = apply_settings(read_spec(root, problems), settings, problems)
@@ -110,7 +115,7 @@ def _load(source: Source, settings: Mapping[str, Setting], input: Sequence[int] 
 def load_document(source: Source) -> MappingNode:
     """Return the root node of a spec, merged with the specs that it extends. Raises SpecError."""
     problems = Problems()
-    root = resolve_extends(source, _find_base, problems)
+    root = resolve_extends(source, _base_finder(source), problems)
     problems.stop()
     assert root is not None  # otherwise there is a problem
     return root
@@ -135,10 +140,10 @@ def find_source(spec: str | PathLike[str]) -> Source:
 
 def find_sources(source: Source) -> list[Source]:
     """Return a source and the sources that it extends, in order, as far as they can be read."""
-    sources = [source]
+    sources, find_base = [source], _base_finder(source)
 
     def find(name: str, by: Source, span: Span) -> Source:
-        sources.append(_find_base(name, by, span))
+        sources.append(find_base(name, by, span))
         return sources[-1]
 
     with suppress(SpecError, OSError):
@@ -182,20 +187,37 @@ def bundled_block(name: str) -> Block | None:
     return read_block(parse(Source(str(path), path.read_text(encoding="utf-8"))), name)
 
 
-def _find_base(name: str, source: Source, span: Span) -> Source:
-    """Return the spec that ``extends`` names: a file relative to the spec that extends it, or a bundled network."""
+def _base_finder(root: Source) -> FindSource:
+    """Return a function that finds what ``extends`` names in a spec, or in one that it extends."""
+    folders = [Path(root.name).parent, Path(str(bundled.directory()))]
+    folders += [Path(folder) for folder in os.environ.get(EXTENDS_FROM, "").split(os.pathsep) if folder]
+    return partial(_find_base, root=root, folders=[folder.resolve() for folder in folders])
+
+
+def _find_base(name: str, source: Source, span: Span, *, root: Source, folders: Sequence[Path]) -> Source:
+    """Return the spec that ``extends`` names: a file relative to the spec that extends it, or a bundled network.
+
+    Only YAML files below ``folders`` are read, so that a stranger's spec can't bring the text of another file into a
+    message, or tell whether a file exists.
+    """
     if not name.isprintable() or len(name) > MAX_PATH_LENGTH:
         raise SpecError([Problem("RS212", f"{quote(name)} is not a valid path", span)])
-    folder = Path(source.name).parent
+    path = Path(source.name).parent / name
     extends_itself = False
-    try:
-        for path in (folder / name, folder / f"{name}.yaml"):
-            if _is_same_file(path, source.name):
+    for candidate in (path, path.with_name(f"{path.name}.yaml")):
+        if candidate.suffix not in SUFFIXES:
+            continue
+        try:
+            if not _is_below(candidate, folders):
+                where = f"outside of the folder of {Span(root, 1, 1, 1).file}"
+                help = f"move it there; or allow its folder by --extends-from, or by the variable {EXTENDS_FROM}"
+                raise SpecError([Problem("RS209", f"{quote(name)} is {where}", span, help)])
+            if _is_same_file(candidate, source.name):
                 extends_itself = True
-            elif path.is_file():
-                return _read_file(path)
-    except OSError as error:  # no permission, or the name is too long
-        raise SpecError([Problem("RS209", f"cannot read {quote(name)}: {error.strerror}", span)]) from None
+            elif candidate.is_file():
+                return _read_file(candidate)
+        except OSError as error:  # no permission, or the name is too long
+            raise SpecError([Problem("RS209", f"cannot read {quote(name)}: {error.strerror}", span)]) from None
     base = bundled.find(name)
     if base is not None:
         return base  # a spec may have the name of the bundled one that it extends
@@ -205,12 +227,22 @@ def _find_base(name: str, source: Source, span: Span) -> Source:
     raise SpecError([Problem("RS209", message, span, _suggest_name(name))])
 
 
+def _is_below(path: Path, folders: Sequence[Path]) -> bool:
+    """Return whether a path is in one of some folders, with links followed."""
+    resolved = path.resolve()
+    return any(resolved.is_relative_to(folder) for folder in folders)
+
+
 def _suggest_name(name: str) -> str:
     """Return what to write instead of a name that matches no bundled network, or several of them."""
     matches = bundled.match_name(name)
     if matches:
         return f"several match: {', '.join(matches)}"
     bare = name.removesuffix(".yaml")
+    architecture = bare.rpartition(":")[2].partition(".")[0]  # hf-hub:timm/resnet50.a1_in1k
+    known = bundled.match_name(architecture)
+    if known:
+        return f"did you mean {join_alternatives(map(repr, known))}? Names of weights are not part of it"
     suggestion = suggest(bare, bundled.names())
     if "/" in bare or suggestion.startswith("did"):
         return suggestion
@@ -241,7 +273,7 @@ def read_start(path: Path) -> bytes:
     with open(path, "rb", opener=_open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(MAX_CHARACTERS + 4)  # a byte order mark has three bytes
+        return file.read(MAX_BYTES + 4)  # a byte order mark has three bytes
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -256,7 +288,7 @@ def _read_file(path: Path) -> Source:
 
 def read_source(file: BinaryIO, name: str) -> Source:
     """Read an open file. Raises SpecError if it is binary or too long, without reading the rest, or not UTF-8."""
-    return decode_source(file.read(MAX_CHARACTERS + 4), name)
+    return decode_source(file.read(MAX_BYTES + 4), name)
 
 
 def decode_source(data: bytes, name: str) -> Source:
@@ -265,9 +297,9 @@ def decode_source(data: bytes, name: str) -> Source:
         help = "resnet-spec identify tells which network a checkpoint is for"
         raise SpecError([Problem("RS105", f"{name} is not text", Span(Source(name, ""), 1, 1, 1), help)])
     data = data.removeprefix(b"\xef\xbb\xbf")
-    if len(data) > MAX_CHARACTERS:
+    if len(data) > MAX_BYTES:
         span = Span(Source(name, ""), 1, 1, 1)
-        raise SpecError([Problem("RS104", f"{span.file} has more than {MAX_CHARACTERS:,} bytes", span)])
+        raise SpecError([Problem("RS104", f"{span.file} has more than {MAX_BYTES:,} bytes", span)])
     try:
         return Source(name, data.decode())
     except UnicodeDecodeError as error:

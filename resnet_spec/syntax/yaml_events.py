@@ -17,9 +17,9 @@ import yaml
 
 from resnet_spec.diagnostics.problems import Note, Problem, Problems, Source, Span
 
-MAX_CHARACTERS = 2**20
+MAX_BYTES = 2**20
 """Most bytes of a spec in UTF-8."""
-MAX_CHARACTERS_PURE_PYTHON = 2**18
+MAX_BYTES_PURE_PYTHON = 2**18
 """Most bytes for the parser in Python, which is slow. Larger texts need libyaml, which then decides alone."""
 
 PURE_PYTHON_LOADER: Any = yaml.SafeLoader
@@ -35,8 +35,8 @@ _AMBIGUOUS = re.compile(r"[\t?!]|[|>][-+0-9]*#")
 def choose_loaders(source: Source, problems: Problems) -> list[Any]:
     """Return the parsers to try in order. Raises SpecError if the text is too long or has a forbidden character."""
     text = source.text
-    limit = MAX_CHARACTERS if LIBYAML_LOADER else MAX_CHARACTERS_PURE_PYTHON
-    length = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    limit = MAX_BYTES if LIBYAML_LOADER else MAX_BYTES_PURE_PYTHON
+    length = count_bytes(text)
     if length > limit:
         problems.report("RS104", f"the file has {length:,} bytes; the limit is {limit:,}", Span(source, 1, 1, 2))
         problems.stop()
@@ -47,11 +47,16 @@ def choose_loaders(source: Source, problems: Problems) -> list[Any]:
         problems.stop()
     if LIBYAML_LOADER is None:
         return [PURE_PYTHON_LOADER]
-    if length > MAX_CHARACTERS_PURE_PYTHON:
+    if length > MAX_BYTES_PURE_PYTHON:
         return [LIBYAML_LOADER]
     if _AMBIGUOUS.search(_COMMENT.sub(r"\1", text)):
         return [PURE_PYTHON_LOADER]
     return [LIBYAML_LOADER, PURE_PYTHON_LOADER]
+
+
+def count_bytes(text: str) -> int:
+    """Return the length of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def find_forbidden_character(text: str) -> re.Match[str] | None:

@@ -22,7 +22,7 @@ import pytest
 from resnet_spec.diagnostics.problems import Source
 from resnet_spec.library import bundled
 from resnet_spec.library.load import read_start
-from resnet_spec.syntax.yaml_events import MAX_CHARACTERS
+from resnet_spec.syntax.yaml_events import MAX_BYTES
 from resnet_spec.views.page import server as server_module
 from resnet_spec.views.page.parts import file_data
 from resnet_spec.views.page.server import WatchedSpec, allowed_hosts, create_server
@@ -211,10 +211,10 @@ def test_of_a_large_file_only_the_start_is_read(port: int, tmp_path: Path) -> No
     assert request(port, "/")[0] == 200
     with (tmp_path / "mine.yaml").open("wb") as file:
         file.truncate(2**26)
-    assert len(read_start(tmp_path / "mine.yaml")) < MAX_CHARACTERS + 10
+    assert len(read_start(tmp_path / "mine.yaml")) < MAX_BYTES + 10
     assert "has more than" in read_problem(port)
     texts = [text for cell in gc.get_objects() if isinstance(cell, WatchedSpec) for text in cell.texts.values()]
-    assert max(len(text or "") for text in texts) < MAX_CHARACTERS + 10
+    assert max(len(text or "") for text in texts) < MAX_BYTES + 10
 
 
 def test_an_error_of_ours_is_shown_as_a_problem(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,11 @@ def suggest(unknown: str, known: Iterable[str], present: Collection[str] = ()) -
     return f"known: {', '.join(names[:MAX_LISTED])}{', ...' if names[MAX_LISTED:] else ''}" if names else ""
 
 
+def translate(unknown: str) -> str:
+    """Return the name that is used here for a term of frameworks and papers; "" if it is not known."""
+    return FOREIGN_TERMS.get(unknown.lower(), ("", ""))[0]
+
+
 def find_nearest(unknown: str, known: Iterable[str], present: Collection[str] = ()) -> str | None:
     """Return the known name that was most likely meant by an unknown one, or None if there is no similar name.
 
@@ -74,9 +79,8 @@ def find_nearest(unknown: str, known: Iterable[str], present: Collection[str] = 
     names = list(known)[:MAX_KNOWN]
     if len(unknown) > MAX_LETTERS:
         return None
-    translation = FOREIGN_TERMS.get(unknown.lower())
-    if translation and translation[0] in names:
-        return translation[0]
+    if translate(unknown) in names:
+        return translate(unknown)
     max_distance = max(1, len(unknown) // 3)
     candidates = [name for name in names if abs(len(name) - len(unknown)) <= max_distance]
     distances = [(edit_distance(unknown, name), name) for name in candidates]

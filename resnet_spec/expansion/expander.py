@@ -11,6 +11,7 @@ from resnet_spec.diagnostics.remedies import describe_setting
 from resnet_spec.diagnostics.suggestions import find_nearest, one_edit_away, suggest
 from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
 from resnet_spec.expansion.context import Context, Expansion
+from resnet_spec.expansion.error_sites import is_setting
 from resnet_spec.expansion.operations import expand_operation, note_origin
 from resnet_spec.expansion.parallel import branch_input_shape, join_branches
 from resnet_spec.expansion.residual import combine_sides
@@ -192,9 +193,11 @@ class Expander:
         self.context.count(use.span, layers=1)
         if self.context.names_only and name.text == NONE:
             return [], None
-        if name.text in OPS and use.what != "block":
+        # The keys op and block say what their value is; a name that is defined may stand for either.
+        what = use.what if name is use.target.written else "any"
+        if name.text in OPS and what != "block":
             return expand_operation(self.context, path, name.text, use, input_shape)
-        block = None if use.what == "op" else self.spec.blocks.get(name.text) or self.bundled_block(name.text)
+        block = None if what == "op" else self.spec.blocks.get(name.text) or self.bundled_block(name.text)
         if isinstance(block, Block):
             return self.block(path, block, use, input_shape)
         if block is None:
@@ -248,7 +251,10 @@ class Expander:
                 span = use.keys[name].span if name in use.keys else bound.written.span
                 known = [*block.takes, *(CALL_KEYS if use.index is None else STAGE.keys)]
                 help = suggest(name, known, {*use.arguments, "block", "depth"})
-                self.report("RS205", f"block {block.name} does not take {quote(name)}", span, help)
+                if span.source.name != self.spec.span.source.name and not is_setting(span):
+                    help = f"{help}; write {name}: null to drop an argument of the base"
+                message = f"block {block.name} does not take {quote(name)}"
+                self.report("RS205", message, span, help, others=[use.target.written.span])
                 suggestion = find_nearest(name, known, use.arguments)
                 meant = suggestion if suggestion in missing else name
             scope[meant] = bound

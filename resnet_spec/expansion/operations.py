@@ -101,9 +101,8 @@ def _report_shape_error(context: Context, path: str, use: Invocation, error: Sha
         span = context.names.scalar(argument).span
         notes = note_origin(f"{path} takes its {error.argument} from here", argument.written.span, span)
     others = [context.names.scalar(use.arguments[error.related]).span] if error.related in use.arguments else []
-    message = f"{error} of {path}" if str(error).endswith("channels") else f"{error}, in {path}"
     code, to = (WINDOW, context.size_problems) if error.input_too_small else ("RS401", None)
-    context.reporter.report(code, message, span, error.help, notes, others, to)
+    context.reporter.report(code, error.describe_in(path), span, error.help, notes, others, to)
 
 
 def note_origin(message: str, written: Span, span: Span) -> list[Note]:

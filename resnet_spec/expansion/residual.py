@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from resnet_spec.diagnostics.problems import Note
 from resnet_spec.expansion.context import Context
 from resnet_spec.expansion.scopes import Invocation
 from resnet_spec.language.spec import Block
-from resnet_spec.network.parts import Leaf, Part
+from resnet_spec.network.parts import Leaf, Part, Residual, Row
 from resnet_spec.network.shape_rules import combined_shape
-from resnet_spec.network.traversal import walk
 from resnet_spec.ops import Shape, ShapeError
 
 Side = tuple[Sequence[Part], Shape | None]
@@ -56,11 +55,24 @@ def _help(block: Block, projected: bool) -> str:
 def _note(message: str, side: Side, is_size_only: bool) -> list[Note]:
     """Return a note on the last layer that changes a side's channels or, if ``is_size_only``, its height or width."""
     parts, _ = side
-    leaves = [part for part in walk(tuple(parts)) if isinstance(part, Leaf)]
+    leaves = list(_leaves_on_the_way(tuple(parts)))
     axes = slice(1, None) if is_size_only else slice(0, 1)
     changing = [leaf for leaf in leaves if leaf.input_shape[axes] != leaf.output_shape[axes]]
     last = (changing or leaves)[-1:]
     return [Note(f"{message}, in {leaf.path}", leaf.span) for leaf in last if leaf.span]
+
+
+def _leaves_on_the_way(row: Row) -> Iterator[Leaf]:
+    """Yield the operations that the shape passes through, which those of a gate's branch are not."""
+    for part in row:
+        match part:
+            case Leaf():
+                yield part
+            case Residual(combine="multiply"):
+                yield from _leaves_on_the_way((*part.before, *part.shortcut, *part.after))
+            case _:
+                for inner in part.rows:
+                    yield from _leaves_on_the_way(inner)
 
 
 def _describe_shape(shape: Shape, context: Context) -> str:

@@ -71,7 +71,7 @@ class NameTable:
 
     def resolve(self, bound: Bound) -> Bound:
         """Return what a name stands for, following ``takes``, ``layers`` and the predefined names. Raises SpecError."""
-        start = bound.written
+        start = definition = bound.written  # or, where that is a name under ``layers``, its value there
         for _ in range(MAX_NESTING):
             written = bound.written
             if not isinstance(written, Scalar):
@@ -82,6 +82,8 @@ class NameTable:
                 if bound is self.scope.get(name):  # otherwise it is an argument of a block, with the same name
                     self.used.add(("takes", name))
             elif name in self.layers:
+                if definition is start:
+                    definition = self.layers[name]
                 bound = Bound(self.layers[name], self.scope)
                 self.used.add(("layers", name))
             elif name in PREDEFINED:
@@ -89,7 +91,7 @@ class NameTable:
             else:
                 return bound
         assert isinstance(start, Scalar)
-        raise SpecError([Problem("RS208", f"{quote(start.text)} is defined in terms of itself", start.span)])
+        raise SpecError([Problem("RS208", f"{quote(start.text)} is defined in terms of itself", definition.span)])
 
     def decode(self, bound: Bound, argument: ArgumentType) -> int | float | bool | str:
         """Return the typed value that a name or a literal stands for. Raises SpecError."""

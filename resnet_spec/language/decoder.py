@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 from resnet_spec.diagnostics.problems import Note, Problem, Problems, Span, SpecError, quote
-from resnet_spec.diagnostics.suggestions import find_nearest, one_edit_away, suggest
+from resnet_spec.diagnostics.suggestions import find_nearest, one_edit_away, suggest, translate
 from resnet_spec.language.grammar import (
     BRANCHES,
     SPEC,
@@ -79,7 +79,7 @@ class _Decoder:
         self.problems = problems
         self.partial = partial
         self.neighbours: list[tuple[str, list[str]]] = []
-        """The path of names to the node being decoded; each name comes with the other keys of its mapping."""
+        """The path of names to the node being decoded; each name comes with the keys beside it in the base."""
 
     def decode(self, node: Node, form: Form) -> Any:
         """Decode a node that has a form."""
@@ -259,11 +259,9 @@ class _Decoder:
         fields = Fields(node.span)
         for key, value in node.items:
             self.is_right(lambda key=key: check_name(key, naming))  # type: ignore[misc]
-            others = [pair for pair in node.items[:MAX_NEIGHBOURS] if pair[0] is not key]
-            others.sort(
-                key=lambda pair: pair[1].span.source is value.span.source
-            )  # keys that come from the base only are first
-            self.neighbours.append((key.text, [other.text for other, _ in others]))
+            neighbours = node.items[:MAX_NEIGHBOURS]
+            of_base = [other.text for other, inner in neighbours if inner.span.source is not value.span.source]
+            self.neighbours.append((key.text, of_base))
             fields.add(key.text, key, self.value(value, each))
             self.neighbours.pop()
         return fields
@@ -317,7 +315,7 @@ class _Decoder:
         message = f"unknown key {quote(key.text)}"
         if form.other_keys is None:
             return self.unknown(key, "RS202", message, form.keys, keys)
-        if one_edit_away(key.text, tuple(missing)):
+        if one_edit_away(key.text, tuple(missing)) or translate(key.text) in missing:
             return self.unknown(key, "RS202", message, missing, keys)
         return key.text, True
 

@@ -21,7 +21,7 @@ def find_warnings(network: Network) -> list[Problem]:
 
     >>> from resnet_spec import load
     >>> [problem.message for problem in find_warnings(load("resnet18", input=(3, 32, 32)))]
-    ['layer4.0.bn1 has input (512, 1, 1), which is one value per channel']
+    ['layer4.0.bn1 needs more than one value per channel in training, but one image has shape (512, 1, 1) there']
     """
     channels, height, width = network.input
     paths = _single_value_norms(network)
@@ -38,19 +38,20 @@ def find_warnings(network: Network) -> list[Problem]:
 
     layers = sum(1 for _ in network.nodes())
     image = find_smallest_input(network.input, find_problems, layers)
-    size = f", or use images of at least {' x '.join(map(str, image))}" if image else ""
+    size = f" or images of at least {' x '.join(map(str, image))}" if image else ""
     return [_warning(part, leaf, size) for part, leaf in _first_norms(network, paths)]
 
 
 def _warning(part: Part, leaf: Leaf, size: str) -> Problem:
     assert part.span is not None
-    message = f"{leaf.path} has input {leaf.input_shape}, which is one value per"
     if isinstance(leaf.op, GroupNorm):
-        message = f"{message} group, so its output is only its shift"
+        value = "one value per group, so its output is only its shift"
+        message = f"{leaf.path} has input {leaf.input_shape}, which is {value}"
         help = f"use fewer groups{size}"
-    else:
-        message = f"{message} channel"
-        help = f"train with at least two images per batch{size}"
+    else:  # as the backends say it
+        needs = "needs more than one value per channel in training"
+        message = f"{leaf.path} {needs}, but one image has shape {leaf.input_shape} there"
+        help = f"use a larger batch{size}"
     notes = () if leaf.span in (None, part.span) else (Note("this is the norm", leaf.span),)
     return Problem("RS404", message, part.span, help, notes, "warning")
 

@@ -24,6 +24,7 @@ class ShapeError(ValueError):
         help: What to do about it, or "".
         output_shape: Shape to assume for the output, so that the operations after it can be checked as well, or None.
         input_too_small: Whether a larger input image may solve the problem.
+        of_part: Whether the message ends in a noun that "of" and the path of the part can follow.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class ShapeError(ValueError):
         help: str = "",
         output_shape: Shape | None = None,
         input_too_small: bool = False,
+        of_part: bool = False,
     ) -> None:
         super().__init__(message)
         self.argument = argument
@@ -42,6 +44,11 @@ class ShapeError(ValueError):
         self.help = help
         self.output_shape = output_shape
         self.input_too_small = input_too_small
+        self.of_part = of_part
+
+    def describe_in(self, path: str) -> str:
+        """Return the message with the path of the part in which the problem is."""
+        return f"{self} of {path}" if self.of_part else f"{self}, in {path}"
 
 
 def same_shape(op: object, input_shape: Shape) -> Shape:
@@ -73,6 +80,7 @@ def check_divides(
             related=related,
             help=f"it can be {', '.join(divisors[:-1])} or {divisors[-1]}" if divisors[1:] else "it can be 1",
             output_shape=output_shape,
+            of_part=True,
         )
 
 

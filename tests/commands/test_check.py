@@ -124,8 +124,8 @@ def test_terminal_has_colours_unless_no_color_is_set(folder: Path) -> None:
 def test_strict_fails_on_warnings(options: list[str], status: int) -> None:
     done = run_cli("check", "resnet18", "--input", "3x32x32", *options)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (status, "resnet18: no problems, 1 warning")
-    assert "warning[RS404]: layer4.0.bn1 has input (512, 1, 1), which is one value per channel" in done.stdout
-    assert "train with at least two images per batch, or use images of at least 3 x 33 x 33" in done.stdout
+    assert "warning[RS404]: layer4.0.bn1 needs more than one value per channel in training" in done.stdout
+    assert "use a larger batch or images of at least 3 x 33 x 33" in done.stdout
 
 
 def test_norm_after_a_global_pool_causes_no_warning(tmp_path: Path) -> None:

@@ -158,6 +158,19 @@ def test_valid_texts_are_loaded(text: str) -> None:
     assert loads(text).parts
 
 
+@pytest.mark.parametrize("norm", ["batch_norm", "{op: batch_norm}", "{op: group_norm, groups: 1}", "b", "{block: b}"])
+@pytest.mark.parametrize("key", ["op", "block"])
+def test_a_name_that_is_defined_may_stand_for_an_operation_or_a_block(norm: str, key: str) -> None:
+    blocks = "blocks: {b: {branch: {r: act}}}"
+    network = loads(f"{HEAD}layers: {{norm: {norm}}}\n{blocks}\nstem: {{a: {{{key}: norm}}}}\n")
+    assert network.output_shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("layer", ["{block: batch_norm}", "{op: basic, out: 8}"])
+def test_an_operation_is_no_block(layer: str) -> None:
+    assert places(f"{HEAD}stem: {{a: {layer}}}\n")[0][0] == "RS204"
+
+
 def test_an_argument_of_a_base_may_be_unused(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("name: my\nextends: resnet18\nhead: null\n")
     assert load(tmp_path / "my.yaml").output_shape == (512, 7, 7)

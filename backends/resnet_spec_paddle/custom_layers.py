@@ -5,6 +5,7 @@ Maps are (batch, channels, height, width).
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import paddle
@@ -17,8 +18,11 @@ from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv, drop_
 class BatchNorm2D(nn.BatchNorm2D):
     """Batch normalisation that keeps the unbiased or the biased running variance.
 
-    Replaces nn.BatchNorm2D, which keeps only the biased one, and whose errors do not name the layer.
+    Replaces nn.BatchNorm2D, which keeps only the biased one, and whose errors do not name the layer. The predictor also
+    reads a scale and a shift where there are none, and crashes; with ``for_predictor`` there always are.
     """
+
+    for_predictor = False
 
     def __init__(
         self,
@@ -37,7 +41,7 @@ class BatchNorm2D(nn.BatchNorm2D):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self._use_global_stats:
-            return super().forward(input)
+            return self._predict(input) if self.for_predictor else super().forward(input)
         # The count is a tensor if to_static traces an unknown size. It cannot compile math.prod.
         count = input.shape[0] * input.shape[2] * input.shape[3]
         if isinstance(count, int) and count == 1:
@@ -58,6 +62,28 @@ class BatchNorm2D(nn.BatchNorm2D):
         paddle.assign(variance, self._variance)
         return y
 
+    def _predict(self, input: Tensor) -> Tensor:
+        ones, zeros = (make(self._mean.shape, self._mean.dtype) for make in (paddle.ones, paddle.zeros))
+        weight, bias = (ones, zeros) if self.weight is None else (self.weight, self.bias)
+        return functional.batch_norm(
+            input, self._mean, self._variance, weight, bias, False, self._momentum, self._epsilon
+        )
+
+
+MAX_EPSILON = 0.0010000000474974513  # 0.001 in float32
+"""The largest epsilon that Paddle's layer normalisation takes."""
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> Tensor:
+    """Return layer normalisation over the last axis, with any epsilon.
+
+    A larger epsilon than Paddle takes is scaled down together with x: by a power of two, so nothing is rounded.
+    """
+    excess = max(0, math.ceil(math.log2(epsilon / MAX_EPSILON) / 2))
+    if excess:
+        x, epsilon = x * 2.0**-excess, epsilon * 4.0**-excess
+    return functional.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
+
 
 class GroupNorm2D(nn.GroupNorm):
     """Group normalisation, computed as layer normalisation of each group.
@@ -67,43 +93,43 @@ class GroupNorm2D(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         grouped = input.reshape([0, self._num_groups, -1])
-        y = standardize(grouped, self._epsilon).reshape(input.shape)
+        y = layer_norm(grouped, None, None, self._epsilon).reshape(input.shape)
         return y * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1])
 
 
-class LayerNorm2D(nn.LayerNorm):
-    """Layer normalisation over the channels of (batch, channels, height, width), or of (batch, channels).
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of (batch, channels).
 
-    Replaces nn.LayerNorm, which normalises trailing axes only, with an epsilon of at most 0.001.
+    Replaces nn.LayerNorm, which takes epsilons of at most 0.001.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.ndim == 2:
-            return self.normalise(input)
-        return self.normalise(input.transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """Normalise the last axis."""
-        if self._epsilon <= MAX_EPSILON:
-            return super().forward(x)
-        assert self.weight is not None
-        assert self.bias is not None
-        return standardize(x, self._epsilon) * self.weight + self.bias
+        return layer_norm(input, self.weight, self.bias, self._epsilon)
 
 
-MAX_EPSILON = 0.001
-"""The largest epsilon that Paddle's layer_norm takes."""
+class LayerNorm2D(LayerNorm):
+    """Layer normalisation over the channels of (batch, channels, height, width).
 
-
-def standardize(x: Tensor, epsilon: float) -> Tensor:
-    """Shift and scale the last axis to mean 0 and variance 1.
-
-    Replaces functional.layer_norm where epsilon is too large for that.
+    Replaces nn.LayerNorm, which normalises trailing axes only.
     """
-    if epsilon <= MAX_EPSILON:
-        return functional.layer_norm(x, x.shape[-1:], epsilon=epsilon)
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / ((centred * centred).mean(-1, keepdim=True) + epsilon).sqrt()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
+
+
+class LeakyReLU(nn.LeakyReLU):
+    """x if x > 0, otherwise slope * x, with derivative ``slope`` at zero.
+
+    Replaces nn.LeakyReLU, whose derivative at zero is 1. The predictor merges that into a convolution in a way that
+    crashes, and reads beyond the slope of ``prelu``; ``for_predictor`` chooses operations that it computes.
+    """
+
+    for_predictor = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.for_predictor:
+            return paddle.maximum(x, x * self._negative_slope)
+        return functional.prelu(x, paddle.full([1], self._negative_slope, x.dtype))
 
 
 class Hardsigmoid(nn.Hardsigmoid):
@@ -137,25 +163,23 @@ class MaxPool2D(nn.MaxPool2D):
 class AvgPool2D(nn.AvgPool2D):
     """The mean over a square window.
 
-    Replaces nn.AvgPool2D, which with ``ceil_mode`` keeps a last window that starts in the padding after the image, and
-    whose gradient divides in float32. In float64 the mean is therefore a quotient of window sums. So it is if
-    ``by_sums`` is set, because oneDNN raises an error or counts wrong pixels in a window that ``ceil`` adds.
+    Replaces nn.AvgPool2D, whose gradient divides in float32, and which with ``ceil_mode`` keeps a last window that
+    starts in the padding after the image. The predictor even divides by zero there, and counts what ``ceil`` adds like
+    padding. In float64 and in these cases the mean is therefore a quotient of window sums.
     """
 
     def __init__(self, op: AvgPool) -> None:
         super().__init__(op.kernel, op.stride, op.padding, op.ceil, exclusive=not op.count_padding)
         self.op = op
-        self.by_sums = False
+        self.needs_sums = op.ceil and ((op.count_padding and op.padding > 0) or _has_windows_in_padding(op))
 
     def forward(self, x: Tensor) -> Tensor:
         op = self.op
-        if self.by_sums or x.dtype == paddle.float64:
-            pixels = paddle.ones([1, 1, x.shape[2], x.shape[3]], x.dtype)
+        if x.dtype == paddle.float64 or self.needs_sums:
+            pixels = paddle.ones([1, 1, *x.shape[2:]], x.dtype)
             return _window_sums(op, x, 0.0) / _window_sums(op, pixels, float(op.count_padding))
-        exclusive = not op.count_padding
-        return _drop_windows_in_padding(
-            op, x, functional.avg_pool2d(x, op.kernel, op.stride, op.padding, op.ceil, exclusive)
-        )
+        exclusive = not op.count_padding or op.padding == 0
+        return functional.avg_pool2d(x, op.kernel, op.stride, op.padding, op.ceil, exclusive)
 
 
 def _window_sums(op: AvgPool, x: Tensor, padding: float) -> Tensor:
@@ -171,9 +195,14 @@ def _window_sums(op: AvgPool, x: Tensor, padding: float) -> Tensor:
     return _drop_windows_in_padding(op, x, sums)
 
 
+def _has_windows_in_padding(op: MaxPool | AvgPool) -> bool:
+    """Return whether Paddle may keep a last window that starts after the image."""
+    return op.ceil and op.stride > op.kernel - op.padding
+
+
 def _drop_windows_in_padding(op: MaxPool | AvgPool, x: Tensor, y: Tensor) -> Tensor:
     """Drop from the result y the windows that start after the image x: ``ceil`` does not count them."""
-    if not op.ceil or op.stride <= op.kernel - op.padding:  # no window starts there
+    if not _has_windows_in_padding(op):
         return y
     height, width = [(size + op.padding + op.stride - 1) // op.stride for size in x.shape[2:]]
     return y[:, :, :height, :width]
@@ -182,17 +211,17 @@ def _drop_windows_in_padding(op: MaxPool | AvgPool, x: Tensor, y: Tensor) -> Ten
 class GlobalAvgPool2D(nn.Layer):
     """The mean over height and width.
 
-    Replaces nn.AdaptiveAvgPool2D, whose gradient divides in float32. Without gradients it can be used all the same, if
-    ``by_pooling`` is set: oneDNN runs it faster.
+    Replaces nn.AdaptiveAvgPool2D, whose gradient divides in float32. The predictor takes no gradients, and runs it
+    faster; ``for_predictor`` chooses it.
     """
 
     def __init__(self, keepdims: bool) -> None:
         super().__init__()
         self.keepdims = keepdims
-        self.by_pooling = False
+        self.for_predictor = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.by_pooling:
+        if not self.for_predictor:
             return x.mean([2, 3], keepdim=self.keepdims)
         y = functional.adaptive_avg_pool2d(x, 1)
         return y if self.keepdims else y.flatten(1)
@@ -222,7 +251,7 @@ class StandardizedConv2D(nn.Conv2D):
     def forward(self, x: Tensor) -> Tensor:
         op = self.op
         flat = self.weight.flatten(1)  # (out, in / groups * kernel^2)
-        kernel = standardize(flat, op.epsilon).reshape(self.weight.shape)
+        kernel = layer_norm(flat, None, None, op.epsilon).reshape(self.weight.shape)
         return functional.conv2d(x, kernel, self.bias, op.stride, op.padding, op.dilation, op.groups)
 
 
@@ -301,7 +330,9 @@ class PadChannels2D(nn.Layer):
         self.after = after
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.pad(x, [0, 0, self.before, self.after, 0, 0, 0, 0], value=0.0)
+        # The channels are padded as the depth of a volume: the predictor's padding of four axes writes out of bounds.
+        volume = functional.pad(x.unsqueeze(1), [0, 0, 0, 0, self.before, self.after], data_format="NCDHW")
+        return volume.squeeze(1)
 
     def extra_repr(self) -> str:
         return f"before={self.before}, after={self.after}"

@@ -32,8 +32,8 @@ def make_layer(leaf: Leaf) -> nn.Layer:
         case ops.GroupNorm() as op:
             return custom_layers.GroupNorm2D(op.group_count(channels), channels, op.epsilon)
         case ops.LayerNorm(epsilon):
-            is_own = len(leaf.input_shape) == 1 and epsilon <= custom_layers.MAX_EPSILON
-            return (nn.LayerNorm if is_own else custom_layers.LayerNorm2D)(channels, epsilon)
+            kind = custom_layers.LayerNorm2D if len(leaf.input_shape) == 3 else custom_layers.LayerNorm
+            return kind(channels, epsilon)
         case ops.EvoNormS0(groups, epsilon):
             return custom_layers.EvoNorm2DS0(channels, groups, epsilon)
         case ops.FilterResponseNorm(epsilon):
@@ -43,7 +43,7 @@ def make_layer(leaf: Leaf) -> nn.Layer:
         case ops.Relu6():
             return nn.ReLU6()
         case ops.LeakyRelu(slope):
-            return nn.LeakyReLU(slope)
+            return custom_layers.LeakyReLU(slope)
         case ops.Elu():
             return nn.ELU()
         case ops.Gelu(approximate):

@@ -102,3 +102,54 @@ head:
   path: {op: drop_path, rate: 0}
   fc2: {op: linear, out: 5}
 """
+
+OPERATIONS = [
+    "{op: conv, out: 6, kernel: 3, stride: 2, padding: 2, dilation: 2, groups: 2, bias: true}",
+    "{a: flatten, b: {op: linear, out: 5}}",
+    "{a: flatten, b: {op: linear, out: 5, bias: false}}",
+    "{op: batch_norm, epsilon: 0.01}",
+    "{op: batch_norm, affine: false}",
+    "{op: group_norm, groups: 2, epsilon: 0.01}",
+    "layer_norm",
+    "{a: flatten, b: layer_norm}",
+    "relu",
+    "relu6",
+    "{op: leaky_relu, slope: 0.2}",
+    "elu",
+    "gelu",
+    "{op: gelu, approximate: true}",
+    "silu",
+    "sigmoid",
+    "tanh",
+    "hard_sigmoid",
+    "hard_swish",
+    "{op: max_pool, kernel: 3, stride: 2, padding: 1}",
+    "{op: max_pool, kernel: 2, stride: 2, padding: 1, ceil: true}",
+    "{op: avg_pool, kernel: 2, stride: 2, ceil: true}",
+    "{op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true}",
+    "{op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true, count_padding: true}",
+    "global_avg_pool",
+    "{op: global_avg_pool, keepdims: true}",
+    "global_max_pool",
+    "{op: global_max_pool, keepdims: true}",
+    "{op: standardized_conv, out: 6, kernel: 3, padding: 1, groups: 2}",
+    "{a: flatten, b: {op: channel_conv, kernel: 5}}",
+    "{op: group_norm, size: 2}",
+    "{op: evo_norm_s0, groups: 2}",
+    "{op: filter_response_norm, epsilon: 0.01}",
+    "blur_pool",
+    "{op: pad_channels, before: 1, after: 2}",
+    "{op: split_sum, parts: 2}",
+    "{a: flatten, b: {op: split_sum, parts: 4}}",
+    "{op: split_softmax, parts: 2, groups: 2}",
+    "{a: flatten, b: {op: split_softmax, parts: 2, groups: 2}}",
+    "{op: drop_path, rate: 0.5}",
+    "{op: drop_block, rate: 0.5}",
+    "{op: zero_pad, top: 1, bottom: 2, left: 3, right: 0}",
+    "{op: dropout, rate: 0.5}",
+    "identity",
+]
+"""Every operation on its own, as it is written in a spec, with arguments for which frameworks differ.
+
+They take a map of 4 channels, or begin with a layer that flattens it.
+"""

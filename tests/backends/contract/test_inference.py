@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from resnet_spec import Network, build, capture, dump, load, load_weights, run
+from resnet_spec import BackendError, Network, build, capture, dump, load, load_weights, loads, run
 from resnet_spec.weights.canonical import Array, comparison_weights, initialize
 from shared.array_differences import relative_difference
+from shared.every_operation import EVERY_OPERATION, OPERATIONS
 from shared.frameworks import required
 
 SMALL: dict[str, Any] = {"input": (3, 32, 32), "classes": 5}
@@ -42,6 +44,48 @@ def test_it_computes_the_same(backend_name: str, name: str, dtype: str, gate: fl
     model = build(network, backend=backend_name, weights=weights, dtype=dtype, mode="inference")
     assert difference(run(model, x), expected) < gate
     assert difference(run(model, x[:1]), expected[:1]) < gate
+
+
+EACH_OPERATION = [
+    f"{{{before}x: {op}, flat: flatten}}"
+    for before in ("", "conv: {op: conv, out: 4, kernel: 3, padding: 1, bias: true}, ", "pad: {op: zero_pad, top: 1}, ")
+    for op in OPERATIONS
+]
+"""Every operation on the images themselves, and on the outputs of others, with which runtimes merge it."""
+
+POOLINGS = [
+    f"{{x: {{op: {op}, kernel: {kernel}, stride: {stride}, padding: {padding}, ceil: {ceil}}}, flat: flatten}}"
+    for kernel, stride, padding in [(2, 2, 1), (2, 3, 1), (3, 2, 1), (3, 3, 0), (1, 2, 0), (2, 5, 1), (4, 3, 2)]
+    for ceil in ("false", "true")
+    for op in ("max_pool", "avg_pool", "avg_pool, count_padding: true")
+]
+
+
+def join_branches(branches: list[str]) -> Network:
+    """Return a network of parallel branches, each with names of its own, whose outputs are concatenated."""
+    renamed = (re.sub(r"\b(conv|pad|x|a|b|flat): ", rf"\g<1>_{index}: ", text) for index, text in enumerate(branches))
+    stem = f"{{first: {{op: conv, out: 4, kernel: 1}}, all: {{combine: concat, branches: [{', '.join(renamed)}]}}}}"
+    return loads(f"{{name: j, input: [4, 9, 12], stem: {stem}}}")
+
+
+def check_inference(backend: str, network: Network) -> None:
+    """Compare a model built for inference with the reference, on two batch sizes."""
+    weights, x = comparison_weights(network), draw_images(network)
+    expected = run(build(network, backend="numpy", weights=weights), x)
+    model = build(network, backend=backend, weights=weights, dtype="float32", mode="inference")
+    assert difference(run(model, x), expected) < 1e-5
+    assert difference(run(model, x[:1]), expected[:1]) < 1e-5
+
+
+@pytest.mark.parametrize("backend", ["torch", "paddle", "onnx"])  # Flax runs the layers that it trains
+@pytest.mark.parametrize("network", [join_branches(EACH_OPERATION), join_branches(POOLINGS)], ids=["each", "poolings"])
+def test_each_operation_computes_the_same(backend: str, network: Network) -> None:
+    required(backend)
+    check_inference(backend, network)
+
+
+def test_all_operations_together_compute_the_same(backend_name: str) -> None:
+    check_inference(backend_name, loads(EVERY_OPERATION))
 
 
 def test_its_weights_are_those_of_the_folded_network(backend_name: str) -> None:
@@ -88,7 +132,9 @@ def test_it_computes_in_bfloat16(name: str) -> None:
         import paddle
 
         if not paddle.base.core.supports_bfloat16():
-            pytest.skip("this CPU lacks AVX-512, without which Paddle's predictor computes in float32 all the same")
+            with pytest.raises(BackendError, match=r"it would compute in float32 all the same; use dtype float32$"):
+                build("resnet18", backend=name, dtype="bfloat16", mode="inference", **SMALL)
+            return
     network = load("resnet18", **SMALL)
     weights, x = initialize(network), draw_images(network)
     model = build(network, backend=name, weights=weights, dtype="bfloat16", mode="inference")

@@ -17,6 +17,7 @@ from resnet_spec.library import bundled
 from resnet_spec.parity.case import Case
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.array_differences import relative_difference
+from shared.every_operation import OPERATIONS
 from shared.frameworks import REQUIRED
 from shared.sampling import one_in
 
@@ -38,55 +39,7 @@ NAMES = bundled.names()
 
 
 @pytest.mark.parametrize("dtype", GATES)
-@pytest.mark.parametrize(
-    "op",
-    [
-        "{op: conv, out: 6, kernel: 3, stride: 2, padding: 2, dilation: 2, groups: 2, bias: true}",
-        "{a: flatten, b: {op: linear, out: 5}}",
-        "{a: flatten, b: {op: linear, out: 5, bias: false}}",
-        "{op: batch_norm, epsilon: 0.01}",
-        "{op: batch_norm, affine: false}",
-        "{op: group_norm, groups: 2, epsilon: 0.01}",
-        "layer_norm",
-        "{a: flatten, b: layer_norm}",
-        "relu",
-        "relu6",
-        "{op: leaky_relu, slope: 0.2}",
-        "elu",
-        "gelu",
-        "{op: gelu, approximate: true}",
-        "silu",
-        "sigmoid",
-        "tanh",
-        "hard_sigmoid",
-        "hard_swish",
-        "{op: max_pool, kernel: 3, stride: 2, padding: 1}",
-        "{op: max_pool, kernel: 2, stride: 2, padding: 1, ceil: true}",
-        "{op: avg_pool, kernel: 2, stride: 2, ceil: true}",
-        "{op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true}",
-        "{op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true, count_padding: true}",
-        "global_avg_pool",
-        "{op: global_avg_pool, keepdims: true}",
-        "global_max_pool",
-        "{op: global_max_pool, keepdims: true}",
-        "{op: standardized_conv, out: 6, kernel: 3, padding: 1, groups: 2}",
-        "{a: flatten, b: {op: channel_conv, kernel: 5}}",
-        "{op: group_norm, size: 2}",
-        "{op: evo_norm_s0, groups: 2}",
-        "{op: filter_response_norm, epsilon: 0.01}",
-        "blur_pool",
-        "{op: pad_channels, before: 1, after: 2}",
-        "{op: split_sum, parts: 2}",
-        "{a: flatten, b: {op: split_sum, parts: 4}}",
-        "{op: split_softmax, parts: 2, groups: 2}",
-        "{a: flatten, b: {op: split_softmax, parts: 2, groups: 2}}",
-        "{op: drop_path, rate: 0.5}",
-        "{op: drop_block, rate: 0.5}",
-        "{op: zero_pad, top: 1, bottom: 2, left: 3, right: 0}",
-        "{op: dropout, rate: 0.5}",
-        "identity",
-    ],
-)
+@pytest.mark.parametrize("op", OPERATIONS)
 def test_an_operation_computes_what_the_reference_does(op: str, dtype: str) -> None:
     network = loads(f"{{name: one, input: [4, 9, 12], stem: {{first: norm, x: {op}}}}}")
     x = 3 * np.random.default_rng(0).standard_normal((2, *network.input))

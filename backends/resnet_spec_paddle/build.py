@@ -16,6 +16,7 @@ from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle import modules
 from resnet_spec_paddle.layers import make_layer
+from resnet_spec_paddle.locking import LOCK
 from resnet_spec_paddle.weights import fill
 
 Model = TypeVar("Model", bound=modules.ResNet)
@@ -28,9 +29,10 @@ def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules
 
 def populate(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
     """Register the layers of an empty model's network, set their weights, and return the model in evaluation mode."""
-    with _default_dtype(dtype), paddle.LazyGuard():
-        _register(model, "", model.network.parts)
-    fill(model, weights)
+    with LOCK:
+        with _default_dtype(dtype), paddle.LazyGuard():
+            _register(model, "", model.network.parts)
+        fill(model, weights)
     model.eval()
     return model
 

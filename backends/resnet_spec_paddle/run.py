@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from types import MethodType
 from typing import Any
 
 import paddle
@@ -12,6 +12,8 @@ from paddle.nn import functional
 
 from resnet_spec.backend import OUTPUT, SGD, TrainingStep
 from resnet_spec.weights.canonical import Array
+from resnet_spec_paddle.inference import Inference
+from resnet_spec_paddle.locking import LOCK
 from resnet_spec_paddle.modules import ResNet, run_part
 from resnet_spec_paddle.weights import get_sublayer, named_tensors, to_canonical
 
@@ -21,13 +23,19 @@ def run(
 ) -> dict[str, Array]:
     """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
 
-    The model does not change.
+    The model does not change, not even for other threads while it runs.
     """
-    with _temporary_mode(model, train), paddle.no_grad(), _capturing(model, capture) as captured:
-        result = run_part(model, part)(_to_tensor(model, images))
+    with LOCK, paddle.no_grad():
+        x = _to_tensor(model, images)
+        if isinstance(model, Inference) and model.can_predict() and not (train or part or capture):
+            captured, result = {}, model(x)
+        else:
+            twin = _make_twin(model, train)
+            captured = _capture_outputs(twin, capture)
+            result = run_part(twin, part)(x)
         outputs = () if part else model.network.outputs
         captured |= dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result}
-    return _to_arrays(captured)
+        return _to_arrays(captured)
 
 
 def step(
@@ -36,22 +44,24 @@ def step(
     """Train one step: update the weights and the running statistics."""
     optimizer = optimizer or _make_optimizer(model, sgd)
     optimizer.clear_grad(set_to_zero=False)
-    x = _to_tensor(model, images)
-    x.stop_gradient = False
-    with _temporary_mode(model, train=True, restore_statistics=False), _capturing(model, capture) as captured:
-        captured[OUTPUT] = model(x)
+    with LOCK:
+        x = _to_tensor(model, images)
+        x.stop_gradient = False
+        twin = _make_twin(model, train=True, copies_statistics=False)
+        captured = _capture_outputs(twin, capture)
+        captured[OUTPUT] = twin(x)
         for output in captured.values():
             output.retain_grads()
         loss = functional.cross_entropy(captured[OUTPUT].flatten(1), paddle.to_tensor(labels, place=x.place))
         loss.backward()
-    step = TrainingStep(
-        loss=float(loss),
-        outputs=_to_arrays(captured),
-        gradients=to_canonical(model, {name: tensor.grad for name, tensor in named_tensors(model).items()}),
-        output_gradients=_to_arrays({"input": x.grad, **{path: output.grad for path, output in captured.items()}}),
-        optimizer=optimizer,
-    )
-    optimizer.step()
+        step = TrainingStep(
+            loss=float(loss),
+            outputs=_to_arrays(captured),
+            gradients=to_canonical(model, {name: tensor.grad for name, tensor in named_tensors(model).items()}),
+            output_gradients=_to_arrays({"input": x.grad, **{path: y.grad for path, y in captured.items()}}),
+            optimizer=optimizer,
+        )
+        optimizer.step()
     return step
 
 
@@ -60,16 +70,16 @@ def vjp(model: ResNet, part: str, x: Array, cotangent: Array) -> dict[str, Array
 
     It is the gradient of (cotangent * part(x)).sum(). The model does not change.
     """
-    x_tensor = _to_tensor(model, x)
-    x_tensor.stop_gradient = False
     parameters = {name: tensor for name, tensor in named_tensors(model).items() if not tensor.stop_gradient}
-    with _temporary_mode(model, train=True):
-        output = run_part(model, part)(x_tensor)
+    with LOCK:
+        x_tensor = _to_tensor(model, x)
+        x_tensor.stop_gradient = False
+        output = run_part(_make_twin(model, train=True), part)(x_tensor)
         # Parameters of other parts are not used, and have no gradient.
         of_x, *of_parameters = paddle.grad(
             [output], [x_tensor, *parameters.values()], [_to_tensor(model, cotangent)], allow_unused=True
         )
-    return _to_arrays({"input": of_x}) | to_canonical(model, dict(zip(parameters, of_parameters, strict=True)))
+        return _to_arrays({"input": of_x}) | to_canonical(model, dict(zip(parameters, of_parameters, strict=True)))
 
 
 def _make_optimizer(model: ResNet, sgd: SGD) -> Any:
@@ -91,25 +101,43 @@ def _to_arrays(tensors: Mapping[str, Tensor | None]) -> dict[str, Array]:
     return {name: tensor.numpy().copy() for name, tensor in tensors.items() if tensor is not None}
 
 
-@contextmanager
-def _temporary_mode(model: ResNet, train: bool, *, restore_statistics: bool = True) -> Iterator[None]:
-    """Put the model in training or evaluation mode; on exit restore each layer's mode, and the running statistics."""
-    modes = {module: module.training for module in model.sublayers(include_self=True)}
-    statistics = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.stop_gradient]
-    saved = [(tensor, tensor.clone()) for tensor in statistics] if train and restore_statistics else []
-    model.train() if train else model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for tensor, before in saved:
-            tensor.set_value(before)
+def _make_twin(model: ResNet, train: bool, *, copies_statistics: bool = True) -> ResNet:
+    """Return layers in training or evaluation mode that hold the same tensors as those of a model.
+
+    Mode and hooks are their own, so the model keeps its own. In training so are the statistics, unless
+    ``copies_statistics`` is false.
+    """
+    twin: ResNet = _copy_layer(model, train, copies_statistics and train, {})
+    return twin
 
 
-@contextmanager
-def _capturing(model: ResNet, capture: Collection[str]) -> Iterator[dict[str, Tensor]]:
-    """Yield a dict that receives the outputs of the layers at these paths when they run."""
+def _copy_layer(layer: Any, train: bool, copies_statistics: bool, twins: dict[int, Any]) -> Any:
+    """Return a copy of a layer and the layers inside it, without copying parameters; enter each in ``twins`` by id."""
+    if id(layer) in twins:
+        return twins[id(layer)]
+    kind: Any = ResNet if isinstance(layer, Inference) else type(layer)  # the predictor has no hooks and one mode
+    twin = twins[id(layer)] = kind.__new__(kind)
+    state = vars(twin)
+    state.update(vars(layer))
+    for name in ("_sub_layers", "_parameters", "_buffers", "_forward_pre_hooks", "_forward_post_hooks"):
+        state[name] = state[name].copy()
+    state["training"] = train
+    forward = state.get("forward")
+    if getattr(forward, "class_instance", None) is layer:  # compiled by to_static for this layer, in this layer's mode
+        del state["forward"]
+    elif getattr(forward, "__self__", None) is layer:  # a method that the user set
+        state["forward"] = MethodType(forward.__func__, twin)
+    for name, child in state["_sub_layers"].items():
+        if child is not None:
+            state["_sub_layers"][name] = _copy_layer(child, train, copies_statistics, twins)
+    if copies_statistics:
+        for tensors in (state["_parameters"], state["_buffers"]):
+            tensors |= {name: x.clone() for name, x in tensors.items() if x is not None and x.stop_gradient}
+    return twin
+
+
+def _capture_outputs(twin: ResNet, paths: Collection[str]) -> dict[str, Tensor]:
+    """Return a dict that receives the outputs of the layers at these paths when they run."""
     captured: dict[str, Tensor] = {}
 
     def make_hook(path: str) -> Any:
@@ -118,9 +146,6 @@ def _capturing(model: ResNet, capture: Collection[str]) -> Iterator[dict[str, Te
 
         return hook
 
-    handles = [get_sublayer(model, path).register_forward_post_hook(make_hook(path)) for path in capture if path]
-    try:
-        yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
+    for path in filter(None, paths):
+        get_sublayer(twin, path).register_forward_post_hook(make_hook(path))
+    return captured

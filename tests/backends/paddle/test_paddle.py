@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -199,6 +201,46 @@ def test_building_leaves_paddles_globals_unchanged(weights: dict[str, Array]) ->
         assert not weights
     assert (paddle.get_default_dtype(), paddle.device.get_device(), paddle.in_dynamic_mode()) == before
     assert paddle.nn.Linear(1, 1).weight._is_initialized()
+
+
+def test_threads_build_models_each_of_its_own_dtype() -> None:
+    def build_and_run(index: int) -> set[str]:
+        barrier.wait()
+        model = make_model(network, "float64" if index % 2 else "float32")
+        run(model, draw_images(network))
+        return {str(weight.dtype) for weight in model.parameters()}
+
+    network, barrier = loads(SMALL), Barrier(6)
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(build_and_run, range(6))) == [{"paddle.float32"}, {"paddle.float64"}] * 3
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_run_does_not_change_the_model_while_it_runs(train: bool) -> None:
+    network = loads(SMALL)
+    model = make_model(network)
+    model.train()
+    model.bn.eval()
+    modes, weights = {layer: layer.training for layer in model.sublayers(include_self=True)}, dump(model)
+    seen = []
+
+    def observe(layer: Any, inputs: object, output: object) -> None:
+        seen.append(layer.training)
+        assert {layer: layer.training for layer in modes} == modes
+        assert all(np.array_equal(dump(model)[name], array) for name, array in weights.items())
+
+    model.fc.register_forward_post_hook(observe)
+    PADDLE.run(model, draw_images(network), ["a"], train=train)
+    assert seen == [train]
+    assert all(np.array_equal(dump(model)[name], array) for name, array in weights.items())
+
+
+def test_a_compiled_model_runs_in_the_other_mode() -> None:
+    network = loads(SMALL)
+    model = make_model(network)
+    expected = run(model, draw_images(network))
+    model.train()
+    assert np.array_equal(run(paddle.jit.to_static(model), draw_images(network)), expected)
 
 
 def test_computing_gradients_leaves_none_in_the_parameters() -> None:

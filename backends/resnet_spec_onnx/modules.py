@@ -17,6 +17,12 @@ from resnet_spec_onnx.layers import add_layer
 OPSET = 17
 """The default version of ONNX's operators, which most runtimes support."""
 
+NO_SESSION: tuple[Any, Any, dict[str, str]] = (None, None, {})
+"""What a model holds before it runs: later what its session runs, the session, and the names of its values by path.
+
+One tuple, so that another thread never sees the parts of two.
+"""
+
 
 class ResNet:
     """A network with its weights, which can be written as an ONNX model."""
@@ -27,7 +33,7 @@ class ResNet:
         self.network = network
         self.weights = weights
         self.dtype = dtype
-        self.sessions: dict[Any, Any] = {}
+        self.session = NO_SESSION
 
     def to_proto(self, *, opset: int = OPSET, batch: int | str = "batch") -> ModelProto:
         """Return the network as an ONNX model.
@@ -91,6 +97,9 @@ class ResNet:
         graph.shapes[leaf.path] = leaf.output_shape
         return leaf, add_layer(leaf, weights, x, graph)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "session": NO_SESSION}  # a session cannot be copied or pickled
+
     def __repr__(self) -> str:
         return f"ResNet({self.network.name!r}, {self.dtype!r})"
 
@@ -102,8 +111,11 @@ def _add_combine(part: Residual, branch: str, shortcut: str, graph: Graph) -> st
         case "add":
             return graph.add_node("Add", [branch, shortcut], name)
         case "multiply":
-            gate = graph.add_reshape(branch, [0, 0, 1, 1], f"{part.path}/gate")
-            return graph.add_node("Mul", [shortcut, gate], name)
+            shape = graph.shapes[name]
+            added_axes = len(shape) - len(part.branch[-1].output_shape if part.branch else shape)
+            if added_axes:  # (batch, channels) -> (batch, channels, 1, 1)
+                branch = graph.add_reshape(branch, [0, 0, *[1] * added_axes], f"{part.path}/gate")
+            return graph.add_node("Mul", [shortcut, branch], name)
         case _:
             assert_never(part.combine)
 

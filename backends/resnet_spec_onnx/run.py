@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from resnet_spec.backend import OUTPUT, BackendError
-from resnet_spec.network.parts import Row
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT
@@ -30,10 +33,10 @@ def run(
         raise BackendError("the onnx backend only evaluates: it has no training mode")
     images = np.asarray(images, model.dtype)
     key = (images.shape[1:], frozenset(capture), part)
-    if key not in model.sessions:
-        model.sessions.clear()  # each session holds a copy of the weights
-        model.sessions[key] = _make_session(model, images.shape[1:], capture, part)
-    session, values = model.sessions[key]
+    cached, session, values = model.session
+    if cached != key:
+        session, values = _make_session(model, images.shape[1:], capture, part)
+        model.session = key, session, values  # one only, since each session holds a copy of the weights
     names = [name for name in dict.fromkeys(values.values()) if name != INPUT]
     arrays = dict(zip(names, session.run(names, {INPUT: images}), strict=True)) if names else {}
     arrays[INPUT] = images
@@ -44,19 +47,31 @@ def _make_session(
     model: ResNet, input_shape: tuple[int, ...], capture: Collection[str], part: str
 ) -> tuple[Any, dict[str, str]]:
     """Return a session that runs the network, or a part of it, and the names of the values to return, by path."""
-    network = model.network
+    network = replace(model.network, parts=(model.network.part(part),), outputs=()) if part else model.network
     # A part's input may have one axis only, but images have three.
-    parts: Row = (network.part(part),) if part else infer_shapes(network, input_shape).parts  # type: ignore[arg-type]
-    graph, values = model.to_graph(parts)
-    outputs = network.outputs if not part and network.outputs else ()
-    returned = {path: values[path] for path in (*capture, *outputs) if path}
-    if not outputs:
-        returned[OUTPUT] = values[parts[-1].path]
+    network = infer_shapes(network, input_shape)  # type: ignore[arg-type]
+    graph, values = model.to_graph(network.parts)
+    returned = {path: values[path] for path in (*capture, *network.outputs) if path}
+    if not network.outputs:
+        returned[OUTPUT] = values[network.parts[-1].path]
     names = [name for name in dict.fromkeys(returned.values()) if name != INPUT]
-    proto = model.make_model_proto(graph, input_shape, names)
-    if model.dtype == "float64":
-        return ReferenceEvaluator(proto, new_ops=[Erf]), returned
-    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]), returned
+    return make_evaluator(model.make_model_proto(graph, input_shape, names), model.dtype), returned
+
+
+def make_evaluator(proto: ModelProto | Path, dtype: str) -> Any:
+    """Return an object whose ``run`` evaluates a model or a file: ONNX Runtime's session, or ONNX's own evaluator.
+
+    ONNX Runtime lacks kernels for float64, and supports a new version of the operators or of the format only some
+    releases later.
+    """
+    source = str(proto) if isinstance(proto, Path) else proto.SerializeToString()
+    if dtype != "float64":
+        try:
+            return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own classes have no other base
+            if not re.search(r"[Uu]nsupported model IR version|opset", str(error)):
+                raise
+    return ReferenceEvaluator(str(proto) if isinstance(proto, Path) else proto, new_ops=[Erf])
 
 
 class Erf(OpRun):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from resnet_spec.weights.canonical import Array, match_weights
-from resnet_spec_onnx.modules import ResNet
+from resnet_spec_onnx.modules import NO_SESSION, ResNet
 
 
 def dump(model: ResNet) -> dict[str, Array]:
@@ -16,4 +16,4 @@ def dump(model: ResNet) -> dict[str, Array]:
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Set all weights, in the model's dtype. Raises WeightsError, before any is set, if they do not fit."""
     model.weights = match_weights(model.network.weights(), weights, model.dtype)
-    model.sessions.clear()
+    model.session = NO_SESSION

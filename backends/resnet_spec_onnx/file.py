@@ -7,11 +7,15 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import ModelProto, helper
 
+from resnet_spec.backend import BackendError
 from resnet_spec.network.network import Network
+from resnet_spec_onnx.graph import INPUT
 from resnet_spec_onnx.modules import OPSET, ResNet
+from resnet_spec_onnx.run import make_evaluator
 
 OPSETS = range(13, onnx.defs.onnx_opset_version() + 1)
 """The supported versions of ONNX's operators. Before 13 the axes of some operators were attributes."""
@@ -23,8 +27,9 @@ MAX_PROTOBUF_BYTES = 2**31 - 2**20
 def export(model: ResNet, path: Path, *, opset: int = OPSET, batch: int | str = 1) -> list[Path]:
     """Write a model to an ONNX file, and large weights to a second file beside it; return the files.
 
-    The file passes ``onnx.checker`` with strict shape inference, so ONNX agrees with the shapes that the core inferred.
-    Raises ValueError if the opset is not supported.
+    The file passes ``onnx.checker`` with strict shape inference, so ONNX agrees with the shapes that the core inferred,
+    and it is evaluated once. Raises ValueError if the opset is not supported, and BackendError, before anything is
+    written, if the file cannot be evaluated.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset is {opset}; it can be {OPSETS[0]} to {OPSETS[-1]}")
@@ -35,6 +40,7 @@ def export(model: ResNet, path: Path, *, opset: int = OPSET, batch: int | str = 
         temporary = Path(folder) / path.name
         files = _save(proto, temporary)
         onnx.checker.check_model(str(temporary), full_check=True)
+        _evaluate(temporary, model, batch)
         return [file.replace(path.parent / file.name) for file in files]
 
 
@@ -48,6 +54,21 @@ def _save(proto: ModelProto, path: Path) -> list[Path]:
     onnx.save_model(proto, path, save_as_external_data=True, location=weights_path.name)
     weights_path.chmod(path.stat().st_mode)  # onnx creates it readable by its owner only
     return [weights_path, path]
+
+
+def _evaluate(path: Path, model: ResNet, batch: int | str) -> None:
+    """Evaluate a file on images of zeros. Raises BackendError if that fails, or if an output has another shape."""
+    network = model.network
+    images = np.zeros((batch if isinstance(batch, int) else 2, *network.input), model.dtype)
+    outputs = network.outputs or (network.parts[-1].path,)
+    expected = {path: (len(images), *network.part(path).output_shape) for path in outputs}
+    try:
+        arrays = make_evaluator(path, model.dtype).run([*outputs], {INPUT: images})
+    except Exception as error:  # each runtime has classes of its own
+        raise BackendError(f"the ONNX file cannot be evaluated, so it is not written: {error}") from error
+    actual = {path: array.shape for path, array in zip(outputs, arrays, strict=True)}
+    if actual != expected:
+        raise BackendError(f"the ONNX file has outputs of shapes {actual} and not {expected}, so it is not written")
 
 
 def _metadata(network: Network) -> dict[str, str]:

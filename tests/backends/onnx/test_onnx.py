@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +105,7 @@ def test_a_file_computes_the_same_in_every_opset(opset: int, tmp_path: Path) -> 
 
 
 def test_the_newest_opset_passes_the_checker(tmp_path: Path) -> None:
-    """It is not run, since ONNX Runtime supports a new opset only some releases later."""
+    """ONNX's own evaluator runs it, since ONNX Runtime supports a new opset only some releases later."""
     newest = onnx.defs.onnx_opset_version()
     proto = export(tmp_path, "resnet18", "--opset", str(newest))
     assert [entry.version for entry in proto.opset_import] == [newest]
@@ -227,6 +231,83 @@ def test_a_failing_export_reports_the_error_and_writes_nothing(
     assert error.value.code == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+
+
+@pytest.mark.parametrize(("part", "shape"), [("pool", (3, 13, 10)), ("layer1", (3, 13, 10)), ("fc", (5,))])
+def test_a_part_runs_on_another_size(part: str, shape: tuple[int, ...]) -> None:
+    network = loads(
+        """
+        name: n
+        input: [3, 24, 24]
+        stem: {pool: {op: max_pool, kernel: 3, stride: 2, padding: 1}}
+        stages: {layer1: {block: basic, depth: 2, out: 5, stride: 2}}
+        head: {gap: global_avg_pool, fc: {op: linear, out: 4}}
+        """
+    )
+    x = np.random.default_rng(0).standard_normal((2, *shape))
+    actual, expected = (
+        load_backend(name).run(build(network, backend=name, dtype="float32"), x, part=part)[""]
+        for name in ("onnx", "numpy")
+    )
+    assert relative_difference(actual, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_can_be_copied_after_a_run(make_copy: Callable[[Any], Any]) -> None:
+    network = loads(LAYER_NORM)
+    model = build(network, backend="onnx")
+    x = draw_images(network)
+    expected = run(model, x)
+    twin = make_copy(model)
+    load_backend("onnx").load(model, {name: array * 0 for name, array in model.weights.items()})
+    assert np.array_equal(run(twin, x), expected)
+    assert not run(model, x).any()
+
+
+GATES_OF_EVERY_SHAPE = """
+name: gated
+input: [3, 8, 6]
+blocks:
+  by_map: {combine: multiply, branch: {squash: sigmoid}}
+  by_pixel: {combine: multiply, branch: {pool: {op: global_avg_pool, keepdims: true}}}
+  by_channel: {combine: multiply, branch: {pool: global_avg_pool, squash: sigmoid}, after: {act: relu}}
+  by_itself: {combine: multiply, branch: {}}
+  of_vectors: {combine: multiply, branch: {squash: tanh}}
+stem: {conv: {op: conv, out: 3, kernel: 1}, a: by_map, b: by_pixel, c: by_channel, pool: global_avg_pool, d: of_vectors}
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gate_has_any_shape_that_the_core_accepts(dtype: str, tmp_path: Path) -> None:
+    (tmp_path / "gated.yaml").write_text(GATES_OF_EVERY_SHAPE)
+    export(tmp_path, str(tmp_path / "gated.yaml"), "--dtype", dtype)
+    network = loads(GATES_OF_EVERY_SHAPE)
+    x = draw_images(network)
+    expected, actual = (run(build(network, backend=name, dtype=dtype), x) for name in ("numpy", "onnx"))
+    assert relative_difference(actual, expected) <= 1e-5
+
+
+def test_a_file_that_cannot_be_evaluated_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def add_reshape(part: object, branch: str, shortcut: str, graph: Any) -> str:
+        return str(graph.add_reshape(shortcut, [7, -1], "seven"))
+
+    monkeypatch.setattr("resnet_spec_onnx.modules._add_combine", add_reshape)
+    monkeypatch.setattr("onnx.checker.check_model", lambda *_, **__: None)  # it sees less than an evaluation
+    monkeypatch.chdir(tmp_path)
+    network = loads("{name: n, input: [3, 8, 8], stages: {a: {block: basic, depth: 1, out: 4}}}")
+    model = build(network, backend="onnx")
+    with pytest.raises(BackendError, match=r"^the ONNX file cannot be evaluated, so it is not written: "):
+        load_backend("onnx").export(model, tmp_path / "model.onnx", batch="batch")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_threads_share_one_model() -> None:
+    network = loads(LAYER_NORM)
+    model = build(network, backend="onnx")
+    images = [np.ones((1, 3, size, size), np.float32) for size in (8, 9, 10)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        assert [y.shape[2] for y in pool.map(lambda x: run(model, x), images)] == [6, 7, 8] * 4
 
 
 def test_training_is_an_error() -> None:

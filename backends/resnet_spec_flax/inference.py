@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import jax
@@ -48,31 +49,47 @@ class Inference(ResNet):
         return jax.tree.map(lambda x: x.astype(images.dtype), outputs)
 
 
-@dataclass(eq=False)
 class Evaluator:
-    """The compiled function of a model, with what is needed to notice that the model changed.
+    """The compiled function of a model, made anew when what the model holds has changed.
 
     To compare the model's contents with those of the last call takes tens of microseconds. nnx.jit describes the whole
     model at each call, which takes milliseconds.
     """
 
-    contents: tuple[Any, ...] = ()
-    """What the model and its modules held when the function was made."""
-    variables: tuple[nnx.Variable[Any], ...] = ()
-    """The variables whose values are the function's arguments, in order."""
-    winograd_indices: frozenset[int] = frozenset()
-    """Which variables are kernels that the function takes in Winograd form."""
-    function: Callable[..., Any] | None = None
-    values: list[Any] = field(default_factory=list)
-    """The value of each variable at the last call."""
-    arguments: list[Any] = field(default_factory=list)
-    """The argument made of each value."""
+    def __init__(self) -> None:
+        self.compiled: Compiled | None = None
+        self.lock = Lock()
 
     def __call__(self, model: Inference, images: jax.Array) -> Any:
-        contents = tuple(_iter_contents(model))
-        if len(contents) != len(self.contents) or not all(map(_is_same, contents, self.contents)):
-            self._make_function(model, contents)
-        assert self.function is not None
+        with self.lock:
+            contents = tuple(_iter_contents(model))
+            if self.compiled is None or not _are_same(contents, self.compiled.contents):
+                self.compiled = _compile(model, contents)
+            function, arguments = self.compiled.function, self.compiled.update_arguments()
+        return function(arguments, images)
+
+    def __reduce__(self) -> tuple[type[Evaluator], tuple[()]]:
+        return Evaluator, ()  # compiled functions cannot be pickled, so a copy compiles its own
+
+
+@dataclass(eq=False)
+class Compiled:
+    """A compiled function, and the arguments that it takes for the variables of a model."""
+
+    contents: tuple[Any, ...]
+    """What the model and its modules held when the function was made."""
+    function: Callable[..., Any]
+    variables: tuple[nnx.Variable[Any], ...]
+    """The variables whose values are the function's arguments, in order."""
+    winograd_indices: frozenset[int]
+    """Which variables are kernels that the function takes in Winograd form."""
+    values: list[Any]
+    """The value of each variable at the last call."""
+    arguments: list[Any]
+    """The argument made of each value."""
+
+    def update_arguments(self) -> list[Any]:
+        """Return the arguments for the variables' present values, as a list that later calls leave alone."""
         for index, variable in enumerate(self.variables):
             value = variable.get_raw_value()
             if value is not self.values[index]:
@@ -80,28 +97,27 @@ class Evaluator:
                 transforms = index in self.winograd_indices and isinstance(value, jax.Array)
                 self.values[index] = value
                 self.arguments[index] = matmul_conv.winograd_kernel(value) if transforms else value
-        return self.function(self.arguments, images)
+        return [*self.arguments]
 
-    def __reduce__(self) -> tuple[type[Evaluator], tuple[()]]:
-        return Evaluator, ()  # compiled functions cannot be pickled, so a copy compiles its own
 
-    def _make_function(self, model: Inference, contents: tuple[Any, ...]) -> None:
-        graph, state = nnx.split(model)
-        leaves, structure = jax.tree.flatten(state)
-        by_array = {id(value.get_value()): value for value in contents if isinstance(value, nnx.Variable)}
-        self.variables = tuple(by_array[id(leaf)] for leaf in leaves)
-        convolutions = (module for module in contents if isinstance(module, matmul_conv.Conv2d))
-        kernels = {id(module.kernel) for module in convolutions if module.uses_winograd}
-        self.winograd_indices = frozenset(
-            index for index, variable in enumerate(self.variables) if id(variable) in kernels
-        )
-        self.values, self.arguments = [None] * len(leaves), [None] * len(leaves)
-        self.contents = contents
+def _compile(model: Inference, contents: tuple[Any, ...]) -> Compiled:
+    graph, state = nnx.split(model)
+    leaves, structure = jax.tree.flatten(state)
+    by_array = {id(value.get_value()): value for value in contents if isinstance(value, nnx.Variable)}
+    variables = tuple(by_array[id(leaf)] for leaf in leaves)
+    convolutions = (module for module in contents if isinstance(module, matmul_conv.Conv2d))
+    kernels = {id(module.kernel) for module in convolutions if module.uses_winograd}
+    winograd_indices = frozenset(index for index, variable in enumerate(variables) if id(variable) in kernels)
 
-        def evaluate(leaves: list[jax.Array], images: jax.Array) -> Any:
-            return nnx.merge(graph, jax.tree.unflatten(structure, leaves))._run_modules(images)
+    def evaluate(leaves: list[jax.Array], images: jax.Array) -> Any:
+        return nnx.merge(graph, jax.tree.unflatten(structure, leaves))._run_modules(images)
 
-        self.function = jax.jit(evaluate)
+    unknown: list[Any] = [None] * len(leaves)
+    return Compiled(contents, jax.jit(evaluate), variables, winograd_indices, unknown, [*unknown])
+
+
+def _are_same(contents: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
+    return len(contents) == len(before) and all(map(_is_same, contents, before))
 
 
 def _is_same(value: Any, before: Any) -> bool:

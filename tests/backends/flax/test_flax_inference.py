@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from time import sleep
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,12 +58,57 @@ def test_a_compiled_model_is_one_function_of_its_current_weights() -> None:
     assert difference(nnx.jit(lambda model, x: model(x))(model, native), run(model, x)) < 1e-5
     assert np.array_equal(pickle.loads(pickle.dumps(model))(native), model(native))
     assert np.array_equal(copy.deepcopy(model)(native), model(native))
-    function = model._evaluator.function
+    function = model._evaluator.compiled.function
     load_weights(model, {name: array * 0 for name, array in dump(model).items()})
     assert not model(native).any()
-    assert model._evaluator.function is function
+    assert model._evaluator.compiled.function is function
     model.fc = nnx.Linear(64, 7, rngs=nnx.Rngs(0))
     assert model(native).shape == (2, 7)
+
+
+def test_threads_share_one_compiled_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each makes its first call at the same time. They switch where the compiled function is made."""
+
+    def call(_: int) -> jax.Array:
+        barrier.wait()
+        return model(native)
+
+    def yield_and_compile(function: Any) -> Any:
+        sleep(0.05)
+        return jit(function)
+
+    network, jit = loads(ONE_BLOCK), jax.jit
+    monkeypatch.setattr(jax, "jit", yield_and_compile)
+    model = build(network, backend="flax", mode="inference", compile=True)
+    native = to_native(np.random.default_rng(0).standard_normal((2, *network.input)))
+    expected, barrier = np.asarray(model._run_modules(native)), Barrier(6)
+    with ThreadPoolExecutor(6) as pool:
+        assert max(difference(output, expected) for output in pool.map(call, range(6))) < 1e-6
+
+
+def test_a_change_shows_in_the_next_answer() -> None:
+    def change_state(model: nnx.Module) -> None:
+        nnx.update(model, jax.tree.map(lambda array: array * 2, nnx.state(model)))
+
+    def append(model: Any) -> None:
+        model.fc = nnx.Sequential(model.fc, nnx.Linear(5, 5, rngs=nnx.Rngs(0)))
+
+    network = loads(WIDE_BLOCKS)
+    model = build(network, backend="flax", mode="inference", compile=True)
+    native = to_native(np.random.default_rng(0).standard_normal((2, *network.input)))
+    changes: list[Callable[[Any], object]] = [
+        lambda model: model.fc.kernel.set_value(model.fc.kernel.get_value() * 2),
+        lambda model: model.fc.kernel.__setitem__(..., model.fc.kernel[...] * 2),
+        change_state,
+        append,
+        lambda model: model.fc.layers.append(nnx.Linear(5, 5, rngs=nnx.Rngs(1))),
+    ]
+    for change in changes:
+        before = np.asarray(model(native))
+        change(model)
+        after = np.asarray(model(native))
+        assert difference(after, np.asarray(model._run_modules(native))) < 1e-5
+        assert difference(after, before) > 1e-2
 
 
 @pytest.mark.parametrize(("batch", "convolutions"), [(1, 0), (2, 2)])
@@ -99,4 +149,4 @@ stem:
         expected = run(build(network, backend="numpy", weights=weights), x)
         actual = np.asarray(model(to_native(x, dtype))).transpose(0, 3, 1, 2)
         assert difference(actual, expected) < gate
-        assert [array.shape[0] for array in model._evaluator.arguments if array.ndim == 4].count(4) == 3
+        assert [array.shape[0] for array in model._evaluator.compiled.arguments if array.ndim == 4].count(4) == 3

@@ -54,7 +54,8 @@ def build(
         weights: A checkpoint in any format that ``convert`` reads, or arrays by name, as they stand in one: those of
             ``dump``, or the ``state_dict`` of a PyTorch or Paddle model. By default, weights are initialized from the
             seed.
-        seed: Seed of the initial weights, which have the same bits in every framework.
+        seed: Seed of the initial weights, which have the same bits in every framework. In Flax, whose models hold the
+            state of their random numbers, it seeds dropout too.
         dtype: "float32" or "float64". The default is "float64" for "numpy" and "float32" for other backends.
         input: As for ``load``.
         outputs: As for ``load``. The model returns these feature maps as a tuple, in this order.
@@ -85,7 +86,10 @@ def build(
     seed = _check_seed(seed)
     _check_options(dtype, mode, compile)
     if mode == "training":
-        return module.build(network, _resolve_weights(network, weights, seed, dtype), dtype)
+        model = module.build(network, _resolve_weights(network, weights, seed, dtype), dtype)
+        if module.CAPABILITIES.random_state:
+            module.reseed(model, seed)
+        return model
     from resnet_spec.transforms.norm_folding import fold_norms
 
     optimized = load_inference(backend, dtype, compile)

@@ -76,11 +76,14 @@ class Capabilities:
         training_forward: It runs a network as in training: ``run(..., train=True)``.
         gradients: It has ``step`` and ``vjp``.
         inference: It has ``build_inference``, a faster way to evaluate; without it ``build`` builds a folded network.
+        random_state: Its models hold the state of dropout's random numbers, which ``reseed`` sets. Elsewhere they are
+            drawn from the framework's own generator, which the user seeds.
     """
 
     training_forward: bool = False
     gradients: bool = False
     inference: bool = False
+    random_state: bool = False
 
 
 class Backend(Protocol):
@@ -130,6 +133,10 @@ class Backend(Protocol):
 
         They stand under canonical names, and that of x under "input". The model does not change.
         """
+        ...
+
+    def reseed(self, model: Model, seed: int) -> None:
+        """Set the state of the random numbers that dropout draws."""
         ...
 
     def build_inference(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:

@@ -2,6 +2,7 @@
 
 from resnet_spec.backend import Capabilities
 from resnet_spec_flax.build import build as build
+from resnet_spec_flax.build import reseed as reseed
 from resnet_spec_flax.inference import build_inference as build_inference
 from resnet_spec_flax.run import run as run
 from resnet_spec_flax.run import step as step
@@ -12,4 +13,4 @@ from resnet_spec_flax.weights import load as load
 DTYPE = "float32"
 """The default dtype."""
 
-CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True)
+CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, random_state=True)

@@ -41,9 +41,14 @@ def populate(model: Model, weights: dict[str, Array], dtype: str, make_layer: La
         )
     _register(model, "", model.network.parts, dtype, make_layer)
     fill(model, weights)
-    if any(isinstance(leaf.op, Stochastic) for leaf in model.network.leaves()):
-        nnx.reseed(model, dropout=0)
+    reseed(model, 0)
     return model
+
+
+def reseed(model: modules.ResNet, seed: int) -> None:
+    """Set the state of the random numbers that dropout draws, which each layer of a Flax model holds for itself."""
+    if any(isinstance(leaf.op, Stochastic) for leaf in model.network.leaves()):
+        nnx.reseed(model, dropout=seed % 2**31)
 
 
 def _make_module(part: Part, dtype: str, make_layer: LayerFactory) -> Any:

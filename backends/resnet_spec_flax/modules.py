@@ -35,6 +35,7 @@ class ResNet(nnx.Module):
         return self._network
 
     def __call__(self, images: Array, hook: OutputHook | None = None) -> Any:
+        self._refuse_channels_first(images)
         if not self._network.outputs:
             return run_steps(self, "", self._steps, images, hook)
         maps: dict[str, Array] = {}
@@ -42,6 +43,18 @@ class ResNet(nnx.Module):
         for step in self._steps:
             x = maps[".".join(step[0])] = run_steps(self, "", (step,), x, hook)
         return tuple(maps[path] for path in self._network.outputs)
+
+    def _refuse_channels_first(self, images: Array) -> None:
+        """Raise ValueError for images as PyTorch has them, for which Flax's error names neither axis nor remedy.
+
+        Any other shape passes, since a user may replace the first layer by one of other channels.
+        """
+        channels = self._network.input[0]
+        if images.ndim == 4 and images.shape[1] == channels != images.shape[3]:
+            raise ValueError(
+                f"{self._network.name} takes images (batch, height, width, {channels}) in Flax, not {images.shape}; "
+                "use images.transpose(0, 2, 3, 1), or resnet_spec.run, which takes channels first in every framework"
+            )
 
 
 class Chain(nnx.Module):

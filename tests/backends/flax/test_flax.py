@@ -408,3 +408,38 @@ def test_a_part_can_be_replaced() -> None:
     assert relative_difference(outputs["act"], np.tanh(outputs["bn"])) < 1e-14
     assert relative_difference(outputs["a.0"], convolved) < 1e-14
     assert relative_difference(outputs[""], outputs["flat"] @ np.asarray(model.fc.kernel[...])) < 1e-14
+
+
+TINY = """
+name: tiny
+input: [3, 8, 8]
+stem: {conv1: {op: conv, out: 4, kernel: 3}, dropout: {op: dropout, rate: 0.5}}
+"""
+
+
+def test_images_with_channels_first_are_refused_in_our_words() -> None:
+    model = build(loads(TINY), backend="flax")
+    message = (
+        r"^tiny takes images \(batch, height, width, 3\) in Flax, not \(2, 3, 8, 8\); "
+        r"use images\.transpose\(0, 2, 3, 1\), or resnet_spec\.run"
+    )
+    for call in (model, nnx.jit(model), build(loads(TINY), backend="flax", mode="inference", compile=True)):
+        with pytest.raises(ValueError, match=message):
+            call(jnp.zeros((2, 3, 8, 8)))
+    model.conv1 = nnx.Conv(5, 4, (3, 3), rngs=nnx.Rngs(0))
+    assert model(jnp.zeros((2, 8, 8, 5))).shape == (2, 8, 8, 4)
+
+
+def test_dropout_follows_the_seed() -> None:
+    """The same seed draws the same units, and another one draws others. Weights are given, so they do not differ."""
+    network = loads(TINY)
+    weights = dump(build(network, backend="flax"))
+
+    def train_outputs(seed: int) -> Array:
+        model = build(network, backend="flax", weights=weights, seed=seed)
+        model.train()
+        return np.asarray(model(jnp.ones((2, 8, 8, 3))))
+
+    assert (train_outputs(3) == train_outputs(3)).all()
+    assert (train_outputs(3) != train_outputs(4)).any()
+    assert (train_outputs(2**70) == train_outputs(2**70)).all()

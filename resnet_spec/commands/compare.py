@@ -44,10 +44,10 @@ def compare(
     if output and suffix not in PLOT_FORMATS:
         raise click.UsageError(f"--output must end in one of {', '.join(PLOT_FORMATS)}, not {Path(output).name!r}")
     table = compare_networks([(spec, load_network(spec, settings, None, extent)) for spec in specs], batch)
+    data = [row.values for row in table.rows]
+    print_table(table, "json" if as_json else form, list(NETWORK_COLUMNS), data, OPTIONAL_NETWORK_COLUMNS)
     if output:
         require_package("matplotlib", "a scatter plot", "draw")
         from resnet_spec.views import scatter_plot  # here, since matplotlib takes half a second to import
 
         write_file(output, scatter_plot.draw_scatter_plot(table.rows, PLOT_FORMATS[suffix], theme))
-    data = [row.values for row in table.rows]
-    print_table(table, "json" if as_json else form, list(NETWORK_COLUMNS), data, OPTIONAL_NETWORK_COLUMNS)

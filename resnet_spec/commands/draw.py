@@ -8,7 +8,15 @@ from typing import get_args
 import click
 
 from resnet_spec.checkpoints.formats.atomic import write_file
-from resnet_spec.commands.options import depth_option, extent_option, load_network, parse_depth, set_option
+from resnet_spec.commands.options import (
+    depth_option,
+    extent_option,
+    json_option,
+    load_network,
+    parse_depth,
+    print_json,
+    set_option,
+)
 from resnet_spec.views.drawing.render import FORMATS, Format, draw
 from resnet_spec.views.drawing.theme import Direction, Theme
 
@@ -33,6 +41,7 @@ from resnet_spec.views.drawing.theme import Direction, Theme
 @depth_option
 @extent_option
 @set_option
+@json_option
 def draw_(
     spec: str,
     output: str,
@@ -42,6 +51,7 @@ def draw_(
     depth: str,
     extent: str | None,
     settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Draw a network with its stages, blocks and layers.
 
@@ -56,3 +66,5 @@ def draw_(
     network = load_network(spec, settings, None, extent)
     drawing = draw(network, file_format, theme=theme, depth=level, unfold=unfold, direction=direction)
     write_file(output, drawing)
+    if as_json:
+        print_json({"network": network.name, "file": output, "format": file_format, "bytes": len(drawing)})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
+from resnet_spec.commands.options import json_option, print_json
 from resnet_spec.diagnostics.problems import Problem, SpecError
 from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.library.load import loads
@@ -12,7 +15,8 @@ from resnet_spec.network.warnings import find_warnings
 
 @click.command()
 @click.argument("names", metavar="[CODE]...", nargs=-1)
-def explain(names: tuple[str, ...]) -> None:
+@json_option
+def explain(names: tuple[str, ...], as_json: bool) -> None:
     """Explain error codes, such as RS101, or list all of them."""
     from resnet_spec.diagnostics.codes import codes
 
@@ -20,7 +24,9 @@ def explain(names: tuple[str, ...]) -> None:
     unknown = [name for name in names if name.upper() not in known]
     if unknown:
         raise click.UsageError(f"there is no error code {unknown[0]!r}; {suggest(unknown[0].upper(), known)}")
-    if names:
+    if as_json:
+        print_json([asdict(known[name.upper()]) for name in names or known])
+    elif names:
         click.echo("\n\n".join(_explain(name.upper()) for name in names))
     else:
         click.echo("\n".join(f"{code}  {meaning.title}" for code, meaning in known.items()))

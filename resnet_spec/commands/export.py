@@ -10,7 +10,7 @@ import click
 
 from resnet_spec.api import Mode, build
 from resnet_spec.backend import load_backend
-from resnet_spec.commands.options import input_option, load_network, set_option, show_progress
+from resnet_spec.commands.options import input_option, json_option, load_network, print_json, set_option, show_progress
 
 
 @click.command()
@@ -32,6 +32,7 @@ from resnet_spec.commands.options import input_option, load_network, set_option,
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float64"]))
 @input_option
 @set_option
+@json_option
 def export(
     spec: str,
     output: Path | None,
@@ -43,6 +44,7 @@ def export(
     dtype: str,
     size: str | None,
     settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Write a network as an ONNX model in evaluation mode, with the names of the spec.
 
@@ -57,8 +59,12 @@ def export(
         mode: Mode = "inference" if fold else "training"
         model = build(network, backend="onnx", weights=weights, seed=seed, dtype=dtype, mode=mode)
         files = backend.export(model, path, opset=opset, batch=_parse_batch(batch))
-    for file in files:
-        click.echo(f"{file}: {file.stat().st_size:,} bytes")
+    sizes = {str(file): file.stat().st_size for file in files}
+    if as_json:
+        print_json({"network": network.name, "files": [{"file": file, "bytes": size} for file, size in sizes.items()]})
+        return
+    for file, size in sizes.items():
+        click.echo(f"{file}: {size:,} bytes")
 
 
 def _parse_batch(text: str) -> int | str:

@@ -32,9 +32,11 @@ NON_TTY_WIDTH = 300
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set an argument that the spec takes, or an option."
 )
-input_option = click.option("--input", "size", metavar="CxHxW", help="Show shapes for an image of this size.")
+input_option = click.option(
+    "--input", "size", metavar="CxHxW", help="Size of the image, as in 3x224x224. [default: the spec's]"
+)
 extent_option = click.option(
-    "--size", "extent", metavar="HxW", help="Show shapes for an image of this height and width."
+    "--size", "extent", metavar="HxW", help="Height and width of the image, as in 224x224. [default: the spec's]"
 )
 depth_option = click.option("--depth", default="all", metavar="1|2|...|all", help="Levels to show. [default: all]")
 spec_option = click.option("--spec", metavar="SPEC", help="The network. [default: the one that the file names]")

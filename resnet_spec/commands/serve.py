@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from resnet_spec.commands.options import parse_settings, set_option
 from resnet_spec.diagnostics.problems import one_line
 
 
@@ -13,7 +14,8 @@ from resnet_spec.diagnostics.problems import one_line
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="With another address, other machines can open the page."
 )
-def serve(spec: str, port: int, host: str) -> None:
+@set_option
+def serve(spec: str, port: int, host: str, settings: tuple[str, ...]) -> None:
     """Serve the page of a spec to this machine, and redraw it whenever its files are saved.
 
     The page is the one that `show --html` writes. Problems in an edit are shown beside the last valid drawing.
@@ -21,7 +23,7 @@ def serve(spec: str, port: int, host: str) -> None:
     from resnet_spec.views.page.server import create_server, format_host
 
     try:
-        server = create_server(spec, host, port)
+        server = create_server(spec, host, port, parse_settings(settings))
     except FileNotFoundError:  # there is no such spec; every other OSError is about the address
         raise
     except OSError as error:

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Row
-from resnet_spec.ops import Op, Shape
+from resnet_spec.ops import DropPath, Op, Shape
 
 Repeats: TypeAlias = tuple[Part, ...]
-"""Consecutive parts that differ only in their paths."""
+"""Consecutive parts that differ only in their paths, and in the rate of stochastic depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def _looks_like_stage(part: Part) -> bool:
 
 
 def group_repeats(parts: Iterable[Part]) -> list[Repeats]:
-    """Return parts with consecutive equal ones grouped; parts are equal if only their paths differ.
+    """Return parts with consecutive equal ones grouped; parts are equal if they have the same ``structural_key``.
 
     >>> from resnet_spec import load
     >>> [len(run) for run in group_repeats(group_stages(load("resnet152"))[3].parts)]
@@ -65,9 +65,12 @@ def group_repeats(parts: Iterable[Part]) -> list[Repeats]:
 
 
 def structural_key(part: Part) -> Hashable:
-    """Return a key that is equal for two parts that differ only in their paths and the values of their weights."""
+    """Return a key that is equal for two parts that differ only in their paths and the values of their weights.
+
+    They may differ in the rate of ``drop_path`` too, which grows from block to block where all else is equal.
+    """
     if isinstance(part, Leaf):
-        return part.op, part.input_shape
+        return DropPath if isinstance(part.op, DropPath) else part.op, part.input_shape
     # the parts of parallel branches are named beside them
     holder = part.path.rpartition(".")[0] if isinstance(part, Parallel) else part.path
     settings = (getattr(part, name, None) for name in ("combine", "reads", "split", "cascade"))

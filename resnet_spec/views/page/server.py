@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from resnet_spec.diagnostics.problems import Source, SpecError, one_line
-from resnet_spec.library.load import find_source, find_sources, load, read_start
+from resnet_spec.library.load import Setting, find_source, find_sources, load, read_start
 from resnet_spec.views.page.page import page_content, render_document
 from resnet_spec.views.page.parts import empty_page_data, file_data, problem_data
 
@@ -33,8 +35,9 @@ CONNECTION_SECONDS = 10.0
 class WatchedSpec:
     """The current state of a spec's files: what to show, and a version number that grows when that changes."""
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, settings: Mapping[str, Setting]) -> None:
         self.spec = spec
+        self.settings = settings
         self.lock = Lock()
         self.version = 0
         self.texts: dict[str, str | None] = {}
@@ -74,7 +77,11 @@ class WatchedSpec:
         sources: list[Source] = []
         try:
             sources = find_sources(find_source(self.spec))
-            return page_content(load(self.spec), sources), {"problems": []}, sources
+            return (
+                page_content(load(self.spec, input=None, outputs=None, **self.settings), sources),
+                {"problems": []},
+                sources,
+            )
         except SpecError as error:
             files = {source.name: source for source in (*sources, *(problem.span.source for problem in error.problems))}
             problems = problem_data(error.problems, files.values())
@@ -91,12 +98,15 @@ class WatchedSpec:
         return self.content, {"problems": [problem]}, sources
 
 
-def create_server(spec: str, host: str = "127.0.0.1", port: int = 8000) -> ThreadingHTTPServer:
+def create_server(
+    spec: str, host: str = "127.0.0.1", port: int = 8000, settings: Mapping[str, Setting] = MappingProxyType({})
+) -> ThreadingHTTPServer:
     """Return a server for a spec's page, bound and ready for ``serve_forever``. Port 0 selects any free port.
 
-    Raises FileNotFoundError if there is no such spec, and OSError if the address can't be bound.
+    The settings are those of ``load``. Raises FileNotFoundError if there is no such spec, and OSError if the address
+    can't be bound.
     """
-    watched = WatchedSpec(spec)
+    watched = WatchedSpec(spec, settings)
 
     class Handler(_PageHandler):
         spec = watched

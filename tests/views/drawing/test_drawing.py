@@ -143,6 +143,16 @@ def test_a_gate_is_drawn_as_a_product() -> None:
     assert signs == ["multiply", "add"] * 8
 
 
+def test_blocks_that_differ_in_the_rate_of_stochastic_depth_alone_are_folded() -> None:
+    """The rate grows from block to block, and a drawing does not show it."""
+    names = [
+        [block.name for frame in build_diagram(load("resnet50", drop_path=rate)) for block in frame.blocks]
+        for rate in (0, 0.1)
+    ]
+    assert names[0] == names[1]
+    assert "layer3.1-5" in names[1]
+
+
 def test_repeated_blocks_are_folded_and_counted() -> None:
     folded, unfolded = (layout_figure(load("resnet152"), unfold=unfold) for unfold in (False, True))
     assert [text.text for text in texts_of(folded, "count")] == ["× 2", "× 7", "× 35", "× 2"]

@@ -120,6 +120,16 @@ def port(tmp_path: Path) -> Iterator[int]:
     server.server_close()
 
 
+def test_settings_hold_for_the_page(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nextends: resnet18\n")
+    server = create_server(str(tmp_path / "mine.yaml"), port=0, settings={"classes": "7"})
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    _, body = request(server.server_port, "/state")
+    server.shutdown()
+    server.server_close()
+    assert json.loads(body)["summary"]["output"] == [7]
+
+
 def request(port: int, path: str, host: str = "") -> tuple[int, str]:
     """Return the status and body of the answer to a GET request."""
     connection = HTTPConnection("127.0.0.1", port)

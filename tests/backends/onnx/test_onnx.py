@@ -35,6 +35,7 @@ except BackendError as error:
 import onnx
 import onnxruntime
 
+from resnet_spec_onnx.file import export as export_model
 from resnet_spec_onnx.graph import INPUT
 from resnet_spec_onnx.modules import ResNet
 
@@ -298,7 +299,7 @@ def test_a_file_that_cannot_be_evaluated_is_not_written(tmp_path: Path, monkeypa
     network = loads("{name: n, input: [3, 8, 8], stages: {a: {block: basic, depth: 1, out: 4}}}")
     model = build(network, backend="onnx")
     with pytest.raises(BackendError, match=r"^the ONNX file cannot be evaluated, so it is not written: "):
-        load_backend("onnx").export(model, tmp_path / "model.onnx", batch="batch")
+        export_model(model, tmp_path / "model.onnx", batch="batch")
     assert not [*tmp_path.iterdir()]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import urllib.parse
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,6 +25,7 @@ from resnet_spec.checkpoints.formats.tensors import (
     Tensor,
     add_tensor,
     check_total_size,
+    describe_cause,
     limit_repeated,
     make_unread,
     quote,
@@ -88,7 +88,7 @@ def _find_root(path: str) -> tuple[Path, tuple[str, ...]]:
 
 def _list_folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        return [Path(entry.path) for entry in islice(entries, _MAX_FOLDERS) if entry.is_dir()]
+        return [Path(entry.path) for entry in islice(entries, _MAX_FOLDERS) if Path(entry.path).is_dir()]
 
 
 def _measure_folder(path: str, root: Path) -> int:
@@ -97,10 +97,9 @@ def _measure_folder(path: str, root: Path) -> int:
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             entry = Path(folder, name)
-            mode = entry.stat().st_mode if entry.exists() else 0
-            if not stat.S_ISREG(mode) and (not stat.S_ISDIR(mode) or entry.is_symlink()):
+            if not entry.is_file() and (not entry.is_dir() or entry.is_symlink()):
                 raise CheckpointError(f"{path} is damaged: {quote(name)} in it is neither a file nor a folder")
-            size += entry.stat().st_size * stat.S_ISREG(mode)
+            size += entry.stat().st_size if entry.is_file() else 0
     return size
 
 
@@ -170,7 +169,7 @@ def _wait(path: str, name: str, get: Callable[..., Any]) -> Any:
     try:
         return get(timeout=_TIMEOUT_SECONDS)
     except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is damaged: {name!r} can't be read: {str(error)[:200]}") from None
+        raise CheckpointError(f"{path} is damaged: {name!r} can't be read: {describe_cause(error)}") from None
 
 
 def _read_array(path: str, name: str, store: Any, checksum: int | None) -> Array:

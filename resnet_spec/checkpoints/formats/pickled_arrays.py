@@ -33,8 +33,8 @@ _CODES = {dtype.str[1:] for name, dtype in DTYPES.items() if not name.startswith
 _MAX_DEPTH = 32
 _CHUNK = 2**18
 
-_TENSOR_COST, _VISIT_COST = 900, 4
-"""Bytes of memory that a tensor's record takes beside its name, and what a look at one value costs in the budget."""
+_TENSOR_COST, _VISIT_COST, _CONTAINER_COST = 900, 4, 60
+"""Bytes of memory that a tensor's record takes beside its name, and what a look at a value, or into one, costs."""
 
 ParseTensor = Callable[[str, Value], Tensor | None]
 """Returns the tensor that a value represents, or None if it is not one; takes its name, for messages."""
@@ -60,19 +60,26 @@ class _Collector:
         self.budget = budget
         self.tensors: dict[str, Tensor] = {}
         self.open: set[int] = set()
+        self.empty: set[int] = set()
 
     def collect(self, value: Value, keys: tuple[str, ...]) -> None:
         """Collect the tensors of a mapping or a list, which is at ``keys``."""
-        if id(value) in self.open:  # it contains itself
+        if id(value) in self.open or id(value) in self.empty:  # it contains itself, or no tensors
             return
         if len(keys) == _MAX_DEPTH:
-            raise CheckpointError(f"{self.path} is damaged: values nested more than {_MAX_DEPTH} levels deep")
+            if _holds_tensor(value, self.budget):
+                raise CheckpointError(f"{self.path} is damaged: tensors nested more than {_MAX_DEPTH} levels deep")
+            return
         self.open.add(id(value))
+        count = len(self.tensors)
         for key, item in _iterate_items(value):
             self.budget.spend(_VISIT_COST)
             if isinstance(item, PairList | Call | PersistentId | list | tuple):
+                self.budget.spend(_CONTAINER_COST)
                 self.collect_item((*keys, _to_name(key)), item)
         self.open.remove(id(value))
+        if len(self.tensors) == count:
+            self.empty.add(id(value))
 
     def collect_item(self, keys: tuple[str, ...], item: Value) -> None:
         length = sum(map(len, keys)) + len(keys) - 1

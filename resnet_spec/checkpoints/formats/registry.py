@@ -16,7 +16,7 @@ from zipfile import is_zipfile
 from resnet_spec.backend import BackendError
 from resnet_spec.checkpoints.formats import torch_legacy, zip_archive
 from resnet_spec.checkpoints.formats.atomic import create_folder, replace_file
-from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor, UnreadTensor
+from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor, UnreadTensor, describe_cause
 from resnet_spec.language.values import join_alternatives
 
 
@@ -107,7 +107,7 @@ def _guard(path: str, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise CheckpointError(
-            f"{path} is damaged: {UNEXPECTED} ({type(error).__name__}: {str(error)[:200]})"
+            f"{path} is damaged: {UNEXPECTED} ({type(error).__name__}: {describe_cause(error)})"
         ) from error
 
 

@@ -23,6 +23,7 @@ from resnet_spec.checkpoints.formats.tensors import (
     Dtype,
     Tensor,
     add_tensor,
+    describe_cause,
     make_unread,
     quote,
     validate_shape,
@@ -125,7 +126,7 @@ def _read_header(path: str) -> tuple[dict[str, Any], int]:
         data = byte_ranges.read(path, _HEADER_LENGTH.size, length).tobytes()
         return json.loads(data, object_pairs_hook=_make_object), start
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a valid safetensors file: {str(error)[:200]}") from None
+        raise CheckpointError(f"{path} is not a valid safetensors file: {describe_cause(error)}") from None
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

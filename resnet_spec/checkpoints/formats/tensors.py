@@ -150,6 +150,11 @@ def quote(value: object) -> str:
     return _QUOTATION.repr(value)
 
 
+def describe_cause(error: Exception) -> str:
+    """Return what another library said about a file, as a part of one line: it may quote the file."""
+    return "".join(character if character.isprintable() else "?" for character in str(error)[:200])
+
+
 def validate_shape(path: str, name: str, shape: object, itemsize: int, limit: int | None) -> Shape:
     """Return the shape that a file claims for an array.
 

@@ -14,7 +14,13 @@ import numpy as np
 
 from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.formats.checksum import crc32
-from resnet_spec.checkpoints.formats.tensors import MAX_NAME_LENGTH, CheckpointError, limit_repeated, quote
+from resnet_spec.checkpoints.formats.tensors import (
+    MAX_NAME_LENGTH,
+    CheckpointError,
+    describe_cause,
+    limit_repeated,
+    quote,
+)
 from resnet_spec.weights.canonical import Array
 
 # The structures of the format, named as in its specification (APPNOTE.TXT, section 4.3).
@@ -79,7 +85,7 @@ def read_directory(path: str) -> Archive:
     except (BadZipFile, NotImplementedError, ValueError, struct.error, EOFError, OSError) as error:
         if isinstance(error, CheckpointError | FileNotFoundError | PermissionError):
             raise
-        raise CheckpointError(f"{path} is not a valid zip archive: {str(error).lower()}") from None
+        raise CheckpointError(f"{path} is not a valid zip archive: {describe_cause(error).lower()}") from None
     before = min((info.header_offset for info in infos), default=0)
     if before:
         raise CheckpointError(

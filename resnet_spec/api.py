@@ -105,7 +105,7 @@ def run(model: Model, images: ArrayLike) -> Any:
 
     Raises:
         BackendError: The model was not built by ``build``.
-        ValueError: The images are no real numbers, do not have four axes, or do not have the network's channels.
+        ValueError: The images are no finite real numbers, or the network cannot take their shape.
     """
     arrays = backend_of(model).run(model, _convert_images(model, images))
     outputs = model.network.outputs

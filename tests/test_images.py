@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from resnet_spec import loads
+from resnet_spec import build, capture, loads, run
 from resnet_spec.images import convert_images
 from resnet_spec.weights.canonical import Array
 
@@ -70,3 +70,47 @@ class Tensor:
 def test_what_is_no_image_is_an_error(images: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         convert(images)
+
+
+SIZES = loads(
+    """
+    name: sizes
+    input: [1, 8, 8]
+    stem: {blur: blur_pool, pool: {op: max_pool, kernel: 3}}
+    head: {flat: flatten, fc: {op: linear, out: 2}}
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((0, 1, 8, 8)), "images must be at least one, but the batch is empty: (0, 1, 8, 8)"),
+        (np.full((1, 1, 8, 8), np.nan), "images must be finite numbers, but there is nan at (0, 0, 0, 0)"),
+        (
+            np.where(np.arange(64) == 63, -np.inf, 0).astype("f2").reshape(1, 1, 8, 8),
+            "images must be finite numbers, but there is -inf at (0, 0, 7, 7)",
+        ),
+        (np.zeros((1, 1, 8, 0)), "images of 8 x 0 do not fit sizes: "),
+        (
+            np.zeros((1, 1, 1, 1)),
+            "images of 1 x 1 do not fit sizes: reflection padding needs at least 2 x 2 pixels, but the input has ",
+        ),
+        (np.zeros((2, 1, 3, 8)), "images of 3 x 8 do not fit sizes: "),
+        (
+            np.zeros((1, 1, 9, 9)),
+            "images of 9 x 9 do not fit sizes: fc.weight has the shape (2, 4), but would need (2, 9)",
+        ),
+    ],
+    ids=["empty", "nan", "infinite", "no width", "blur", "window", "linear"],
+)
+def test_images_on_which_frameworks_disagree_are_an_error(images: Array, message: str) -> None:
+    model = build(SIZES, backend="numpy")
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        run(model, images)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        capture(model, images, ["pool"])
+
+
+def test_images_of_another_size_that_fits_run() -> None:
+    assert run(build(SIZES, backend="numpy"), np.zeros((1, 1, 7, 7))).shape == (1, 2)

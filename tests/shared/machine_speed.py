@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from time import process_time
 
@@ -29,6 +31,31 @@ except SystemExit as done:
     assert done.code == 0, done.code
 print(calls, file=sys.stderr)
 """
+
+
+@contextmanager
+def limited_calls(limit: int) -> Iterator[list[int]]:
+    """Fail if the block calls more functions than ``limit``, as soon as it does; yield a list with their number.
+
+    Python's own functions count too, such as those of regular expressions, each as one call.
+    """
+    count = [0]
+
+    def profile(frame: object, event: str, argument: object) -> None:
+        count[0] += event in ("call", "c_call")
+        if count[0] > limit:
+            sys.setprofile(None)
+            raise TooManyCalls(f"more than {limit:,} calls")
+
+    sys.setprofile(profile)
+    try:
+        yield count
+    finally:
+        sys.setprofile(None)
+
+
+class TooManyCalls(BaseException):
+    """Raised where a limit is exceeded, so that no ``except Exception`` of the code under test stops it."""
 
 
 @cache

@@ -153,7 +153,8 @@ def status_line() -> Iterator[Callable[[str], None] | None]:
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error as one sentence."""
+    """Return an error as a sentence, with details in indented lines below it if it has some."""
     if isinstance(error, OSError) and error.strerror:
         return one_line(f"{error.strerror.lower()}: {error.filename}")
-    return one_line(" ".join(str(error).splitlines()))
+    first, *details = map(one_line, str(error).splitlines() or [""])
+    return "\n".join([first, *(f"  {line.strip()}" for line in details)])

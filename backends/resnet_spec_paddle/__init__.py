@@ -1,5 +1,12 @@
 """Build and run networks in PaddlePaddle."""
 
+import warnings
+
+with warnings.catch_warnings():
+    # Paddle warns about a compiler's cache whenever it is imported, and here nothing is compiled.
+    warnings.filterwarnings("ignore", "No ccache found", UserWarning)
+    import paddle as paddle
+
 from resnet_spec.backend import Capabilities
 from resnet_spec_paddle.build import build as build
 from resnet_spec_paddle.inference import build_inference as build_inference

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -330,3 +333,10 @@ def test_synchronised_norms_compute_in_every_type(
     np.testing.assert_allclose(y, ((both - mean) / np.sqrt(var + norm._epsilon))[:1], tolerance, tolerance)
     new = both.var((0, 2, 3), ddof=1 if variance == "unbiased" else 0)
     np.testing.assert_allclose(norm._variance.numpy(), 0.9 + 0.1 * new, tolerance + 1e-7)
+
+
+def test_importing_the_backend_prints_no_warning_about_ccache() -> None:
+    """Paddle warns where no compiler's cache is installed, as on most machines; the warning is of no use here."""
+    command = [sys.executable, "-W", "default", "-c", "import resnet_spec_paddle"]
+    environment = {**os.environ, "PATH": "/nowhere"}  # where ccache is not found
+    assert "ccache" not in subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stderr

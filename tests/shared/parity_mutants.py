@@ -15,6 +15,7 @@ from resnet_spec.backend import SGD, Backend, TrainingStep
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
+from resnet_spec_torch.modules import layers_of
 
 SPEC = """
 name: target
@@ -101,7 +102,7 @@ def _make(mutant: Mutant, mode: str, model: Any) -> Any:
 
 def change_module(path: str, change: Callable[[Any], None]) -> Callable[[Any], None]:
     """Return a function that changes the module at a path of a model."""
-    return lambda model: change(model.get_submodule(path))
+    return lambda model: change(layers_of(model).get_submodule(path))
 
 
 def replace_forward(path: str, forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any], None]:

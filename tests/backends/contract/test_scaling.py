@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet_spec.library.load import EXTENDS_FROM
 from shared.frameworks import required
 from shared.paths import EXAMPLES
 
@@ -37,7 +38,7 @@ def test_two_processes_compute_what_one_does(
         f"{{name: s, extends: {base.as_posix()}, defaults: {{batch_norm: {{variance: {variance}}}}}}}", encoding="utf-8"
     )
     command = [sys.executable, *start, str(EXAMPLES / f"scale_{framework}.py"), *options, "--spec", str(spec)]
-    environment = {**os.environ, **DEVICES, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **DEVICES, "OMP_NUM_THREADS": "1", EXTENDS_FROM: str(EXAMPLES)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     differences = re.findall(r"2 (?:processes|devices): 47 arrays, at most (\S+) apart", done.stdout)

@@ -172,7 +172,7 @@ def test_wrapped_files_are_compared_without_a_spec(small: dict[str, Array]) -> N
 
 def test_files_without_a_common_weight_are_refused(small: dict[str, Array]) -> None:
     save_file({"a": np.zeros(3, np.float32)}, "b.safetensors")
-    with pytest.raises(ValueError, match="does not name a bundled network; pass its spec by --spec"):
+    with pytest.raises(ValueError, match="does not name a bundled network; pass its spec"):
         compare_checkpoints("b.safetensors", "w.safetensors")
     with pytest.raises(WeightsError, match="unexpected a"):
         compare_checkpoints("w.safetensors", "b.safetensors", "small.yaml")

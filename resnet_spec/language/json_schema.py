@@ -74,7 +74,6 @@ def block_schema(location: str) -> Schema:
 def _definitions() -> Schema:
     names: Schema = {
         "layer_name": _name(LAYER_NAME.pattern, reserved=True, excluded=LAYER_KEYS),
-        "stage_name": _name(LAYER_NAME.pattern, reserved=True),
         "operation_name": {"enum": list(OPS)},
         "own_name": _name(IDENTIFIER.pattern, excluded=(*OPS, *KEYWORDS)),
         "argument_name": _name(IDENTIFIER.pattern),
@@ -105,7 +104,7 @@ _FORM_NAMES = {
     Simple.OPTIONS: "options",
     Simple.BRANCH: "branch",
 }
-_KEY_NAMES: dict[Naming, str] = {"layer": "layer_name", "stage": "stage_name", "identifier": "own_name"}
+_KEY_NAMES: dict[Naming, str] = {"layer": "layer_name", "stage": "layer_name", "identifier": "own_name"}
 _RECORDS = {"block": BLOCK, "stage": STAGE, "told": OVERRIDE, "fork": BRANCHES}
 
 

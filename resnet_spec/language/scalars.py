@@ -112,9 +112,10 @@ def check_name(key: Scalar, naming: Naming) -> None:
     if is_identifier and (key.text in OPS or key.text in KEYWORDS):
         kind = "the name of an operation" if key.text in OPS else "a keyword"
         raise value_error("RS212", f"{key.text} is already {kind}", key, "choose another name")
-    if naming == "layer" and key.text in LAYER_KEYS:
-        message = f"a layer can't be named {key.text}, which is the key that says what a layer is"
-        raise value_error("RS212", message, key, "name the layer first: {conv1: {op: conv, ...}}")
+    if not is_identifier and key.text in LAYER_KEYS:
+        message = f"a {naming} can't be named {key.text}, which is the key that says what a layer is"
+        help = "name the layer first: {conv1: {op: conv, ...}}" if naming == "layer" else "choose another name"
+        raise value_error("RS212", message, key, help)
     reason = "" if is_identifier else why_reserved(key.text)
     if reason:
         raise value_error("RS213", f"no layer or stage can have this name: {reason}", key, "choose another name")

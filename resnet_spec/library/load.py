@@ -202,9 +202,9 @@ def _find_base(name: str, source: Source, span: Span, *, root: Source, folders: 
     """
     if not name.isprintable() or len(name) > MAX_PATH_LENGTH:
         raise SpecError([Problem("RS212", f"{quote(name)} is not a valid path", span)])
-    path = Path(source.name).parent / name
+    folder = Path(source.name).parent
     extends_itself = False
-    for candidate in (path, path.with_name(f"{path.name}.yaml")):
+    for candidate in (folder / name, folder / f"{name}.yaml"):
         if candidate.suffix not in SUFFIXES:
             continue
         try:

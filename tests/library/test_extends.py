@@ -65,6 +65,11 @@ def test_only_yaml_files_are_read(folder: Path) -> None:
     assert "no file or bundled network named 'notes.txt'" in error_of("notes.txt")
 
 
+@pytest.mark.parametrize("path", [".", "..", "./", "deep", "deep/..", '""'])
+def test_a_folder_is_not_read(folder: Path, path: str) -> None:
+    assert "outside of the folder" in error_of(path) or "no file or bundled network" in error_of(path)
+
+
 def test_files_below_the_folder_of_the_spec_are_read(folder: Path) -> None:
     Path("my.yaml").write_text("name: my\nextends: deep/base\n")
     assert load("my.yaml").output_shape == (3, 8, 8)

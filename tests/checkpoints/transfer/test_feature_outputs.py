@@ -45,6 +45,20 @@ def test_file_of_a_deeper_network_is_refused(names: str, suffix: str, deeper: di
         load_kept(f"deeper{suffix}", ["layer1"])
 
 
+@pytest.mark.parametrize("names", ["paddleclas", "linen"])
+def test_blocks_that_are_numbered_throughout_must_have_the_shapes_of_the_network(
+    names: str, small: dict[str, Array]
+) -> None:
+    """With as many blocks in all, one more in layer1 is called as the first of layer2 is."""
+    text = SMALL.replace("depth: 2", "depth: 3").replace("depth: 1", "depth: 2").replace("depth: 3", "depth: 1")
+    Path("shifted.yaml").write_text(text)
+    weights = comparison_weights(loads(text), dtype="float32")
+    save_file(weights, "shifted.safetensors")
+    convert("shifted.safetensors", "there.npz", "shifted.yaml", names=names)
+    with pytest.raises(WeightsError, match="unexpected"):
+        load_kept("there.npz", ["layer1"])
+
+
 def test_gate_inside_a_kept_block_is_refused(small: dict[str, Array]) -> None:
     small["layer1.0.se.fc1.weight"] = np.zeros((4, 8), np.float32)
     save_file(small, "w.safetensors")

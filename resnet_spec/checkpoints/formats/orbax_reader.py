@@ -159,9 +159,15 @@ def _make_tensor(path: str, name: str, store: Any, checksum: int | None, size: i
     if dtype not in _KNOWN_DTYPES:
         return make_unread(path, name, f"of the type {quote(store.dtype.name)}", "save it as an array of numbers")
     limit = limit_repeated(size)
-    shape = validate_shape(path, name, store.shape, dtype.itemsize, limit)
-    validate_shape(path, f"a chunk of {name}", store.chunk_layout.read_chunk.shape or (), dtype.itemsize, limit)
-    return Tensor(shape, dtype, partial(_read_array, path, name, store, checksum))
+    tensor = Tensor(
+        validate_shape(path, name, store.shape, dtype.itemsize, limit),
+        dtype,
+        partial(_read_array, path, name, store, checksum),
+    )
+    # A chunk is decompressed as a whole, and then copied into the array.
+    chunk, rest = store.chunk_layout.read_chunk.shape or (), limit - tensor.nbytes
+    validate_shape(path, f"a chunk of {name}", chunk, dtype.itemsize, rest)
+    return tensor
 
 
 def _wait(path: str, name: str, get: Callable[..., Any]) -> Any:

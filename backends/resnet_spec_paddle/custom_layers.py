@@ -346,7 +346,8 @@ class SplitSum(nn.Layer):
         self.parts = parts
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape([0, self.parts, -1, *x.shape[2:]]).sum(1)
+        # Not reshape, after which the number of channels is unknown to a compiler that does not know the image's size.
+        return paddle.stack(x.chunk(self.parts, axis=1)).sum(axis=0)
 
     def extra_repr(self) -> str:
         return f"parts={self.parts}"

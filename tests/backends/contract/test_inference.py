@@ -54,6 +54,12 @@ EACH_OPERATION = [
 ]
 """Every operation on the images themselves, and on the outputs of others, with which runtimes merge it."""
 
+COUNTING_CHANNELS = [
+    f"{{a: {{op: split_sum, parts: 2}}, x: {op}, flat: flatten}}"
+    for op in ("blur_pool", "{op: avg_pool, kernel: 3, stride: 2, padding: 1, ceil: true, count_padding: true}")
+]
+"""Operations that need to know the number of channels, after one that changes it."""
+
 POOLINGS = [
     f"{{x: {{op: {op}, kernel: {kernel}, stride: {stride}, padding: {padding}, ceil: {ceil}}}, flat: flatten}}"
     for kernel, stride, padding in [(2, 2, 1), (2, 3, 1), (3, 2, 1), (3, 3, 0), (1, 2, 0), (2, 5, 1), (4, 3, 2)]
@@ -79,7 +85,9 @@ def check_inference(backend: str, network: Network) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "paddle", "onnx"])  # Flax runs the layers that it trains
-@pytest.mark.parametrize("network", [join_branches(EACH_OPERATION), join_branches(POOLINGS)], ids=["each", "poolings"])
+@pytest.mark.parametrize(
+    "network", [join_branches(EACH_OPERATION + COUNTING_CHANNELS), join_branches(POOLINGS)], ids=["each", "poolings"]
+)
 def test_each_operation_computes_the_same(backend: str, network: Network) -> None:
     required(backend)
     check_inference(backend, network)

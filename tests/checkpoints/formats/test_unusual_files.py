@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from resnet_spec.checkpoints.formats import registry
-from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor, UnreadTensor
+from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor, UnreadTensor, check_total_size
 from resnet_spec.weights.canonical import Array
 from shared.file_corruption import PickledCall, PickledResult, pickle_tensor, wrap_in_torch_legacy, wrap_in_torch_zip
 from shared.frameworks import required
@@ -194,6 +194,15 @@ def test_three_models_that_share_their_storages_are_read(tmp_path: Path) -> None
     assert len(checkpoint.tensors) == 8
     for name in ("model_2.a", "same.a"):
         assert checkpoint.tensors[name].read().tobytes() == state["a"].numpy().tobytes()
+
+
+@pytest.mark.parametrize(("size", "limit"), [(1000, 2**28), (2**24, 32 * 2**24)])
+def test_arrays_that_share_bytes_add_up_within_bounds(size: int, limit: int) -> None:
+    half = Tensor((limit // 2,), np.dtype(np.uint8), np.array)
+    one = Tensor((1,), np.dtype(np.uint8), np.array)
+    check_total_size("w", [half, half], size)
+    with pytest.raises(CheckpointError, match="its arrays take"):
+        check_total_size("w", [half, half, one], size)
 
 
 def test_one_mapping_under_two_names_is_read_under_both(tmp_path: Path) -> None:
@@ -400,7 +409,8 @@ def test_checksums_that_are_not_one_for_each_array_do_not_disable_all(
 def test_pipe_as_source_is_refused_at_once(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     os.open(tmp_path / name, os.O_RDONLY | os.O_NONBLOCK)
-    os.close(os.open(tmp_path / name, os.O_WRONLY))  # a reader would find the pipe's end, and not wait
+    writer = os.open(tmp_path / name, os.O_WRONLY)
+    os.write(writer, bytes(100))  # with a writer and enough bytes, a reader that opens the pipe does not wait for good
     with pytest.raises(CheckpointError, match="is neither a file nor a folder"):
         registry.read(tmp_path / name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 
-_MIN_BYTES = 2**26
+_MIN_BYTES = 5 * 2**24
 """What a file of any size may take: enough for the names, shapes and types of 20,000 arrays."""
 
 

@@ -20,10 +20,10 @@ from resnet_spec.checkpoints.formats.tensors import CheckpointError, quote
 MAX_INLINE = 1024
 """The longest text or bytes, in bytes, that are read at once; longer ones stay in the file as a Blob."""
 
-_VALUE_COST, _CONTAINER_COST, _MEMO_COST, _ITEM_COST = 40, 140, 100, 64
-"""Bytes of memory that a value, an empty container or record, an entry of the memo, and a pair of items may take."""
-_CHARACTER_COST = 4
-"""Bytes that a character of a short text may take in memory."""
+_VALUE_COST, _TUPLE_COST, _RECORD_COST, _MEMO_COST, _ITEM_COST = 36, 72, 128, 72, 32
+"""Bytes of memory that a number, a tuple or a list, a dictionary or a call, an entry of the memo and an item take."""
+_TEXT_COST, _CHARACTER_COST = 32, 4
+"""Bytes of memory that a short text takes, and how many of its characters take more."""
 
 # Opcodes that are followed by one number, and opcodes that are followed by a length and as many bytes.
 _FIXED_SIZE = {
@@ -55,10 +55,10 @@ _TEXT = {pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.BINUNICODE8}
 _STRING = {pickle.SHORT_BINSTRING, pickle.BINSTRING}
 _INTEGER = {pickle.LONG1, pickle.LONG4}
 _COSTS = {
-    **dict.fromkeys((pickle.EMPTY_LIST, pickle.EMPTY_SET, pickle.EMPTY_DICT, pickle.MARK), _CONTAINER_COST),
-    **dict.fromkeys((pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.FROZENSET), _CONTAINER_COST),
-    **dict.fromkeys((pickle.LIST, pickle.DICT, pickle.REDUCE, pickle.NEWOBJ, pickle.NEWOBJ_EX), _CONTAINER_COST),
-    **dict.fromkeys((pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPERSID), _CONTAINER_COST),
+    **dict.fromkeys((pickle.EMPTY_LIST, pickle.EMPTY_SET, pickle.LIST, pickle.MARK, pickle.BINPERSID), _TUPLE_COST),
+    **dict.fromkeys((pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.FROZENSET), _TUPLE_COST),
+    **dict.fromkeys((pickle.EMPTY_DICT, pickle.DICT, pickle.REDUCE, pickle.NEWOBJ, pickle.NEWOBJ_EX), _RECORD_COST),
+    **dict.fromkeys((pickle.GLOBAL, pickle.STACK_GLOBAL), _RECORD_COST),
     **dict.fromkeys((pickle.MEMOIZE, pickle.BINPUT, pickle.LONG_BINPUT), _MEMO_COST),
 }
 """What an operation takes of the budget, if it is not ``_VALUE_COST``. Every operation takes some, so it ends."""
@@ -134,7 +134,7 @@ class _Machine:
                 raise _InvalidPickle(f"an integer of {size:,} bytes at {offset:,}")
             self.file.seek(size, 1)
             return Blob(offset, size, opcode in _TEXT)
-        self.budget.spend(_CHARACTER_COST * size)
+        self.budget.spend(_TEXT_COST + _CHARACTER_COST * size)
         data = self.file.read(size)
         if opcode in _TEXT:
             return _decode(data)

@@ -279,6 +279,20 @@ def test_opening_a_file_reads_no_array(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert max(sizes) < 200_000
 
 
+@pytest.mark.parametrize("form", ["torch", "torch of before 1.6", "paddle"])
+def test_twenty_thousand_small_arrays_are_read(form: str, tmp_path: Path) -> None:
+    """The budget of names and shapes, which a file of any size has, is enough for as many, with their long names."""
+    names = [f"backbone.stages.{index // 900}.blocks.{index // 9}.convs.{index}.weight" for index in range(20_000)]
+    tensors = dict(zip(names, torch.ones(20_000, 2).unbind(), strict=True))
+    if form == "paddle":
+        state = {name: tensor.numpy() for name, tensor in tensors.items()}
+        (tmp_path / "w").write_bytes(pickle.dumps({"state_dict": state, "epoch": 3}, 2))
+    else:
+        saved = {"state_dict": tensors, "epoch": 3}
+        torch.save(saved, tmp_path / "w", _use_new_zipfile_serialization=form == "torch")
+    assert list(registry.read(tmp_path / "w").tensors) == [f"state_dict.{name}" for name in names]
+
+
 def make_torchscript() -> bytes:
     """Return an archive with the files by which a TorchScript program is recognized."""
     file = io.BytesIO()

@@ -198,8 +198,8 @@ def test_three_models_that_share_their_storages_are_read(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("size", "limit"), [(1000, 2**28), (2**24, 32 * 2**24)])
 def test_arrays_that_share_bytes_add_up_within_bounds(size: int, limit: int) -> None:
-    half = Tensor((limit // 2,), np.dtype(np.uint8), lambda: np.zeros(0))
-    one = Tensor((1,), np.dtype(np.uint8), lambda: np.zeros(0))
+    half = Tensor((limit // 2,), np.dtype(np.uint8), lambda: np.zeros(1))
+    one = Tensor((1,), np.dtype(np.uint8), lambda: np.zeros(1))
     check_total_size("w", [half, half], size)
     with pytest.raises(CheckpointError, match="its arrays take"):
         check_total_size("w", [half, half, one], size)

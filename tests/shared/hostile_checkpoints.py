@@ -693,12 +693,13 @@ def attack(kind: str, numbers: range, folder: Path, reader: LimitedReader) -> It
 
 def main(count: int) -> None:
     """Print a line for each format: how many of its hostile files were refused, and what the worst took."""
-    reader = LimitedReader()
     print(f"at most {scaled(MAX_CPU_SECONDS):.0f} s of processor time for a megabyte are allowed on this machine")
     print(f"{'format':20} {'files':>6} {'refused':>8} {'read':>6} {'longest':>9} {'most memory':>12}")
     for kind in ATTACKS:
+        reader = LimitedReader()  # a new one, since its memory is the most that it has ever taken
         with tempfile.TemporaryDirectory() as folder:
             outcomes = [outcome for _, outcome in attack(kind, range(count), Path(folder), reader)]
+        reader.close()
         refused = sum(bool(outcome.error) for outcome in outcomes)
         seconds, peak = max(o.seconds for o in outcomes), max(o.peak for o in outcomes)
         print(

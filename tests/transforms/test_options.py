@@ -186,7 +186,7 @@ def test_an_option_without_effect_is_an_error_at_its_value(
         loads(text, **{option: value})
     (problem,) = error.value.problems
     assert problem.message.startswith(message)
-    assert (problem.code, problem.span.source.name) == ("RS215", f"--set {option}={str(value).lower()}")
+    assert (problem.code, problem.span.source.name) == ("RS215", f"{option}={str(value).lower()}")
 
 
 def test_the_option_of_the_spec_that_has_no_effect_is_marked() -> None:

@@ -222,7 +222,9 @@ def test_of_a_large_file_only_the_start_is_read(port: int, tmp_path: Path) -> No
     (tmp_path / "mine.yaml").write_bytes(b"a" * 2**26)
     assert len(read_start(tmp_path / "mine.yaml")) < MAX_BYTES + 10
     assert "has more than" in read_problem(port)
-    texts = [text for cell in gc.get_objects() if isinstance(cell, WatchedSpec) for text in cell.texts.values()]
+    mine = str(tmp_path / "mine.yaml")
+    watched = [cell for cell in gc.get_objects() if isinstance(cell, WatchedSpec) and cell.spec == mine]
+    texts = [text for cell in watched for text in cell.texts.values()]
     assert max(len(text or "") for text in texts) < MAX_BYTES + 10
 
 

@@ -12,6 +12,7 @@ import onnx
 from onnx import ModelProto, helper
 
 from resnet_spec.backend import BackendError
+from resnet_spec.checkpoints.formats.atomic import move_file
 from resnet_spec.network.network import Network
 from resnet_spec_onnx.graph import INPUT
 from resnet_spec_onnx.modules import OPSET, ResNet
@@ -41,7 +42,7 @@ def export(model: ResNet, path: Path, *, opset: int = OPSET, batch: int | str = 
         files = _save(proto, temporary)
         onnx.checker.check_model(str(temporary), full_check=True)
         _evaluate(temporary, model, batch)
-        return [file.replace(path.parent / file.name) for file in files]
+        return [move_file(file, path.parent / file.name) for file in files]
 
 
 def _save(proto: ModelProto, path: Path) -> list[Path]:

@@ -130,6 +130,7 @@ def parity(
 
 
 def _write_outputs(findings: Sequence[Any], as_json: str | None, report: Path | None, junit: Path | None) -> None:
+    from resnet_spec.checkpoints.formats.atomic import write_file
     from resnet_spec.parity import tables
     from resnet_spec.parity.junit import to_junit
     from resnet_spec.parity.report import to_html
@@ -140,11 +141,11 @@ def _write_outputs(findings: Sequence[Any], as_json: str | None, report: Path | 
     else:
         print_findings(findings)
         if as_json is not None:
-            Path(as_json).write_text(data + "\n", encoding="utf-8")
+            write_file(as_json, data + "\n")
     if report is not None:
-        report.write_text(to_html(findings), encoding="utf-8")
+        write_file(report, to_html(findings))
     if junit is not None:
-        junit.write_text(to_junit(findings), encoding="utf-8")
+        write_file(junit, to_junit(findings))
 
 
 def _expand(spec: str) -> list[str]:

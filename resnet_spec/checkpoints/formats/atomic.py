@@ -46,6 +46,17 @@ def replace_file(path: str | PathLike[str]) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def move_file(file: Path, path: str | PathLike[str]) -> Path:
+    """Let a finished file replace ``path``, which keeps its permissions; return where it is now."""
+    target = Path(os.path.realpath(path))
+    with _errors_that_name(path):
+        mode = _read_mode(target)
+        if mode is not None:
+            file.chmod(stat.S_IMODE(mode))
+        file.replace(target)
+    return Path(path)
+
+
 @contextmanager
 def create_folder(path: str | PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder to fill, which is renamed to ``path`` if the block ends without an error.

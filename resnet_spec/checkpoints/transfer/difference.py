@@ -133,7 +133,9 @@ def _compare_arrays(name: str, first: Array, second: Array) -> Difference:
     dtypes = (str(first.dtype), str(second.dtype))
     if is_identical or not first.size:
         return Difference(name, (first.shape, second.shape), dtypes, is_identical, 0.0, 0.0, (), (0.0, 0.0))
-    a, b = first.astype(np.float64), second.astype(np.float64)
+    a, b = _as_floats(first), _as_floats(second)
+    if a.shape != b.shape:  # one of them is complex
+        a, b = (_as_floats(array.astype(np.complex128)) for array in (first, second))
     with np.errstate(invalid="ignore"):
         distance = np.abs(a - b)
     is_equal = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -144,3 +146,10 @@ def _compare_arrays(name: str, first: Array, second: Array) -> Difference:
     relative = worst / scale if scale else worst
     values = (float(a[at]), float(b[at]))
     return Difference(name, (first.shape, second.shape), dtypes, False, worst, relative, tuple(map(int, at)), values)
+
+
+def _as_floats(array: Array) -> Array:
+    """Return an array in float64; a complex one with one more axis, of its real and imaginary parts."""
+    if np.iscomplexobj(array):
+        return np.stack([array.real, array.imag], axis=-1).astype(np.float64)
+    return array.astype(np.float64)

@@ -105,6 +105,14 @@ def test_a_file_computes_the_same_in_every_opset(opset: int, tmp_path: Path) -> 
     assert relative_difference(run_file(tmp_path, x), expected) <= 1e-5
 
 
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    export(tmp_path, "preact_resnet18_cifar")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_the_newest_opset_passes_the_checker(tmp_path: Path) -> None:
     """ONNX's own evaluator runs it, since ONNX Runtime supports a new opset only some releases later."""
     newest = onnx.defs.onnx_opset_version()

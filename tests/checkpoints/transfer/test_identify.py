@@ -137,6 +137,15 @@ def test_files_of_different_formats_are_compared(small: dict[str, Array]) -> Non
     assert (bias.at, bias.worst) == ((4,), np.inf)
 
 
+def test_imaginary_parts_are_compared_too(small: dict[str, Array]) -> None:
+    array = np.array([1 + 2j, 3 - 1j])
+    torch.save({**to_torch(small), "spectrum": torch.tensor(array)}, "one.pth")
+    torch.save({**to_torch(small), "spectrum": torch.tensor(array + 0.5j * np.arange(2))}, "two.pth")
+    (difference,) = [d for d in compare_checkpoints("one.pth", "two.pth") if not d.identical]
+    assert (difference.name, difference.at, difference.worst) == ("spectrum", (1, 1), 0.5)
+    assert difference.values == (-1.0, -0.5)
+
+
 def test_files_with_the_same_names_need_no_spec(small: dict[str, Array]) -> None:
     torch.save(to_torch(small), "one.pth")
     assert all(difference.identical for difference in compare_checkpoints("one.pth", "w.safetensors"))

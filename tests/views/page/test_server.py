@@ -223,7 +223,7 @@ def test_of_a_large_file_only_the_start_is_read(port: int, tmp_path: Path) -> No
     assert len(read_start(tmp_path / "mine.yaml")) < MAX_BYTES + 10
     assert "has more than" in read_problem(port)
     mine = str(tmp_path / "mine.yaml")
-    watched = [cell for cell in gc.get_objects() if isinstance(cell, WatchedSpec) and cell.spec == mine]
+    watched = [cell for cell in gc.get_objects() if type(cell) is WatchedSpec and cell.spec == mine]
     texts = [text for cell in watched for text in cell.texts.values()]
     assert max(len(text or "") for text in texts) < MAX_BYTES + 10
 

@@ -28,6 +28,7 @@ from resnet_spec.views.page.parts import file_data
 from resnet_spec.views.page.server import WatchedSpec, allowed_hosts, create_server
 from shared.browser import WIDE, find, set_screen, visible_texts, wait_until
 from shared.command_line import run_cli
+from shared.signals import receive_signals
 
 MINE = "name: mine\nextends: base\nstages:\n  layer1: {depth: 3}\n"
 
@@ -185,7 +186,14 @@ def test_the_command_reports_what_it_can_not_serve(port: int, tmp_path: Path) ->
 def test_the_command_ends_at_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("name: mine\nextends: resnet18\n")
     command = [sys.executable, "-u", "-m", "resnet_spec", "serve", "mine.yaml", "--port", "0"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        preexec_fn=receive_signals,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("serving mine.yaml at http://127.0.0.1:")
     process.send_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: one th
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # compilation takes most of the time
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
+
+for _number in (signal.SIGINT, signal.SIGHUP):  # a shell lets what runs in the background ignore them
+    if signal.getsignal(_number) is signal.SIG_IGN:  # and so would every command that a test starts and interrupts
+        signal.signal(_number, signal.default_int_handler)
 
 collect_ignore = ["data", "backends/third_party"]  # scripts that record data, and a package to install
 

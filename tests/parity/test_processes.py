@@ -17,7 +17,6 @@ from resnet_spec import loads
 from resnet_spec.parity import processes
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.processes import FAST_COMPILE_ENV, Failure, WorkerProcess
-from shared.signals import receive_signals
 
 SMALL = "{name: small, input: [3, 5, 4], stem: {c: {op: conv, out: 2, kernel: 3}}, head: {p: global_avg_pool}}"
 CASE = Case(loads(SMALL), level="forward")
@@ -188,7 +187,6 @@ def test_nothing_is_left_after_a_signal(number: signal.Signals, command: tuple[s
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=receive_signals,
     )
     ids = [tmp_path / "child", tmp_path / "worker"]
     try:

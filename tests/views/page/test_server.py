@@ -28,7 +28,6 @@ from resnet_spec.views.page.parts import file_data
 from resnet_spec.views.page.server import WatchedSpec, allowed_hosts, create_server
 from shared.browser import WIDE, find, set_screen, visible_texts, wait_until
 from shared.command_line import run_cli
-from shared.signals import receive_signals
 
 MINE = "name: mine\nextends: base\nstages:\n  layer1: {depth: 3}\n"
 
@@ -189,7 +188,6 @@ def test_the_command_ends_at_ctrl_c(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
-        preexec_fn=receive_signals,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from resnet_spec.network.network import Network
-from resnet_spec.ops import Conv, Linear
+from resnet_spec.ops import Conv, Linear, per_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,11 @@ def matrix_products(network: Network, batch: int) -> list[Product]:
         match leaf.op:
             case Conv(out=out, groups=groups, kernel=kernel):
                 pixels = batch * math.prod(leaf.output_shape[1:])
-                products.append(Product(groups, out // groups, leaf.input_shape[0] // groups * kernel**2, pixels))
+                products.append(
+                    Product(groups, out // groups, leaf.input_shape[0] // groups * math.prod(per_axis(kernel)), pixels)
+                )
             case Linear(out=out):
-                products.append(Product(1, out, leaf.input_shape[0], batch))
+                products.append(Product(1, out, leaf.input_shape[0], batch * math.prod(leaf.input_shape[1:])))
             case _:
                 pass
     assert sum(p.count * p.rows * p.inner * p.columns for p in products) == batch * network.macs

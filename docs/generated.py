@@ -25,7 +25,7 @@ import resnet_spec
 from resnet_spec.commands.main import COMMANDS, cli
 from resnet_spec.diagnostics.codes import codes
 from resnet_spec.language.docstrings import attribute_descriptions
-from resnet_spec.language.grammar import BLOCK, BRANCHES, SPEC, STAGE
+from resnet_spec.language.grammar import BLOCK, BRANCHES, COLLECT, REPEAT, SPEC
 from resnet_spec.language.options import Options
 from resnet_spec.language.values import format_bound
 from resnet_spec.library.bundled import block_files
@@ -47,7 +47,13 @@ GENERATED = re.compile(r"^<!-- generated: (\w+) -->\n(.*?)^<!-- end of \1 -->$",
 MAX_COLUMNS = 120
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)(#[^)]*)?\)")
 
-MAPPINGS = {"A network": SPEC, "A block": BLOCK, "A stage": STAGE, "Parallel branches": BRANCHES}
+MAPPINGS = {
+    "A network": SPEC,
+    "A block": BLOCK,
+    "A repeated block": REPEAT,
+    "Parallel branches": BRANCHES,
+    "Collected layers": COLLECT,
+}
 """The mappings of the language that have fixed keys."""
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, assert_never
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from resnet_spec.backend import BackendError
-from resnet_spec.network.execution import held_parts, plan_residual, plan_steps
+from resnet_spec.network.execution import held_parts, own_weight, plan_parallel, plan_residual, plan_steps
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.traversal import rows_as_written
@@ -65,7 +66,7 @@ def _make_module(part: Part, dtype: str, make_layer: LayerFactory) -> Any:
                 _register(block, part.path, row, dtype, make_layer)
             return block
         case Parallel():  # held_parts lists its branches after it, and the same holder registers them
-            return modules.Parallel(part.split, part.cascade, part.combine)
+            return modules.Parallel(plan_parallel(part))
         case _:
             assert_never(part)
 
@@ -78,6 +79,9 @@ def _register(holder: nnx.Module, path: str, row: Row, dtype: str, make_layer: L
             if step not in vars(module):
                 _set_child(module, step, nnx.Dict())
             module = getattr(module, step)
+        weight = own_weight(part)
+        if weight:
+            _set_child(module, weight, nnx.Param(jnp.zeros(())))
         _set_child(module, name, _make_module(part, dtype, make_layer))
     return holder
 

@@ -5,7 +5,7 @@ Maps are (batch, height, width, channels).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from resnet_spec.ops import DropBlock, MaxPool, StandardizedConv, drop_block_squares
+from resnet_spec import ops
+from resnet_spec.ops import DropBlock, StandardizedConv, drop_block_squares
 
 
 class BatchStat(nnx.BatchStat):  # type: ignore[type-arg]
@@ -120,46 +121,91 @@ class GELU:
 
 
 @dataclass(frozen=True)
-class MaxPool2d:
-    """The maximum over a square window; padding counts as minus infinity."""
-
-    kernel: int
-    stride: int
-    padding: int
-    ceil: bool
+class SquaredReLU:
+    """max(x, 0) ^ 2."""
 
     def __call__(self, x: Array) -> Array:
-        return nnx.max_pool(x, (self.kernel, self.kernel), (self.stride, self.stride), _window_padding(self, x))
+        return jnp.square(nnx.relu(x))
+
+
+class PReLU(nnx.Module):
+    """x where it is positive, slope * x elsewhere, with one learned slope per channel or for all.
+
+    Replaces nnx.PReLU, which has one slope for all, and whose derivative at zero is one.
+    """
+
+    def __init__(self, count: int, param_dtype: str, rngs: Any) -> None:
+        self.weight = nnx.Param(jnp.zeros(count, param_dtype))
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.where(x > 0, x, x * self.weight[...])
+
+
+@dataclass(frozen=True)
+class MaxPool2d:
+    """The maximum over a window; padding counts as minus infinity."""
+
+    window: ops.Window
+
+    def __call__(self, x: Array) -> Array:
+        window = self.window
+        margins: Any = window.margins(*x.shape[1:3])  # nnx's annotation says str, but it takes pairs
+        return nnx.max_pool(x, window.kernel, window.stride, margins)
 
 
 @dataclass(frozen=True)
 class AvgPool2d:
-    """The mean over a square window. With ``count_padding`` padding counts, but not what ``ceil`` adds beyond it."""
+    """The mean over a window. With ``count_padding`` padding counts, but not what ``ceil`` adds beyond it."""
 
-    kernel: int
-    stride: int
-    padding: int
-    ceil: bool
+    window: ops.Window
     count_padding: bool
 
     def __call__(self, x: Array) -> Array:
-        padding: Any = _window_padding(self, x)
+        window = self.window
+        margins: Any = window.margins(*x.shape[1:3])
         if self.count_padding:  # pad with pixels that count like any other
-            counted = [(before, min(self.padding, after)) for before, after in padding]
+            padding = replace(window, ceil=False).margins(*x.shape[1:3])
+            counted = [(before, min(after, end)) for (before, after), (_, end) in zip(padding, margins, strict=True)]
             x = jnp.pad(x, [(0, 0), *counted, (0, 0)])
-            padding = [(0, after - pixels) for (_, after), (_, pixels) in zip(padding, counted, strict=True)]
-        windows = (self.kernel, self.kernel), (self.stride, self.stride), padding
-        is_unpadded = not any(margin for margins in padding for margin in margins)
+            margins = [(0, after - pixels) for (_, after), (_, pixels) in zip(margins, counted, strict=True)]
+        is_unpadded = not any(margin for pair in margins for margin in pair)
         # With jax_enable_x64, nnx divides by counts in float64 whatever the dtype of x.
-        return nnx.avg_pool(x, *windows, count_include_pad=is_unpadded).astype(x.dtype)
+        y = nnx.avg_pool(x, window.kernel, window.stride, margins, count_include_pad=is_unpadded)
+        return y.astype(x.dtype)
 
 
-def _window_padding(pool: MaxPool2d | AvgPool2d, x: Array) -> Any:  # nnx's annotation says str, but it takes pairs
-    """Return what to add before and after height and width, so that there are as many windows as the operation has."""
-    height, width, channels = x.shape[1:]
-    counts = MaxPool(pool.kernel, pool.stride, pool.padding, pool.ceil).output_shape((channels, height, width))[1:]
-    ends = [(count - 1) * pool.stride + pool.kernel - pool.padding for count in counts]
-    return [(pool.padding, max(0, end - size)) for end, size in zip(ends, (height, width), strict=True)]
+@dataclass(frozen=True)
+class AdaptiveAvgPool2d:
+    """The mean over windows that divide a map into a fixed number of rows and columns."""
+
+    size: tuple[int, int]
+
+    def __call__(self, x: Array) -> Array:
+        for axis, count in enumerate(self.size, 1):
+            length = x.shape[axis]
+            bounds = [(index * length // count, -(-(index + 1) * length // count)) for index in range(count)]
+            parts = [jax.lax.slice_in_dim(x, start, end, axis=axis) for start, end in bounds]
+            x = jnp.stack([part.mean(axis=axis) for part in parts], axis=axis)
+        return x
+
+
+@dataclass(frozen=True)
+class ChannelAvgPool2d:
+    """The mean over channels: (batch, height, width, channels) -> (batch, height, width, 1)."""
+
+    def __call__(self, x: Array) -> Array:
+        return x.mean(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class ChannelMaxPool2d:
+    """The maximum over channels: (batch, height, width, channels) -> (batch, height, width, 1).
+
+    Replaces jnp.max, which divides the gradient among equal maxima; here the first of them gets it.
+    """
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.take_along_axis(x, x.argmax(axis=-1, keepdims=True), axis=-1)
 
 
 @dataclass(frozen=True)
@@ -210,23 +256,33 @@ class FlattenChannelsFirst:
 
 
 class StandardizedConv2d(nnx.Conv):
-    """A convolution with weight standardisation: each filter is shifted to mean 0 and scaled to variance 1 first."""
+    """A convolution with weight standardisation: each filter is shifted to mean 0 and scaled to variance 1 first.
 
-    def __init__(self, channels: int, op: StandardizedConv, **options: Any) -> None:
-        super().__init__(channels, **options)
+    If it is scaled, each filter is then multiplied by a learned gain and a constant.
+    """
+
+    def __init__(
+        self, channels: int, op: StandardizedConv, input_shape: ops.Shape, *, param_dtype: str, **options: Any
+    ) -> None:
+        super().__init__(channels, param_dtype=param_dtype, **options)
         self.op = op
+        self.factor = op.fan_in_factor(input_shape)
+        if op.scaled:
+            self.gain = nnx.Param(jnp.ones((1, 1, 1, op.out), param_dtype))
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
-        op = self.op
+        op, window = self.op, ops.window_of(self.op)
         kernel = self.kernel[...]  # (height, width, in / groups, out)
         centred = kernel - kernel.mean(axis=(0, 1, 2))
-        std = jnp.sqrt((centred**2).mean(axis=(0, 1, 2)) + op.epsilon)
+        standardized = centred / jnp.sqrt((centred**2).mean(axis=(0, 1, 2)) + op.epsilon)
+        if op.scaled:
+            standardized = standardized * (self.gain[...] * self.factor)
         y: Array = jax.lax.conv_general_dilated(
             inputs,
-            centred / std,
-            window_strides=(op.stride, op.stride),
-            padding=[(op.padding, op.padding)] * 2,
-            rhs_dilation=(op.dilation, op.dilation),
+            standardized,
+            window_strides=window.stride,
+            padding=window.margins(*inputs.shape[1:3]),
+            rhs_dilation=window.dilation,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=op.groups,
         )
@@ -238,6 +294,89 @@ class ChannelConv1d(nnx.Conv):
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
         return super().__call__(inputs[:, :, None])[:, :, 0]
+
+
+class GlobalResponseNorm2d(nnx.Module):
+    """Global response normalisation: x + scale * x * n + bias, with n a channel's norm over the mean of all norms."""
+
+    def __init__(self, channels: int, epsilon: float, param_dtype: str, rngs: Any) -> None:
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.zeros(channels, param_dtype))
+        self.bias = nnx.Param(jnp.zeros(channels, param_dtype))
+
+    def __call__(self, x: Array) -> Array:
+        # A channel of zeros has the norm zero, whose derivative is infinite: it is kept out of the root.
+        squares = (x**2).sum(axis=(1, 2), keepdims=True)
+        norm = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+        ratio = norm / (norm.mean(axis=-1, keepdims=True) + self.epsilon)
+        return x + (x * ratio * self.scale[...] + self.bias[...])
+
+
+@dataclass(frozen=True)
+class SpaceToDepth:
+    """Tiles of pixels as channels: (batch, h * size, w * size, c) -> (batch, h, w, size * size * c)."""
+
+    size: int
+    order: str
+
+    def __call__(self, x: Array) -> Array:
+        batch, height, width, channels = x.shape
+        rows, columns = height // self.size, width // self.size
+        # The axes are batch, tile's row, row in the tile, tile's column, column in the tile, channel.
+        tiles = x.reshape(batch, rows, self.size, columns, self.size, channels)
+        axes = [{"channel": 5, "row": 2, "column": 4}[name] for name in self.order.split("_")]
+        return tiles.transpose(0, 1, 3, *axes).reshape(batch, rows, columns, -1)
+
+
+@dataclass(frozen=True)
+class ChannelShuffle:
+    """Channel (group, i) moves to (i, group)."""
+
+    groups: int
+
+    def __call__(self, x: Array) -> Array:
+        return x.reshape(*x.shape[:-1], self.groups, -1).swapaxes(-1, -2).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """A larger map: pixels repeated, or interpolated between their centres."""
+
+    factor: int
+    mode: str
+
+    def __call__(self, x: Array) -> Array:
+        if self.mode == "nearest":
+            return x.repeat(self.factor, axis=1).repeat(self.factor, axis=2)
+        batch, height, width, channels = x.shape
+        shape = (batch, height * self.factor, width * self.factor, channels)
+        return jax.image.resize(x, shape, "bilinear")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiplication by a constant."""
+
+    factor: float
+
+    def __call__(self, x: Array) -> Array:
+        return x * self.factor
+
+
+@dataclass(frozen=True)
+class OwnScale:
+    """Multiplication by a weight of the module that holds this one, with one number per channel or for all."""
+
+    def __call__(self, x: Array, weight: Array) -> Array:
+        return x * weight
+
+
+@dataclass(frozen=True)
+class OwnShift:
+    """Addition of a weight of the module that holds this one, with one number per channel or for all."""
+
+    def __call__(self, x: Array, weight: Array) -> Array:
+        return x + weight
 
 
 class EvoNorm2dS0(nnx.Module):

@@ -18,7 +18,7 @@ from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
 from resnet_spec_flax import custom_layers
 
-Layer: TypeAlias = Callable[[Array], Array]
+Layer: TypeAlias = Callable[..., Array]
 
 _ZEROS = nnx.initializers.zeros_init()
 """The initializer that is fastest to trace; its values are never computed."""
@@ -31,7 +31,9 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
         case ops.Conv() as op:
             return make_abstract(nnx.Conv, channels, **conv_options(op, dtype))
         case ops.StandardizedConv() as op:
-            return make_abstract(custom_layers.StandardizedConv2d, channels, op, **conv_options(op.to_conv(), dtype))
+            return make_abstract(
+                custom_layers.StandardizedConv2d, channels, op, leaf.input_shape, **conv_options(op.to_conv(), dtype)
+            )
         case ops.ChannelConv(kernel):
             options: dict[str, Any] = {
                 "padding": kernel // 2,
@@ -49,10 +51,14 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
             norm.path = leaf.path
             return norm
         case ops.GroupNorm() as op:
-            options = {"epsilon": op.epsilon, "use_fast_variance": False, "param_dtype": dtype}
+            options = _norm_options(op, dtype)
             return make_abstract(nnx.GroupNorm, channels, op.group_count(channels), **options)
-        case ops.LayerNorm(epsilon):
-            return make_abstract(nnx.LayerNorm, channels, epsilon=epsilon, use_fast_variance=False, param_dtype=dtype)
+        case ops.LayerNorm() as op:
+            return make_abstract(nnx.LayerNorm, channels, **_norm_options(op, dtype))
+        case ops.RmsNorm(epsilon):
+            return make_abstract(nnx.RMSNorm, channels, epsilon=epsilon, param_dtype=dtype)
+        case ops.GlobalResponseNorm(epsilon):
+            return make_abstract(custom_layers.GlobalResponseNorm2d, channels, epsilon, param_dtype=dtype)
         case ops.EvoNormS0(groups, epsilon):
             return make_abstract(custom_layers.EvoNorm2dS0, channels, groups, epsilon, param_dtype=dtype)
         case ops.FilterResponseNorm(epsilon):
@@ -61,6 +67,10 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
             return custom_layers.Function("relu")
         case ops.Relu6():
             return custom_layers.Function("relu6")
+        case ops.SquaredRelu():
+            return custom_layers.SquaredReLU()
+        case ops.Prelu(_, per):
+            return make_abstract(custom_layers.PReLU, channels if per == "channel" else 1, param_dtype=dtype)
         case ops.LeakyRelu(slope):
             return custom_layers.LeakyReLU(slope)
         case ops.Elu():
@@ -77,16 +87,22 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
             return custom_layers.Function("hard_sigmoid")
         case ops.HardSwish():
             return custom_layers.Function("hard_swish")
-        case ops.MaxPool(kernel, stride, padding, ceil):
-            return custom_layers.MaxPool2d(kernel, stride, padding, ceil)
-        case ops.AvgPool(kernel, stride, padding, ceil, count_padding):
-            return custom_layers.AvgPool2d(kernel, stride, padding, ceil, count_padding)
+        case ops.MaxPool() as op:
+            return custom_layers.MaxPool2d(ops.window_of(op))
+        case ops.AvgPool(count_padding=count_padding) as op:
+            return custom_layers.AvgPool2d(ops.window_of(op), count_padding)
         case ops.BlurPool(stride):
             return custom_layers.BlurPool2d(stride)
         case ops.GlobalAvgPool(keepdims):
             return custom_layers.GlobalAvgPool2d(keepdims)
         case ops.GlobalMaxPool(keepdims):
             return custom_layers.GlobalMaxPool2d(keepdims)
+        case ops.AdaptiveAvgPool(size):
+            return custom_layers.AdaptiveAvgPool2d(ops.per_axis(size))
+        case ops.ChannelAvgPool():
+            return custom_layers.ChannelAvgPool2d()
+        case ops.ChannelMaxPool():
+            return custom_layers.ChannelMaxPool2d()
         case ops.ZeroPad(top, bottom, left, right):
             return custom_layers.ZeroPad2d(top, bottom, left, right)
         case ops.PadChannels(before, after):
@@ -95,6 +111,16 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
             return custom_layers.SplitSum(parts)
         case ops.SplitSoftmax(parts, groups):
             return custom_layers.SplitSoftmax(parts, groups)
+        case ops.SpaceToDepth(size, order):
+            return custom_layers.SpaceToDepth(size, order)
+        case ops.ChannelShuffle(groups):
+            return custom_layers.ChannelShuffle(groups)
+        case ops.Upsample(factor, mode):
+            return custom_layers.Upsample(factor, mode)
+        case ops.Scale() as op:
+            return custom_layers.OwnScale() if op.learned else custom_layers.Scale(op.factor)
+        case ops.Shift():
+            return custom_layers.OwnShift()
         case ops.Flatten():
             return custom_layers.FlattenChannelsFirst()
         case ops.Dropout(rate):
@@ -111,13 +137,24 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
             assert_never(leaf.op)
 
 
+def _norm_options(op: ops.GroupNorm | ops.LayerNorm, dtype: str) -> dict[str, Any]:
+    return {
+        "epsilon": op.epsilon,
+        "use_scale": op.affine,
+        "use_bias": op.affine and op.bias,
+        "use_fast_variance": False,
+        "param_dtype": dtype,
+    }
+
+
 def conv_options(op: ops.Conv, dtype: str) -> dict[str, Any]:
     """Return the keyword arguments of nnx.Conv for a convolution."""
+    padding = ops.fixed_padding(op)
     return {
         "out_features": op.out,
-        "kernel_size": (op.kernel, op.kernel),
+        "kernel_size": ops.per_axis(op.kernel),
         "strides": op.stride,
-        "padding": op.padding,
+        "padding": "SAME" if padding is None else padding,
         "kernel_dilation": op.dilation,
         "feature_group_count": op.groups,
         "use_bias": op.bias,

@@ -16,7 +16,7 @@ from flax import nnx
 from jax import Array
 
 from resnet_spec.network.parts import Leaf
-from resnet_spec.ops import Conv
+from resnet_spec.ops import Conv, Margins, window_of
 from resnet_spec_flax import layers
 from resnet_spec_flax.layers import Layer
 
@@ -45,47 +45,52 @@ class Conv2d(nnx.Conv):
 
     def __init__(self, op: Conv, channels: int, **options: Any) -> None:
         super().__init__(channels, **options)
-        self.op = op
+        self.window = window_of(op)
 
     @property
     def uses_winograd(self) -> bool:
         """Whether the kernel should be given in Winograd form, transformed once instead of at each call."""
-        op, kernel = self.op, self.kernel
-        is_suitable = (op.kernel, op.stride, op.dilation) == (3, 1, 1) and min(
-            kernel.shape[2:]
-        ) >= MIN_WINOGRAD_CHANNELS
-        return is_suitable and kernel.dtype != jnp.bfloat16 and jax.default_backend() == "cpu"
+        window, kernel = self.window, self.kernel
+        is_suitable = (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
+        is_wide = min(kernel.shape[2:]) >= MIN_WINOGRAD_CHANNELS
+        return is_suitable and is_wide and kernel.dtype != jnp.bfloat16 and jax.default_backend() == "cpu"
 
     def __call__(self, inputs: Array, out_sharding: Any = None) -> Array:
-        height, width = (self._output_size(size) for size in inputs.shape[1:3])
-        gathers = self.op.kernel == 1 or inputs.shape[0] * height * width <= MAX_GATHERED_PIXELS
+        margins = self.window.margins(*inputs.shape[1:3])
+        height, width = (self._output_size(axis, size, margins) for axis, size in enumerate(inputs.shape[1:3]))
+        gathers = self.window.kernel == (1, 1) or inputs.shape[0] * height * width <= MAX_GATHERED_PIXELS
         multiplies = self._is_winograd_kernel or gathers
         if jax.default_backend() != "cpu" or min(height, width) < 1 or not multiplies:
             convolved: Array = super().__call__(inputs)
             return convolved
         if self._is_winograd_kernel:
-            y = _convolve_tiles(inputs, self.kernel[...], self.op.padding, height, width)
+            y = _convolve_tiles(inputs, self.kernel[...], margins, height, width)
         else:
-            windows = self._gather_windows(inputs, height, width)
+            windows = self._gather_windows(inputs, margins, height, width)
             y = windows @ self.kernel[...].reshape(windows.shape[-1], -1)
         return y if self.bias is None else y + self.bias[...]
 
     @property
     def _is_winograd_kernel(self) -> bool:
-        return self.kernel.shape[0] > self.op.kernel
+        return self.kernel.shape[0] > self.window.kernel[0]
 
-    def _output_size(self, size: int) -> int:
-        """Return the output's height or width for that of the input."""
-        op = self.op
-        return (size + 2 * op.padding - op.dilation * (op.kernel - 1) - 1) // op.stride + 1
+    def _output_size(self, axis: int, size: int, margins: Margins) -> int:
+        """Return the output's height or width for that of the input; less than 1 if no window fits."""
+        return (size + sum(margins[axis]) - self.window.extent[axis]) // self.window.stride[axis] + 1
 
-    def _gather_windows(self, x: Array, height: int, width: int) -> Array:
+    def _gather_windows(self, x: Array, margins: Margins, height: int, width: int) -> Array:
         """Return the window of each output pixel: (batch, height, width, kernel height * kernel width * in)."""
-        op = self.op
-        x = jnp.pad(x, ((0, 0), (op.padding, op.padding), (op.padding, op.padding), (0, 0)))
-        starts = [op.dilation * step for step in range(op.kernel)]
-        rows = [x[:, start :: op.stride][:, :height] for start in starts]
-        columns = [row[:, :, start :: op.stride][:, :, :width] for row in rows for start in starts]
+        window = self.window
+        x = jnp.pad(x, ((0, 0), *margins, (0, 0)))
+        (down, right), (row_starts, column_starts) = (
+            window.stride,
+            (
+                [spread * step for step in range(size)]
+                for spread, size in zip(window.dilation, window.kernel, strict=True)
+            ),
+        )
+        rows = [x[:, start::down][:, :height] for start in row_starts]
+        columns = [row[:, :, start::right][:, :, :width] for row in rows for start in column_starts]
         return jnp.concatenate(columns, axis=-1)
 
 
@@ -98,14 +103,14 @@ def winograd_kernel(kernel: Array) -> Array:
     return kernel
 
 
-def _convolve_tiles(x: Array, kernel: Array, padding: int, height: int, width: int) -> Array:
+def _convolve_tiles(x: Array, kernel: Array, margins: Margins, height: int, width: int) -> Array:
     """Convolve with a kernel in Winograd form: (batch, ., ., in) -> (batch, height, width, out)."""
     tile_rows, tile_columns = -(-height // 2), -(-width // 2)
-    margins = [
-        (padding, 2 * tiles + 2 - size - padding)
-        for tiles, size in zip((tile_rows, tile_columns), x.shape[1:3], strict=True)
+    padding = [
+        (before, 2 * tiles + 2 - size - before)
+        for tiles, size, (before, _) in zip((tile_rows, tile_columns), x.shape[1:3], margins, strict=True)
     ]
-    x = jnp.pad(x, ((0, 0), *margins, (0, 0)))
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     # Each input tile is 4x4 and overlaps the next by two. tiles[i][j] holds pixel (i, j) of all transformed tiles, as
     # (tiles, in).
     rows = _transform_inputs([x[:, start : start + 2 * tile_rows : 2] for start in range(4)])

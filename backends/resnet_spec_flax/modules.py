@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, ClassVar, TypeAlias, assert_never
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
-from resnet_spec.language.spec import Join
-from resnet_spec.network.execution import ResidualSteps, Steps, plan_part, plan_steps
+from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
 from resnet_spec.network.network import Network
 
 OutputHook: TypeAlias = Callable[[str, Array], Array]
@@ -102,60 +104,91 @@ class Residual(nnx.Module):
         match steps.combine:
             case "add":
                 combined = branch + shortcut
-            case "multiply":  # (batch, channels) -> (batch, 1, 1, channels)
-                combined = shortcut * jnp.expand_dims(branch, range(1, 1 + shortcut.ndim - branch.ndim))
+            case "multiply":
+                combined = shortcut * _add_axes(branch, steps.missing_axes)
+            case "concat":
+                combined = jnp.concatenate([shortcut, branch], axis=-1)
             case _:
                 assert_never(steps.combine)
         return run_steps(self, self._path, steps.after, combined, hook)
 
 
+def _add_axes(x: Array, count: int) -> Array:
+    """Return an array with axes of size 1 before the channels: (batch, channels) -> (batch, 1, 1, channels)."""
+    return jnp.expand_dims(x, range(1, 1 + count))
+
+
 @dataclass(frozen=True)
 class Parallel:
-    """Runs branches on the same input, or on equal pieces of its channels, and joins their outputs.
+    """Runs branches on the same input, on pieces of its channels, or one after another, and joins their outputs.
 
     The branches are an argument of the call, since their layers are registered beside this one.
     """
 
-    split: bool
-    cascade: bool
-    combine: Join
+    plan: ParallelPlan
 
     def __call__(self, x: Array, branches: Sequence[Callable[[Array], Array] | None]) -> Array:
-        inputs = jnp.split(x, len(branches), axis=-1) if self.split else [x] * len(branches)
+        plan = self.plan
+        ends = list(accumulate(plan.pieces))
+        inputs = jnp.split(x, ends[:-1], axis=-1) if ends else [x] * len(branches)
         outputs: list[Array] = []
-        for branch, piece in zip(branches, inputs, strict=True):
-            if branch is None:
-                outputs.append(piece)
-            else:
-                outputs.append(branch(piece + outputs[-1] if self.cascade and outputs else piece))
-        match self.combine:
-            case "concat":
-                return jnp.concatenate(outputs, axis=-1)
-            case "add":
-                return jnp.stack(outputs).sum(axis=0)
-            case "mean":
-                return jnp.stack(outputs).mean(axis=0)
-            case _:
-                assert_never(self.combine)
+        for branch, own in zip(branches, inputs, strict=True):
+            piece = outputs[-1] if plan.collect and outputs else own
+            if branch is not None:
+                piece = branch(piece + outputs[-1] if plan.cascade and outputs else piece)
+            outputs.append(piece)
+        if plan.resize:
+            outputs = [outputs[0], *(_resize_like(output, outputs[0]) for output in outputs[1:])]
+        return _join(plan, outputs)
+
+
+def _join(plan: ParallelPlan, outputs: list[Array]) -> Array:
+    match plan.combine:
+        case "concat":
+            return jnp.concatenate(outputs, axis=-1)
+        case "add":
+            return jnp.stack(outputs).sum(axis=0)
+        case "mean":
+            return jnp.stack(outputs).mean(axis=0)
+        case "multiply":
+            factors = [_add_axes(output, count) for output, count in zip(outputs, plan.missing_axes, strict=True)]
+            return math.prod(factors[1:], start=factors[0])
+        case "subtract":
+            return outputs[0] - sum(outputs[1:])
+        case _:
+            assert_never(plan.combine)
+
+
+def _resize_like(x: Array, first: Array) -> Array:
+    """Return a map with the height and width of another, of the nearest pixels."""
+    for axis in (1, 2):
+        size = first.shape[axis]
+        x = x.take(np.arange(size) * x.shape[axis] // size, axis=axis)
+    return x
 
 
 def is_numbered(steps: Steps) -> bool:
     """Return whether the names of all steps in their holder are numbers, as the elements of a list have."""
     return all(
         len(names) == 1 and names[0].isdecimal() and names[0] == str(int(names[0])) and all(map(is_numbered, branches))
-        for names, branches in steps
+        for names, branches, _ in steps
     )
 
 
 def run_steps(module: nnx.Module, path: str, steps: Steps, x: Array, hook: OutputHook | None) -> Array:
     """Run parts of a module one after another. They are looked up by name at each call, so a user may replace one."""
-    for names, branches in steps:
-        part: Any = module
-        for name in names:
-            part = getattr(part, name)
-        x = part(x, _bind_branches(module, path, branches, hook)) if branches else call_part(part, x, hook)
+    for names, branches, weight in steps:
+        holder: Any = module
+        for name in names[:-1]:
+            holder = getattr(holder, name)
+        part = getattr(holder, names[-1])
+        if weight:
+            x = part(x, getattr(holder, weight)[...])
+        else:
+            x = part(x, _bind_branches(module, path, branches, hook)) if branches else call_part(part, x, hook)
         if hook is not None:
-            x = hook(".".join([path, *names] if path else names), x)
+            own_names = (*names[:-1], weight or names[-1])
+            x = hook(".".join([path, *own_names] if path else own_names), x)
     return x
 
 
@@ -172,9 +205,11 @@ def _bind_branches(
 
 def run_part(model: ResNet, path: str, x: Array, hook: OutputHook | None) -> Any:
     """Run one part of a model, or the model itself for an empty path."""
-    part = get_submodule(model, path)
-    branches = plan_part(model.network.part(path)) if path else ()
-    return part(x, _bind_branches(model, "", branches, hook)) if branches else call_part(part, x, hook)
+    if not path:
+        return call_part(model, x, hook)
+    # The hook is called for the parts inside, and not for the part itself, whose output the caller has.
+    inner = None if hook is None else lambda name, y: y if name == path else hook(name, y)
+    return run_steps(model, "", plan_steps("", [model.network.part(path)]), x, inner)
 
 
 def call_part(part: Any, x: Array, hook: OutputHook | None) -> Any:

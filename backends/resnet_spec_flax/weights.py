@@ -52,8 +52,9 @@ def _find_variable(model: ResNet, name: str) -> nnx.Variable[Any] | None:
         module = get_submodule(model, path)
     except AttributeError:
         return None
-    attributes = ("kernel", "scale") if last == "weight" else (_STATISTICS.get(last, last),)
-    variables = (getattr(module, attribute, None) for attribute in attributes)
+    # A weight may have its own name; others have NNX's.
+    native = ("kernel", "scale") if last == "weight" else (_STATISTICS.get(last, last),)
+    variables = (getattr(module, attribute, None) for attribute in (last, *native))
     return next((variable for variable in variables if isinstance(variable, nnx.Variable)), None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -34,18 +35,25 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
         case ops.StandardizedConv() as op:
             flat = weights["weight"].reshape(op.out, -1)
             kernel = _standardize(flat, (1,), op.epsilon).reshape(weights["weight"].shape)
+            if op.scaled:
+                kernel = kernel * (weights["gain"] * x.dtype.type(op.fan_in_factor(leaf.input_shape)))
             return _conv(op.to_conv(), kernel, weights.get("bias"), x)
         case ops.ChannelConv(kernel_size):
             padded = np.pad(x, ((0, 0), (kernel_size // 2, kernel_size // 2)))
             return sliding_window_view(padded, kernel_size, axis=1) @ weights["weight"].reshape(-1)
         case ops.Linear(_, bias):
-            y = x @ weights["weight"].T
-            return y + weights["bias"] if bias else y
+            y = np.moveaxis(np.moveaxis(x, 1, -1) @ weights["weight"].T, -1, 1)
+            return y + _per_channel(weights["bias"], x) if bias else y
         case ops.GroupNorm() as op:
             grouped = x.reshape(x.shape[0], op.group_count(x.shape[1]), -1)
             return _affine(_standardize(grouped, (2,), op.epsilon).reshape(x.shape), weights)
         case ops.LayerNorm(epsilon):
             return _affine(_standardize(x, (1,), epsilon), weights)
+        case ops.RmsNorm(epsilon):
+            return _affine(x / np.sqrt((x**2).mean(axis=1, keepdims=True) + x.dtype.type(epsilon)), weights)
+        case ops.GlobalResponseNorm(epsilon):
+            norm = np.sqrt((x**2).sum(axis=(2, 3), keepdims=True))
+            return x + _affine(x * (norm / (norm.mean(axis=1, keepdims=True) + x.dtype.type(epsilon))), weights)
         case ops.EvoNormS0(groups, epsilon):
             return _evo_norm_s0(groups, epsilon, weights, x)
         case ops.FilterResponseNorm(epsilon):
@@ -58,6 +66,10 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
             return np.maximum(x, 0)
         case ops.Relu6():
             return np.clip(x, 0, 6)
+        case ops.SquaredRelu():
+            return np.maximum(x, 0) ** 2
+        case ops.Prelu():
+            return np.where(x > 0, x, x * _per_channel(weights["weight"], x))
         case ops.LeakyRelu(slope):
             return np.where(x > 0, x, x * x.dtype.type(slope))
         case ops.Elu():
@@ -75,7 +87,7 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
         case ops.HardSwish():
             return x * (np.clip(x + 3, 0, 6) / 6)
         case ops.MaxPool() as op:
-            return _pool_windows(op, x, -np.inf).max(axis=(4, 5))
+            return _max_pool(op, x)
         case ops.AvgPool() as op:
             return _avg_pool(op, x)
         case ops.BlurPool(stride):
@@ -84,6 +96,12 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
             return x.mean(axis=(2, 3), keepdims=keepdims)
         case ops.GlobalMaxPool(keepdims):
             return x.max(axis=(2, 3), keepdims=keepdims)
+        case ops.AdaptiveAvgPool(size):
+            return _adaptive_avg_pool(ops.per_axis(size), x)
+        case ops.ChannelAvgPool():
+            return x.mean(axis=1, keepdims=True)
+        case ops.ChannelMaxPool():
+            return x.max(axis=1, keepdims=True)
         case ops.ZeroPad(top, bottom, left, right):
             return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
         case ops.PadChannels(before, after):
@@ -92,6 +110,16 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
             return x.reshape(x.shape[0], parts, -1, *x.shape[2:]).sum(axis=1)
         case ops.SplitSoftmax(parts, groups):
             return _split_softmax(parts, groups, x)
+        case ops.SpaceToDepth() as op:
+            return _space_to_depth(op, x)
+        case ops.ChannelShuffle(groups):
+            return x.reshape(x.shape[0], groups, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
+        case ops.Upsample(factor, mode):
+            return _upsample(factor, mode, x)
+        case ops.Scale(factor, learned=learned):
+            return x * (_per_channel(weights[""], x) if learned else x.dtype.type(factor))
+        case ops.Shift():
+            return x + _per_channel(weights[""], x)
         case ops.Flatten():
             return x.reshape(x.shape[0], -1)
         case ops.Dropout(rate):
@@ -108,14 +136,11 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
 
 
 def _conv(op: ops.Conv, weight: Array, bias: Array | None, x: Array) -> Array:
-    """Convolve by one matrix product for each group: (out, in * kernel^2) @ (in * kernel^2, height * width)."""
-    batch = x.shape[0]
-    extent = op.dilation * (op.kernel - 1) + 1
-    padded = np.pad(x, ((0, 0), (0, 0), (op.padding, op.padding), (op.padding, op.padding)))
-    windows = sliding_window_view(padded, (extent, extent), axis=(2, 3))
-    windows = windows[:, :, :: op.stride, :: op.stride, :: op.dilation, :: op.dilation]
+    """Convolve by one matrix product for each group: (out, in * kernel) @ (in * kernel, height * width)."""
+    batch, window = x.shape[0], ops.window_of(op)
+    windows = _slide(window, np.pad(x, ((0, 0), (0, 0), *window.margins(*x.shape[2:]))), *x.shape[2:])
     height, width = windows.shape[2:4]
-    # (batch, in, height, width, kernel, kernel) -> (batch, groups, in / groups * kernel^2, height * width)
+    # (batch, in, height, width, kernel, kernel) -> (batch, groups, in / groups * kernel, height * width)
     columns = windows.transpose(0, 1, 4, 5, 2, 3).reshape(batch, op.groups, -1, height * width)
     rows = weight.reshape(op.groups, op.out // op.groups, -1)
     y = (rows @ columns).reshape(batch, op.out, height, width)
@@ -152,11 +177,15 @@ def _standardize(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
 
 
 def _affine(x: Array, weights: dict[str, Array]) -> Array:
-    """Scale and shift each channel by the weights; return x if there are none."""
-    if "weight" not in weights:
-        return x
-    shape = (-1, *[1] * (x.ndim - 2))
-    return x * weights["weight"].reshape(shape) + weights["bias"].reshape(shape)
+    """Scale and shift each channel by those of the weights that there are."""
+    if "weight" in weights:
+        x = x * _per_channel(weights["weight"], x)
+    return x + _per_channel(weights["bias"], x) if "bias" in weights else x
+
+
+def _per_channel(weight: Array, x: Array) -> Array:
+    """Return a weight with one number per channel, or one for all, in a shape that broadcasts against x."""
+    return weight.reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _evo_norm_s0(groups: int, epsilon: float, weights: dict[str, Array], x: Array) -> Array:
@@ -182,14 +211,21 @@ def _gelu_tanh(x: Array) -> Array:
     return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
 
 
-def _pool_windows(op: ops.MaxPool | ops.AvgPool, x: Array, fill: float) -> Array:
-    """Return the windows of a pooling: (batch, channels, height, width, kernel, kernel), padded with ``fill``."""
-    height, width = op.output_shape(x.shape[1:])[1:]
-    ends = [(count - 1) * op.stride + op.kernel - op.padding for count in (height, width)]
-    after = [max(0, end - size) for end, size in zip(ends, x.shape[2:], strict=True)]
-    padded = np.pad(x, ((0, 0), (0, 0), (op.padding, after[0]), (op.padding, after[1])), constant_values=fill)
-    windows = sliding_window_view(padded, (op.kernel, op.kernel), axis=(2, 3))[:, :, :: op.stride, :: op.stride]
-    return windows[:, :, :height, :width]
+def _max_pool(op: ops.MaxPool, x: Array) -> Array:
+    window = ops.window_of(op)
+    padded = np.pad(x, ((0, 0), (0, 0), *window.margins(*x.shape[2:])), constant_values=-np.inf)
+    return _slide(window, padded, *x.shape[2:]).max(axis=(4, 5))
+
+
+def _slide(window: ops.Window, padded: Array, height: int, width: int) -> Array:
+    """Return the windows of a padded map: (batch, channels, rows, columns, kernel height, kernel width).
+
+    ``height`` and ``width`` are those of the map without its padding.
+    """
+    (down, right), (row, column) = window.stride, window.dilation
+    windows = sliding_window_view(padded, window.extent, axis=(2, 3))[:, :, ::down, ::right, ::row, ::column]
+    rows, columns = window.counts(height, width)
+    return windows[:, :, :rows, :columns]
 
 
 def _blur_pool(stride: int, x: Array) -> Array:
@@ -220,13 +256,44 @@ def _drop_block(op: ops.DropBlock, x: Array, random: np.random.Generator) -> Arr
 
 def _avg_pool(op: ops.AvgPool, x: Array) -> Array:
     """Divide the sum over each window by the number of pixels that count: those of the image, or of the padding too."""
-    pixels = np.ones((1, 1, *x.shape[2:]), x.dtype)
-    if not op.count_padding:
-        counts = _pool_windows(op, pixels, 0).sum(axis=(4, 5))
-    else:  # the padding counts like pixels, but not what ceil adds beyond it
-        margins = ((0, 0), (0, 0), (op.padding, op.padding), (op.padding, op.padding))
-        without_padding = ops.AvgPool(op.kernel, op.stride, ceil=op.ceil)
-        counts = _pool_windows(without_padding, np.pad(pixels, margins, constant_values=1), 0).sum(axis=(4, 5))
-        height, width = op.output_shape(x.shape[1:])[1:]
-        counts = counts[:, :, :height, :width]
-    return _pool_windows(op, x, 0).sum(axis=(4, 5)) / counts
+    window = ops.window_of(op)
+    margins = window.margins(*x.shape[2:])
+    padding = replace(window, ceil=False).margins(*x.shape[2:]) if op.count_padding else ((0, 0), (0, 0))
+    counted = [(before, min(after, end)) for (before, after), (_, end) in zip(padding, margins, strict=True)]
+    rest = [(start - before, end - after) for (start, end), (before, after) in zip(margins, counted, strict=True)]
+    pixels = np.pad(
+        np.pad(np.ones((1, 1, *x.shape[2:]), x.dtype), ((0, 0), (0, 0), *counted), constant_values=1),
+        ((0, 0), (0, 0), *rest),
+    )
+    sums = _slide(window, np.pad(x, ((0, 0), (0, 0), *margins)), *x.shape[2:]).sum(axis=(4, 5))
+    return sums / _slide(window, pixels, *x.shape[2:]).sum(axis=(4, 5))
+
+
+def _adaptive_avg_pool(size: ops.Pair, x: Array) -> Array:
+    for axis, count in enumerate(size, 2):
+        starts = [index * x.shape[axis] // count for index in range(count)]
+        ends = [-(-(index + 1) * x.shape[axis] // count) for index in range(count)]
+        means = [x.take(range(start, end), axis).mean(axis) for start, end in zip(starts, ends, strict=True)]
+        x = np.stack(means, axis)
+    return x
+
+
+def _space_to_depth(op: ops.SpaceToDepth, x: Array) -> Array:
+    batch, channels, height, width = x.shape
+    # The axes are batch, channel, tile's row, row in the tile, tile's column, column in the tile.
+    tiles = x.reshape(batch, channels, height // op.size, op.size, width // op.size, op.size)
+    order = [{"channel": 1, "row": 3, "column": 5}[name] for name in op.order.split("_")]
+    return tiles.transpose(0, *order, 2, 4).reshape(batch, -1, height // op.size, width // op.size)
+
+
+def _upsample(factor: int, mode: str, x: Array) -> Array:
+    if mode == "nearest":
+        return x.repeat(factor, axis=2).repeat(factor, axis=3)
+    for axis in (2, 3):
+        size = x.shape[axis]
+        centres = np.clip((np.arange(size * factor) + 0.5) / factor - 0.5, 0, size - 1)
+        below = np.floor(centres).astype(int)
+        above, shape = np.minimum(below + 1, size - 1), [1] * axis + [-1] + [1] * (3 - axis)
+        weight = (centres - below).astype(x.dtype).reshape(shape)
+        x = x.take(below, axis) * (1 - weight) + x.take(above, axis) * weight
+    return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any, ClassVar, assert_never
 
@@ -56,7 +57,7 @@ class ResNet:
         return tuple(captured[path] for path in outputs) if outputs else last
 
     def _run_leaf(self, leaf: Leaf, x: Array) -> tuple[Part, Array]:
-        names = {weight.name: f"{leaf.path}.{weight.name}" for weight in leaf.op.weights(leaf.input_shape)}
+        names = {weight.name: leaf.weight_path(weight.name) for weight in leaf.op.weights(leaf.input_shape)}
         weights = {name: self.weights[full_name] for name, full_name in names.items()}
         y, statistics = run_layer(leaf, weights, x, self.random if self.training else None)
         self.weights |= {names[name]: value for name, value in statistics.items()}
@@ -71,18 +72,43 @@ def _combine(part: Residual, branch: Array, shortcut: Array) -> Array:
     match part.combine:
         case "add":
             return branch + shortcut
-        case "multiply":  # (batch, channels) -> (batch, channels, 1, 1)
-            return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
+        case "multiply":
+            return shortcut * _expand(branch, shortcut.ndim)
+        case "concat":
+            return np.concatenate([shortcut, branch], axis=1)
         case _:
             assert_never(part.combine)
 
 
+def _expand(gate: Array, ndim: int) -> Array:
+    """Return a gate with one number per channel in a shape that broadcasts: (batch, channels, 1, 1)."""
+    return gate.reshape(*gate.shape, *[1] * (ndim - gate.ndim))
+
+
 def _split(part: Parallel, x: Array) -> list[Array]:
-    return np.split(x, len(part.branches), axis=1) if part.split else [x] * len(part.branches)
+    if not part.pieces:
+        return [x] * len(part.branches)
+    return np.split(x, np.cumsum(part.pieces)[:-1], axis=1)
+
+
+def _resize(part: Parallel, outputs: list[Array]) -> list[Array]:
+    """Return maps with the first one's height and width; each pixel is the nearest one."""
+    if not part.resize:
+        return outputs
+    for axis in (2, 3):
+        size = outputs[0].shape[axis]
+        outputs = [x.take(np.arange(size) * x.shape[axis] // size, axis) if x.ndim == 4 else x for x in outputs]
+    return outputs
 
 
 def _join(part: Parallel, x: Array, outputs: list[Array]) -> Array:
+    outputs = _resize(part, outputs)
     match part.combine:
+        case "multiply":
+            ndim = max(output.ndim for output in outputs)
+            return math.prod((_expand(output, ndim) for output in outputs[1:]), start=_expand(outputs[0], ndim))
+        case "subtract":
+            return outputs[0] - sum(outputs[1:])
         case "concat":
             return np.concatenate(outputs, axis=1)
         case "add":

@@ -7,18 +7,32 @@ has no argument ``output``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from resnet_spec.network.parts import Leaf
+from resnet_spec.ops import SpaceToDepth, StandardizedConv, Upsample
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import Graph
 
 
-def add_weights(path: str, weights: Mapping[str, Array], graph: Graph) -> list[str]:
-    """Add the weights of the operation at a path as initializers; return their names."""
-    return [graph.add_weight(f"{path}.{name}", array) for name, array in weights.items()]
+def add_weights(leaf: Leaf, weights: Mapping[str, Array], graph: Graph) -> list[str]:
+    """Add the weights of an operation as initializers; return their names."""
+    return [graph.add_weight(f"{leaf.path}.{name}", array) for name, array in weights.items()]
+
+
+def per_channel(weight: Array, leaf: Leaf) -> Array:
+    """Return a weight with one number per channel, or one for all, in a shape that broadcasts against the input."""
+    return weight.reshape(-1, *[1] * (len(leaf.input_shape) - 1))  # (channels, 1, 1) for an image
+
+
+def add_linear(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add a fully connected layer: for a map, as a 1x1 convolution."""
+    if len(leaf.input_shape) == 1:
+        return graph.add_node("Gemm", [x, *add_weights(leaf, weights, graph)], leaf.path, transB=1)
+    kernel = {**weights, "weight": weights["weight"][:, :, None, None]}
+    return graph.add_node("Conv", [x, *add_weights(leaf, kernel, graph)], leaf.path, kernel_shape=[1, 1])
 
 
 def add_group_norm(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
@@ -35,12 +49,15 @@ def add_group_norm(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str
 
 
 def add_affine(x: str, leaf: Leaf, weights: Mapping[str, Array], graph: Graph, output: str = "") -> str:
-    """Scale and shift each channel by the operation's weight and bias."""
-    path, shape = leaf.path, (-1, *[1] * (len(leaf.input_shape) - 1))  # (channels, 1, 1) for an image
-    scale = graph.add_weight(f"{path}.weight", weights["weight"].reshape(shape))
-    shift = graph.add_weight(f"{path}.bias", weights["bias"].reshape(shape))
-    scaled = graph.add_node("Mul", [x, scale], f"{path}/scaled")
-    return graph.add_node("Add", [scaled, shift], output or path)
+    """Scale and shift each channel by those of the weights that the operation has."""
+    path, names = leaf.path, [name for name in ("weight", "bias") if name in weights]
+    for name in names:
+        operand = graph.add_weight(f"{path}.{name}", per_channel(weights[name], leaf))
+        is_last = name == names[-1]
+        x = graph.add_node(
+            "Mul" if name == "weight" else "Add", [x, operand], (output or path) if is_last else f"{path}/scaled"
+        )
+    return x if names else graph.add_node("Identity", [x], output or path)
 
 
 def add_layer_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
@@ -51,7 +68,8 @@ def add_layer_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: 
     path = leaf.path
     if graph.opset < 17:
         raise ValueError(f"{path} is a layer_norm, which needs opset 17 or later; the requested opset is {graph.opset}")
-    names = add_weights(path, weights, graph)
+    ones = np.ones(leaf.input_shape[0], graph.dtype)  # ONNX requires a scale even where the operation has none
+    names = add_weights(leaf, {"weight": weights.get("weight", ones), **weights}, graph)
     if len(leaf.input_shape) == 1:
         return graph.add_node("LayerNormalization", [x, *names], path, axis=-1, epsilon=epsilon)
     channels_last = graph.add_node("Transpose", [x], f"{path}/channels_last", perm=[0, 2, 3, 1])
@@ -125,19 +143,23 @@ def _add_root_mean_square(x: str, epsilon: float, path: str, graph: Graph) -> st
     return graph.add_node("Sqrt", [raised], f"{path}/spread")
 
 
-def standardize(kernel: Array, epsilon: float) -> Array:
-    """Return a kernel with each filter shifted to mean 0 and scaled to variance 1."""
+def standardize(op: StandardizedConv, leaf: Leaf, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the weights of the convolution by which a standardised one is written."""
+    kernel = weights["weight"]
     flat = kernel.reshape(len(kernel), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
-    std = np.sqrt((centred**2).mean(axis=1, keepdims=True) + kernel.dtype.type(epsilon))
-    return (centred / std).reshape(kernel.shape)
+    std = np.sqrt((centred**2).mean(axis=1, keepdims=True) + kernel.dtype.type(op.epsilon))
+    standardized = (centred / std).reshape(kernel.shape)
+    if op.scaled:
+        standardized = standardized * (weights["gain"] * kernel.dtype.type(op.fan_in_factor(leaf.input_shape)))
+    return {"weight": standardized, **({"bias": weights["bias"]} if op.bias else {})}
 
 
 def add_channel_conv(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
     """Add a convolution along the channels, reshaped from (batch, channels) to (batch, 1, channels) and back."""
     path, padding = leaf.path, weights["weight"].shape[2] // 2
     row = graph.add_reshape(x, [0, 1, -1], f"{path}/line")
-    inputs = [row, *add_weights(path, weights, graph)]
+    inputs = [row, *add_weights(leaf, weights, graph)]
     convolved = graph.add_node("Conv", inputs, f"{path}/conv", pads=[padding, padding])
     return graph.add_reshape(convolved, [0, -1], path)
 
@@ -170,3 +192,83 @@ def add_pad(x: str, pads: tuple[int, ...], output: str, graph: Graph, mode: str 
     """Add a padding. ``pads`` are (channels, top, left) before the image and (channels, bottom, right) after it."""
     with_batch = [0, *pads[:3], 0, *pads[3:]]
     return graph.add_node("Pad", [x, graph.add_integers(f"{output}/pads", with_batch)], output, mode=mode)
+
+
+def add_rms_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add a root mean square normalisation over channels."""
+    path = leaf.path
+    power = add_reduction("ReduceMean", leaf, graph.add_node("Mul", [x, x], f"{path}/square"), graph, f"{path}/power")
+    raised = graph.add_node("Add", [power, graph.add_scalar(f"{path}/epsilon", epsilon)], f"{path}/raised")
+    root = graph.add_node("Sqrt", [raised], f"{path}/root")
+    return add_affine(graph.add_node("Div", [x, root], f"{path}/normal"), leaf, weights, graph)
+
+
+def add_global_response_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add x + weight * x * n + bias, with n a channel's norm over the mean of all norms."""
+    path, pixels = leaf.path, math.prod(leaf.input_shape[1:])
+    power = graph.add_node("GlobalAveragePool", [graph.add_node("Mul", [x, x], f"{path}/square")], f"{path}/power")
+    total = graph.add_node("Mul", [power, graph.add_scalar(f"{path}/pixels", pixels)], f"{path}/total")
+    norm = graph.add_node("Sqrt", [total], f"{path}/norm")
+    mean = add_reduction("ReduceMean", leaf, norm, graph, f"{path}/mean")
+    raised = graph.add_node("Add", [mean, graph.add_scalar(f"{path}/epsilon", epsilon)], f"{path}/raised")
+    ratio = graph.add_node("Div", [norm, raised], f"{path}/ratio")
+    moved = add_affine(graph.add_node("Mul", [x, ratio], f"{path}/times"), leaf, weights, graph, f"{path}/moved")
+    return graph.add_node("Add", [x, moved], path)
+
+
+def add_reduction(kind: str, leaf: Leaf, x: str, graph: Graph, output: str = "") -> str:
+    """Add the mean or the maximum over the channels of each pixel. Until opset 18 its axes are an attribute."""
+    if graph.opset < 18:
+        return graph.add_node(kind, [x], output or leaf.path, axes=[1], keepdims=1)
+    axes = graph.add_integers(f"{output or leaf.path}/axes", [1])
+    return graph.add_node(kind, [x, axes], output or leaf.path, keepdims=1)
+
+
+def add_adaptive_avg_pool(size: tuple[int, int], leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add the means over windows that divide a map, as products with each pixel's share in each window."""
+    shares = []
+    for count, length in zip(size, leaf.input_shape[1:], strict=True):
+        share = np.zeros((count, length), graph.dtype)
+        for index in range(count):
+            start, end = index * length // count, -(-(index + 1) * length // count)
+            share[index, start:end] = 1 / (end - start)
+        shares.append(share)
+    return _add_products(shares, leaf, x, graph)
+
+
+def _add_products(shares: Sequence[Array], leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add the product of a map with a matrix on the left, for its rows, and one on the right, for its columns."""
+    rows, columns = shares
+    left = graph.add_weight(f"{leaf.path}/rows", rows)
+    right = graph.add_weight(f"{leaf.path}/columns", np.ascontiguousarray(columns.T))
+    return graph.add_node("MatMul", [graph.add_node("MatMul", [left, x], f"{leaf.path}/left"), right], leaf.path)
+
+
+def add_space_to_depth(op: SpaceToDepth, leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add tiles of pixels as channels."""
+    channels, height, width = leaf.input_shape
+    tiles_shape = [0, channels, height // op.size, op.size, width // op.size, op.size]
+    tiles = graph.add_reshape(x, tiles_shape, f"{leaf.path}/tiles")
+    # The axes are batch, channel, tile's row, row in the tile, tile's column, column in the tile.
+    axes = [{"channel": 1, "row": 3, "column": 5}[name] for name in op.order.split("_")]
+    moved = graph.add_node("Transpose", [tiles], f"{leaf.path}/moved", perm=[0, *axes, 2, 4])
+    return graph.add_reshape(moved, [0, *leaf.output_shape], leaf.path)
+
+
+def add_channel_shuffle(groups: int, leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add the move of channel (group, i) to (i, group)."""
+    grouped = graph.add_reshape(x, [0, groups, leaf.input_shape[0] // groups, -1], f"{leaf.path}/groups")
+    moved = graph.add_node("Transpose", [grouped], f"{leaf.path}/moved", perm=[0, 2, 1, 3])
+    return graph.add_reshape(moved, [0, *leaf.input_shape], leaf.path)
+
+
+def add_upsample(op: Upsample, leaf: Leaf, x: str, graph: Graph) -> str:
+    """Add an interpolation, as products with each pixel's share in each new pixel. ONNX's Resize rounds to float32."""
+    shares = []
+    for length in leaf.input_shape[1:]:
+        centres = (np.arange(length * op.factor) + 0.5) / op.factor - 0.5
+        distance = np.abs(np.clip(centres, 0, length - 1)[:, None] - np.arange(length))
+        nearest = np.arange(length * op.factor)[:, None] // op.factor == np.arange(length)
+        share = nearest if op.mode == "nearest" else np.maximum(0, 1 - distance)
+        shares.append(share.astype(graph.dtype))
+    return _add_products(shares, leaf, x, graph)

@@ -7,6 +7,7 @@ float32 cannot hold are initializers, and windows are padded explicitly for the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -23,14 +24,13 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
     path = leaf.path
     match leaf.op:
         case ops.Conv() as op:
-            return _add_conv(op, path, weights, x, graph)
+            return _add_conv(op, leaf, weights, x, graph)
         case ops.StandardizedConv() as op:
-            kernels = {"weight": custom_layers.standardize(weights["weight"], op.epsilon)}
-            return _add_conv(op.to_conv(), path, {**weights, **kernels}, x, graph)
+            return _add_conv(op.to_conv(), leaf, custom_layers.standardize(op, leaf, weights), x, graph)
         case ops.ChannelConv():
             return custom_layers.add_channel_conv(leaf, weights, x, graph)
         case ops.Linear():
-            return graph.add_node("Gemm", [x, *custom_layers.add_weights(path, weights, graph)], path, transB=1)
+            return custom_layers.add_linear(leaf, weights, x, graph)
         case ops.BatchNorm() as op:
             return _add_batch_norm(op, leaf, weights, x, graph)
         case ops.GroupNorm() as op:
@@ -39,6 +39,10 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             )
         case ops.LayerNorm(epsilon):
             return custom_layers.add_layer_norm(epsilon, leaf, weights, x, graph)
+        case ops.RmsNorm(epsilon):
+            return custom_layers.add_rms_norm(epsilon, leaf, weights, x, graph)
+        case ops.GlobalResponseNorm(epsilon):
+            return custom_layers.add_global_response_norm(epsilon, leaf, weights, x, graph)
         case ops.EvoNormS0(groups, epsilon):
             return custom_layers.add_evo_norm_s0(groups, epsilon, leaf, weights, x, graph)
         case ops.FilterResponseNorm(epsilon):
@@ -47,6 +51,12 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             return graph.add_node("Relu", [x], path)
         case ops.Relu6():
             return custom_layers.add_relu6(path, x, path, graph)
+        case ops.SquaredRelu():
+            rectified = graph.add_node("Relu", [x], f"{path}/relu")
+            return graph.add_node("Mul", [rectified, rectified], path)
+        case ops.Prelu():
+            slope_name = graph.add_weight(f"{path}.weight", custom_layers.per_channel(weights["weight"], leaf))
+            return graph.add_node("PRelu", [x, slope_name], path)
         case ops.LeakyRelu(slope):
             return graph.add_node("LeakyRelu", [x], path, alpha=slope)
         case ops.Elu():
@@ -63,12 +73,13 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             return custom_layers.add_hard_sigmoid(path, x, path, graph)
         case ops.HardSwish():
             return graph.add_node("Mul", [x, custom_layers.add_hard_sigmoid(path, x, f"{path}/gate", graph)], path)
-        case ops.MaxPool(kernel, stride):
-            window = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": _pads(leaf.op, leaf)}
+        case ops.MaxPool() as op:
+            window = ops.window_of(op)
+            attributes = {"kernel_shape": window.kernel, "strides": window.stride, "pads": _pads(window, leaf)}
             # ONNX Runtime merges zeros padded before a max pool into it, as minus infinity. A second output, even one
             # that nothing reads, prevents that.
             indices = [f"{path}/indices"] if graph.is_output_of("Pad", x) else []
-            return graph.add_node("MaxPool", [x], path, *indices, **window)
+            return graph.add_node("MaxPool", [x], path, *indices, **attributes)
         case ops.AvgPool() as op:
             return _add_avg_pool(op, leaf, x, graph)
         case ops.BlurPool(stride):
@@ -77,6 +88,12 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             return _add_global_pool("GlobalAveragePool", keepdims, path, x, graph)
         case ops.GlobalMaxPool(keepdims):
             return _add_global_pool("GlobalMaxPool", keepdims, path, x, graph)
+        case ops.AdaptiveAvgPool(size):
+            return custom_layers.add_adaptive_avg_pool(ops.per_axis(size), leaf, x, graph)
+        case ops.ChannelAvgPool():
+            return custom_layers.add_reduction("ReduceMean", leaf, x, graph)
+        case ops.ChannelMaxPool():
+            return custom_layers.add_reduction("ReduceMax", leaf, x, graph)
         case ops.ZeroPad(top, bottom, left, right):
             return custom_layers.add_pad(x, (0, top, left, 0, bottom, right), path, graph)
         case ops.PadChannels(before, after):
@@ -85,6 +102,18 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             return custom_layers.add_split_sum(parts, leaf, x, graph)
         case ops.SplitSoftmax(parts, groups):
             return custom_layers.add_split_softmax(parts, groups, leaf, x, graph)
+        case ops.SpaceToDepth() as op:
+            return custom_layers.add_space_to_depth(op, leaf, x, graph)
+        case ops.ChannelShuffle(groups):
+            return custom_layers.add_channel_shuffle(groups, leaf, x, graph)
+        case ops.Upsample() as op:
+            return custom_layers.add_upsample(op, leaf, x, graph)
+        case ops.Scale(factor, learned=learned):
+            own = custom_layers.per_channel(weights[""], leaf) if learned else np.array(factor, graph.dtype)
+            return graph.add_node("Mul", [x, graph.add_weight(f"{path}/factor", own)], path)
+        case ops.Shift():
+            own = custom_layers.per_channel(weights[""], leaf)
+            return graph.add_node("Add", [x, graph.add_weight(f"{path}/summand", own)], path)
         case ops.Flatten():
             return graph.add_node("Flatten", [x], path, axis=1)
         case ops.Dropout() | ops.DropPath() | ops.DropBlock() | ops.Identity():
@@ -93,15 +122,16 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             assert_never(leaf.op)
 
 
-def _add_conv(op: ops.Conv, path: str, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+def _add_conv(op: ops.Conv, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    window = ops.window_of(op)
     return graph.add_node(
         "Conv",
-        [x, *custom_layers.add_weights(path, weights, graph)],
-        path,
-        kernel_shape=[op.kernel] * 2,
-        strides=[op.stride] * 2,
-        pads=[op.padding] * 4,
-        dilations=[op.dilation] * 2,
+        [x, *custom_layers.add_weights(leaf, weights, graph)],
+        leaf.path,
+        kernel_shape=window.kernel,
+        strides=window.stride,
+        pads=_pads(window, leaf),
+        dilations=window.dilation,
         group=op.groups,
     )
 
@@ -114,22 +144,23 @@ def _add_batch_norm(op: ops.BatchNorm, leaf: Leaf, weights: Mapping[str, Array],
     return graph.add_node("BatchNormalization", [x, *names.values()], path, epsilon=op.epsilon)
 
 
-def _pads(op: ops.MaxPool | ops.AvgPool, leaf: Leaf) -> list[int]:
+def _pads(window: ops.Window, leaf: Leaf) -> list[int]:
     """Return top, left, bottom and right: after the image up to the last window's end, so that nothing is rounded."""
-    ends = [(count - 1) * op.stride + op.kernel - op.padding for count in leaf.output_shape[1:]]
-    return [op.padding] * 2 + [max(0, end - size) for end, size in zip(ends, leaf.input_shape[1:], strict=True)]
+    (top, bottom), (left, right) = window.margins(*leaf.input_shape[1:])
+    return [top, left, bottom, right]
 
 
 def _add_avg_pool(op: ops.AvgPool, leaf: Leaf, x: str, graph: Graph) -> str:
     """Add an average pool. If padding counts, a node pads the image first: what ``ceil`` adds beyond must not count."""
-    pads = _pads(op, leaf)
-    if op.count_padding and op.padding:
-        x = custom_layers.add_pad(
-            x, (0, op.padding, op.padding, 0, op.padding, op.padding), f"{leaf.path}/padded", graph
-        )
-        pads = [0, 0, *(max(0, after - op.padding) for after in pads[2:])]
-    window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2, "pads": pads, "count_include_pad": 0}
-    return graph.add_node("AveragePool", [x], leaf.path, **window)
+    window = ops.window_of(op)
+    pads = _pads(window, leaf)
+    padding = _pads(replace(window, ceil=False), leaf)
+    if op.count_padding and any(padding):
+        top, left, bottom, right = padding
+        x = custom_layers.add_pad(x, (0, top, left, 0, bottom, right), f"{leaf.path}/padded", graph)
+        pads = [max(0, outer - inner) for outer, inner in zip(pads, padding, strict=True)]
+    attributes = {"kernel_shape": window.kernel, "strides": window.stride, "pads": pads, "count_include_pad": 0}
+    return graph.add_node("AveragePool", [x], leaf.path, **attributes)
 
 
 def _add_global_pool(kind: str, keepdims: bool, path: str, x: str, graph: Graph) -> str:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, assert_never
 
 from onnx import ModelProto, helper, numpy_helper
 
+from resnet_spec.network.execution import plan_parallel, plan_residual
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, propagate
@@ -93,7 +94,7 @@ class ResNet:
 
     def _add_leaf(self, leaf: Leaf, x: str, graph: Graph) -> tuple[Part, str]:
         names = [weight.name for weight in leaf.op.weights(leaf.input_shape)]
-        weights = {name: self.weights[f"{leaf.path}.{name}"] for name in names}
+        weights = {name: self.weights[leaf.weight_path(name)] for name in names}
         graph.shapes[leaf.path] = leaf.output_shape
         return leaf, add_layer(leaf, weights, x, graph)
 
@@ -111,25 +112,52 @@ def _add_combine(part: Residual, branch: str, shortcut: str, graph: Graph) -> st
         case "add":
             return graph.add_node("Add", [branch, shortcut], name)
         case "multiply":
-            shape = graph.shapes[name]
-            added_axes = len(shape) - len(part.branch[-1].output_shape if part.branch else shape)
-            if added_axes:  # (batch, channels) -> (batch, channels, 1, 1)
-                branch = graph.add_reshape(branch, [0, 0, *[1] * added_axes], f"{part.path}/gate")
-            return graph.add_node("Mul", [shortcut, branch], name)
+            gate = _add_axes(branch, plan_residual(part).missing_axes, f"{part.path}/gate", graph)
+            return graph.add_node("Mul", [shortcut, gate], name)
+        case "concat":
+            return graph.add_node("Concat", [shortcut, branch], name, axis=1)
         case _:
             assert_never(part.combine)
 
 
 def _add_split(part: Parallel, x: str, graph: Graph) -> list[str]:
-    count = len(part.branches)
-    if not part.split:
-        return [x] * count
-    pieces = [f"{part.path}/{index}" for index in range(count)]
-    return graph.add_split(x, [part.input_shape[0] // count] * count, pieces, part.path)
+    if not part.pieces:
+        return [x] * len(part.branches)
+    names = [f"{part.path}/{index}" for index in range(len(part.branches))]
+    return graph.add_split(x, part.pieces, names, part.path)
+
+
+def _add_axes(x: str, count: int, output: str, graph: Graph) -> str:
+    """Add trailing axes of size 1: (batch, channels) -> (batch, channels, 1, 1)."""
+    return graph.add_reshape(x, [0, 0, *[1] * count], output) if count else x
+
+
+def _add_chain(kind: str, values: list[str], path: str, graph: Graph) -> str:
+    """Add a node of a kind for the first two values, then one for its result and the next value, and so on."""
+    y = values[0]
+    for index, value in enumerate(values[1:], 2):
+        y = graph.add_node(kind, [y, value], path if index == len(values) else f"{path}/{index}/product")
+    return y if values[1:] else graph.add_node("Identity", [y], path)
+
+
+def _add_resize(part: Parallel, index: int, x: str, graph: Graph) -> str:
+    """Add the nearest pixels of a branch's map, as many as the first branch has."""
+    shape, first = (
+        row[-1].output_shape if row else part.input_shape for row in (part.branches[index], part.branches[0])
+    )
+    if not part.resize or len(shape) != 3 or shape[1:] == first[1:]:
+        return x
+    for axis in (2, 3):
+        size = first[axis - 1]
+        indices = [position * shape[axis - 1] // size for position in range(size)]
+        name = f"{part.path}/{index}/resized{axis}"
+        x = graph.add_node("Gather", [x, graph.add_integers(f"{name}/indices", indices)], name, axis=axis)
+    return x
 
 
 def _add_join(part: Parallel, outputs: list[str], graph: Graph) -> str:
     graph.shapes[part.path] = part.output_shape
+    outputs = [_add_resize(part, index, output, graph) for index, output in enumerate(outputs)]
     match part.combine:
         case "concat":
             return graph.add_node("Concat", outputs, part.path, axis=1)
@@ -137,5 +165,12 @@ def _add_join(part: Parallel, outputs: list[str], graph: Graph) -> str:
             return graph.add_node("Sum", outputs, part.path)
         case "mean":
             return graph.add_node("Mean", outputs, part.path)
+        case "multiply" | "subtract":
+            missing = plan_parallel(part).missing_axes
+            factors = [
+                _add_axes(output, count, f"{part.path}/{index}/axes", graph)
+                for index, (output, count) in enumerate(zip(outputs, missing, strict=True))
+            ]
+            return _add_chain("Mul" if part.combine == "multiply" else "Sub", factors, part.path, graph)
         case _:
             assert_never(part.combine)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, assert_never
 import paddle
 from paddle import nn
 
-from resnet_spec.network.execution import held_parts, is_plain_row, plan_residual, plan_steps
+from resnet_spec.network.execution import held_parts, is_plain_row, own_weight, plan_parallel, plan_residual, plan_steps
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.traversal import rows_as_written
@@ -53,7 +53,7 @@ def _make_module(part: Part) -> nn.Layer:
                 _register(block, part.path, row)
             return block
         case Parallel():  # held_parts lists its branches after it, and the same holder registers them
-            return modules.Parallel(part.split, part.cascade, part.combine)
+            return modules.Parallel(plan_parallel(part))
         case _:
             assert_never(part)
 
@@ -66,6 +66,11 @@ def _register(holder: nn.Layer, path: str, row: Row) -> nn.Layer:
             if step not in module._sub_layers:
                 module.add_sublayer(step, nn.Layer())
             module = module._sub_layers[step]
+        weight = own_weight(part)
+        if weight:
+            assert isinstance(part, Leaf)
+            (own,) = part.op.weights(part.input_shape)
+            module.add_parameter(weight, module.create_parameter(list(own.shape)))
         module.add_sublayer(name, _make_module(part))
     return holder
 

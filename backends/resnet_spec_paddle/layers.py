@@ -18,22 +18,30 @@ def make_layer(leaf: Leaf) -> nn.Layer:
     """
     channels = leaf.input_shape[0]
     match leaf.op:
-        case ops.Conv(out, kernel, stride, padding, dilation, groups, bias):
-            bias_attr = None if bias else False
+        case ops.Conv(out, kernel, stride, _, dilation, groups, bias) as op:
+            padding, bias_attr = ops.fixed_padding(op), None if bias else False
+            if padding is None:
+                return custom_layers.SameConv2D(channels, op)
             return nn.Conv2D(channels, out, kernel, stride, padding, dilation, groups, bias_attr=bias_attr)
         case ops.StandardizedConv() as op:
-            return custom_layers.StandardizedConv2D(channels, op)
+            return custom_layers.StandardizedConv2D(channels, op, leaf.input_shape)
         case ops.ChannelConv(kernel):
             return custom_layers.ChannelConv1D(1, 1, kernel, padding=kernel // 2, bias_attr=False)
         case ops.Linear(out, bias):
-            return nn.Linear(channels, out, bias_attr=None if bias else False)
+            linear = custom_layers.Linear2D if len(leaf.input_shape) == 3 else nn.Linear
+            return linear(channels, out, bias_attr=None if bias else False)
         case ops.BatchNorm(epsilon, decay, variance, affine):
             return custom_layers.BatchNorm2D(leaf.path, channels, epsilon, decay, variance, affine)
         case ops.GroupNorm() as op:
-            return custom_layers.GroupNorm2D(op.group_count(channels), channels, op.epsilon)
-        case ops.LayerNorm(epsilon):
-            kind = custom_layers.LayerNorm2D if len(leaf.input_shape) == 3 else custom_layers.LayerNorm
-            return kind(channels, epsilon)
+            attributes = custom_layers.affine_attributes(op)
+            return custom_layers.GroupNorm2D(op.group_count(channels), channels, op.epsilon, **attributes)
+        case ops.LayerNorm(epsilon) as op:
+            norm = custom_layers.LayerNorm2D if len(leaf.input_shape) == 3 else custom_layers.LayerNorm
+            return norm(channels, epsilon, **custom_layers.affine_attributes(op))
+        case ops.RmsNorm(epsilon):
+            return custom_layers.RMSNorm(channels, epsilon)
+        case ops.GlobalResponseNorm(epsilon):
+            return custom_layers.GlobalResponseNorm2D(channels, epsilon)
         case ops.EvoNormS0(groups, epsilon):
             return custom_layers.EvoNorm2DS0(channels, groups, epsilon)
         case ops.FilterResponseNorm(epsilon):
@@ -42,6 +50,10 @@ def make_layer(leaf: Leaf) -> nn.Layer:
             return nn.ReLU()
         case ops.Relu6():
             return nn.ReLU6()
+        case ops.SquaredRelu():
+            return custom_layers.SquaredReLU()
+        case ops.Prelu(_, per):
+            return custom_layers.PReLU(channels if per == "channel" else 1)
         case ops.LeakyRelu(slope):
             return custom_layers.LeakyReLU(slope)
         case ops.Elu():
@@ -58,8 +70,11 @@ def make_layer(leaf: Leaf) -> nn.Layer:
             return custom_layers.Hardsigmoid()
         case ops.HardSwish():
             return nn.Hardswish()
-        case ops.MaxPool(kernel, stride, padding, ceil) as op:
-            return custom_layers.MaxPool2D(op) if ceil else nn.MaxPool2D(kernel, stride, padding)
+        case ops.MaxPool(kernel, stride, ceil=ceil) as op:
+            padding = ops.fixed_padding(op)
+            if ceil or padding is None:
+                return custom_layers.MaxPool2D(op)
+            return nn.MaxPool2D(kernel, stride, padding)
         case ops.AvgPool() as op:
             return custom_layers.AvgPool2D(op)
         case ops.BlurPool(stride):
@@ -68,6 +83,12 @@ def make_layer(leaf: Leaf) -> nn.Layer:
             return custom_layers.GlobalAvgPool2D(keepdims)
         case ops.GlobalMaxPool(keepdims):
             return nn.AdaptiveMaxPool2D(1) if keepdims else custom_layers.GlobalMaxPool2D(1)
+        case ops.AdaptiveAvgPool(size):
+            return custom_layers.AdaptiveAvgPool2D(ops.per_axis(size))
+        case ops.ChannelAvgPool():
+            return custom_layers.ChannelAvgPool2D()
+        case ops.ChannelMaxPool():
+            return custom_layers.ChannelMaxPool2D()
         case ops.ZeroPad(top, bottom, left, right):
             return nn.ZeroPad2D([left, right, top, bottom])
         case ops.PadChannels(before, after):
@@ -76,6 +97,16 @@ def make_layer(leaf: Leaf) -> nn.Layer:
             return custom_layers.SplitSum(parts)
         case ops.SplitSoftmax(parts, groups):
             return custom_layers.SplitSoftmax(parts, groups)
+        case ops.SpaceToDepth() as op:
+            return custom_layers.SpaceToDepth(op)
+        case ops.ChannelShuffle(groups):
+            return nn.ChannelShuffle(groups)
+        case ops.Upsample(factor, mode):
+            return custom_layers.Upsample(factor, mode)
+        case ops.Scale() as op:
+            return custom_layers.OwnScale() if op.learned else custom_layers.Scale(op.factor)
+        case ops.Shift():
+            return custom_layers.OwnShift()
         case ops.Flatten():
             return nn.Flatten()
         case ops.Dropout(rate):

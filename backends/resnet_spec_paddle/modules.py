@@ -8,8 +8,7 @@ from typing import Any, ClassVar, assert_never
 import paddle
 from paddle import Tensor, nn
 
-from resnet_spec.language.spec import Join
-from resnet_spec.network.execution import ResidualSteps, Steps, plan_part, plan_steps
+from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
 from resnet_spec.network.network import Network
 
 
@@ -61,6 +60,7 @@ class Residual(nn.Layer):
         self._after = steps.after
         self._combine = steps.combine
         self._reads = steps.shortcut_reads
+        self._missing_axes = steps.missing_axes
 
     def forward(self, x: Tensor) -> Tensor:
         y = run_steps(self, self._before, x)
@@ -69,8 +69,10 @@ class Residual(nn.Layer):
         match self._combine:
             case "add":
                 combined = branch + shortcut
-            case "multiply":  # (batch, channels) -> (batch, channels, 1, 1)
-                combined = shortcut * branch.reshape([*branch.shape, *[1] * (shortcut.ndim - branch.ndim)])
+            case "multiply":
+                combined = shortcut * _add_axes(branch, self._missing_axes)
+            case "concat":
+                combined = paddle.concat([shortcut, branch], axis=1)
             case _:
                 assert_never(self._combine)
         return run_steps(self, self._after, combined)
@@ -79,56 +81,92 @@ class Residual(nn.Layer):
         return "" if self._combine == "add" else f"combine={self._combine}"
 
 
+def _add_axes(x: Tensor, count: int) -> Tensor:
+    """Return a tensor with trailing axes of size 1: (batch, channels) -> (batch, channels, 1, 1)."""
+    return x.reshape([*x.shape, *[1] * count]) if count else x
+
+
 class Parallel(nn.Layer):
-    """Runs branches on the same input, or on equal pieces of its channels, and joins their outputs.
+    """Runs branches on the same input, on pieces of its channels, or one after another, and joins their outputs.
 
     The branches are arguments of ``forward``, since their layers are registered beside this one.
     """
 
-    def __init__(self, split: bool, cascade: bool, combine: Join) -> None:
+    def __init__(self, plan: ParallelPlan) -> None:
         super().__init__()
-        self._split = split
-        self._cascade = cascade
-        self._combine: Join = combine
+        self._plan = plan
 
     def forward(self, x: Tensor, branches: Sequence[Callable[[Tensor], Tensor] | None]) -> Tensor:
-        inputs = x.chunk(len(branches), axis=1) if self._split else [x] * len(branches)
+        plan = self._plan
+        inputs = x.split(list(plan.pieces), axis=1) if plan.pieces else [x] * len(branches)
         outputs: list[Tensor] = []
         for index, branch in enumerate(branches):  # Paddle's compiler does not support zip with strict=True
-            if branch is None:
-                outputs.append(inputs[index])
-            else:
-                outputs.append(branch(inputs[index] + outputs[-1] if self._cascade and outputs else inputs[index]))
-        match self._combine:
-            case "concat":
-                return paddle.concat(outputs, axis=1)
-            case "add":
-                return paddle.stack(outputs).sum(axis=0)
-            case "mean":
-                return paddle.stack(outputs).mean(axis=0)
-            case _:
-                assert_never(self._combine)
+            piece = outputs[-1] if plan.collect and outputs else inputs[index]
+            if branch is not None:
+                piece = branch(piece + outputs[-1] if plan.cascade and outputs else piece)
+            outputs.append(piece)
+        if plan.resize:
+            outputs = [outputs[0], *[_resize_like(output, outputs[0]) for output in outputs[1:]]]
+        return _join(plan, outputs)
 
     def extra_repr(self) -> str:
-        return f"split={self._split}, cascade={self._cascade}, combine={self._combine}"
+        plan = self._plan
+        names = ("pieces", "cascade", "collect", "resize")
+        settings = [f"{name}={getattr(plan, name)}" for name in names if getattr(plan, name)]
+        return ", ".join([f"combine={plan.combine}", *settings])
+
+
+def _join(plan: ParallelPlan, outputs: list[Tensor]) -> Tensor:
+    match plan.combine:
+        case "concat":
+            return paddle.concat(outputs, axis=1)
+        case "add":
+            return paddle.stack(outputs).sum(axis=0)
+        case "mean":
+            return paddle.stack(outputs).mean(axis=0)
+        case "multiply":
+            y = _add_axes(outputs[0], plan.missing_axes[0])
+            for index in range(1, len(outputs)):
+                y = y * _add_axes(outputs[index], plan.missing_axes[index])
+            return y
+        case "subtract":
+            y = outputs[0]
+            for output in outputs[1:]:
+                y = y - output
+            return y
+        case _:
+            assert_never(plan.combine)
+
+
+def _resize_like(x: Tensor, first: Tensor) -> Tensor:
+    """Return a map with the height and width of another, of the nearest pixels.
+
+    Replaces functional.interpolate, which finds the nearest pixel in float32.
+    """
+    rows = paddle.arange(first.shape[2]) * x.shape[2] // first.shape[2]
+    columns = paddle.arange(first.shape[3]) * x.shape[3] // first.shape[3]
+    return x.index_select(rows, 2).index_select(columns, 3)
 
 
 def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     """Return one part of a model as a function of its input, or the model itself for an empty path."""
-    module: nn.Layer = model
-    for name in path.split(".") if path else ():
-        module = module._sub_layers[name]
-    branches = [_bind_branch(model, branch) for branch in plan_part(model.network.part(path))] if path else []
-    return (lambda x: module(x, branches)) if branches else module
+    if not path:
+        return model
+    steps = plan_steps("", [model.network.part(path)])
+    return lambda x: run_steps(model, steps, x)
 
 
 def run_steps(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:
     """Run parts of a layer one after another. They are looked up by name at each call, so a user may replace one."""
-    for names, branches in steps:
-        part: Any = module
-        for name in names:
-            part = part._sub_layers[name]
-        x = part(x, [_bind_branch(module, branch) for branch in branches]) if branches else part(x)
+    for names, branches, weight in steps:
+        holder: Any = module
+        for name in names[:-1]:
+            holder = holder._sub_layers[name]
+        part = holder._sub_layers[names[-1]]
+        if weight:
+            x = part(x, holder._parameters[weight])
+        else:
+            x = part(x, [_bind_branch(module, branch) for branch in branches]) if branches else part(x)
     return x
 
 

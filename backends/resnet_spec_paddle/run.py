@@ -11,6 +11,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional
 
 from resnet_spec.backend import OUTPUT, SGD, TrainingStep
+from resnet_spec.network.execution import module_path
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.inference import Inference
 from resnet_spec_paddle.locking import LOCK
@@ -147,5 +148,6 @@ def _capture_outputs(twin: ResNet, paths: Collection[str]) -> dict[str, Tensor]:
         return hook
 
     for path in filter(None, paths):
-        get_sublayer(twin, path).register_forward_post_hook(make_hook(path))
+        layer = get_sublayer(twin, module_path(twin.network.part(path)))
+        layer.register_forward_post_hook(make_hook(path))
     return captured

@@ -9,11 +9,10 @@ from typing import Any, TypeVar, assert_never
 import torch
 from torch import nn
 
-from resnet_spec.network.execution import held_parts, is_plain_row, plan_residual, plan_steps
+from resnet_spec.network.execution import held_parts, is_plain_row, own_weight, plan_parallel, plan_residual, plan_steps
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.traversal import rows_as_written
-from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import make_layer
@@ -45,12 +44,12 @@ def _make_module(part: Part, dtype: torch.dtype) -> nn.Module:
             chain = modules.Chain(plan_steps(part.path, part.parts))
             return _register(chain, part.path, part.parts, dtype)
         case Residual():
-            block = modules.Residual(plan_residual(part), _count_missing_axes(part))
+            block = modules.Residual(plan_residual(part))
             for row in rows_as_written(part):
                 _register(block, part.path, row, dtype)
             return block
         case Parallel():  # held_parts lists its branches after it, and the same holder registers them
-            return modules.Parallel(part.split, part.cascade, part.combine)
+            return modules.Parallel(plan_parallel(part))
         case _:
             assert_never(part)
 
@@ -63,16 +62,8 @@ def _register(holder: nn.Module, path: str, row: Row, dtype: torch.dtype) -> nn.
             if step not in module._modules:
                 module.add_module(step, nn.Module())
             module = module._modules[step]
+        weight = own_weight(part)
+        if weight:
+            module.register_parameter(weight, nn.Parameter(torch.empty((), device="meta", dtype=dtype)))
         module.add_module(name, _make_module(part, dtype))
     return holder
-
-
-def _count_missing_axes(block: Residual) -> int:
-    """Return how many trailing axes the output of a block's branch lacks beside that of its shortcut."""
-    before = _output_shape(block.before, block.input_shape)
-    shortcut = _output_shape(block.shortcut, before if block.reads == "before" else block.input_shape)
-    return len(shortcut) - len(_output_shape(block.branch, before))
-
-
-def _output_shape(row: Row, input_shape: Shape) -> Shape:
-    return row[-1].output_shape if row else input_shape

@@ -5,10 +5,15 @@ Maps are (batch, channels, height, width).
 
 # Annotations are not postponed in this file: torch.jit.script needs them as types, not as text.
 
+import math
+from typing import Any, TypeAlias
+
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional
 
+from resnet_spec import ops
 from resnet_spec.ops import DropBlock, StandardizedConv, drop_block_squares
 
 
@@ -117,22 +122,139 @@ class GlobalMaxPool2d(nn.AdaptiveMaxPool2d):
         return functional.adaptive_max_pool2d(input, 1).flatten(1)
 
 
-class StandardizedConv2d(nn.Conv2d):
-    """A convolution with weight standardisation: each filter is shifted to mean 0 and scaled to variance 1 first."""
+def conv_options(op: ops.Conv, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the keyword arguments of nn.Conv2d for a convolution. The padding ``same`` is the caller's to add."""
+    return {
+        "kernel_size": op.kernel,
+        "stride": op.stride,
+        "padding": ops.fixed_padding(op) or 0,
+        "dilation": op.dilation,
+        "groups": op.groups,
+        "bias": op.bias,
+        "device": "meta",
+        "dtype": dtype,
+    }
 
-    def __init__(self, channels: int, op: StandardizedConv, dtype: torch.dtype) -> None:
-        sizes = (op.kernel, op.stride, op.padding, op.dilation)
-        super().__init__(channels, op.out, *sizes, op.groups, op.bias, device="meta", dtype=dtype)
-        self.epsilon = op.epsilon
+
+SameWindow: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""The kernel, stride and dilation of a window with the padding ``same``, each for height and width."""
+
+
+def same_window(op: ops.Conv | ops.MaxPool | ops.AvgPool) -> SameWindow:
+    """Return what the padding ``same`` of an operation depends on."""
+    window = ops.window_of(op)
+    return window.kernel, window.stride, window.dilation
+
+
+@torch.fx.wrap
+def pad_same(x: Tensor, window: SameWindow, value: float) -> Tensor:
+    """Pad a map by what ceil(size / stride) windows need, the odd row or column at the bottom and on the right.
+
+    torch.fx records it as one call, since the padding depends on the size of the map.
+    """
+    kernel, stride, dilation = window
+    margins: list[int] = []
+    for axis in (1, 0):  # functional.pad takes the last axis first
+        size = x.shape[2 + axis]
+        extent = dilation[axis] * (kernel[axis] - 1) + 1
+        missing = max(0, ((size + stride[axis] - 1) // stride[axis] - 1) * stride[axis] + extent - size)
+        margins += [missing // 2, missing - missing // 2]
+    return functional.pad(x, margins, value=value)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with the padding ``same`` and any stride.
+
+    Replaces nn.Conv2d, whose padding "same" is for stride 1.
+    """
+
+    def __init__(self, channels: int, op: ops.Conv, dtype: torch.dtype) -> None:
+        super().__init__(channels, op.out, **conv_options(op, dtype))
+        self._window = same_window(op)
 
     def forward(self, input: Tensor) -> Tensor:
-        flat = self.weight.flatten(1)  # (out, in / groups * kernel^2)
-        variance, mean = torch.var_mean(flat, dim=[1], correction=0, keepdim=True)
+        return self._conv_forward(pad_same(input, self._window, 0.0), self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{nn.Conv2d.extra_repr(self)}, padding=same"
+
+
+class SameMaxPool2d(nn.Module):
+    """The maximum over a window with the padding ``same``, which counts as minus infinity."""
+
+    def __init__(self, op: ops.MaxPool) -> None:
+        super().__init__()
+        self.op = op
+        self._window = same_window(op)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.max_pool2d(pad_same(x, self._window, -math.inf), self._window[0], self._window[1])
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.op.kernel}, stride={self.op.stride}, padding=same"
+
+
+class SameAvgPool2d(nn.Module):
+    """The mean over a window with the padding ``same``, with or without the zeros of the padding."""
+
+    def __init__(self, op: ops.AvgPool) -> None:
+        super().__init__()
+        self.op = op
+        self._window = same_window(op)
+        self._counts_padding = op.count_padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self._average(x)
+        return mean if self._counts_padding else mean / self._average(torch.ones_like(x[:1, :1]))
+
+    def _average(self, x: Tensor) -> Tensor:
+        return functional.avg_pool2d(pad_same(x, self._window, 0.0), self._window[0], self._window[1])
+
+    def extra_repr(self) -> str:
+        counted = f", count_include_pad={self._counts_padding}"
+        return f"kernel_size={self.op.kernel}, stride={self.op.stride}, padding=same{counted}"
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution with weight standardisation: each filter is shifted to mean 0 and scaled to variance 1 first.
+
+    If it is scaled, each filter is then multiplied by a learned gain and a constant.
+    """
+
+    gain: Tensor | None
+
+    def __init__(self, channels: int, op: StandardizedConv, input_shape: ops.Shape, dtype: torch.dtype) -> None:
+        super().__init__(channels, op.out, **conv_options(op.to_conv(), dtype))
+        self.epsilon = op.epsilon
+        self._window = same_window(op.to_conv()) if op.padding == "same" else None
+        self.scale = op.fan_in_factor(input_shape)
+        gain = nn.Parameter(torch.empty(op.out, 1, 1, 1, device="meta", dtype=dtype)) if op.scaled else None
+        self.register_parameter("gain", gain)
+
+    def forward(self, input: Tensor) -> Tensor:
+        flat = self.weight.flatten(1)  # (out, in / groups * kernel)
+        variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
         kernel = ((flat - mean) / (variance + self.epsilon).sqrt()).view_as(self.weight)
+        if self.gain is not None:
+            kernel = kernel * (self.gain * self.scale)
+        if self._window is not None:
+            input = pad_same(input, self._window, 0.0)
         return self._conv_forward(input, kernel, self.bias)
 
     def extra_repr(self) -> str:
-        return f"{nn.Conv2d.extra_repr(self)}, epsilon={self.epsilon:.6g}"
+        same = ", padding=same" if self._window else ""
+        scale = f", scale={self.scale:.6g}" if self.gain is not None else ""
+        return f"{nn.Conv2d.extra_repr(self)}{same}, epsilon={self.epsilon:.6g}{scale}"
+
+
+class Linear2d(nn.Linear):
+    """A fully connected layer over the channels of each pixel: (batch, channels, height, width) -> (batch, out, ...).
+
+    Replaces nn.Linear, which reads the last axis.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ChannelConv1d(nn.Conv1d):
@@ -143,6 +265,118 @@ class ChannelConv1d(nn.Conv1d):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input.unsqueeze(1), self.weight, self.bias).squeeze(1)
+
+
+def make_group_norm(op: ops.GroupNorm, channels: int, epsilon: float, dtype: torch.dtype) -> nn.GroupNorm:
+    """Return a group normalisation, without a shift if the operation has none."""
+    groups = op.group_count(channels)
+    kind = InstanceGroupNorm2d if groups == channels else nn.GroupNorm
+    norm = kind(groups, channels, epsilon, op.affine, device="meta", dtype=dtype)
+    if not op.bias:
+        norm.register_parameter("bias", None)
+    return norm
+
+
+class RMSNorm2d(nn.RMSNorm):
+    """Root mean square normalisation over the channels of (batch, channels, height, width).
+
+    Replaces nn.RMSNorm, which normalises trailing axes only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GlobalResponseNorm2d(nn.Module):
+    """Global response normalisation: x + weight * x * n + bias, with n a channel's norm over the mean of all norms."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, channels: int, epsilon: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        for name in ("weight", "bias"):
+            self.register_parameter(name, nn.Parameter(torch.empty(channels, device="meta", dtype=dtype)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+        ratio = norm / (norm.mean(dim=1, keepdim=True) + self.epsilon)
+        return x + (x * ratio * self.weight[:, None, None] + self.bias[:, None, None])
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, epsilon={self.epsilon:.6g}"
+
+
+class SquaredReLU(nn.Module):
+    """max(x, 0) ^ 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x).square()
+
+
+class ChannelAvgPool2d(nn.Module):
+    """The mean over channels: (batch, channels, height, width) -> (batch, 1, height, width)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=1, keepdim=True)
+
+
+class ChannelMaxPool2d(nn.Module):
+    """The maximum over channels: (batch, channels, height, width) -> (batch, 1, height, width).
+
+    Not amax, which divides the gradient between equal elements.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.max(dim=1, keepdim=True).values
+
+
+class SpaceToDepth(nn.Module):
+    """Tiles of pixels as channels, in another order than nn.PixelUnshuffle's."""
+
+    def __init__(self, op: ops.SpaceToDepth) -> None:
+        super().__init__()
+        self.size = op.size
+        self.order = op.order
+        # The axes are batch, channel, tile's row, row in the tile, tile's column, column in the tile.
+        axes = [{"channel": 1, "row": 3, "column": 5}[name] for name in op.order.split("_")]
+        self._axes = [0, *axes, 2, 4]
+
+    def forward(self, x: Tensor) -> Tensor:
+        tiles = x.unflatten(3, (-1, self.size)).unflatten(2, (-1, self.size))
+        return tiles.permute(self._axes).flatten(1, 3)
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, order={self.order}"
+
+
+class Scale(nn.Module):
+    """Multiplication by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor:.6g}"
+
+
+class OwnScale(nn.Module):
+    """Multiplication by a weight of the module that holds this one, with one number per channel or for all."""
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x * weight.reshape(-1, *[1] * (x.ndim - 2))
+
+
+class OwnShift(nn.Module):
+    """Addition of a weight of the module that holds this one, with one number per channel or for all."""
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x + weight.reshape(-1, *[1] * (x.ndim - 2))
 
 
 class EvoNorm2dS0(nn.Module):

@@ -167,13 +167,17 @@ def _fuse_residual(model: ResNet, block: Residual, *, may_overwrite: bool) -> Fu
     return FusedResidual(before, rest, shortcut, block.reads, combine, fuse(model, after, may_overwrite=True)[0])
 
 
-def _combine(branch: Tensor, other: Tensor, *, combine: Literal["add", "multiply"], overwrite_other: bool) -> Tensor:
+def _combine(
+    branch: Tensor, other: Tensor, *, combine: Literal["add", "multiply", "concat"], overwrite_other: bool
+) -> Tensor:
     match combine:
         case "add":
             return other.add_(branch) if overwrite_other else other + branch
         case "multiply":  # (batch, channels) -> (batch, channels, 1, 1)
             gate = branch.reshape(*branch.shape, *[1] * (other.ndim - branch.ndim))
             return other.mul_(gate) if overwrite_other else other * gate
+        case "concat":
+            return torch.cat((other, branch), dim=1)
         case _:
             assert_never(combine)
 

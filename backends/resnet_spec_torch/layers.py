@@ -17,26 +17,32 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
     """Return the layer of an operation. Its weights are on the meta device, since ``fill`` replaces them anyway."""
     channels = leaf.input_shape[0]
     match leaf.op:
-        case ops.Conv(out, kernel, stride, padding, dilation, groups, bias):
-            return nn.Conv2d(channels, out, kernel, stride, padding, dilation, groups, bias, device="meta", dtype=dtype)
+        case ops.Conv() as op:
+            if op.padding == "same":
+                return custom_layers.SameConv2d(channels, op, dtype)
+            return nn.Conv2d(channels, op.out, **custom_layers.conv_options(op, dtype))
         case ops.StandardizedConv() as op:
-            return custom_layers.StandardizedConv2d(channels, op, dtype)
+            return custom_layers.StandardizedConv2d(channels, op, leaf.input_shape, dtype)
         case ops.ChannelConv(kernel):
             return custom_layers.ChannelConv1d(kernel, dtype)
         case ops.Linear(out, bias):
-            return nn.Linear(channels, out, bias, device="meta", dtype=dtype)
+            linear = custom_layers.Linear2d if len(leaf.input_shape) == 3 else nn.Linear
+            return linear(channels, out, bias, device="meta", dtype=dtype)
         case ops.BatchNorm(epsilon, decay, variance, affine):
             norm = nn.BatchNorm2d if variance == "unbiased" else custom_layers.BiasedBatchNorm2d
             # torch's momentum is the weight of the new value, which is one minus the decay.
             momentum = float(1 - Decimal(repr(ops.shortest_decimal(decay)))) if dtype == torch.float32 else 1 - decay
             return norm(channels, _readable(epsilon, dtype), momentum, affine, device="meta", dtype=dtype)
         case ops.GroupNorm() as op:
-            groups, epsilon = op.group_count(channels), _readable(op.epsilon, dtype)
-            group_norm = custom_layers.InstanceGroupNorm2d if groups == channels else nn.GroupNorm
-            return group_norm(groups, channels, epsilon, device="meta", dtype=dtype)
-        case ops.LayerNorm(epsilon):
-            kind = custom_layers.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
-            return kind(channels, _readable(epsilon, dtype), device="meta", dtype=dtype)
+            return custom_layers.make_group_norm(op, channels, _readable(op.epsilon, dtype), dtype)
+        case ops.LayerNorm(epsilon, bias=bias, affine=affine):
+            layer_norm = custom_layers.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
+            return layer_norm(channels, _readable(epsilon, dtype), affine, bias, device="meta", dtype=dtype)
+        case ops.RmsNorm(epsilon):
+            rms_norm = custom_layers.RMSNorm2d if len(leaf.input_shape) == 3 else nn.RMSNorm
+            return rms_norm(channels, _readable(epsilon, dtype), device="meta", dtype=dtype)
+        case ops.GlobalResponseNorm(epsilon):
+            return custom_layers.GlobalResponseNorm2d(channels, epsilon, dtype)
         case ops.EvoNormS0(groups, epsilon):
             return custom_layers.EvoNorm2dS0(channels, groups, epsilon, dtype)
         case ops.FilterResponseNorm(epsilon):
@@ -45,6 +51,10 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
             return nn.ReLU()
         case ops.Relu6():
             return nn.ReLU6()
+        case ops.SquaredRelu():
+            return custom_layers.SquaredReLU()
+        case ops.Prelu(_, per):
+            return nn.PReLU(channels if per == "channel" else 1, device="meta", dtype=dtype)
         case ops.LeakyRelu(slope):
             return nn.LeakyReLU(_readable(slope, dtype))
         case ops.Elu():
@@ -61,9 +71,15 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
             return custom_layers.Hardsigmoid()
         case ops.HardSwish():
             return nn.Hardswish()
-        case ops.MaxPool(kernel, stride, padding, ceil):
+        case ops.MaxPool(kernel, stride, ceil=ceil) as op:
+            padding = ops.fixed_padding(op)
+            if padding is None:
+                return custom_layers.SameMaxPool2d(op)
             return nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)
-        case ops.AvgPool(kernel, stride, padding, ceil, count_padding):
+        case ops.AvgPool(kernel, stride, ceil=ceil, count_padding=count_padding) as op:
+            padding = ops.fixed_padding(op)
+            if padding is None:
+                return custom_layers.SameAvgPool2d(op)
             return nn.AvgPool2d(kernel, stride, padding, ceil, count_padding)
         case ops.BlurPool(stride):
             return custom_layers.BlurPool2d(channels, stride, dtype)
@@ -71,6 +87,12 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
             return nn.AdaptiveAvgPool2d(1) if keepdims else custom_layers.GlobalAvgPool2d(1)
         case ops.GlobalMaxPool(keepdims):
             return nn.AdaptiveMaxPool2d(1) if keepdims else custom_layers.GlobalMaxPool2d(1)
+        case ops.AdaptiveAvgPool(size):
+            return nn.AdaptiveAvgPool2d(size)
+        case ops.ChannelAvgPool():
+            return custom_layers.ChannelAvgPool2d()
+        case ops.ChannelMaxPool():
+            return custom_layers.ChannelMaxPool2d()
         case ops.ZeroPad(top, bottom, left, right):
             return nn.ZeroPad2d((left, right, top, bottom))
         case ops.PadChannels(before, after):
@@ -79,6 +101,18 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
             return custom_layers.SplitSum2d(parts)
         case ops.SplitSoftmax(parts, groups):
             return custom_layers.SplitSoftmax2d(parts, groups)
+        case ops.SpaceToDepth() as op:
+            if op.order == "channel_row_column":
+                return nn.PixelUnshuffle(op.size)
+            return custom_layers.SpaceToDepth(op)
+        case ops.ChannelShuffle(groups):
+            return nn.ChannelShuffle(groups)
+        case ops.Upsample(factor, mode):
+            return nn.Upsample(scale_factor=factor, mode=mode)
+        case ops.Scale() as op:
+            return custom_layers.OwnScale() if op.learned else custom_layers.Scale(op.factor)
+        case ops.Shift():
+            return custom_layers.OwnShift()
         case ops.Flatten():
             return nn.Flatten()
         case ops.Dropout(rate):

@@ -3,6 +3,7 @@
 # Annotations are not postponed in this file: a traced model has those of ``ResNet.forward``, and torch.jit.script needs
 # them as types, not as text.
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, assert_never, cast
@@ -10,8 +11,7 @@ from typing import Any, ClassVar, Literal, assert_never, cast
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.language.spec import Join
-from resnet_spec.network.execution import ResidualSteps, Steps, plan_part, plan_steps
+from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
 from resnet_spec.network.network import Network
 
 
@@ -82,8 +82,7 @@ class Chain(nn.Module):
 class Residual(nn.Module):
     """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x."""
 
-    def __init__(self, steps: ResidualSteps, missing_axes: int) -> None:
-        """Follow the steps. ``missing_axes`` is how many trailing axes the branch's output lacks."""
+    def __init__(self, steps: ResidualSteps) -> None:
         super().__init__()
         self._before = steps.before
         self._branch = steps.branch
@@ -91,7 +90,7 @@ class Residual(nn.Module):
         self._after = steps.after
         self._combine = steps.combine
         self._reads = steps.shortcut_reads
-        self._missing_axes = missing_axes
+        self._missing_axes = steps.missing_axes
 
     def forward(self, x: Tensor) -> Tensor:
         y = run_steps(self, self._before, x)
@@ -109,67 +108,100 @@ class Residual(nn.Module):
         return "" if self._combine == "add" else f"combine={self._combine}"
 
 
-def _combine(combine: Literal["add", "multiply"], branch: Tensor, shortcut: Tensor, missing_axes: int) -> Tensor:
+def _combine(
+    combine: Literal["add", "multiply", "concat"], branch: Tensor, shortcut: Tensor, missing_axes: int
+) -> Tensor:
     match combine:
         case "add":
             return branch + shortcut
         case "multiply":
-            for _ in range(missing_axes):  # (batch, channels) -> (batch, channels, 1, 1)
-                branch = branch.unsqueeze(-1)
-            return shortcut * branch
+            return shortcut * _add_axes(branch, missing_axes)
+        case "concat":
+            return torch.cat((shortcut, branch), dim=1)
         case _:
             assert_never(combine)
 
 
+def _add_axes(x: Tensor, count: int) -> Tensor:
+    """Return a tensor with trailing axes of size 1: (batch, channels) -> (batch, channels, 1, 1)."""
+    for _ in range(count):
+        x = x.unsqueeze(-1)
+    return x
+
+
 class Parallel(nn.Module):
-    """Runs branches on the same input, or on equal pieces of its channels, and joins their outputs.
+    """Runs branches on the same input, on pieces of its channels, or one after another, and joins their outputs.
 
     The branches are arguments of ``forward``, since their layers are registered beside this module.
     """
 
-    def __init__(self, split: bool, cascade: bool, combine: Join) -> None:
+    def __init__(self, plan: ParallelPlan) -> None:
         super().__init__()
-        self._split = split
-        self._cascade = cascade
-        self._combine: Join = combine
+        self._plan = plan
 
     def forward(self, x: Tensor, branches: Sequence[Callable[[Tensor], Tensor] | None]) -> Tensor:
-        inputs = x.chunk(len(branches), dim=1) if self._split else [x] * len(branches)
+        plan = self._plan
+        inputs = x.split(plan.pieces, dim=1) if plan.pieces else [x] * len(branches)
         outputs: list[Tensor] = []
         for index, branch in enumerate(branches):  # a tracer cannot iterate over the inputs
-            piece = inputs[index]
-            if branch is None:
-                outputs.append(piece)
-            else:
-                outputs.append(branch(piece + outputs[-1] if self._cascade and outputs else piece))
-        match self._combine:
-            case "concat":
-                return torch.cat(outputs, dim=1)
-            case "add":
-                return torch.stack(outputs).sum(dim=0)
-            case "mean":
-                return torch.stack(outputs).mean(dim=0)
-            case _:
-                assert_never(self._combine)
+            piece = outputs[-1] if plan.collect and outputs else inputs[index]
+            if branch is not None:
+                piece = branch(piece + outputs[-1] if plan.cascade and outputs else piece)
+            outputs.append(piece)
+        if plan.resize:
+            outputs = [outputs[0], *(_resize_like(output, outputs[0]) for output in outputs[1:])]
+        return _join(plan, outputs)
 
     def extra_repr(self) -> str:
-        return f"split={self._split}, cascade={self._cascade}, combine={self._combine}"
+        plan = self._plan
+        names = ("pieces", "cascade", "collect", "resize")
+        settings = [f"{name}={getattr(plan, name)}" for name in names if getattr(plan, name)]
+        return ", ".join([f"combine={plan.combine}", *settings])
+
+
+def _join(plan: ParallelPlan, outputs: list[Tensor]) -> Tensor:
+    match plan.combine:
+        case "concat":
+            return torch.cat(outputs, dim=1)
+        case "add":
+            return torch.stack(outputs).sum(dim=0)
+        case "mean":
+            return torch.stack(outputs).mean(dim=0)
+        case "multiply":
+            factors = [_add_axes(output, count) for output, count in zip(outputs, plan.missing_axes, strict=True)]
+            return math.prod(factors[1:], start=factors[0])
+        case "subtract":
+            return outputs[0] - sum(outputs[1:])
+        case _:
+            assert_never(plan.combine)
+
+
+def _resize_like(x: Tensor, first: Tensor) -> Tensor:
+    """Return a map with the height and width of another, of the nearest pixels.
+
+    Replaces functional.interpolate, which finds the nearest pixel in float32.
+    """
+    rows = torch.arange(first.shape[2], device=x.device) * x.shape[2] // first.shape[2]
+    columns = torch.arange(first.shape[3], device=x.device) * x.shape[3] // first.shape[3]
+    return x.index_select(2, rows).index_select(3, columns)
 
 
 def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     """Return one part of a model as a function of its input, or the model itself for an empty path."""
-    module = model.get_submodule(path)
-    branches = plan_part(model.network.part(path)) if path else ()
-    return partial(module, branches=_bind_branches(model, branches)) if branches else module
+    return partial(run_steps, model, plan_steps("", [model.network.part(path)])) if path else model
 
 
 def run_steps(module: nn.Module, steps: Steps, x: Tensor) -> Tensor:
     """Run parts of a module one after another. They are looked up by name at each call, so a user may replace one."""
-    for names, branches in steps:
-        part: Any = module
-        for name in names:
-            part = part._modules[name]
-        x = part(x, _bind_branches(module, branches)) if branches else part(x)
+    for names, branches, weight in steps:
+        holder: Any = module
+        for name in names[:-1]:
+            holder = holder._modules[name]
+        part = holder._modules[names[-1]]
+        if weight:
+            x = part(x, holder._parameters[weight])
+        else:
+            x = part(x, _bind_branches(module, branches)) if branches else part(x)
     return x
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
+from resnet_spec.network.execution import module_path
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
 from resnet_spec_torch.modules import FrozenModel, ResNet, layers_of, run_part
@@ -113,7 +114,8 @@ def _capture_outputs(twin: ResNet, paths: Collection[str]) -> dict[str, Tensor]:
 
     for path in paths:
         if path:
-            twin.get_submodule(path).register_forward_hook(make_hook(path))
+            module = twin.get_submodule(module_path(twin.network.part(path)))
+            module.register_forward_hook(make_hook(path))
     return captured
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeAlias, TypeVar
 
 from resnet_spec.diagnostics.problems import Note, Problems, Span, SpecError
@@ -10,6 +11,7 @@ from resnet_spec.expansion.error_sites import Reporter
 from resnet_spec.expansion.path_conflicts import PathRegistry
 from resnet_spec.expansion.scopes import NameTable
 from resnet_spec.language.spec import Block, Spec
+from resnet_spec.network.network import Stage
 from resnet_spec.network.parts import Part
 from resnet_spec.ops import Shape
 
@@ -37,6 +39,7 @@ class Context:
             on them are not reported.
         names_only: Whether only names are looked up, in layers that are not part of the network.
         size_problems: Problems that a larger image might not have.
+        stages: The outermost repeated blocks, in the order in which they run.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class Context:
         self.names = NameTable(spec)
         self.reporter = Reporter(problems, spec.span.source)
         self.paths = PathRegistry(self.reporter)
-        self.layers = self.parameters = self.steps = 0
+        self.layers = self.parameters = self.steps = self.repeats = 0
+        self.stages: list[Stage] = []
 
     def lose_shape(self) -> Shape | None:
         """Return the shape after a problem: none."""
@@ -75,6 +79,16 @@ class Context:
                 beside = [*problem.notes, *(notes(problem.span) if notes else ())]
                 self.reporter.report(problem.code, problem.message, problem.span, problem.help, beside)
             return None
+
+    @contextmanager
+    def stage(self, path: str) -> Iterator[list[str]]:
+        """Collect the paths of repeated blocks, which are a stage unless they are inside another repeated block."""
+        blocks: list[str] = []
+        self.repeats += 1
+        yield blocks
+        self.repeats -= 1
+        if not self.repeats and not self.names_only:
+            self.stages.append(Stage(path, tuple(blocks)))
 
     # -- limits: exceeding one ends the expansion ----------------------------------------------------------------
 

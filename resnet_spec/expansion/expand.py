@@ -40,7 +40,7 @@ def expand(
         report_settings_without_effect(spec, context.names, reported)
     reported.stop()
     assert spec.input is not None  # otherwise there is a problem
-    stages = tuple(stage.name.text for stage in spec.stages)
+    stages = tuple(context.stages)
     return Network(spec.name, spec.input, tuple(parts), spec.source, spec.preprocess, stages, takes=_integers(spec))
 
 

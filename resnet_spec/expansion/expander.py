@@ -1,19 +1,22 @@
-"""Expand a spec into the tree of a network: groups, stages, blocks and layers, down to operations."""
+"""Expand a spec into the tree of a network: groups, repeated blocks and layers, down to operations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Literal, assert_never
 
-from resnet_spec.diagnostics.problems import Span, quote
+from resnet_spec.diagnostics.problems import Span, SpecError, quote
 from resnet_spec.diagnostics.remedies import describe_setting
 from resnet_spec.diagnostics.suggestions import find_nearest, one_edit_away, suggest
 from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
 from resnet_spec.expansion.context import Context, Expansion
 from resnet_spec.expansion.error_sites import is_setting
 from resnet_spec.expansion.operations import expand_operation, note_origin
-from resnet_spec.expansion.parallel import branch_input_shape, join_branches
+from resnet_spec.expansion.parallel import branch_input_shapes, check_cascades, join_branches
+from resnet_spec.expansion.repeats import block_invocation, block_names, has_lists, lists_match_depth, repeat_depth
 from resnet_spec.expansion.residual import combine_sides
 from resnet_spec.expansion.scopes import (
     IN,
@@ -25,18 +28,28 @@ from resnet_spec.expansion.scopes import (
     bind_defaults,
     with_input_channels,
 )
-from resnet_spec.expansion.stages import block_invocation, lists_match_depth, stage_depth
-from resnet_spec.language.grammar import PREDEFINED, STAGE
+from resnet_spec.language.grammar import PREDEFINED, REPEAT
 from resnet_spec.language.scalars import CALL_KEYS
-from resnet_spec.language.spec import Block, Branches, Call, Group, Invalid, PerBlockValues, Role, Stage
-from resnet_spec.language.values import decode_boolean, is_reference, quote_value
+from resnet_spec.language.spec import (
+    Block,
+    Branches,
+    Call,
+    Collect,
+    Group,
+    Invalid,
+    PerBlockValues,
+    Repeat,
+    Role,
+    Values,
+)
+from resnet_spec.language.values import decode_boolean, decode_integer, is_reference, quote_value
 from resnet_spec.network.parts import Chain, Parallel, Part, Residual
 from resnet_spec.ops import OPS, Shape
 from resnet_spec.syntax.nodes import Scalar
 
 
 class Expander:
-    """Expands groups, stages, blocks and layers, and carries the shape from each part to the next."""
+    """Expands groups, blocks and layers, and carries the shape from each part to the next."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -44,7 +57,7 @@ class Expander:
         self.names = context.names
         self.report = context.reporter.report
 
-    # -- groups and stages ---------------------------------------------------------------------------------------
+    # -- groups and repeated blocks -----------------------------------------------------------------------------
 
     def network(self) -> list[Part]:
         """Return the network's parts, in the order in which they run."""
@@ -55,58 +68,129 @@ class Expander:
                 self.report("RS206", f"{self.spec.name} needs a value for {name!r}", span, help)
         shape: Shape | None = self.spec.input or self.context.lose_shape()
         parts: list[Part] = []
-        if self.spec.stem:
-            parts, shape = self.section(self.spec.stem, shape)
-        for stage in self.spec.stages:
-            more, shape = self.stage(stage, shape)
-            parts += more
-        if self.spec.head:
-            more, shape = self.section(self.spec.head, shape)
-            parts += more
+        for group in (self.spec.stem, self.spec.stages, self.spec.head):
+            if group is not None:
+                more, shape = self.section(group, shape)
+                parts += more
         return parts
 
     def section(self, group: Group, input_shape: Shape | None) -> Expansion:
-        """Expand the stem or the head."""
+        """Expand the stem, the stages or the head."""
         return self.group("", group, with_input_channels(self.names.scope, input_shape, group.span), input_shape)
 
-    def stage(self, stage: Stage, input_shape: Shape | None) -> Expansion:
-        """Expand a stage into a chain of blocks."""
-        name = stage.name.text
-        self.context.paths.reserve("", name, stage.name.span)
-        depth = stage_depth(self.context, stage)
-        if not depth or not lists_match_depth(self.context, stage, depth):
-            input_shape = self.context.lose_shape()
-        has_lists = any(isinstance(argument, PerBlockValues) for argument in (stage.block, *stage.arguments.values()))
+    def repeated(self, path: str, repeat: Repeat, scope: Scope, input_shape: Shape | None) -> Expansion:
+        """Expand a repeated block into a chain of blocks, which are named below ``path``."""
+        names = partial(self.block_name, path, repeat)
+        parts, shape = self.joined(self.blocks(path, repeat, scope, input_shape, names, path), input_shape)
+        return self.sequence(path, parts, input_shape, shape, repeat.span), shape
+
+    def block_name(self, path: str, repeat: Repeat, index: int) -> str:
+        """Return the name of a block below a path, as the pattern of a repeated block says."""
+        name = repeat.numbering.format(index=index, number=index + 1)
+        self.context.paths.reserve(path, name, repeat.span)
+        return name
+
+    def blocks(
+        self,
+        path: str,
+        repeat: Repeat,
+        scope: Scope,
+        shape: Shape | None,
+        name: Callable[[int], str],
+        chain_path: str = "",
+    ) -> Iterator[Expansion]:
+        """Yield the parts of each repeated block, and the shape after it.
+
+        Args:
+            path: The path below which ``name`` names the blocks by their index.
+            chain_path: The path of the chain that holds the blocks and nothing else, if there is one.
+        """
+        depth = repeat_depth(self.context, repeat, scope)
+        if not depth or not lists_match_depth(self.context, repeat, depth):
+            shape = self.context.lose_shape()
+        taken = self.arguments_taken(repeat, depth or 1, scope)
+        with self.context.stage(chain_path) as stage:
+            for index in range(depth or 1):
+                known = len(self.context.problems)
+                use = block_invocation(self.context, repeat, index, depth or 1, scope, shape)
+                full = ".".join(filter(None, [path, name(index)]))
+                parts, shape = self.invoke(full, replace(use, taken_elsewhere=taken), shape)
+                stage += [part.path for part in parts]
+                yield parts, shape
+                if index and not has_lists(repeat) and (shape is None or len(self.context.problems) > known):
+                    break  # the blocks after it have the same problem
+
+    def joined(self, rows: Iterable[Expansion], shape: Shape | None) -> Expansion:
+        """Return the parts of several rows that run one after another, and the shape after the last."""
         parts: list[Part] = []
-        shape = input_shape
-        for index in range(depth or 1):
-            known = len(self.context.problems)
-            numbered = stage.numbering.format(index=index, number=index + 1)
-            self.context.paths.reserve(name, numbered, stage.span)
-            use = block_invocation(self.context, stage, index, depth or 1, shape)
-            part, shape = self.invoke(f"{name}.{numbered}", use, shape)
-            parts += part
-            if index and not has_lists and (shape is None or len(self.context.problems) > known):
-                break  # the blocks after it have the same problem
-        return self.sequence(name, parts, input_shape, shape, stage.span), shape
+        for row, after in rows:
+            parts += row
+            shape = after
+        return parts, shape
+
+    def arguments_taken(self, repeat: Repeat, depth: int, scope: Scope) -> frozenset[str]:
+        """Return the arguments that at least one of the repeated blocks takes, if they are of several kinds."""
+        names = block_names(repeat, depth)
+        if len(names) == 1:
+            return frozenset()
+        blocks = (self.find_block(Bound(name, scope)) for name in names)
+        return frozenset(argument for block in blocks if block is not None for argument in block.takes)
+
+    def find_block(self, bound: Bound) -> Block | None:
+        """Return the block that a name stands for, or None."""
+        for _ in range(MAX_NESTING):
+            try:
+                bound = self.names.resolve(bound)
+            except SpecError:
+                return None
+            match bound.written:
+                case Call(target=target):
+                    bound = Bound(target, bound.scope)
+                case Scalar(text=text):
+                    block = self.spec.blocks.get(text) or self.bundled_block(text)
+                    return block if isinstance(block, Block) else None
+                case _:
+                    return None
+        return None
 
     def group(self, path: str, group: Group, scope: Scope, input_shape: Shape | None) -> Expansion:
         """Expand layers that run one after another, each named below ``path``."""
-        parts: list[Part] = []
-        shape = input_shape
         if self.is_misspelt_call(group, scope):
             return [], self.context.lose_shape()
-        for name, layer in group.layers:
-            full = f"{path}.{name.text}" if path else name.text
-            self.context.layer(name.span, full)
-            self.context.paths.reserve(path, name.text, name.span)
-            more, shape = self.layer(full, Bound(layer, scope), shape)
-            parts += more
-        return parts, shape
+        return self.joined(self.rows(path, group, scope, input_shape), input_shape)
+
+    def rows(self, path: str, group: Group, scope: Scope, shape: Shape | None) -> Iterator[Expansion]:
+        """Yield the parts of each layer of a group, and the shape after it.
+
+        In a list, each block of a repeated block has a number of its own.
+        """
+        numbers = count()
+        for key, layer in group.layers:
+            bound = self.resolved(Bound(layer, scope))
+            if group.is_numbered and isinstance(bound.written, Repeat):
+                rows = self.blocks(path, bound.written, bound.scope, shape, lambda _: str(next(numbers)))
+                for row, after in rows:
+                    shape = after
+                    yield row, shape
+                continue
+            full = self.layer_path(path, str(next(numbers)) if group.is_numbered else key.text, key.span)
+            row, shape = self.layer(full, bound, shape)
+            yield row, shape
+
+    def layer_path(self, path: str, name: str, span: Span) -> str:
+        """Return the path of a layer below a path, and record it."""
+        full = f"{path}.{name}" if path else name
+        self.context.layer(span, full)
+        self.context.paths.reserve(path, name, span)
+        return full
+
+    def resolved(self, layer: Bound) -> Bound:
+        """Return what the name of a layer stands for; report a problem with it, and return Invalid then."""
+        return self.context.try_or_report(partial(self.names.resolve, layer)) or Bound(Invalid(layer.written.span), {})
 
     def layer(self, path: str, layer: Bound, input_shape: Shape | None) -> Expansion:
         """Expand a layer in any of its forms."""
-        found = self.context.try_or_report(partial(self.names.resolve, layer)) or Bound(Invalid(layer.written.span), {})
+        found = self.resolved(layer)
         match found.written:
             case Scalar(text=text) if text == NONE:
                 return [], input_shape
@@ -123,10 +207,14 @@ class Expander:
             case Group() as group:
                 parts, shape = self.group(path, group, found.scope, input_shape)
                 return self.sequence(path, parts, input_shape, shape, group.span), shape
+            case Repeat() as repeat:
+                return self.repeated(path, repeat, found.scope, input_shape)
             case Branches() as written:
                 return self.parallel(path, written, found.scope, input_shape)
-            case PerBlockValues(span=span):
-                self.report("RS201", "only an argument of a stage can be a list with one value for each block", span)
+            case Collect() as written:
+                return self.collected(path, written, found.scope, input_shape)
+            case Values(span=span) | PerBlockValues(span=span):
+                self.report("RS201", "expected a layer, got a list of values", span)
                 return [], self.context.lose_shape()
             case Invalid():
                 return [], self.context.lose_shape()
@@ -181,8 +269,8 @@ class Expander:
                     )
                 case Invalid():
                     return [], self.context.lose_shape()
-                case Group() | Branches() | PerBlockValues() as written:
-                    kind = "a list" if isinstance(written, PerBlockValues) else "layers"
+                case Group() | Repeat() | Branches() | Collect() | Values() | PerBlockValues() as written:
+                    kind = "a list" if isinstance(written, Values | PerBlockValues) else "layers"
                     self.report("RS201", f"expected a name, got {kind}", written.span)
                     return [], self.context.lose_shape()
         self.report("RS208", "this is defined in terms of itself", use.span)
@@ -247,9 +335,11 @@ class Expander:
         missing = [name for name in block.takes if name not in scope and name not in use.arguments]
         for name, bound in use.arguments.items():
             meant = name
+            if name not in block.takes and name in use.taken_elsewhere:
+                continue
             if name not in block.takes:
                 span = use.keys[name].span if name in use.keys else bound.written.span
-                known = [*block.takes, *(CALL_KEYS if use.index is None else STAGE.keys)]
+                known = [*block.takes, *(CALL_KEYS if use.index is None else REPEAT.keys)]
                 help = suggest(name, known, {*use.arguments, "block", "depth"})
                 if span.source.name != self.spec.span.source.name and not is_setting(span):
                     help = f"{help}; write {name}: null to drop an argument of the base"
@@ -299,7 +389,10 @@ class Expander:
         changed = branch_shape != shortcut_shape and block.combine == "add"
         project = use.project or block.project
         always = project == "always" or (project == "first" and use.index == 0)
-        if "shortcut" in block.sections and (always or (changed and project != "never")):
+        if changed and project == "drop":
+            after, output_shape = self.part(path, block, "after", scope, branch_shape)
+            return self.sequence(path, [*before, *branch, *after], input_shape, output_shape, use.span), output_shape
+        if "shortcut" in block.sections and (always or (changed and project not in ("never", "drop"))):
             reads = block.reads or "before"
             shortcut_input = before_shape if reads == "before" else input_shape
             shortcut, shortcut_shape = self.part(path, block, "shortcut", scope, shortcut_input)
@@ -331,19 +424,74 @@ class Expander:
 
     def parallel(self, path: str, written: Branches, scope: Scope, input_shape: Shape | None) -> Expansion:
         """Expand parallel branches, whose layers are named beside them."""
-        split, cascade = self.flag(written.split, scope), self.flag(written.cascade, scope)
-        piece = branch_input_shape(self.context, path, written, input_shape, bool(split))
-        rows = [self.group(path.rpartition(".")[0], group, scope, piece) for group in written.branches]
-        if piece:
-            output_shape = join_branches(self.context, path, written, piece, rows, bool(cascade))
-        else:
-            output_shape = self.context.lose_shape()
+        split, cascade = self.pieces(written, scope), self.flag(written.cascade, scope)
+        inputs = branch_input_shapes(self.context, path, written, input_shape, split or False)
+        holder = path.rpartition(".")[0]
+        rows = [self.group(holder, group, scope, piece) for group, piece in zip(written.branches, inputs, strict=True)]
+        if cascade:
+            check_cascades(self.context, path, written, inputs, rows)
+        spans = [group.span for group in written.branches]
+        output_shape = join_branches(
+            self.context, path, written.combine, written.span, spans, rows, written.resize is not None
+        )
         if input_shape is None or output_shape is None or split is None or cascade is None:
             return [], self.context.lose_shape()
         self.context.paths.claim(path, written.span)
         branches = tuple(tuple(row) for row, _ in rows)
-        part = Parallel(path, branches, split, cascade, written.combine, input_shape, output_shape, written.span)
+        part = Parallel(
+            path,
+            branches,
+            split,
+            cascade,
+            written.combine,
+            input_shape,
+            output_shape,
+            resize=written.resize or "",
+            span=written.span,
+        )
         return [part], output_shape
+
+    def collected(self, path: str, written: Collect, scope: Scope, input_shape: Shape | None) -> Expansion:
+        """Expand layers whose input and outputs are concatenated; they are named beside the part."""
+        holder, shape = path.rpartition(".")[0], input_shape
+        rows: list[Expansion] = [([], input_shape)]
+        for key, layer in written.layers.layers:
+            full, bound = self.layer_path(holder, key.text, key.span), self.resolved(Bound(layer, scope))
+            if isinstance(bound.written, Repeat):
+                names = partial(self.block_name, full, bound.written)
+                rows += self.blocks(full, bound.written, bound.scope, shape, names)
+            else:
+                rows.append(self.layer(full, bound, shape))
+            shape = rows[-1][1]
+        output_shape = join_branches(self.context, path, "concat", written.span, [written.span] * len(rows), rows)
+        if input_shape is None or output_shape is None:
+            return [], self.context.lose_shape()
+        self.context.paths.claim(path, written.span)
+        branches = tuple(tuple(row) for row, _ in rows)
+        part = Parallel(
+            path, branches, False, False, "concat", input_shape, output_shape, collect=True, span=written.span
+        )
+        return [part], output_shape
+
+    def piece(self, item: Bound) -> int:
+        """Return the size of a piece. Raises SpecError."""
+        return decode_integer(self.names.scalar(item), item.scope, least=1)
+
+    def pieces(self, written: Branches, scope: Scope) -> tuple[int, ...] | bool | None:
+        """Return the value of ``split``: sizes of pieces, or whether they are equal; None if it is invalid."""
+        if written.split is None or isinstance(written.split, Scalar | Invalid):
+            items = None if written.split is None else self.names.items(self.resolved(Bound(written.split, scope)))
+            if items is None:
+                return self.flag(written.split, scope)
+        else:
+            items = self.names.items(Bound(written.split, scope)) or []
+        if len(items) != len(written.branches):
+            assert written.split is not None
+            message = f"split is a list of {len(items)} sizes, but there are {len(written.branches)} branches"
+            self.report("RS303", message, written.split.span)
+            return None
+        sizes = [self.context.try_or_report(partial(self.piece, item)) for item in items]
+        return None if None in sizes else tuple(size for size in sizes if size is not None)
 
     def flag(self, written: Scalar | Invalid | None, scope: Scope) -> bool | None:
         """Return the value of ``split`` or ``cascade``; False by default, None if it is invalid."""

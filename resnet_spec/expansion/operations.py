@@ -15,7 +15,7 @@ from resnet_spec.language.scalars import CALL_KEYS
 from resnet_spec.language.values import operation_arguments
 from resnet_spec.network.input_size import WINDOW
 from resnet_spec.network.parts import Leaf
-from resnet_spec.ops import OPS, Op, Shape, ShapeError
+from resnet_spec.ops import OPS, Op, Shape, ShapeError, per_axis
 
 UNKNOWN_SIDE = 2**20
 """The height and width assumed where a problem keeps them from being known: no window is too large for it."""
@@ -70,8 +70,9 @@ def _has_too_many_values(
     context: Context, path: str, use: Invocation, op: Op, input_shape: Shape, output_shape: Shape
 ) -> bool:
     """Return whether an operation's padded input or its output exceeds the limit, and report that."""
-    padding: int = getattr(op, "padding", 0)
-    padded = input_shape[0] * math.prod(side + 2 * padding for side in input_shape[1:])
+    padding = getattr(op, "padding", 0)
+    sides = per_axis(0 if isinstance(padding, str) else padding)  # same adds less than a window to a map
+    padded = input_shape[0] * math.prod(side + 2 * margin for side, margin in zip(input_shape[1:], sides, strict=False))
     values = max(padded, math.prod(output_shape))
     if values <= MAX_MAP_VALUES:
         return False

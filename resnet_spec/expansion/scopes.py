@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from resnet_spec.diagnostics.problems import Problem, Span, SpecError, quote
 from resnet_spec.language.grammar import PREDEFINED
 from resnet_spec.language.spec import Argument as Written
-from resnet_spec.language.spec import Invalid, Project, Spec
-from resnet_spec.language.values import ArgumentType, decode
+from resnet_spec.language.spec import Group, Invalid, Project, Spec, Values
+from resnet_spec.language.values import ArgumentType, ArgumentValue, decode
 from resnet_spec.ops import Shape
 from resnet_spec.syntax.nodes import Scalar
 
@@ -36,7 +36,10 @@ Scope: TypeAlias = Mapping[str, Bound]
 class Invocation:
     """One use of an operation or a block: its name, its arguments and its place.
 
-    ``keys`` are the keys of the arguments as written; ``index`` is the index of a block in its stage.
+    Attributes:
+        keys: The keys of the arguments as written.
+        index: The index of a block among repeated ones.
+        taken_elsewhere: The arguments that a different one of the repeated blocks takes.
     """
 
     what: Literal["op", "block", "any"]
@@ -46,6 +49,7 @@ class Invocation:
     span: Span
     project: Project | None = None
     index: int | None = None
+    taken_elsewhere: frozenset[str] = frozenset()
 
 
 class NameTable:
@@ -93,9 +97,30 @@ class NameTable:
         assert isinstance(start, Scalar)
         raise SpecError([Problem("RS208", f"{quote(start.text)} is defined in terms of itself", definition.span)])
 
-    def decode(self, bound: Bound, argument: ArgumentType) -> int | float | bool | str:
+    def decode(self, bound: Bound, argument: ArgumentType) -> ArgumentValue:
         """Return the typed value that a name or a literal stands for. Raises SpecError."""
-        return decode(self.scalar(bound), argument, self.resolve(bound).scope)
+        if isinstance(bound.written, Scalar) and bound.written.text in argument.words:
+            return bound.written.text  # a word of the language, even where a name is the same
+        resolved = self.resolve(bound)
+        items = self.items(resolved) if argument.is_pair else None
+        if items is None:
+            return decode(self.scalar(bound), argument, resolved.scope)
+        if len(items) != 2:
+            message = f"expected one value, or [height, width], got {len(items)} values"
+            raise SpecError([Problem("RS301", message, resolved.written.span)])
+        single = replace(argument, words=())
+        height, width = (decode(self.scalar(item), single, resolved.scope) for item in items)
+        return int(height), int(width)
+
+    def items(self, bound: Bound) -> list[Bound] | None:
+        """Return the items of a list of single values, as closures; None if it is no such list."""
+        match bound.written:
+            case Values(items=items):
+                return [Bound(item, bound.scope) for item in items]
+            case Group(layers=layers, is_numbered=True) if all(isinstance(layer, Scalar) for _, layer in layers):
+                return [Bound(layer, bound.scope) for _, layer in layers]
+            case _:
+                return None
 
     def scalar(self, bound: Bound) -> Scalar:
         """Return the single value that a name stands for.

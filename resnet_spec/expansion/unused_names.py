@@ -8,7 +8,18 @@ from resnet_spec.diagnostics.problems import Problems
 from resnet_spec.diagnostics.suggestions import find_nearest
 from resnet_spec.expansion.error_sites import is_setting
 from resnet_spec.expansion.scopes import NameTable
-from resnet_spec.language.spec import Argument, Branches, Call, Group, Invalid, PerBlockValues, Spec
+from resnet_spec.language.spec import (
+    Argument,
+    Branches,
+    Call,
+    Collect,
+    Group,
+    Invalid,
+    PerBlockValues,
+    Repeat,
+    Spec,
+    Values,
+)
 from resnet_spec.syntax.nodes import Scalar
 
 
@@ -40,10 +51,8 @@ def _possible_names(spec: Spec, section: str) -> set[str]:
 
     A name may be written in a place that this network does not look up, such as an unused block.
     """
-    arguments: list[Argument | None] = [spec.stem, spec.head, *spec.layers.values(), *spec.takes.values()]
-    for stage in spec.stages:
-        arguments += [stage.block, stage.depth, *stage.arguments.values()]
-        arguments += [*stage.first.arguments.values(), *stage.last.arguments.values()]
+    sections = [spec.stem, spec.stages, spec.head]
+    arguments: list[Argument | None] = [*sections, *spec.layers.values(), *spec.takes.values()]
     for defaults in spec.defaults.values():
         arguments += defaults.values()
     if section == "layers":  # blocks can't refer to names under takes
@@ -63,7 +72,12 @@ def _texts(arguments: Iterable[Argument | None]) -> Iterator[str]:
                 yield from _texts(inner.values())
             case Group(layers=layers):
                 yield from _texts(layer for _, layer in layers)
-            case PerBlockValues(items=items):
+            case Repeat():
+                yield from _texts([argument.block, argument.depth, *argument.arguments.values()])
+                yield from _texts([*argument.first.arguments.values(), *argument.last.arguments.values()])
+            case Collect(layers=layers):
+                yield from _texts([layers])
+            case Values(items=items) | PerBlockValues(items=items):
                 yield from _texts(items)
             case Branches(branches=branches, split=split, cascade=cascade):
                 yield from _texts([*branches, split, cascade])

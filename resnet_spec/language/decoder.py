@@ -14,6 +14,9 @@ from resnet_spec.diagnostics.problems import Note, Problem, Problems, Span, Spec
 from resnet_spec.diagnostics.suggestions import find_nearest, one_edit_away, suggest, translate
 from resnet_spec.language.grammar import (
     BRANCHES,
+    COLLECT,
+    POSITIVE_INTEGER,
+    REPEAT,
     SPEC,
     Form,
     Items,
@@ -26,7 +29,19 @@ from resnet_spec.language.grammar import (
     options_record,
 )
 from resnet_spec.language.scalars import CALL_KEYS, LAYER_KEYS, check_argument_name, check_name, check_scalar
-from resnet_spec.language.spec import Branches, Call, Group, Invalid, Layer, PerBlockValues
+from resnet_spec.language.spec import (
+    Argument,
+    BlockOverride,
+    Branches,
+    Call,
+    Collect,
+    Group,
+    Invalid,
+    Layer,
+    PerBlockValues,
+    Repeat,
+    Values,
+)
 from resnet_spec.language.values import is_null, is_text, join_alternatives, operation_arguments
 from resnet_spec.ops import OPS
 from resnet_spec.syntax import nodes
@@ -84,9 +99,13 @@ class _Decoder:
     def decode(self, node: Node, form: Form) -> Any:
         """Decode a node that has a form."""
         match form:
+            case Value(argument) if argument.is_pair and isinstance(node, List):
+                return self.pair(node, form)
             case Simple.TEXT | Simple.REFERENCE | Simple.NUMBERING | Value():
                 return self.scalar(node, form)
-            case Simple.ARGUMENT | Simple.LAYER:
+            case Simple.SPLIT:
+                return self.split(node)
+            case Simple.ARGUMENT | Simple.LAYER | Simple.STAGE:
                 return self.layer(node, form)
             case Simple.GROUP:
                 return self.group(node)
@@ -123,20 +142,37 @@ class _Decoder:
 
     # -- layers -----------------------------------------------------------------------------------------------------
 
-    def layer(self, node: Node, form: Simple) -> Layer:
+    def pair(self, node: List, form: Value) -> Values | Invalid:
+        """Decode a list of two values, for height and width."""
+        if len(node.items) != 2:
+            message = f"expected one value, or [height, width], got {len(node.items) or 'no'} values"
+            return self.invalid(node, "RS301", message)
+        return Values(tuple(self.scalar(item, form) for item in node.items), node.span)
+
+    def split(self, node: Node) -> Scalar | Values | Invalid:
+        """Decode the value of ``split``: a boolean or the name of one, or the sizes of the pieces."""
+        if not isinstance(node, List):
+            return self.scalar(node, Simple.SPLIT)
+        form = Value(POSITIVE_INTEGER)
+        return Values(tuple(self.scalar(item, form) for item in node.items), node.span)
+
+    def layer(self, node: Node, form: Simple) -> Argument:
         match node:
             case Scalar():
                 return self.scalar(node, form)
-            case List() if form is Simple.ARGUMENT and node.items and all(map(_is_literal, node.items)):
-                help = "only an argument of a stage can be a list of values, one for each block"
-                return self.invalid(node, "RS201", "expected a value, a name or layers, got a list of values", help)
+            case List() if form is Simple.ARGUMENT and any(map(_is_literal, node.items)):
+                return Values(tuple(self.scalar(item, Simple.ARGUMENT) for item in node.items), node.span)
             case List():
                 return self.numbered(node)
             case nodes.Mapping():
                 keys = {key.text: key for key, value in node.items if not self.is_dropped(value)}
+                if self.is_repeat(node, keys, form):
+                    return self.repeat(node)
                 match [name for name in CALL_KEYS if name in keys]:
                     case [] if "branches" in keys:
                         return self.branches(node)
+                    case [] if "collect" in keys:
+                        return self.collect(node)
                     case []:
                         return self.uncalled(node)
                     case ["op" | "block" as what]:
@@ -162,7 +198,7 @@ class _Decoder:
     def numbered(self, node: List) -> Group:
         """Decode a list of layers, whose names are their indices."""
         named = ((Scalar(str(index), True, item.span), item) for index, item in enumerate(node.items))
-        return Group(tuple((name, self.decode(item, Simple.LAYER)) for name, item in named), node.span)
+        return Group(tuple((name, self.decode(item, Simple.LAYER)) for name, item in named), node.span, True)
 
     def named(self, node: Node) -> Group | Invalid:
         """Decode a mapping of layers by name."""
@@ -186,8 +222,54 @@ class _Decoder:
         if not isinstance(branches, tuple) or not isinstance(combine, Scalar):
             return Invalid(node.span)
         groups = tuple(branch if isinstance(branch, Group) else Group((), branch.span) for branch in branches)
-        split, cascade = fields.values.get("split"), fields.values.get("cascade")
-        return Branches(groups, split, cascade, combine.text, node.span)  # type: ignore[arg-type]  # one of the choices
+        split, cascade, resize = (fields.values.get(key) for key in ("split", "cascade", "resize"))
+        join: Any = combine.text
+        mode: Any = resize.text if isinstance(resize, Scalar) else None
+        return Branches(groups, split, cascade, join, mode, node.span)
+
+    def collect(self, node: nodes.Mapping) -> Collect | Invalid:
+        fields = self.record(node, COLLECT)
+        layers = fields.values.get("collect") if isinstance(fields, Fields) else None
+        return Collect(layers, node.span) if isinstance(layers, Group) else Invalid(node.span)
+
+    def is_repeat(self, node: nodes.Mapping, keys: Mapping[str, Scalar], form: Simple) -> bool:
+        """Return whether a mapping, which has these keys, is a repeated block.
+
+        Among the stages, a block always is. A partial spec may leave out the block.
+        """
+        if "op" in keys:
+            return False
+        if form is Simple.STAGE:
+            single = [key.text for key, value in node.items if isinstance(value, Scalar)]
+            if "block" in keys or any(one_edit_away(key, ("block",)) for key in single):
+                return True
+        if self.partial:
+            return bool(keys.keys() & (REPEAT.keys if form is Simple.STAGE else {"depth"}))
+        return "block" in keys and "depth" in keys
+
+    def repeat(self, node: nodes.Mapping) -> Repeat | Invalid:
+        """Decode a repeated block."""
+        fields = self.record(node, REPEAT)
+        if isinstance(fields, Invalid):
+            return fields
+        found, invalid = fields.values, Invalid(node.span)
+        numbering, project = (found.get(key) for key in ("as", "project"))
+        word: Any = project.text if isinstance(project, Scalar) else None
+        first, last = (
+            BlockOverride(override.values, override.keys) if isinstance(override, Fields) else BlockOverride({}, {})
+            for override in (found.get("first"), found.get("last"))
+        )
+        return Repeat(
+            block=found.get("block", invalid),
+            depth=found.get("depth", invalid),
+            numbering=numbering.text if isinstance(numbering, Scalar) else "{index}",
+            project=word,
+            arguments={name: value for name, value in found.items() if name not in REPEAT.keys},
+            keys=fields.keys,
+            first=first,
+            last=last,
+            span=node.span,
+        )
 
     def uncalled(self, node: nodes.Mapping) -> Layer:
         """Decode a mapping without op or block: layers by name or, in a partial spec, arguments of a base's layer."""
@@ -258,7 +340,8 @@ class _Decoder:
             return self.invalid(node, "RS201", f"expected a mapping, got {describe_kind(node)}")
         fields = Fields(node.span)
         for key, value in node.items:
-            self.is_right(lambda key=key: check_name(key, naming))  # type: ignore[misc]
+            names_weight = _names_weight(value)
+            self.is_right(lambda key=key, own=names_weight: check_name(key, naming, own))  # type: ignore[misc]
             neighbours = node.items[:MAX_NEIGHBOURS]
             of_base = [other.text for other, inner in neighbours if inner.span.source is not value.span.source]
             self.neighbours.append((key.text, of_base))
@@ -385,6 +468,14 @@ class _Decoder:
 
     def report(self, code: str, message: str, node: Node, help: str = "", notes: tuple[Note, ...] = ()) -> None:
         self.problems.add(Problem(code, message, node.span, help, notes))
+
+
+def _names_weight(node: Node) -> bool:
+    """Return whether a layer is an operation whose weight has the layer's name."""
+    operation = node
+    if isinstance(node, nodes.Mapping):
+        operation = next((value for key, value in node.items if key.text == "op"), node)
+    return isinstance(operation, Scalar) and operation.text in ("scale", "shift")
 
 
 def _is_literal(node: Node) -> bool:

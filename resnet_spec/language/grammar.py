@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, get_args
 
 from resnet_spec.language.docstrings import attribute_descriptions
 from resnet_spec.language.options import Options
-from resnet_spec.language.spec import Combine, Join, Project
+from resnet_spec.language.spec import Combine, Join, Project, Resize
 from resnet_spec.language.values import ArgumentType, argument_types
 
 Naming: TypeAlias = Literal["layer", "stage", "identifier"]
@@ -34,6 +34,8 @@ class Simple(Enum):
     DEFAULTS = "a mapping from operations to default values for some of their arguments"
     OPTIONS = "a mapping with options that every network has"
     BRANCH = "one of several parallel branches: a mapping or list of layers, or the word none"
+    STAGE = "a stage: a block with a depth, or layers in any other form"
+    SPLIT = "true or false, or a list with the number of channels of each piece"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class PerBlock:
-    """One value for all blocks of a stage, or a list with one value for each block."""
+    """One value for all of several repeated blocks, or a list with one value for each block."""
 
     each: Form
 
@@ -113,7 +115,8 @@ def _choice(words: tuple[str, ...]) -> Value:
 PROJECT = Key(
     _choice(get_args(Project)),
     "When a block uses its shortcut layers instead of the identity: changed (the default), if the branch changes the "
-    "shape; first, also in the first block of a stage; always; or never.",
+    "shape; first, also in the first of several blocks; always; or never. With drop, a block whose branch changes the "
+    "shape has no shortcut at all, as in inverted residuals.",
 )
 
 PREPROCESS = Record(
@@ -147,13 +150,23 @@ BRANCHES = Record(
             True,
         ),
         "split": Key(
-            Value(BOOLEAN), "Whether the channels are divided equally among the branches, in order. Default false."
+            Simple.SPLIT,
+            "Whether the channels are divided among the branches, in order: true for equal pieces, or a list with the "
+            "number of channels of each. Default false.",
         ),
         "cascade": Key(
             Value(BOOLEAN), "Whether the output of each branch is added to the input of the next. Default false."
         ),
         "combine": Key(
-            _choice(get_args(Join)), "How the outputs of the branches are combined: concat, add or mean.", True
+            _choice(get_args(Join)),
+            "How the outputs of the branches are combined: concat, add, mean, multiply (all but one may be gates, with "
+            "one number per channel or per pixel), or subtract (the others from the first).",
+            True,
+        ),
+        "resize": Key(
+            _choice(get_args(Resize)),
+            "How maps of another size are resized to the first branch's before they are combined: nearest takes the "
+            "nearest pixel. By default, sizes must be equal.",
         ),
     },
 )
@@ -167,8 +180,8 @@ BLOCK = Record(
         ),
         "combine": Key(
             _choice(get_args(Combine)),
-            "How branch and shortcut are combined: add (the default), multiply (for a gate), or none for a plain chain "
-            "of layers without a shortcut.",
+            "How branch and shortcut are combined: add (the default), multiply (for a gate), concat (the branch's "
+            "channels after the shortcut's), or none for a plain chain of layers without a shortcut.",
         ),
         "project": PROJECT,
         "reads": Key(
@@ -193,7 +206,19 @@ OVERRIDE = Record(
     other_keys=Simple.ARGUMENT,
 )
 
-STAGE = Record(
+COLLECT = Record(
+    "a layer with collect",
+    {
+        "collect": Key(
+            Simple.GROUP,
+            "Layers that run one after another. Their input and the output of each of them are concatenated, in this "
+            "order. Each block of a repeated block counts as a layer. They are named beside this layer, not inside it.",
+            True,
+        ),
+    },
+)
+
+REPEAT = Record(
     "a stage",
     {
         "block": Key(
@@ -246,7 +271,7 @@ SPEC = Record(
         ),
         "blocks": Key(Names("identifier", BLOCK), "Definitions of blocks."),
         "stem": Key(Simple.GROUP, "Layers before the stages."),
-        "stages": Key(Names("stage", STAGE), "Stages, in the order in which they run; each repeats a block."),
+        "stages": Key(Names("stage", Simple.STAGE), "Stages, in the order in which they run; most repeat a block."),
         "head": Key(Simple.GROUP, "Layers after the stages."),
     },
     at_least_one_of=("stem", "stages", "head"),

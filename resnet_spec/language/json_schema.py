@@ -18,9 +18,11 @@ from resnet_spec.language.docstrings import attribute_descriptions, first_senten
 from resnet_spec.language.grammar import (
     BLOCK,
     BRANCHES,
+    COLLECT,
     OVERRIDE,
+    POSITIVE_INTEGER,
+    REPEAT,
     SPEC,
-    STAGE,
     Form,
     Items,
     Names,
@@ -103,9 +105,11 @@ _FORM_NAMES = {
     Simple.DEFAULTS: "defaults",
     Simple.OPTIONS: "options",
     Simple.BRANCH: "branch",
+    Simple.STAGE: "stage_entry",
+    Simple.SPLIT: "split",
 }
 _KEY_NAMES: dict[Naming, str] = {"layer": "layer_name", "stage": "layer_name", "identifier": "own_name"}
-_RECORDS = {"block": BLOCK, "stage": STAGE, "told": OVERRIDE, "fork": BRANCHES}
+_RECORDS = {"block": BLOCK, "stage": REPEAT, "told": OVERRIDE, "fork": BRANCHES, "collect": COLLECT}
 
 
 class _Definitions:
@@ -132,12 +136,22 @@ class _Definitions:
                 "anyOf": [{"type": "array", "items": self.ref("layer")}, self.names("layer_name", self.ref("layer"))]
             },
             "branch": {"anyOf": [{"const": "none"}, self.ref("group")]},
+            "split": {
+                "anyOf": [
+                    {"type": "boolean"},
+                    _ref("reference"),
+                    {"type": "array", "items": self.form(Value(POSITIVE_INTEGER))},
+                ]
+            },
+            "stage_entry": self.stage_entry(),
+            "single_value": {"anyOf": [{"type": "boolean"}, _number(ArgumentType(float)), _ref("reference")]},
             "given": {
                 "anyOf": [
                     {"type": "boolean"},
                     _number(ArgumentType(float)),
                     self.layer_reference(),
                     {"type": "array", "items": self.ref("layer")},
+                    {"type": "array", "items": self.ref("single_value")},
                     self.ref("layer_mapping"),
                 ]
             },
@@ -222,7 +236,8 @@ class _Definitions:
 
     def layer_mapping(self) -> Schema:
         """Return the schema of a layer that is a mapping. The keys op, block and branches select one of the cases."""
-        op, block, branches = self.has("op"), self.has("block"), self.has("branches")
+        op, block, branches, collect = (self.has(key) for key in LAYER_KEYS)
+        repeat = {"allOf": [self.has("depth"), {"not": op}, *([] if self.partial else [block])]}
         known: Schema = {"required": ["op"], "properties": {"op": _ref("operation_name")}}
         call: Schema = {
             "properties": {"op": self.call_target("op"), "block": self.call_target("block")},
@@ -233,15 +248,23 @@ class _Definitions:
             ({"required": ["op"], "properties": {"op": {"const": name}}}, self.ref(f"op_{name}")) for name in OPS
         ]
         cases.append(({"allOf": [op, {"not": known}]}, call))
-        cases.append(({"allOf": [block, {"not": op}]}, call))
+        cases.append(({"allOf": [block, {"not": op}, {"not": repeat}]}, call))
+        cases.append((repeat, self.ref("stage")))
         group = call if self.partial else self.names("layer_name", self.ref("layer"))
-        cases.append(({"allOf": [branches, {"not": {"anyOf": [op, block]}}]}, self.ref("fork")))
-        cases.append(({"not": {"anyOf": [op, block, branches]}}, group))
+        cases.append(({"allOf": [branches, {"not": {"anyOf": [op, block, repeat]}}]}, self.ref("fork")))
+        cases.append(({"allOf": [collect, {"not": {"anyOf": [op, block, branches, repeat]}}]}, self.ref("collect")))
+        cases.append(({"not": {"anyOf": [op, block, branches, collect, repeat]}}, group))
         return {
             "type": "object",
             "not": {"allOf": [op, block]},
             "allOf": [{"if": condition, "then": schema} for condition, schema in cases],
         }
+
+    def stage_entry(self) -> Schema:
+        """Return the schema of an entry of ``stages``: with a block, it is a repeated block and needs a depth."""
+        keys = tuple(REPEAT.keys) if self.partial else ("block",)
+        repeated = {"type": "object", "anyOf": [self.has(key) for key in keys], "not": self.has("op")}
+        return {"if": repeated, "then": self.ref("stage"), "else": self.ref("layer")}
 
     def operation(self, name: str) -> Schema:
         """Return the schema of an operation with arguments."""
@@ -289,7 +312,12 @@ def _value(argument: ArgumentType) -> Schema:
         return {"enum": list(argument.choices)}
     if argument.kind is bool:
         return {"type": "boolean"}
-    return _integer(argument) if argument.kind is int else _number(argument)
+    number = _integer(argument) if argument.kind is int else _number(argument)
+    words = [{"enum": list(argument.words)}] if argument.words else []
+    if not argument.is_pair:
+        return number
+    side = {"anyOf": [number, _ref("reference")]}
+    return {"anyOf": [number, *words, {"type": "array", "items": side, "minItems": 2, "maxItems": 2}]}
 
 
 def _integer(argument: ArgumentType) -> Schema:

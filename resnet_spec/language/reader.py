@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from resnet_spec.diagnostics.problems import Problems, Span
 from resnet_spec.language.decoder import Fields, decode
-from resnet_spec.language.grammar import BLOCK, SPEC, STAGE
+from resnet_spec.language.grammar import BLOCK, SPEC
 from resnet_spec.language.spec import (
     Block,
-    BlockOverride,
     Group,
     Invalid,
     Layer,
     Preprocess,
     Role,
     Spec,
-    Stage,
 )
 from resnet_spec.language.values import decode_integer, decode_number
 from resnet_spec.syntax.nodes import Mapping, Node, Scalar
@@ -44,7 +42,7 @@ def read_spec(root: Mapping, problems: Problems) -> Spec:
         layers_keys=_fields(found.get("layers"), root.span).keys,
         blocks={name: _block(name, block) for name, block in blocks.values.items()},
         stem=_group(found.get("stem")),
-        stages=tuple(_stage(key, stage) for key, stage in _pairs(found.get("stages"), root.span)),
+        stages=_stages(found.get("stages")),
         head=_group(found.get("head")),
         span=root.span,
     )
@@ -73,26 +71,10 @@ def _block(name: str, fields: Fields | Invalid | Scalar) -> Block | Invalid:
     return Block(name, _takes(found.get("takes"), fields.span), sections, combine, project, reads, fields.span)
 
 
-def _stage(key: Scalar, fields: Fields | Invalid | Scalar) -> Stage:
-    found = _fields(fields, fields.span)
-    project: Any = _text(found.values.get("project")) or None
-    return Stage(
-        name=key,
-        block=found.values.get("block", Invalid(fields.span)),
-        depth=found.values.get("depth", Invalid(fields.span)),
-        numbering=_text(found.values.get("as")) or "{index}",
-        project=project,
-        arguments={name: value for name, value in found.values.items() if name not in STAGE.keys},
-        keys=found.keys,
-        first=_override(found.values.get("first"), fields.span),
-        last=_override(found.values.get("last"), fields.span),
-        span=fields.span,
-    )
-
-
-def _override(fields: Any, span: Span) -> BlockOverride:
-    found = _fields(fields, span)
-    return BlockOverride(found.values, found.keys)
+def _stages(fields: Any) -> Group | None:
+    if not isinstance(fields, Fields):
+        return None
+    return Group(tuple(zip(fields.keys.values(), fields.values.values(), strict=True)), fields.span)
 
 
 def _takes(fields: Any, span: Span) -> dict[str, Layer | None]:
@@ -131,8 +113,3 @@ def _group(value: Any) -> Group | None:
 
 def _fields(value: Any, span: Span) -> Fields:
     return value if isinstance(value, Fields) else Fields(span)
-
-
-def _pairs(value: Any, span: Span) -> list[tuple[Scalar, Any]]:
-    found = _fields(value, span)
-    return list(zip(found.keys.values(), cast("list[Any]", found.values.values()), strict=True))

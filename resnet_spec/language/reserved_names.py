@@ -59,6 +59,9 @@ _ATTRIBUTES = {
     """,
 }
 
+WEIGHT_NAMES = frozenset(_ATTRIBUTES["operations that have weights"].split())
+"""The names of weights. An operation whose weight has the operation's own name may have one of them."""
+
 RESERVED: dict[str, str] = {name: owner for owner in reversed(_ATTRIBUTES) for name in _ATTRIBUTES[owner].split()}
 """The owner of the attribute that reserves each name."""
 

@@ -7,7 +7,7 @@ from typing import assert_never
 from resnet_spec.diagnostics.problems import Problem, SpecError, quote
 from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
 from resnet_spec.language.grammar import Naming, Simple, Value
-from resnet_spec.language.reserved_names import why_reserved
+from resnet_spec.language.reserved_names import WEIGHT_NAMES, why_reserved
 from resnet_spec.language.values import (
     CONTROL_CHARACTER,
     IDENTIFIER,
@@ -33,7 +33,7 @@ KEYWORDS = ("in", "none", "required")
 CALL_KEYS = ("op", "block")
 """The keys that make a mapping an operation or a block with arguments."""
 
-LAYER_KEYS = (*CALL_KEYS, "branches")
+LAYER_KEYS = (*CALL_KEYS, "branches", "collect")
 """The keys that make a mapping one layer. A mapping without them holds layers by name."""
 
 
@@ -49,7 +49,7 @@ def check_scalar(scalar: Scalar, form: Simple | Value) -> None:
                 raise value_error("RS212", f"{quote(scalar.text)} is not one line of text", scalar, help)
         case Simple.REFERENCE:
             _check_reference(scalar, "a name", "a name starts with a letter or _")
-        case Simple.LAYER:
+        case Simple.LAYER | Simple.STAGE:
             help = "a layer is a name, an operation or block with arguments, or a mapping or list of layers"
             _check_reference(scalar, "a layer", help)
         case Simple.NUMBERING:
@@ -61,6 +61,9 @@ def check_scalar(scalar: Scalar, form: Simple | Value) -> None:
                 message = f"expected a mapping or list of layers, or none, got {quote_value(scalar)}"
                 help = "name the layer, even if it is the only one of its branch: {conv1: ...}"
                 raise value_error("RS301", message, scalar, help)
+        case Simple.SPLIT:
+            if not is_reference(scalar):
+                decode_boolean(scalar)
         case Simple.GROUP | Simple.DEFAULTS | Simple.OPTIONS:
             raise value_error("RS201", "expected a mapping, got a single value", scalar)
         case Value(argument, accepts_name):
@@ -99,8 +102,11 @@ def _check_argument(scalar: Scalar) -> None:
     (decode_boolean if scalar.text.isalpha() else decode_number)(scalar)
 
 
-def check_name(key: Scalar, naming: Naming) -> None:
-    """Raise SpecError if a key is not a valid name for a layer, a stage or a definition."""
+def check_name(key: Scalar, naming: Naming, names_weight: bool = False) -> None:
+    """Raise SpecError if a key is not a valid name for a layer, a stage or a definition.
+
+    ``names_weight`` says that the layer is an operation whose weight has the layer's name, which may be ``bias``.
+    """
     is_identifier = naming == "identifier"
     if is_identifier:
         pattern, rule = IDENTIFIER, "letters, digits, _ and -, starting with a letter or _"
@@ -116,7 +122,9 @@ def check_name(key: Scalar, naming: Naming) -> None:
         message = f"a {naming} can't be named {key.text}, which is the key that says what a layer is"
         help = "name the layer first: {conv1: {op: conv, ...}}" if naming == "layer" else "choose another name"
         raise value_error("RS212", message, key, help)
-    reason = "" if is_identifier else why_reserved(key.text)
+    last = key.text.rpartition(".")[2]
+    checked = key.text.removesuffix(last).rstrip(".") if names_weight and last in WEIGHT_NAMES else key.text
+    reason = "" if is_identifier else why_reserved(checked)
     if reason:
         raise value_error("RS213", f"no layer or stage can have this name: {reason}", key, "choose another name")
 

@@ -10,9 +10,10 @@ from resnet_spec.diagnostics.problems import Span
 from resnet_spec.syntax.nodes import Scalar
 
 Role: TypeAlias = Literal["before", "branch", "shortcut", "after"]
-Combine: TypeAlias = Literal["add", "multiply", "none"]
-Join: TypeAlias = Literal["concat", "add", "mean"]
-Project: TypeAlias = Literal["changed", "first", "always", "never"]
+Combine: TypeAlias = Literal["add", "multiply", "concat", "none"]
+Join: TypeAlias = Literal["concat", "add", "mean", "multiply", "subtract"]
+Resize: TypeAlias = Literal["nearest"]
+Project: TypeAlias = Literal["changed", "first", "always", "never", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,26 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Named layers that run one after another, written as a mapping or a list."""
+    """Named layers that run one after another, written as a mapping or a list, which numbers them."""
 
     layers: tuple[tuple[Scalar, Layer], ...]
+    span: Span
+    is_numbered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A list of single values: ``[height, width]``, or the sizes of pieces."""
+
+    items: tuple[Scalar | Invalid, ...]
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class PerBlockValues:
-    """A list with one argument for each block of a stage."""
+    """A list with one argument for each of several repeated blocks."""
 
-    items: tuple[Layer, ...]
+    items: tuple[Argument, ...]
     span: Span
 
 
@@ -60,14 +70,49 @@ class Branches:
     """
 
     branches: tuple[Group, ...]
-    split: Scalar | Invalid | None
+    split: Scalar | Values | Group | Invalid | None
     cascade: Scalar | Invalid | None
     combine: Join
+    resize: Resize | None
     span: Span
 
 
-Layer: TypeAlias = Scalar | Call | Group | Branches | Invalid
-Argument: TypeAlias = Scalar | Call | Group | Branches | PerBlockValues | Invalid
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Layers that run one after another, whose input and outputs are concatenated: ``{collect: {...}}``."""
+
+    layers: Group
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOverride:
+    """Arguments for the first or the last of several blocks, which override the others: ``first: {stride: 1}``."""
+
+    arguments: Mapping[str, Argument]
+    keys: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """``depth`` blocks in a row. A single ``stride`` applies to the first block only.
+
+    ``first`` and ``last`` override arguments of those blocks, and may name another block under ``block``.
+    """
+
+    block: Layer | PerBlockValues
+    depth: Scalar | Invalid
+    numbering: str
+    project: Project | None
+    arguments: Mapping[str, Argument]
+    keys: Mapping[str, Scalar]
+    first: BlockOverride
+    last: BlockOverride
+    span: Span
+
+
+Layer: TypeAlias = Scalar | Call | Group | Repeat | Branches | Collect | Invalid
+Argument: TypeAlias = Layer | Values | PerBlockValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,33 +132,6 @@ class Block:
     combine: Combine
     project: Project
     reads: Literal["input", "before"] | None
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
-class BlockOverride:
-    """Arguments for the first or the last block of a stage, which override the stage's: ``first: {stride: 1}``."""
-
-    arguments: Mapping[str, Argument]
-    keys: Mapping[str, Scalar]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """``depth`` blocks in a row. A single ``stride`` applies to the first block only.
-
-    ``first`` and ``last`` override arguments of those blocks, and may name another block under ``block``.
-    """
-
-    name: Scalar
-    block: Layer | PerBlockValues
-    depth: Scalar | Invalid
-    numbering: str
-    project: Project | None
-    arguments: Mapping[str, Argument]
-    keys: Mapping[str, Scalar]
-    first: BlockOverride
-    last: BlockOverride
     span: Span
 
 
@@ -152,6 +170,6 @@ class Spec:
     layers_keys: Mapping[str, Scalar]
     blocks: Mapping[str, Block | Invalid]
     stem: Group | None
-    stages: tuple[Stage, ...]
+    stages: Group | None
     head: Group | None
     span: Span

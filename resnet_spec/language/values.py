@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 from resnet_spec.diagnostics.problems import Problem, SpecError, quote
 from resnet_spec.diagnostics.suggestions import find_nearest
 from resnet_spec.diagnostics.yaml_pitfalls import explain_pitfall
-from resnet_spec.ops import OPS, AtLeast, Below
+from resnet_spec.ops import OPS, AtLeast, Below, PerAxis
 from resnet_spec.syntax.nodes import Scalar
 
-ArgumentValue: TypeAlias = int | float | bool | str
+ArgumentValue: TypeAlias = int | float | bool | str | tuple[int, int]
 
 MAX_INTEGER = 2**53  # JSON readers may round larger integers
 MAX_NAME_LENGTH = 100  # paths join many names, and a network has many paths
@@ -47,13 +47,20 @@ _YAML_NUMBER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ArgumentType:
-    """The values that an argument accepts: a type, with bounds for a number or choices for text."""
+    """The values that an argument accepts: a type, with bounds for a number or choices for text.
+
+    Attributes:
+        words: Words that the argument accepts in place of a number.
+        is_pair: Whether it also accepts [height, width], two numbers.
+    """
 
     kind: type[int] | type[float] | type[bool] | type[str]
     least: float = -math.inf
     below: float = math.inf
     choices: tuple[str, ...] = ()
     required: bool = False
+    words: tuple[str, ...] = ()
+    is_pair: bool = False
 
 
 @cache
@@ -74,6 +81,9 @@ def _argument_type(hint: Any, required: bool) -> ArgumentType:
     limits = getattr(hint, "__metadata__", ())
     least = max((limit.least for limit in limits if isinstance(limit, AtLeast)), default=-math.inf)
     below = min((limit.bound for limit in limits if isinstance(limit, Below)), default=math.inf)
+    per_axis = next((limit for limit in limits if isinstance(limit, PerAxis)), None)
+    if per_axis is not None:
+        return ArgumentType(int, least, below, (), required, per_axis.words, True)
     return ArgumentType(getattr(hint, "__origin__", hint), least, below, (), required)
 
 
@@ -101,16 +111,19 @@ def is_reference(scalar: Scalar) -> bool:
 # -- decoding -----------------------------------------------------------------------------------------------------
 
 
-def decode(scalar: Scalar, argument: ArgumentType, known: Iterable[str] = ()) -> ArgumentValue:
+def decode(scalar: Scalar, argument: ArgumentType, known: Iterable[str] = ()) -> int | float | bool | str:
     """Return a scalar as a value of the argument's type. Raises SpecError if it is none.
 
     ``known`` are the names that could stand in its place; the error suggests one of them.
     """
     if argument.choices:
         return _decode_choice(scalar, argument.choices)
+    if scalar.text in argument.words:
+        return scalar.text
     if argument.kind is bool:
         return decode_boolean(scalar)
-    value = decode_integer(scalar, known) if argument.kind is int else decode_number(scalar, known)
+    names = [*known, *argument.words]
+    value = decode_integer(scalar, names) if argument.kind is int else decode_number(scalar, names)
     if value < argument.least:
         raise value_error("RS302", f"expected at least {argument.least:g}, got {scalar.text}", scalar)
     if value >= argument.below:

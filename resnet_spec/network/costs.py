@@ -10,7 +10,7 @@ from functools import reduce
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, children, propagate
-from resnet_spec.ops import Flatten, Identity
+from resnet_spec.ops import Flatten, Identity, Upsample, map_stride, per_axis
 
 BYTES = 4
 """The size of a float32, the type of the activations whose memory is counted."""
@@ -129,12 +129,15 @@ def _view_after(leaf: Leaf, view: View) -> View:
     """Return the view after an operation, from its kernel, stride and dilation if it has a window."""
     if view.field is None or view.step is None:
         return WHOLE_IMAGE
+    if isinstance(leaf.op, Upsample):
+        return View(view.field, max(1, view.step // leaf.op.factor))
     kernel = getattr(leaf.op, "kernel", None)
-    if not isinstance(kernel, int):
+    if kernel is None or len(leaf.output_shape) < 3:
         pooled = leaf.output_shape[1:] == (1, 1) != leaf.input_shape[1:]
         return WHOLE_IMAGE if len(leaf.output_shape) < 3 or pooled else view
-    reach = getattr(leaf.op, "dilation", 1) * (kernel - 1)
-    return View(view.field + reach * view.step, view.step * getattr(leaf.op, "stride", 1))
+    sizes = zip(per_axis(kernel), per_axis(getattr(leaf.op, "dilation", 1)), strict=True)
+    reach = max(dilation * (size - 1) for size, dilation in sizes)
+    return View(view.field + reach * view.step, view.step * map_stride(leaf.op))
 
 
 def _larger(left: View, right: View) -> View:

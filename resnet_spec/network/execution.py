@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from resnet_spec.network.parts import Chain, Parallel, Part, Residual
+from resnet_spec.language.spec import Join, Resize
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
+from resnet_spec.ops import Shape
 
-Step: TypeAlias = "tuple[tuple[str, ...], tuple[Steps, ...]]"
-"""A module to run, and the steps of each of its branches if it is parallel.
+Step: TypeAlias = "tuple[tuple[str, ...], tuple[Steps, ...], str]"
+"""A module to run, the steps of each of its branches if it is parallel, and the name of a weight that its holder has.
 
 The module is given by the names that lead to it from its holder: ``("downsample",)`` or ``("stages", "0")``. The
-steps of branches start from the same holder.
+steps of branches start from the same holder. A weight with the name of its layer, as that of a learned ``scale``, is an
+attribute of the module that holds the layer, and an argument when the layer is called.
 """
 
 Steps: TypeAlias = tuple[Step, ...]
@@ -28,15 +31,34 @@ Steps: TypeAlias = tuple[Step, ...]
 class ResidualSteps:
     """How a residual block runs: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x.
 
-    ``shortcut_reads`` is "before" where z is y, "input" where it is x. Empty steps return their input.
+    ``shortcut_reads`` is "before" where z is y, "input" where it is x. Empty steps return their input. ``missing_axes``
+    is how many trailing axes the output of the branch lacks: two for a gate with one number per channel of a map.
     """
 
     before: Steps
     branch: Steps
     shortcut: Steps
     after: Steps
-    combine: Literal["add", "multiply"]
+    combine: Literal["add", "multiply", "concat"]
     shortcut_reads: Literal["input", "before"]
+    missing_axes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelPlan:
+    """How parallel branches run; the fields mean the same as those of ``Parallel``.
+
+    Attributes:
+        pieces: The number of channels of each branch's piece of the input; empty if each branch reads all of it.
+        missing_axes: How many trailing axes the output of each branch lacks beside that of the part.
+    """
+
+    combine: Join
+    pieces: tuple[int, ...]
+    cascade: bool
+    collect: bool
+    resize: Resize | Literal[""]
+    missing_axes: tuple[int, ...]
 
 
 def relative_names(holder: str, part: Part) -> tuple[str, ...]:
@@ -49,9 +71,35 @@ def relative_names(holder: str, part: Part) -> tuple[str, ...]:
     return tuple(part.path.removeprefix(f"{holder}." if holder else "").split("."))
 
 
+def own_weight(part: Part) -> str:
+    """Return the name of a part's weight in its holder if the weight has the part's own name; else "".
+
+    >>> from resnet_spec import loads
+    >>> network = loads("{name: n, input: [3, 8, 8], stem: {block.gamma: scale}}")
+    >>> own_weight(network.parts[0]), module_names("block", network.parts[0])
+    ('gamma', ('apply_gamma',))
+    """
+    has_one = isinstance(part, Leaf) and any(not weight.name for weight in part.op.weights(part.input_shape))
+    return part.path.rpartition(".")[2] if has_one else ""
+
+
+def module_names(holder: str, part: Part) -> tuple[str, ...]:
+    """Return the names that lead from a holder's path to the module of a part.
+
+    They are the part's own, unless a weight has those: then the module is called ``apply_`` and the weight's name.
+    """
+    *outer, last = relative_names(holder, part)
+    return (*outer, f"apply_{last}" if own_weight(part) else last)
+
+
+def module_path(part: Part) -> str:
+    """Return the path of the module of a part."""
+    return ".".join(module_names("", part))
+
+
 def plan_steps(holder: str, row: Iterable[Part]) -> Steps:
     """Return the steps by which a module at the path ``holder`` runs a row of parts."""
-    return tuple((relative_names(holder, part), _branch_steps(holder, part)) for part in row)
+    return tuple((module_names(holder, part), _branch_steps(holder, part), own_weight(part)) for part in row)
 
 
 def _branch_steps(holder: str, part: Part) -> tuple[Steps, ...]:
@@ -61,24 +109,30 @@ def _branch_steps(holder: str, part: Part) -> tuple[Steps, ...]:
 def plan_residual(part: Residual) -> ResidualSteps:
     """Return the steps of a residual block's sections, from the block's own path."""
     before, branch, shortcut, after = (plan_steps(part.path, row) for row in part.rows)
-    return ResidualSteps(before, branch, shortcut, after, part.combine, part.reads)
+    read = _output_shape(part.before, part.input_shape)
+    other = _output_shape(part.shortcut, read if part.reads == "before" else part.input_shape)
+    missing = len(other) - len(_output_shape(part.branch, read))
+    return ResidualSteps(before, branch, shortcut, after, part.combine, part.reads, missing)
 
 
-def plan_part(part: Part) -> tuple[Steps, ...]:
-    """Return the steps of each branch of a part that runs on its own, from the network's root.
+def plan_parallel(part: Parallel) -> ParallelPlan:
+    """Return how parallel branches run."""
+    ndim = len(part.output_shape)
+    missing = tuple(ndim - len(_output_shape(branch, part.input_shape)) for branch in part.branches)
+    return ParallelPlan(part.combine, part.pieces, part.cascade, part.collect, part.resize, missing)
 
-    There are none for a part that holds the parts inside it.
-    """
-    return _branch_steps("", part)
+
+def _output_shape(row: Row, input_shape: Shape) -> Shape:
+    return row[-1].output_shape if row else input_shape
 
 
 def held_parts(holder: str, row: Iterable[Part]) -> Iterator[tuple[tuple[str, ...], Part]]:
-    """Yield each part that a module at the path ``holder`` registers, with its relative names.
+    """Yield each part that a module at the path ``holder`` registers, with the names that lead to its module.
 
     Parallel branches own no names: their parts are registered beside them, by the same holder.
     """
     for part in row:
-        yield relative_names(holder, part), part
+        yield module_names(holder, part), part
         if isinstance(part, Parallel):
             for branch in part.branches:
                 yield from held_parts(holder, branch)
@@ -87,5 +141,6 @@ def held_parts(holder: str, row: Iterable[Part]) -> Iterator[tuple[tuple[str, ..
 def is_plain_row(part: Chain) -> bool:
     """Return whether a chain holds each of its parts directly, as a framework's own sequential container does."""
     return all(
-        len(names) == 1 and not isinstance(inner, Parallel) for names, inner in held_parts(part.path, part.parts)
+        len(names) == 1 and not isinstance(inner, Parallel) and not own_weight(inner)
+        for names, inner in held_parts(part.path, part.parts)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from resnet_spec.network.parts import Chain, Leaf, Row
 from resnet_spec.network.shape_rules import infer_row
 from resnet_spec.network.traversal import Rules, propagate
-from resnet_spec.ops import Shape, ShapeError
+from resnet_spec.ops import Shape, ShapeError, SpaceToDepth, map_stride
 
 MAX_PERIOD = 2**40
 """The largest number of pixels by which an image is enlarged to measure strides."""
@@ -55,7 +55,8 @@ def find_factors(parts: Row) -> list[int]:
     factors = {1}
 
     def multiply(leaf: Leaf, factor: int) -> tuple[Leaf, int]:
-        factor = min(factor * int(getattr(leaf.op, "stride", 1)), MAX_PERIOD + 1)
+        shrinks_by = leaf.op.size if isinstance(leaf.op, SpaceToDepth) else map_stride(leaf.op)
+        factor = min(factor * shrinks_by, MAX_PERIOD + 1)
         factors.add(factor)
         return leaf, factor
 

@@ -18,6 +18,19 @@ from resnet_spec.ops import op_name as op_name
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """Blocks that a spec writes as one repeated block.
+
+    Attributes:
+        path: The path of the chain that holds them and nothing else, or "".
+        blocks: The paths of the blocks.
+    """
+
+    path: str
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A tree of operations with all shapes, for one image of shape ``input`` (channels, height, width).
 
@@ -37,7 +50,7 @@ class Network:
     parts: tuple[Part, ...]
     source: str = field(default="", compare=False)
     preprocess: Preprocess | None = None
-    stages: tuple[str, ...] = field(default=(), compare=False)
+    stages: tuple[Stage, ...] = field(default=(), compare=False)
     outputs: tuple[str, ...] = ()
     takes: tuple[tuple[str, int], ...] = field(default=(), compare=False)
     """The integer arguments that callers can set, with their values."""
@@ -73,7 +86,7 @@ class Network:
     def owners(self) -> list[tuple[str, Weight]]:
         """Return every weight with its full name, in the order of PyTorch's ``state_dict``."""
         named = {
-            f"{leaf.path}.{weight.name}": weight
+            leaf.weight_path(weight.name): weight
             for leaf in _leaves_as_written(self.parts)
             for weight in leaf.op.weights(leaf.input_shape)
         }
@@ -153,7 +166,8 @@ def _as_json(part: Part) -> list[Any]:
             return [part.path, part.combine, *sections, *reads]
         case Parallel():
             branches = [[_as_json(inner) for inner in branch] for branch in part.branches]
-            return [part.path, part.combine, part.split, part.cascade, branches]
+            settings = [name for name in ("collect", "resize") if getattr(part, name)]
+            return [part.path, part.combine, part.split, part.cascade, branches, *settings]
 
 
 def _is_default(op: Op, item: Field[Any]) -> bool:
@@ -186,8 +200,8 @@ def _by_prefix(names: dict[str, Weight]) -> Iterator[str]:
 
 
 def _flatten(tree: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of a module's own weights, then those of the modules in it."""
+    yield from (value for value in tree.values() if not isinstance(value, dict))
     for value in tree.values():
         if isinstance(value, dict):
             yield from _flatten(value)
-        else:
-            yield value

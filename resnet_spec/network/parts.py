@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, assert_never
 
 from resnet_spec.diagnostics.problems import Span
-from resnet_spec.language.spec import Join, Role
+from resnet_spec.language.spec import Join, Resize, Role
 from resnet_spec.ops import Op, Shape
 
 
@@ -20,6 +20,10 @@ class Leaf:
     input_shape: Shape
     output_shape: Shape
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    def weight_path(self, name: str) -> str:
+        """Return the full name of one of the operation's weights. A weight without a name has that of the operation."""
+        return f"{self.path}.{name}" if name else self.path
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -64,7 +68,7 @@ class Residual:
     before: Row
     branch: Row
     shortcut: Row
-    combine: Literal["add", "multiply"]
+    combine: Literal["add", "multiply", "concat"]
     after: Row
     order: tuple[Role, ...]
     input_shape: Shape
@@ -102,25 +106,41 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Parallel branches. Each reads the whole input or, if ``split``, an equal piece of its channels.
+    """Parallel branches, whose outputs are combined. An empty branch returns its input.
 
-    In a ``cascade`` each branch reads its piece plus the previous branch's output; an empty branch returns its piece.
     The parts of branches are named beside this part, not below it, as in Res2Net (``convs.0``, ``bns.0``).
+
+    Attributes:
+        split: Whether each branch reads an equal piece of the input's channels instead of the whole, or the numbers of
+            channels of the pieces.
+        cascade: Whether each branch reads its piece plus the previous branch's output.
+        collect: Whether each branch reads the previous branch's output instead of the input.
+        resize: How maps of another size are resized to the first branch's: "nearest", or "" if they have the same size.
     """
 
     path: str
     branches: tuple[Row, ...]
-    split: bool
+    split: bool | tuple[int, ...]
     cascade: bool
     combine: Join
     input_shape: Shape
     output_shape: Shape
+    collect: bool = False
+    resize: Resize | Literal[""] = ""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """The branches."""
         return self.branches
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """The number of channels of each piece into which the input is split; empty if it is not split."""
+        if isinstance(self.split, tuple):
+            return self.split
+        count = len(self.branches)
+        return (self.input_shape[0] // count,) * count if self.split else ()
 
     def with_rows(self, rows: Sequence[Row]) -> Parallel:
         """Return the part with other branches."""

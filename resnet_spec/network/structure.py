@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Container, Hashable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from itertools import groupby
 from typing import TypeAlias
 
-from resnet_spec.network.network import Network
+from resnet_spec.network.network import Network, Stage
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Row
+from resnet_spec.network.traversal import walk
 from resnet_spec.ops import DropPath, Op, Shape
 
 Repeats: TypeAlias = tuple[Part, ...]
@@ -17,7 +18,10 @@ Repeats: TypeAlias = tuple[Part, ...]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The stem, the head or a stage of a network. Only a stage has a ``path``, and its parts are blocks."""
+    """The stem, the head, a stage, or the layers between two stages of a network.
+
+    Only a stage has a ``path``, and its parts are blocks: it is that of their chain, or else of the first block.
+    """
 
     name: str
     path: str
@@ -33,20 +37,36 @@ def group_stages(network: Network) -> tuple[Group, ...]:
     >>> [(group.name, len(group.parts)) for group in group_stages(load("resnet18"))]
     [('stem', 4), ('layer1', 2), ('layer2', 2), ('layer3', 2), ('layer4', 2), ('head', 2)]
     """
-    stages = set(network.stages) or {part.path for part in network.parts if _looks_like_stage(part)}
+    stages = {path: stage for stage in _stages(network) for path in stage.blocks}
+    flat = list(_open_chains(network.parts, stages))
     groups: list[Group] = []
-    for is_stage, members in groupby(network.parts, lambda part: part.path in stages):
+    for stage, members in groupby(flat, lambda part: stages.get(part.path)):
         parts = tuple(members)
-        if is_stage:
-            groups += [
-                Group(part.path, part.path, part.parts, part.input_shape, part.output_shape)
-                for part in parts
-                if isinstance(part, Chain)
-            ]
+        shapes = parts[0].input_shape, parts[-1].output_shape
+        if stage is None:
+            is_last, is_first = parts[-1] is flat[-1], parts[0] is flat[0]
+            name = "layers" if not stages else "head" if is_last else "stem" if is_first else "between"
+            groups.append(Group(name, "", parts, *shapes))
         else:
-            name = "layers" if not stages else "head" if parts[-1] is network.parts[-1] else "stem"
-            groups.append(Group(name, "", parts, parts[0].input_shape, parts[-1].output_shape))
+            name = stage.path or path_range(parts[0].path, parts[-1].path)
+            groups.append(Group(name, stage.path or parts[0].path, parts, *shapes))
     return tuple(groups)
+
+
+def _stages(network: Network) -> tuple[Stage, ...]:
+    """Return the stages of a network; if none are recorded, the chains of blocks that look like stages."""
+    chains = (part for part in network.parts if isinstance(part, Chain) and _looks_like_stage(part))
+    return network.stages or tuple(Stage(part.path, tuple(block.path for block in part.parts)) for part in chains)
+
+
+def _open_chains(row: Row, blocks: Container[str]) -> Iterator[Part]:
+    """Yield the parts of a row, and in place of each chain that holds blocks the parts inside it."""
+    for part in row:
+        is_open = isinstance(part, Chain) and part.path not in blocks
+        if is_open and any(inner.path in blocks for inner in walk(part.rows[0])):
+            yield from _open_chains(part.rows[0], blocks)
+        else:
+            yield part
 
 
 def _looks_like_stage(part: Part) -> bool:
@@ -73,7 +93,7 @@ def structural_key(part: Part) -> Hashable:
         return DropPath if isinstance(part.op, DropPath) else part.op, part.input_shape
     # the parts of parallel branches are named beside them
     holder = part.path.rpartition(".")[0] if isinstance(part, Parallel) else part.path
-    settings = (getattr(part, name, None) for name in ("combine", "reads", "split", "cascade"))
+    settings = (getattr(part, name, None) for name in ("combine", "reads", "split", "cascade", "collect", "resize"))
     return type(part), *settings, *(_row_key(holder, row) for row in part.rows)
 
 

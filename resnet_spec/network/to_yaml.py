@@ -51,8 +51,11 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
             return _row(part.path, part.parts, blocks)
         case Parallel():
             branches = [_row(holder, branch, blocks) or "none" for branch in part.branches]
-            flags = {name: True for name in ("split", "cascade") if getattr(part, name)}
-            return {**flags, "combine": part.combine, "branches": branches}
+            if part.collect:
+                return {"collect": _collected(holder, part, blocks)}
+            names = ("split", "cascade", "resize")
+            settings = {name: _plain(getattr(part, name)) for name in names if getattr(part, name)}
+            return {**settings, "combine": part.combine, "branches": branches}
         case Residual():
             block = _block(part, blocks)
             # repr tells apart blocks whose keys are in another order, since the order of sections orders the weights.
@@ -61,6 +64,12 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
                 name = f"block{len(blocks) + 1}"
                 blocks[name] = block
             return {"block": name}
+
+
+def _collected(holder: str, part: Parallel, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the layers whose outputs are collected; each is one part, since a repeated block counts as several."""
+    _, *rows = part.branches
+    return {name: layer for row in rows for name, layer in _row(holder, row, blocks).items()}
 
 
 def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -77,8 +86,13 @@ def _leaf(op: Op) -> Any:
     for field in fields(op):
         if _is_written(op, field):
             value = getattr(op, field.name)
-            arguments[field.name] = _shorten(op, field.name, value) if isinstance(value, float) else value
+            arguments[field.name] = _shorten(op, field.name, value) if isinstance(value, float) else _plain(value)
     return {"op": op_name(op), **arguments} if arguments else op_name(op)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML has it: a list for a tuple."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_written(op: Op, field: Any) -> bool:

@@ -108,6 +108,8 @@ def _propagate_part(part: Part, x: T, rules: Rules[T]) -> tuple[Part, T]:
             rows: list[Row] = []
             outputs: list[T] = []
             for index, (branch, piece) in enumerate(zip(part.branches, rules.split(part, x), strict=True)):
+                if part.collect and outputs:
+                    piece = outputs[-1]
                 if part.cascade and branch and outputs:
                     piece = rules.cascade(part, index, piece, outputs[-1])
                 row, y = propagate(branch, rules.enter_side(piece), rules)

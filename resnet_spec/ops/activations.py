@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from resnet_spec.ops.argument_types import Fraction, round_to_float32
-from resnet_spec.ops.shapes import no_macs, same_shape
-from resnet_spec.ops.weights import no_weights
+from resnet_spec.ops.shapes import Shape, no_macs, same_shape
+from resnet_spec.ops.weights import Constant, Weight, no_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,34 @@ class Relu6:
     output_shape = same_shape
     weights = no_weights
     macs = no_macs
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredRelu:
+    """Square of a rectified linear unit: max(x, 0)^2 (So et al. 2021). StarReLU is this, then a scale and a shift."""
+
+    output_shape = same_shape
+    weights = no_weights
+    macs = no_macs
+
+
+@dataclass(frozen=True, slots=True)
+class Prelu:
+    """Leaky rectified linear unit with a learned slope: x if x > 0, otherwise weight * x (He et al. 2015).
+
+    Attributes:
+        slope: Initial value of the slope.
+        per: Whether each channel has a slope of its own, or one holds for all.
+    """
+
+    slope: float = 0.25
+    per: Literal["channel", "all"] = "all"
+
+    output_shape = same_shape
+    macs = no_macs
+
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return (Weight("weight", (input_shape[0] if self.per == "channel" else 1,), Constant(self.slope)),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,13 @@ class AtLeast:
 
 
 @dataclass(frozen=True, slots=True)
+class PerAxis:
+    """An argument that is one number for both axes or [height, width], or one of some words."""
+
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Below:
     """An exclusive upper bound of an argument."""
 
@@ -26,10 +33,14 @@ PositiveInt = Annotated[int, AtLeast(1), Below(2**31)]
 AtLeastTwo = Annotated[int, AtLeast(2), Below(2**31)]
 NonNegative = Annotated[int, AtLeast(0), Below(2**31)]
 WindowSize = Annotated[int, AtLeast(1), Below(2**16)]
-Padding = Annotated[int, AtLeast(0), Below(2**16)]
+Margin = Annotated[int, AtLeast(0), Below(2**16)]
+Size = Annotated[int | tuple[int, int], AtLeast(1), Below(2**16), PerAxis()]
+Padding = Annotated[
+    int | tuple[int, int] | Literal["same", "half"], AtLeast(0), Below(2**16), PerAxis(("same", "half"))
+]
 Fraction = Annotated[float, AtLeast(0.0), Below(1 - 2.0**-25)]  # what float32 does not round to 1
 Positive = Annotated[float, AtLeast(2.0**-126), Below(2.0**127)]  # the range of normal float32 numbers
-Scale = Annotated[float, AtLeast(-(2.0**127)), Below(2.0**127)]
+Factor = Annotated[float, AtLeast(-(2.0**127)), Below(2.0**127)]
 Initialization = Literal[
     "he_normal_fan_out", "he_normal_fan_in", "lecun_normal", "glorot_uniform", "uniform_fan_in", "zeros"
 ]

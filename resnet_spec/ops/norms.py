@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_spec.ops.argument_types import Fraction, NonNegative, Positive, PositiveInt, Scale, round_to_float32
+from resnet_spec.ops.argument_types import Factor, Fraction, NonNegative, Positive, PositiveInt, round_to_float32
 from resnet_spec.ops.shapes import Shape, check_divides, image_shape, no_macs, same_shape
 from resnet_spec.ops.weights import Constant, Weight, affine_weights
 
@@ -29,7 +29,7 @@ class BatchNorm:
     decay: Fraction = 0.9
     variance: Literal["unbiased", "biased"] = "unbiased"
     affine: bool = True
-    gamma: Scale = 1.0
+    gamma: Factor = 1.0
 
     output_shape = image_shape
     macs = no_macs
@@ -55,13 +55,18 @@ class GroupNorm:
         groups: Number of groups of consecutive channels.
         epsilon: Number added to the variance, rounded to float32.
         gamma: Initial value of the scale.
-        size: Channels per group. If it is not 0, it determines the number of groups, and ``groups`` is ignored.
+        size: Channels per group. If it is not 0, it determines the number of groups, and ``groups`` is ignored. With
+            size 1, this is instance normalisation.
+        bias: Whether there is a learned shift.
+        affine: Whether there are a learned scale and shift.
     """
 
     groups: PositiveInt = 32
     epsilon: Positive = 1e-5
-    gamma: Scale = 1.0
+    gamma: Factor = 1.0
     size: NonNegative = 0
+    bias: bool = True
+    affine: bool = True
 
     macs = no_macs
 
@@ -83,7 +88,7 @@ class GroupNorm:
         return math.prod(input_shape) // self.group_count(input_shape[0])
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
-        return affine_weights(input_shape[0], self.gamma)
+        return affine_weights(input_shape[0], self.gamma, self.bias) if self.affine else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +98,14 @@ class LayerNorm:
     Attributes:
         epsilon: Number added to the variance, rounded to float32.
         gamma: Initial value of the scale.
+        bias: Whether there is a learned shift.
+        affine: Whether there are a learned scale and shift.
     """
 
     epsilon: Positive = 1e-5
-    gamma: Scale = 1.0
+    gamma: Factor = 1.0
+    bias: bool = True
+    affine: bool = True
 
     output_shape = same_shape
     macs = no_macs
@@ -107,6 +116,61 @@ class LayerNorm:
     def values_per_statistic(self, input_shape: Shape) -> int:
         """Return how many values each mean and variance is computed from."""
         return input_shape[0]
+
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return affine_weights(input_shape[0], self.gamma, self.bias) if self.affine else ()
+
+
+@dataclass(frozen=True, slots=True)
+class RmsNorm:
+    """Each pixel divided by the root mean square of its channels, times a scale per channel (Zhang and Sennrich 2019).
+
+    Attributes:
+        epsilon: Number added to the mean square, rounded to float32.
+        gamma: Initial value of the scale.
+    """
+
+    epsilon: Positive = 1e-6
+    gamma: Factor = 1.0
+
+    output_shape = same_shape
+    macs = no_macs
+
+    def __post_init__(self) -> None:
+        round_to_float32(self, "epsilon")
+
+    def values_per_statistic(self, input_shape: Shape) -> int:
+        """Return how many values each mean square is computed from."""
+        return input_shape[0]
+
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        return affine_weights(input_shape[0], self.gamma, bias=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalResponseNorm:
+    """x + scale * x * n + shift, where n is a channel's norm over the channels' mean norm (Woo et al. 2023).
+
+    The norm of a channel is the square root of its sum of squares over height and width. Where it is zero, no gradient
+    passes through it.
+
+    Attributes:
+        epsilon: Number added to the mean norm, rounded to float32.
+        gamma: Initial value of the scale.
+    """
+
+    epsilon: Positive = 1e-6
+    gamma: Factor = 0.0
+
+    output_shape = image_shape
+    macs = no_macs
+
+    def __post_init__(self) -> None:
+        round_to_float32(self, "epsilon")
+
+    def values_per_statistic(self, input_shape: Shape) -> int:
+        """Return how many values each norm is computed from."""
+        return math.prod(input_shape[1:])
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         return affine_weights(input_shape[0], self.gamma)
@@ -127,7 +191,7 @@ class EvoNormS0:
 
     groups: PositiveInt = 32
     epsilon: Positive = 1e-5
-    gamma: Scale = 1.0
+    gamma: Factor = 1.0
 
     macs = no_macs
 
@@ -159,7 +223,7 @@ class FilterResponseNorm:
     """
 
     epsilon: Positive = 1e-5
-    gamma: Scale = 1.0
+    gamma: Factor = 1.0
 
     output_shape = image_shape
     macs = no_macs

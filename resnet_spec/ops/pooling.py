@@ -5,50 +5,56 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from resnet_spec.ops.argument_types import Padding, WindowSize
-from resnet_spec.ops.shapes import Shape, ShapeError, check_padding, image_shape, no_macs, windowed_shape
+from resnet_spec.ops.argument_types import Padding, Size, WindowSize
+from resnet_spec.ops.shapes import Shape, ShapeError, image_shape, no_macs
 from resnet_spec.ops.weights import no_weights
+from resnet_spec.ops.windows import Window, check_padding, normalize_window, per_axis, simplify, window_of
 
 
 @dataclass(frozen=True, slots=True)
 class MaxPool:
-    """Maximum over a square window. Padding counts as minus infinity.
+    """Maximum over a window. Padding counts as minus infinity.
 
     Attributes:
         kernel: Height and width of the window, in pixels.
         stride: Distance from one window to the next, in pixels.
-        padding: Rows and columns added on each of the four sides, at most half of the kernel.
+        padding: Rows and columns added on each of the four sides, at most half of the kernel; half is that half,
+            and same adds what ceil(size / stride) windows need.
         ceil: Whether to keep a last window that reaches past the edge, unless it starts in the padding.
     """
 
-    kernel: WindowSize
-    stride: WindowSize = 1
+    kernel: Size
+    stride: Size = 1
     padding: Padding = 0
     ceil: bool = False
 
     weights = no_weights
     macs = no_macs
 
+    def __post_init__(self) -> None:
+        normalize_window(self)
+
     def output_shape(self, input_shape: Shape) -> Shape:
         image_shape(self, input_shape)
-        check_padding(self.padding, self.kernel)
-        return windowed_shape(input_shape[0], input_shape, self.kernel, self.stride, self.padding, ceil=self.ceil)
+        check_padding(self)
+        return window_of(self).output_shape(input_shape[0], input_shape)
 
 
 @dataclass(frozen=True, slots=True)
 class AvgPool:
-    """Mean over a square window.
+    """Mean over a window.
 
     Attributes:
         kernel: Height and width of the window, in pixels.
         stride: Distance from one window to the next, in pixels.
-        padding: Rows and columns of zeros added on each of the four sides, at most half of the kernel.
+        padding: Rows and columns of zeros added on each of the four sides, at most half of the kernel; half is that
+            half, and same adds what ceil(size / stride) windows need.
         ceil: Whether to keep a last window that reaches past the edge, unless it starts in the padding.
         count_padding: Whether the mean includes the zeros of the padding.
     """
 
-    kernel: WindowSize
-    stride: WindowSize = 1
+    kernel: Size
+    stride: Size = 1
     padding: Padding = 0
     ceil: bool = False
     count_padding: bool = False
@@ -56,10 +62,13 @@ class AvgPool:
     weights = no_weights
     macs = no_macs
 
+    def __post_init__(self) -> None:
+        normalize_window(self)
+
     def output_shape(self, input_shape: Shape) -> Shape:
         image_shape(self, input_shape)
-        check_padding(self.padding, self.kernel)
-        return windowed_shape(input_shape[0], input_shape, self.kernel, self.stride, self.padding, ceil=self.ceil)
+        check_padding(self)
+        return window_of(self).output_shape(input_shape[0], input_shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,7 @@ class BlurPool:
                 output_shape=input_shape,
                 input_too_small=True,
             )
-        return windowed_shape(channels, input_shape, 3, self.stride, 1)
+        return Window((3, 3), (self.stride, self.stride), (1, 1)).output_shape(channels, input_shape)
 
     def macs(self, input_shape: Shape) -> int:
         return math.prod(self.output_shape(input_shape)) * 9
@@ -122,6 +131,50 @@ class GlobalMaxPool:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return pooled_shape(self, input_shape, self.keepdims)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAvgPool:
+    """Mean over windows that divide a map into a fixed number of rows and columns, for a map of any size.
+
+    Of n rows, output row i is the mean of rows floor(i * n / size) to ceil((i + 1) * n / size) - 1; columns likewise.
+
+    Attributes:
+        size: Height and width of the output, in pixels.
+    """
+
+    size: Size
+
+    weights = no_weights
+    macs = no_macs
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", simplify(self.size))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return image_shape(self, input_shape)[0], *per_axis(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAvgPool:
+    """Mean over the channels of each pixel: one map remains."""
+
+    weights = no_weights
+    macs = no_macs
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return 1, *image_shape(self, input_shape)[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMaxPool:
+    """Maximum over the channels of each pixel: one map remains. Of equal elements, the first receives the gradient."""
+
+    weights = no_weights
+    macs = no_macs
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return 1, *image_shape(self, input_shape)[1:]
 
 
 def pooled_shape(op: object, input_shape: Shape, keepdims: bool) -> Shape:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from resnet_spec.ops.argument_types import AtLeastTwo, NonNegative, Padding, PositiveInt
+from resnet_spec.ops.argument_types import AtLeastTwo, Margin, NonNegative, PositiveInt
 from resnet_spec.ops.shapes import Shape, check_divides, image_shape, no_macs
 from resnet_spec.ops.weights import no_weights
 
@@ -21,10 +22,10 @@ class ZeroPad:
         right: Columns added on the right.
     """
 
-    top: Padding = 0
-    bottom: Padding = 0
-    left: Padding = 0
-    right: Padding = 0
+    top: Margin = 0
+    bottom: Margin = 0
+    left: Margin = 0
+    right: Margin = 0
 
     weights = no_weights
     macs = no_macs
@@ -105,3 +106,67 @@ class Flatten:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceToDepth:
+    """Square tiles of pixels become channels: (c, h * size, w * size) becomes (size * size * c, h, w).
+
+    Attributes:
+        size: Height and width of a tile, in pixels.
+        order: Order of the output channels, slowest first, by the row in the tile, the column in the tile and the input
+            channel: channel_row_column is PyTorch's pixel_unshuffle.
+    """
+
+    size: AtLeastTwo = 2
+    order: Literal["channel_row_column", "row_column_channel", "column_row_channel"] = "channel_row_column"
+
+    weights = no_weights
+    macs = no_macs
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels, height, width = image_shape(self, input_shape)
+        output_shape = channels * self.size**2, max(1, height // self.size), max(1, width // self.size)
+        check_divides("size", self.size, height, "rows", output_shape)
+        check_divides("size", self.size, width, "columns", output_shape)
+        return output_shape
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelShuffle:
+    """Channels of several groups take turns: channel (group, i) moves to (i, group) (Zhang et al. 2018, ShuffleNet).
+
+    Attributes:
+        groups: Number of groups of consecutive channels.
+    """
+
+    groups: AtLeastTwo = 2
+
+    weights = no_weights
+    macs = no_macs
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        image_shape(self, input_shape)
+        check_divides("groups", self.groups, input_shape[0], "channels", input_shape)
+        return input_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Upsample:
+    """A larger map by interpolation between pixels.
+
+    Attributes:
+        factor: Factor by which height and width grow.
+        mode: nearest repeats pixels. bilinear interpolates between the centres of pixels, and repeats those at the edge
+            (align_corners=False in PyTorch).
+    """
+
+    factor: AtLeastTwo = 2
+    mode: Literal["nearest", "bilinear"] = "nearest"
+
+    weights = no_weights
+    macs = no_macs
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels, height, width = image_shape(self, input_shape)
+        return channels, height * self.factor, width * self.factor

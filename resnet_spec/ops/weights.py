@@ -71,9 +71,10 @@ def kernel_weights(shape: Shape, init: Initialization, bias: bool) -> tuple[Weig
     return (weight, Weight("bias", shape[:1], Uniform(1 / math.sqrt(shape[1] * area)))) if bias else (weight,)
 
 
-def affine_weights(channels: int, gamma: float) -> tuple[Weight, ...]:
-    """Return a scale, which is named weight, and a shift, which is named bias, per channel."""
-    return Weight("weight", (channels,), Constant(gamma)), Weight("bias", (channels,), Constant(0.0))
+def affine_weights(channels: int, gamma: float, bias: bool = True) -> tuple[Weight, ...]:
+    """Return a scale per channel, which is named weight, and a shift, which is named bias."""
+    shift = Weight("bias", (channels,), Constant(0.0))
+    return (Weight("weight", (channels,), Constant(gamma)), *([shift] if bias else ()))
 
 
 def no_weights(op: object, input_shape: Shape) -> tuple[Weight, ...]:

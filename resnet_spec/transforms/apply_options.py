@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, assert_never
 
@@ -13,6 +13,7 @@ from resnet_spec.network.features import find_factors
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.network.traversal import map_parts, walk
 from resnet_spec.ops import (
     BatchNorm,
     Conv,
@@ -28,13 +29,15 @@ from resnet_spec.ops import (
     LayerNorm,
     Linear,
     Op,
+    RmsNorm,
     Shape,
     ShapeError,
     StandardizedConv,
+    per_axis,
 )
 from resnet_spec.transforms.dilation import with_dilation
 
-Norm: TypeAlias = BatchNorm | GroupNorm | LayerNorm | EvoNormS0 | FilterResponseNorm
+Norm: TypeAlias = BatchNorm | GroupNorm | LayerNorm | RmsNorm | EvoNormS0 | FilterResponseNorm
 
 
 class OptionError(ValueError):
@@ -91,64 +94,74 @@ def _with_output_stride(network: Network, output_stride: int) -> Network:
 # -- blocks -------------------------------------------------------------------------------------------------------
 
 
-def _map_blocks(network: Network, change: Callable[[Residual, int], Residual], missing: str) -> Network:
-    """Return the network with residual blocks of its stages changed; ``change`` takes a block and its index from 0.
+BranchChange: TypeAlias = Callable[[str, Row, Shape], Row]
+"""Takes a branch that is added to a shortcut, with the start of paths for new layers beside it, and its input shape.
 
-    ``change`` returns the same block if it has nothing to change. Raises _NoEffectError, with ``missing``, if that
-    holds for all blocks.
+Returns the branch, or the same one if there is nothing to change.
+"""
+
+
+def _map_branches(network: Network, changes: Mapping[str, BranchChange], missing: str) -> Network:
+    """Return the network with branches changed that are added to a shortcut, by the path of the block they are in.
+
+    Raises _NoEffectError, with ``missing``, if nothing is changed.
     """
-    changed = 0
-    number = 0
-    parts: list[Part] = []
-    for part in network.parts:
-        if part.path in network.stages and isinstance(part, Chain):
-            blocks: list[Part] = []
-            for block in part.parts:
-                if isinstance(block, Residual) and block.combine == "add":
-                    blocks.append(change(block, number))
-                    changed += blocks[-1] is not block
-                else:
-                    blocks.append(block)
-                number += 1
-            part = replace(part, parts=tuple(blocks))
-        parts.append(part)
-    if not changed:
+    changed = map_parts(
+        network.parts, lambda part: _change_block(part, changes[part.path]) if part.path in changes else part
+    )
+    if changed == network.parts:
         raise _NoEffectError(missing)
-    return replace(network, parts=tuple(parts))
+    return replace(network, parts=changed)
 
 
-def _count_blocks(network: Network) -> int:
-    """Return the number of blocks in the stages, including those without a shortcut."""
-    return sum(len(part.parts) for part in network.parts if part.path in network.stages and isinstance(part, Chain))
+def _change_block(part: Part, change: BranchChange) -> Part:
+    """Return a block with the branches changed that it adds to shortcuts, outside of blocks inside it."""
+    match part:
+        case Residual(combine="add"):
+            inner = part.before[-1].output_shape if part.before else part.input_shape
+            return replace(part, branch=change(f"{part.path}.", part.branch, inner))
+        case Chain():
+            return part.with_rows([tuple(_change_block(inner, change) for inner in part.parts)])
+        case Parallel(combine="add", branches=branches, split=False, collect=False) if () in branches:
+            rows = [change(f"{part.path}_", row, part.input_shape) if row else row for row in branches]
+            return part.with_rows(rows)
+        case _:
+            return part
+
+
+def _block_paths(network: Network) -> list[str]:
+    """Return the paths of all blocks in the stages, including those without a shortcut."""
+    return [path for stage in network.stages for path in stage.blocks]
 
 
 def _with_drop_path(network: Network, rate: float) -> Network:
-    last, paths = max(1, _count_blocks(network) - 1), _paths(network)
+    blocks, paths = _block_paths(network), _paths(network)
 
-    def change(block: Residual, number: int) -> Residual:
-        if number == 0:
-            return block
-        shape = block.branch[-1].output_shape if block.branch else block.input_shape
-        leaf = _new_leaf(paths, f"{block.path}.drop_path", DropPath(rate * number / last), shape)
-        return replace(block, branch=(*block.branch, leaf))
+    def drop(number: int) -> BranchChange:
+        op = DropPath(rate * number / max(1, len(blocks) - 1))
 
-    return _map_blocks(network, change, "no stage has a second residual block")
+        def change(prefix: str, branch: Row, input_shape: Shape) -> Row:
+            shape = branch[-1].output_shape if branch else input_shape
+            return (*branch, _new_leaf(paths, f"{prefix}drop_path", op, shape))
+
+        return change
+
+    changes = {path: drop(number) for number, path in enumerate(blocks) if number}
+    return _map_branches(network, changes, "no stage has a second residual block")
 
 
 def _with_drop_block(network: Network, rate: float) -> Network:
     # These are timm's sizes and factors, for the second to last stage and for the last.
     ops = [DropBlock(rate, 5, 0.25), DropBlock(rate, 3)]
-    by_stage, paths = dict(zip(reversed(network.stages), reversed(ops), strict=False)), _paths(network)
+    paths = _paths(network)
 
-    def change(block: Residual, number: int) -> Residual:
-        op = next((op for stage, op in by_stage.items() if block.path.startswith(f"{stage}.")), None)
-        if op is None:
-            return block
-        branch, progress = _insert_after_wide(paths, block.branch, op, "before the convolution")
-        return replace(block, branch=branch) if progress == "done" else block
+    def drop(op: DropBlock) -> BranchChange:
+        return lambda _, branch, shape: _insert_after_wide(paths, branch, op, "before the convolution")[0]
 
+    stages = zip(reversed(network.stages), reversed(ops), strict=False)
+    changes = {path: drop(op) for stage, op in stages for path in stage.blocks}
     missing = "no residual block of the last two stages has a norm after a convolution larger than 1 x 1"
-    return _map_blocks(network, change, missing)
+    return _map_branches(network, changes, missing)
 
 
 Progress: TypeAlias = Literal["before the convolution", "before the norm", "done"]
@@ -162,7 +175,7 @@ def _insert_after_wide(paths: frozenset[str], row: Row, drop: Op, progress: Prog
         if progress == "done":
             continue
         match part:
-            case Leaf(op=Conv(kernel=kernel) | StandardizedConv(kernel=kernel)) if kernel > 1:
+            case Leaf(op=Conv(kernel=kernel) | StandardizedConv(kernel=kernel)) if max(per_axis(kernel)) > 1:
                 progress = "before the norm"
             case Leaf(op=op) if isinstance(op, Norm) and progress == "before the norm":
                 done.append(_new_leaf(paths, f"{part.path.rpartition('.')[0]}.drop_block", drop, part.output_shape))
@@ -177,11 +190,11 @@ def _insert_after_wide(paths: frozenset[str], row: Row, drop: Op, progress: Prog
 
 
 def _with_zero_gamma(network: Network, _: bool) -> Network:
-    def change(block: Residual, number: int) -> Residual:
-        branch, found = _zero_last_gamma(block.branch)
-        return replace(block, branch=branch) if found else block
+    def change(_: str, branch: Row, shape: Shape) -> Row:
+        return _zero_last_gamma(branch)[0]
 
-    return _map_blocks(network, change, "no residual block of a stage has a norm with a scale in its branch")
+    missing = "no residual block of a stage has a norm with a scale in its branch"
+    return _map_branches(network, dict.fromkeys(_block_paths(network), change), missing)
 
 
 def _zero_last_gamma(row: Row) -> tuple[Row, bool]:
@@ -190,7 +203,7 @@ def _zero_last_gamma(row: Row) -> tuple[Row, bool]:
         part = row[index]
         match part:
             case Leaf(op=op) if isinstance(op, Norm):
-                if isinstance(op, BatchNorm) and not op.affine:
+                if not getattr(op, "affine", True):
                     return row, False
                 return (*row[:index], replace(part, op=replace(op, gamma=0.0)), *row[index + 1 :]), True
             case Chain():
@@ -253,7 +266,9 @@ def _replace_in_head(network: Network, wanted: Callable[[Op], bool], change: Cha
 
 def _head_start(network: Network) -> int:
     """Return the index of the first part of the head."""
-    return max((index + 1 for index, part in enumerate(network.parts) if part.path in network.stages), default=0)
+    blocks = set(_block_paths(network))
+    holds_block = (any(inner.path in blocks for inner in walk((part,))) for part in network.parts)
+    return max((index + 1 for index, holds in enumerate(holds_block) if holds), default=0)
 
 
 def _replace_last(row: Row, wanted: Callable[[Op], bool], change: Change) -> Row | None:
@@ -307,7 +322,7 @@ def _both(leaf: Leaf, mean: Op, maximum: Op, combine: Join) -> Chain:
         (replace(leaf, path=f"{leaf.path}.{name}", op=op),) for name, op in (("avg", mean), ("max", maximum))
     )
     shapes = leaf.input_shape, leaf.output_shape
-    both = Parallel(f"{leaf.path}.both", branches, False, False, combine, *shapes, leaf.span)
+    both = Parallel(f"{leaf.path}.both", branches, False, False, combine, *shapes, span=leaf.span)
     return Chain(leaf.path, (both,), *shapes, leaf.span)
 
 

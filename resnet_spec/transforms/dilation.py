@@ -6,6 +6,7 @@ remain valid (DeepLab; Chen et al. 2014). Pooling has no such form in general, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from resnet_spec.network.features import MAX_PERIOD, find_period
@@ -15,16 +16,23 @@ from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.network.shape_rules import infer_row
 from resnet_spec.network.traversal import Rules, propagate
 from resnet_spec.ops import (
+    AdaptiveAvgPool,
     AvgPool,
     BlurPool,
     Conv,
     GlobalAvgPool,
     GlobalMaxPool,
     MaxPool,
+    Pair,
     ShapeError,
+    SpaceToDepth,
     StandardizedConv,
+    Upsample,
     ZeroPad,
+    fixed_padding,
+    map_stride,
     op_name,
+    per_axis,
 )
 
 
@@ -90,23 +98,41 @@ def _with_aligned_image(network: Network) -> Network:
 
 
 def _dilate(leaf: Leaf, reach: Reach, output_stride: int) -> tuple[Part, Reach]:
-    stride: int = getattr(leaf.op, "stride", 1)
+    stride = map_stride(leaf.op)
     kept = stride == 1 or reach.stride * stride <= output_stride
+    if not kept and per_axis(getattr(leaf.op, "stride", 1)) != (stride, stride):
+        raise ShapeError(f"{op_name(leaf.op)} {leaf.path} has unequal strides, for which no dilation is defined")
     after = replace(reach, stride=reach.stride * stride) if kept else replace(reach, dilation=reach.dilation * stride)
     match leaf.op:
-        case (
-            Conv(kernel=kernel, padding=padding, dilation=dilation)
-            | StandardizedConv(kernel=kernel, padding=padding, dilation=dilation) as conv
-        ):
-            factor = reach.dilation if kernel > 1 else 1
-            wide = replace(conv, padding=padding * factor, dilation=dilation * factor, stride=stride if kept else 1)
-            return replace(leaf, op=wide), after
+        case Conv() | StandardizedConv() as conv:
+            return replace(leaf, op=_dilate_conv(conv, reach.dilation, kept)), after
+        case Upsample(factor=factor):
+            return leaf, replace(reach, stride=max(1, reach.stride // factor))
+        case SpaceToDepth(size=size):
+            return leaf, replace(reach, stride=reach.stride * size)
         case BlurPool() | MaxPool() as pool if not kept:
             return replace(leaf, op=replace(pool, stride=1)), after
         case AvgPool() as pool if not kept:
             return _without_stride(leaf, pool, reach.side), after
         case _:
             return leaf, after
+
+
+def _dilate_conv(conv: Conv | StandardizedConv, dilation: int, keeps_stride: bool) -> Conv | StandardizedConv:
+    """Return a convolution whose kernel is dilated on each axis on which it has more than one element."""
+    factors = [dilation if size > 1 else 1 for size in per_axis(conv.kernel)]
+    padding = fixed_padding(conv)
+    return replace(
+        conv,
+        padding="same" if padding is None else _times(padding, factors),
+        dilation=_times(conv.dilation, factors),
+        stride=conv.stride if keeps_stride else 1,
+    )
+
+
+def _times(value: int | Pair, factors: Sequence[int]) -> Pair:
+    height, width = (size * factor for size, factor in zip(per_axis(value), factors, strict=True))
+    return height, width
 
 
 def _check_size(leaf: Leaf, changed: Part, reach: Reach, after: Reach) -> Reach:
@@ -117,7 +143,7 @@ def _check_size(leaf: Leaf, changed: Part, reach: Reach, after: Reach) -> Reach:
     if reach.size is None or len(leaf.output_shape) != 3:
         return replace(after, size=None)
     (_, *size) = infer_row((changed,), (leaf.input_shape[0], *reach.size))[1]
-    if isinstance(leaf.op, GlobalAvgPool | GlobalMaxPool):
+    if isinstance(leaf.op, GlobalAvgPool | GlobalMaxPool | AdaptiveAvgPool):
         return replace(after, size=tuple(size), dilation=1)
     expected = [side * after.dilation for side in leaf.output_shape[1:]]
     if size != expected:
@@ -133,9 +159,10 @@ def _without_stride(leaf: Leaf, pool: AvgPool, side: bool) -> Part:
     """Return an average pool without its stride: it still averages in a shortcut, but not in the main branch."""
     if not side:
         return replace(leaf, op=AvgPool(1))
-    if pool.kernel == 2 * pool.padding + 1:
+    kernel, padding = per_axis(pool.kernel), fixed_padding(pool)
+    if padding is None or all(size == 2 * margin + 1 for size, margin in zip(kernel, per_axis(padding), strict=True)):
         return replace(leaf, op=replace(pool, stride=1))
     shape = leaf.input_shape
-    pad = Leaf(f"{leaf.path}.pad", ZeroPad(0, pool.kernel - 1, 0, pool.kernel - 1), shape, shape, leaf.span)
+    pad = Leaf(f"{leaf.path}.pad", ZeroPad(0, kernel[0] - 1, 0, kernel[1] - 1), shape, shape, leaf.span)
     mean = Leaf(f"{leaf.path}.pool", AvgPool(pool.kernel), shape, shape, leaf.span)
     return Chain(leaf.path, (pad, mean), shape, shape, leaf.span)

@@ -221,12 +221,12 @@ class _Folding:
         op = self.current(leaf)
         assert op is not None
         names = {weight.name for weight in op.weights(leaf.input_shape)}
-        return {name: self.weights[f"{leaf.path}.{name}"].astype(np.float64) for name in names}
+        return {name: self.weights[leaf.weight_path(name)].astype(np.float64) for name in names}
 
     def set_operation(self, leaf: Leaf, op: Op, own: OperationWeights) -> None:
         """Replace a leaf's operation and weights; the weights keep their type."""
-        dtype = next(self.weights[f"{leaf.path}.{weight.name}"].dtype for weight in leaf.op.weights(leaf.input_shape))
-        self.weights |= {f"{leaf.path}.{name}": array.astype(dtype) for name, array in own.items()}
+        dtype = next(self.weights[leaf.weight_path(weight.name)].dtype for weight in leaf.op.weights(leaf.input_shape))
+        self.weights |= {leaf.weight_path(name): array.astype(dtype) for name, array in own.items()}
         self.changed[leaf.path] = op
 
     # -- what remains -----------------------------------------------------------------------------------------------

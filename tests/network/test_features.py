@@ -16,7 +16,8 @@ def strides(text: str) -> dict[str, int]:
 @pytest.mark.parametrize("size", [224, 97, 33])
 def test_strides_do_not_depend_on_the_size_of_the_image(size: int) -> None:
     network = load("resnet18", input=(3, size, size))
-    found = {feature.path: feature.stride for feature in network.features() if feature.path in network.stages}
+    stages = {stage.path for stage in network.stages}
+    found = {feature.path: feature.stride for feature in network.features() if feature.path in stages}
     assert found == {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 
 

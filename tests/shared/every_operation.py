@@ -153,3 +153,72 @@ OPERATIONS = [
 
 They take a map of 4 channels, or begin with a layer that flattens it.
 """
+
+MODERN_OPERATIONS = """
+name: modern_operations
+input: [3, 26, 34]
+blocks:
+  inverted:                             # without a shortcut where the shape changes
+    takes: {out: required, wide: required, kernel: 3, stride: 1}
+    project: drop
+    branch:
+      expand: {op: linear, out: wide, bias: false}
+      norm: norm
+      dw: {op: conv, out: wide, kernel: kernel, stride: stride, padding: same, groups: wide}
+      prelu: {op: prelu, per: channel}
+      pw: {op: conv, out: out, kernel: 1}
+      gamma: {op: scale, factor: 0.5}
+  dense:
+    takes: {growth: required}
+    combine: concat
+    branch: {norm: norm, act: squared_relu, conv: {op: conv, out: growth, kernel: [3, 1], padding: half}}
+  spatial:                              # one number per pixel multiplies an image
+    combine: multiply
+    branch:
+      pools: {combine: concat, branches: [{mean: channel_avg_pool}, {max: channel_max_pool}]}
+      conv: {op: conv, out: 1, kernel: 7, padding: half}
+      gate: sigmoid
+  response:
+    branch:
+      fc1: {op: linear, out: 16}
+      act: gelu
+      grn: {op: global_response_norm, gamma: 0.3}
+      fc2: {op: linear, out: in}
+stem:
+  tiles: {op: space_to_depth, order: row_column_channel}
+  conv: {op: standardized_conv, out: 12, kernel: 3, padding: same, stride: 2, scaled: true, factor: 1.7, bias: true}
+  rms: rms_norm
+  alpha: {op: scale, factor: 0.9, learned: false}
+stages:
+  body:
+    - {block: inverted, depth: 2, out: 12, wide: [24, 36], kernel: [[3, 5], [5, 3]], stride: 2}
+    - spatial
+    - {block: dense, depth: 2, growth: 6}
+  wide: {up: {op: upsample, mode: bilinear}, blocks: {block: response, depth: 2, as: "b{number}"}}
+head:
+  pieces:
+    split: [6, 10, 8]
+    combine: concat
+    branches:
+      - {a: {op: layer_norm, bias: false}}
+      - none
+      - {b: {op: group_norm, size: 1, affine: false}, star: {scale: {op: scale, per: all, keepdims: true, factor: 1.2}}}
+  shuffle: {op: channel_shuffle, groups: 3}
+  all: {collect: {steps: {block: inverted, depth: 2, out: 8, wide: 16}, last: {op: conv, out: 4, kernel: 1}}}
+  gated:
+    combine: multiply
+    resize: nearest
+    branches:
+      - {left: {op: conv, out: 8, kernel: 1}}
+      - {small: {op: avg_pool, kernel: 3, stride: 3, padding: same}, right: {op: conv, out: 8, kernel: 1}}
+  less: {combine: subtract, branches: [{mean: {op: avg_pool, kernel: 3, padding: same}}, none]}
+  peak: {op: max_pool, kernel: 3, stride: 2, padding: same}
+  counted: {op: avg_pool, kernel: [2, 3], padding: same, count_padding: true}
+  focus: {op: upsample, factor: 2}
+  pool: {op: adaptive_avg_pool, size: [3, 2]}
+  bias: {op: shift, start: 0.1, keepdims: true}
+  flat: flatten
+  fc: {op: linear, out: 5}
+  rms2: rms_norm
+  skipinit: {op: scale, per: all, factor: 0.7}
+"""

@@ -57,7 +57,11 @@ def test_native_model_returns_a_tuple(backend: str, framework: str) -> None:
 
 def test_features_lists_the_possible_outputs() -> None:
     network = load("resnet50d")
-    assert [feature for feature in network.features() if feature.path in ("act1", "relu", *network.stages)] == [
+    assert [
+        feature
+        for feature in network.features()
+        if feature.path in ("act1", "relu", *(stage.path for stage in network.stages))
+    ] == [
         Feature("relu", 64, 2),
         Feature("layer1", 256, 4),
         Feature("layer2", 512, 8),

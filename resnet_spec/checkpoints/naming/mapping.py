@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,7 +114,7 @@ def map_weights(layers: list[Layer], dialect: Dialect | None, layout: Layout) ->
             mapping = _map_weight(*named, weight, layout)
             if mapping is None:
                 return None
-            mappings[f"{layer.path}.{weight.name}"] = mapping
+            mappings[f"{layer.path}.{weight.name}" if weight.name else layer.path] = mapping
     return mappings if len({mapping.name for mapping in mappings.values()}) == len(mappings) else None
 
 
@@ -134,6 +135,8 @@ def _map_weight(layer: str, kind: str, weight: Weight, layout: Layout) -> Weight
         shape = (*shape, 1, 1)
     array = layout.arrays.get((kind, weight.name), ArrayLayout(weight.name))
     pattern = layout.statistic if weight.statistic else layout.parameter
+    if not weight.name:  # the weight has its layer's name
+        pattern = re.sub(r"[./]?\{array\}", "", pattern)
     axes = array.axes or tuple(range(len(shape)))
     return WeightMapping(pattern.format(layer=layer, array=array.name), weight.shape, shape, axes)
 

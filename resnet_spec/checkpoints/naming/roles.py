@@ -56,7 +56,8 @@ def find_roles(network: Network) -> dict[str, Role]:
     >>> find_roles(load("resnet18"))["layer2.1.bn1"]
     Role(section='branch', kind='norm', index=0, convs=2, stage=1, block=1, flat=3)
     """
-    stages = [index for index, part in enumerate(network.parts) if part.path in network.stages]
+    paths = {stage.path for stage in network.stages if stage.path}
+    stages = [index for index, part in enumerate(network.parts) if part.path in paths]
     if not stages:
         return {}
     roles = dict(_section_roles("stem", _leaves(network.parts[: stages[0]])))

@@ -11,7 +11,7 @@ from resnet_spec.language.spec import Join
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.network.structure import Group, Repeats, group_repeats, group_stages, path_range
-from resnet_spec.ops import Shape, op_name
+from resnet_spec.ops import Shape, op_name, per_axis
 
 CellKind: TypeAlias = Literal["conv", "linear", "pool", "norm", "act"]
 
@@ -48,7 +48,7 @@ class ResidualItem:
     before: Column
     branch: Column
     shortcut: Column
-    combine: Literal["add", "multiply"]
+    combine: Literal["add", "multiply", "concat"]
     after: Column
     skips_before: bool
     input_shape: Shape
@@ -64,6 +64,7 @@ class ParallelItem:
     combine: Join
     split: bool
     cascade: bool
+    collect: bool
     input_shape: Shape
     output_shape: Shape
 
@@ -153,11 +154,12 @@ def format_label(leaf: Leaf) -> str:
     """
     words = [op_name(leaf.op).replace("_", " ")]
     if kernel := getattr(leaf.op, "kernel", 0):
-        words[0] = f"{kernel}×{kernel} {words[0]}"
+        height, width = per_axis(kernel)
+        words[0] = f"{height}×{width} {words[0]}"
     if out := getattr(leaf.op, "out", 0):
         words.append(str(out))
-    if (stride := getattr(leaf.op, "stride", 1)) > 1:
-        words.append(f"/{stride}")
+    if (stride := getattr(leaf.op, "stride", 1)) != 1:
+        words.append("/" + "×".join(map(str, dict.fromkeys(per_axis(stride)))))
     return ", ".join(words)
 
 
@@ -213,8 +215,8 @@ def _label_details(leaf: Leaf) -> Iterator[str]:
     """Yield the arguments that a label leaves out but a reader needs: groups and dilation."""
     if leaf.op.macs(leaf.input_shape) and (groups := getattr(leaf.op, "groups", 1)) > 1:
         yield "depthwise" if groups == leaf.input_shape[0] else f"{groups} groups"
-    if (dilation := getattr(leaf.op, "dilation", 1)) > 1:
-        yield f"dilation {dilation}"
+    if (dilation := getattr(leaf.op, "dilation", 1)) != 1:
+        yield "dilation " + "×".join(map(str, dict.fromkeys(per_axis(dilation))))
 
 
 def _build_residual(part: Residual) -> ResidualItem:
@@ -235,7 +237,14 @@ def _build_residual(part: Residual) -> ResidualItem:
 def _build_parallel(part: Parallel) -> ParallelItem:
     branches = tuple(tuple(build_column(branch)) for branch in part.branches)
     return ParallelItem(
-        part.path, branches, part.combine, part.split, part.cascade, part.input_shape, part.output_shape
+        part.path,
+        branches,
+        part.combine,
+        bool(part.split),
+        part.cascade,
+        part.collect,
+        part.input_shape,
+        part.output_shape,
     )
 
 

@@ -62,7 +62,7 @@ class Mark:
 
     x: float
     y: float
-    sign: Literal["add", "multiply", "concat", "mean"]
+    sign: Literal["add", "multiply", "concat", "mean", "subtract"]
     path: str = ""
 
 
@@ -108,12 +108,14 @@ def arrow_head(line: Line) -> tuple[Point, Point, Point]:
     return (x, y), (base[0] - dy, base[1] + dx), (base[0] + dy, base[1] - dx)
 
 
-def sign_strokes(mark: Mark) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
-    """Return the two strokes of a mark's sign."""
+def sign_strokes(mark: Mark) -> tuple[tuple[Point, Point], ...]:
+    """Return the strokes of a mark's sign."""
     x, y = mark.x, mark.y
     match mark.sign:
         case "add" | "mean":
             return ((x - 4, y), (x + 4, y)), ((x, y - 4), (x, y + 4))
+        case "subtract":
+            return (((x - 4, y), (x + 4, y)),)
         case "multiply":
             return ((x - 2.9, y - 2.9), (x + 2.9, y + 2.9)), ((x - 2.9, y + 2.9), (x + 2.9, y - 2.9))
         case "concat":

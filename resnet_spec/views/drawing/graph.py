@@ -140,13 +140,16 @@ def _add_item(builder: _GraphBuilder, item: Item, last: str, *, dashed: bool, la
             assert_never(item)
 
 
+_MARKS = {"add": "+", "multiply": "×"}
+
+
 def _add_residual(builder: _GraphBuilder, item: ResidualItem, last: str, label: str) -> str:
     before = _add_column(builder, item.before, last, dashed=False, label=label)
     branch = _add_column(builder, item.branch, before, dashed=False, label="" if item.before else label)
     shortcut = last if item.skips_before else before
     if item.shortcut:
         shortcut = _add_column(builder, item.shortcut, shortcut, dashed=True, label="")
-    mark = builder.add_node(["+" if item.combine == "add" else "×"], "mark")
+    mark = builder.add_node([_MARKS.get(item.combine, item.combine)], "mark" if item.combine in _MARKS else "join")
     builder.add_edge(branch, mark)
     builder.add_edge(shortcut, mark, dashed=bool(item.shortcut))
     return _add_column(builder, item.after, mark, dashed=False, label="")
@@ -156,7 +159,8 @@ def _add_parallel(builder: _GraphBuilder, item: ParallelItem, last: str, *, dash
     ends: list[str] = []
     for number, branch in enumerate(item.branches):
         first = f"n{builder.count + 1}"  # the id that the branch's first node will get
-        end = _add_column(builder, branch, last, dashed=dashed, label="")
+        start = ends[-1] if item.collect and ends else last
+        end = _add_column(builder, branch, start, dashed=dashed, label="")
         if item.cascade and branch and number and item.branches[number - 1]:
             builder.add_edge(ends[-1], first)
         ends.append(end)

@@ -84,6 +84,8 @@ def _layout_item(item: Item, side: Side, size: float, width: float) -> Piece:
             return _layout_cell(item, size, 0.0 if _is_light(item) else width)
         case ResidualItem():
             return _layout_residual(item, side, size)
+        case ParallelItem(collect=True):
+            return _layout_collected(item, side, size)
         case ParallelItem():
             return _layout_parallel(item, side, size)
         case _:
@@ -189,6 +191,36 @@ def _layout_parallel(item: ParallelItem, side: Side, size: float) -> Piece:
     label = f"{item.combine}, of {len(pieces)} pieces" if item.split else item.combine
     elements.append(Text(MARK_RADIUS + 5, mark, label, "shape", SMALL_TEXT - 1, "start", item.path))
     return Piece(half, half, mark + MARK_RADIUS, tuple(elements))
+
+
+def _layout_collected(item: ParallelItem, side: Side, size: float) -> Piece:
+    """Place layers below each other, and lead their input and each output beside them to the mark where they join."""
+    pieces = [layout_column(branch, side, size) for branch in item.branches[1:]]
+    left, right = (max(getattr(piece, name) for piece in pieces) for name in ("left", "right"))
+    x = side * ((right if side == 1 else left) + LANE)
+    elements: list[Element] = []
+    y, taps = 0.0, list[float]()
+    for piece in pieces:
+        taps.append(y + FORK)
+        start = y + FORK + GAP
+        elements += [arrow_down(y, start), *translate(piece.elements, 0, start)]
+        y = start + piece.height
+    mark = y + 2 * GAP + MARK_RADIUS
+    elements.append(arrow_down(y, mark - MARK_RADIUS))
+    # Outputs share one line down to the mark; only the first has an arrow there.
+    elements += [
+        Line(((0, tap), (x, tap), (x, mark), (side * MARK_RADIUS, mark)), arrow=not at) for at, tap in enumerate(taps)
+    ]
+    label = f"{item.combine}, of {len(item.branches)}"
+    elements += [Mark(0, mark, item.combine, item.path)]
+    elements.append(
+        Text(
+            -side * (MARK_RADIUS + 5), mark, label, "shape", SMALL_TEXT - 1, "end" if side == 1 else "start", item.path
+        )
+    )
+    beside = text_width(label, SMALL_TEXT - 1) + MARK_RADIUS + 5
+    extents = (max(left, beside), right + LANE) if side == 1 else (left + LANE, max(right, beside))
+    return Piece(*extents, mark + MARK_RADIUS, tuple(elements))
 
 
 def _cascade_lines(pieces: Sequence[Piece], spines: Sequence[float], start: float) -> Iterator[Element]:

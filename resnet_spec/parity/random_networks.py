@@ -73,16 +73,17 @@ def _find_kind(name: str) -> Kind | None:
     rng = random.Random(0)
     for _ in range(MAX_TRIES):
         try:
-            op = OPS[name](**_draw_arguments(name, rng))
+            drawn = _draw_arguments(name, rng)
+            op = OPS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in drawn.items()})
             output_shape, weights = op.output_shape(input_shape), op.weights(input_shape)
         except ShapeError:
             continue
         if len(output_shape) == 1:
             return "features"
+        if "out" in operation_arguments(name):
+            return "convolution"
         if output_shape == input_shape:
-            if any(weight.name == "weight" and len(weight.shape) == 4 for weight in weights):
-                return "convolution"
-            return "norm" if weights else "activation"
+            return "norm" if hasattr(op, "values_per_statistic") else "activation"
         return "convolution" if weights else "pool"
     return None
 
@@ -111,9 +112,13 @@ def _draw_arguments(name: str, rng: random.Random, fixed: Mapping[str, Any] | No
             arguments[key] = rng.choice(argument.choices)
         elif argument.kind is bool:
             arguments[key] = rng.random() < 0.5
+        elif argument.words and rng.random() < 0.4:
+            arguments[key] = rng.choice(argument.words)
         elif argument.kind is int:
             least = int(argument.least)
-            arguments[key] = rng.choice(CHANNELS) if key == "out" else rng.choice([least, least + 1, least + 2])
+            values = CHANNELS if key == "out" else (least, least + 1, least + 2)
+            is_pair = argument.is_pair and rng.random() < 0.3
+            arguments[key] = [rng.choice(values), rng.choice(values)] if is_pair else rng.choice(values)
         elif argument.below <= 1.0:
             arguments[key] = rng.choice([0.125, 0.25, 0.5, 0.75])
         elif argument.required or rng.random() < 0.3:
@@ -141,6 +146,85 @@ def _find_calls(node: Any) -> Iterator[Spec]:
             yield from _find_calls(value)
 
 
+_MIXED_BLOCKS: Spec = {
+    "inverted": {
+        "takes": {"out": "required", "wide": "required", "kernel": 3, "stride": 1},
+        "project": "drop",
+        "branch": {
+            "expand": {"op": "linear", "out": "wide"},
+            "norm1": "norm",
+            "depthwise": {
+                "op": "conv",
+                "out": "wide",
+                "groups": "wide",
+                "kernel": "kernel",
+                "stride": "stride",
+                "padding": "same",
+            },
+            "norm2": "norm",
+            "reduce": {"op": "conv", "out": "out", "kernel": 1},
+            "gamma": {"op": "scale", "factor": 0.5},
+        },
+    },
+    "growing": {
+        "takes": {"growth": "required"},
+        "combine": "concat",
+        "branch": {
+            "norm": "norm",
+            "act": "act",
+            "conv": {"op": "conv", "out": "growth", "kernel": 3, "padding": "half"},
+        },
+    },
+    "spatial": {
+        "combine": "multiply",
+        "branch": {
+            "pools": {"combine": "concat", "branches": [{"mean": "channel_avg_pool"}, {"most": "channel_max_pool"}]},
+            "conv": {"op": "conv", "out": 1, "kernel": 3, "padding": "half"},
+            "gate": "sigmoid",
+        },
+    },
+}
+"""Blocks for ``_mixers``."""
+
+
+def _mixers(rng: random.Random) -> list[Any]:
+    """Draw layers in the forms that a network may have beside stages of blocks."""
+    pieces = rng.choice([[5, 7], [4, 8], [3, 9]])
+    narrow = {"op": "conv", "out": sum(pieces), "kernel": 1}
+    row = {"op": "conv", "out": rng.choice(CHANNELS), "kernel": rng.choice([[1, 3], [3, 1]]), "padding": "half"}
+    inverted = {"block": "inverted", "depth": 2, "out": rng.choice(CHANNELS), "wide": rng.choice([8, 12])}
+    joined = {"combine": rng.choice(["add", "mean", "multiply", "subtract"])}
+    left, right = ({f"side{number}": narrow, f"sidenorm{number}": "norm"} for number in range(2))
+    return [
+        [{**inverted, "stride": rng.choice([1, 2]), "kernel": rng.choice([3, [3, 5]])}, "act"],
+        [{"block": "growing", "depth": 2, "growth": rng.choice(CHANNELS)}, "norm"],
+        {"narrow": narrow, "norm": "norm", "attend": "spatial"},
+        {
+            "narrow": narrow,
+            "norm": "norm",
+            "parts": {"split": pieces, "combine": "concat", "branches": ["none", {"row": row}]},
+        },
+        {"narrow": narrow, "all": {"collect": {"steps": inverted, "last": row}}, "norm": "norm"},
+        {"sides": {**joined, "branches": [left, right]}, "norm": "norm"},
+        {
+            "sides": {
+                "combine": "multiply",
+                "resize": "nearest",
+                "branches": [left, {"small": {"op": "avg_pool", "kernel": 2, "stride": 2, "padding": "same"}, **right}],
+            },
+            "norm": "norm",
+        },
+        {"narrow": narrow, "shuffle": {"op": "channel_shuffle", "groups": rng.choice([2, 3])}, "norm": "norm"},
+        {"up": {"op": "upsample", "mode": rng.choice(["nearest", "bilinear"])}, "narrow": narrow, "norm": "norm"},
+        {
+            "pool": {"op": "adaptive_avg_pool", "size": [4, 6]},
+            "tiles": {"op": "space_to_depth", "order": rng.choice(["row_column_channel", "channel_row_column"])},
+            "narrow": narrow,
+            "norm": "norm",
+        },
+    ]
+
+
 class _Generator:
     """Draws the parts of a random network. A change in the order of draws gives other networks for the same seeds."""
 
@@ -163,6 +247,8 @@ class _Generator:
                 break
         for number in range(rng.randint(1, 3)):
             self.add_stage(spec, f"stage{number}")
+        for number in range(rng.randint(0, 2)):
+            self.add_mixer(spec, f"mixer{number}")
         if not spec["stages"]:
             del spec["stages"]
         self.add_head(spec)
@@ -201,8 +287,9 @@ class _Generator:
         """Draw arguments for an operation that are valid for an input; return None if none are found."""
         for _ in range(MAX_TRIES):
             arguments = _draw_arguments(name, self.rng, fixed)
+            typed = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
             try:
-                output_shape = OPS[name](**arguments).output_shape(input_shape)
+                output_shape = OPS[name](**typed).output_shape(input_shape)
             except (ShapeError, TypeError):
                 continue
             if math.prod(output_shape) <= MAX_MAP_VALUES:
@@ -263,6 +350,21 @@ class _Generator:
             stage = self.stage(self.rng.choice([*spec["blocks"], *bundled.block_files()]), spec)
             if self.is_usable({**spec, "stages": {**spec["stages"], name: stage}}):
                 spec["stages"][name] = stage
+                return
+
+    def add_mixer(self, spec: Spec, name: str) -> None:
+        """Add layers with a form of block, repetition or branches that stages do not draw, if one is found that fits."""
+        rng = self.rng
+        layers = _mixers(rng)
+        rng.shuffle(layers)
+        for mixer in layers:
+            candidate = {
+                **spec,
+                "blocks": {**spec["blocks"], **_MIXED_BLOCKS},
+                "stages": {**spec["stages"], name: mixer},
+            }
+            if self.is_usable(candidate):
+                spec |= candidate
                 return
 
     def stage(self, block: str, spec: Spec) -> Spec:

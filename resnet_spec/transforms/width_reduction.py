@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields, replace
+from itertools import accumulate
 from math import gcd
 from typing import Any
 
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Leaf
-from resnet_spec.network.shape_inference import replace_operations
-from resnet_spec.ops import Op, ShapeError
+from resnet_spec.network.parts import Leaf, Parallel, Part
+from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.network.shape_rules import check_cascade, combined_shape, joined_shape, split_shapes
+from resnet_spec.network.traversal import Rules, propagate
+from resnet_spec.ops import ChannelShuffle, GroupNorm, Op, PadChannels, Shape, ShapeError
 
 FACTORS = (16, 8, 4, 2)
 """Divisors of the number of channels, in the order in which they are tried."""
@@ -34,33 +38,63 @@ def reduce_width(network: Network) -> Network:
     maps = [
         leaf.output_shape
         for leaf in network.leaves()
-        if len(leaf.output_shape) == 3 and leaf.output_shape[1:] != (1, 1)
+        if len(leaf.output_shape) == 3 and leaf.output_shape[0] > 1 and leaf.output_shape[1:] != (1, 1)
     ]
     min_channels = min((channels for channels, *_ in maps), default=0)
     for factor in FACTORS:
         if min_channels < factor * MIN_CHANNELS and factor > 2:
             continue
-        try:
-            return replace_operations(network, lambda leaf, factor=factor: _reduce(leaf, factor, leaf == head))  # type: ignore[misc]
-        except ShapeError:
-            continue
+        with suppress(ShapeError):
+            parts, _ = propagate(network.parts, network.input, _rules(factor, head.path))
+            return infer_shapes(replace(network, parts=parts))
     return network
 
 
-def _reduce(leaf: Leaf, factor: int, is_head: bool) -> Op:
+def _rules(factor: int, head: str) -> Rules[Shape]:
+    """Return the rules by which shapes pass through a network while its channels are divided by a factor."""
+
+    def leaf(part: Leaf, x: Shape) -> tuple[Part, Shape]:
+        op = _reduce(part, x, factor, part.path == head)
+        return replace(part, op=op), op.output_shape(x)
+
+    def split(part: Parallel, x: Shape) -> list[Shape]:
+        return split_shapes(x, len(part.branches), _pieces(part, x[0]))
+
+    def leave(part: Part, x: Shape, y: Shape) -> tuple[Part, Shape]:
+        return (replace(part, split=_pieces(part, x[0])) if isinstance(part, Parallel) else part), y
+
+    return Rules(
+        leaf=leaf,
+        combine=lambda part, branch, shortcut: combined_shape(branch, shortcut, part.combine),
+        join=lambda part, x, outputs: joined_shape(part.combine, outputs, bool(part.resize)),
+        split=split,
+        cascade=lambda part, index, piece, previous: check_cascade(piece, previous),
+        leave=leave,
+    )
+
+
+def _pieces(part: Parallel, channels: int) -> bool | tuple[int, ...]:
+    """Return how parallel branches split fewer channels: in the same proportions, as nearly as whole numbers allow."""
+    if not isinstance(part.split, tuple):
+        return part.split
+    total = sum(part.split)
+    ends = [round(end * channels / total) for end in accumulate(part.split)]
+    return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
+
+
+def _reduce(leaf: Leaf, input_shape: Shape, factor: int, is_head: bool) -> Op:
     arguments: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
-    changed: dict[str, Any] = {
-        name: round(arguments[name] / factor) for name in ("before", "after") if name in arguments
-    }
+    changed: dict[str, Any] = {}
+    if isinstance(leaf.op, PadChannels):
+        changed = {name: round(arguments[name] / factor) for name in ("before", "after")}
     if "out" in arguments and not is_head:
         changed["out"] = _divide(arguments["out"], factor)
-    if len(leaf.input_shape) == 3:
-        input_shape = _divide(leaf.input_shape[0], factor)
+    if len(leaf.input_shape) == 3 and not isinstance(leaf.op, ChannelShuffle):
         if "groups" in arguments:
-            groups = input_shape if arguments["groups"] == leaf.input_shape[0] else arguments["groups"]
-            changed["groups"] = gcd(groups, input_shape, changed.get("out", arguments.get("out", input_shape)))
-        if arguments.get("size"):
-            changed["size"] = gcd(arguments["size"], input_shape)
+            groups = input_shape[0] if arguments["groups"] == leaf.input_shape[0] else arguments["groups"]
+            changed["groups"] = gcd(groups, input_shape[0], changed.get("out", arguments.get("out", input_shape[0])))
+        if isinstance(leaf.op, GroupNorm) and leaf.op.size:
+            changed["size"] = gcd(leaf.op.size, input_shape[0])
     return replace(leaf.op, **changed)
 
 

@@ -287,7 +287,9 @@ class _Generator:
         """Draw arguments for an operation that are valid for an input; return None if none are found."""
         for _ in range(MAX_TRIES):
             arguments = _draw_arguments(name, self.rng, fixed)
-            typed = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+            typed: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
+            }
             try:
                 output_shape = OPS[name](**typed).output_shape(input_shape)
             except (ShapeError, TypeError):
@@ -353,7 +355,7 @@ class _Generator:
                 return
 
     def add_mixer(self, spec: Spec, name: str) -> None:
-        """Add layers with a form of block, repetition or branches that stages do not draw, if one is found that fits."""
+        """Add layers with a form of repetition or branches that stages do not draw, if one is found that fits."""
         rng = self.rng
         layers = _mixers(rng)
         rng.shuffle(layers)

@@ -68,13 +68,18 @@ def operations_by_kind() -> Mapping[Kind, tuple[str, ...]]:
     return {kind: tuple(of_kind) for kind, of_kind in names.items()}
 
 
+def _as_arguments(drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """Return drawn values as an operation takes them, pairs as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in drawn.items()}
+
+
 def _find_kind(name: str) -> Kind | None:
     input_shape = (8, 9, 12)
     rng = random.Random(0)
     for _ in range(MAX_TRIES):
         try:
             drawn = _draw_arguments(name, rng)
-            op = OPS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in drawn.items()})
+            op = OPS[name](**_as_arguments(drawn))
             output_shape, weights = op.output_shape(input_shape), op.weights(input_shape)
         except ShapeError:
             continue
@@ -287,11 +292,8 @@ class _Generator:
         """Draw arguments for an operation that are valid for an input; return None if none are found."""
         for _ in range(MAX_TRIES):
             arguments = _draw_arguments(name, self.rng, fixed)
-            typed: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()
-            }
             try:
-                output_shape = OPS[name](**typed).output_shape(input_shape)
+                output_shape = OPS[name](**_as_arguments(arguments)).output_shape(input_shape)
             except (ShapeError, TypeError):
                 continue
             if math.prod(output_shape) <= MAX_MAP_VALUES:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 import numpy as np
 
 from resnet_spec.backend import OUTPUT
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Leaf, Part, Residual
+from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, propagate
 from resnet_spec.parity.compare import relative_error
 from resnet_spec.weights.canonical import Array
@@ -42,7 +42,7 @@ def visit_part_inputs(
         leaf=lambda leaf, x: (leaf, x),
         combine=_combine,
         join=lambda part, x, branches: x,
-        split=lambda part, x: np.split(x, len(part.branches), axis=1) if part.split else [x] * len(part.branches),
+        split=_split,
         cascade=lambda part, index, piece, previous: piece + previous,
         leave=leave,
     )
@@ -50,9 +50,19 @@ def visit_part_inputs(
 
 
 def _combine(part: Residual, branch: Array, shortcut: Array) -> Array:
-    if part.combine == "add":
-        return branch + shortcut
-    return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
+    match part.combine:
+        case "add":
+            return branch + shortcut
+        case "multiply":
+            return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
+        case "concat":
+            return np.concatenate([shortcut, branch], axis=1)
+        case _:
+            assert_never(part.combine)
+
+
+def _split(part: Parallel, x: Array) -> list[Array]:
+    return np.split(x, np.cumsum(part.pieces)[:-1], axis=1) if part.pieces else [x] * len(part.branches)
 
 
 def find_faulty_parts(

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from resnet_spec.ops import BatchNorm, Conv, GroupNorm, LayerNorm, Linear, StandardizedConv
+from resnet_spec.ops import BatchNorm, Conv, GroupNorm, LayerNorm, Linear, Shape, StandardizedConv
 from resnet_spec.weights.canonical import Array
 
 OperationWeights: TypeAlias = dict[str, Array]
@@ -29,12 +29,17 @@ def batch_norm_affine(op: BatchNorm, weights: Mapping[str, Array]) -> Affine:
     return Affine(scale, weights.get("bias", 0) - weights["running_mean"] * scale)
 
 
-def standardize_kernels(op: StandardizedConv, weights: OperationWeights) -> tuple[Conv, OperationWeights]:
+def standardize_kernels(
+    op: StandardizedConv, weights: OperationWeights, input_shape: Shape
+) -> tuple[Conv, OperationWeights]:
     """Return the plain convolution that computes the same, with its weights."""
     kernels = weights["weight"]
     axes = tuple(range(1, kernels.ndim))
     centred = kernels - kernels.mean(axes, keepdims=True)
-    return op.to_conv(), weights | {"weight": centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.epsilon)}
+    standardized = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.epsilon)
+    if op.scaled:
+        standardized = standardized * (weights["gain"] * op.fan_in_factor(input_shape))
+    return op.to_conv(), weights | {"weight": standardized}
 
 
 AbsorbsFollowing: TypeAlias = Conv | BatchNorm | GroupNorm | LayerNorm
@@ -61,7 +66,7 @@ def absorb_following(
         case BatchNorm():
             return replace(op, affine=True), {"bias": np.zeros_like(affine.shift)} | absorbed
         case GroupNorm() | LayerNorm():
-            return op, absorbed
+            return replace(op, affine=True, bias="bias" in absorbed), absorbed
 
 
 def absorb_preceding(

@@ -62,7 +62,7 @@ def fold_norms(network: Network, weights: Mapping[str, Array]) -> tuple[Network,
     folding = _Folding(dict(weights), network.outputs)
     for leaf in network.leaves():
         if isinstance(leaf.op, StandardizedConv):
-            folding.set_operation(leaf, *standardize_kernels(leaf.op, folding.weights_of(leaf)))
+            folding.set_operation(leaf, *standardize_kernels(leaf.op, folding.weights_of(leaf), leaf.input_shape))
     folding.fold_backwards(network.parts, _find_nothing)
     folding.fold_forwards(network.parts, _find_nothing)
     smaller = replace(network, parts=folding.remaining_row(network.parts, keep_one=True), full=None)
@@ -225,7 +225,8 @@ class _Folding:
 
     def set_operation(self, leaf: Leaf, op: Op, own: OperationWeights) -> None:
         """Replace a leaf's operation and weights; the weights keep their type."""
-        dtype = next(self.weights[leaf.weight_path(weight.name)].dtype for weight in leaf.op.weights(leaf.input_shape))
+        names = [leaf.weight_path(weight.name) for weight in leaf.op.weights(leaf.input_shape)]
+        dtype = self.weights[names[0] if names else next(iter(self.weights))].dtype
         self.weights |= {leaf.weight_path(name): array.astype(dtype) for name, array in own.items()}
         self.changed[leaf.path] = op
 

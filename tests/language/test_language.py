@@ -303,7 +303,7 @@ def test_branches_can_be_added_or_averaged(combine: str) -> None:
         ("{split: true, combine: concat, branches: [none, none, none]}", "4 channels can't be split evenly between 3"),
         ("{combine: add, branches: [none, {c: {op: conv, out: 5, kernel: 1}}]}", "can't be added, in f"),
         ("{combine: concat, branches: [none, {c: {op: max_pool, kernel: 2}}]}", "can't be concatenated, in f"),
-        ("{combine: average, branches: [none]}", "expected concat, add or mean, got 'average'"),
+        ("{combine: average, branches: [none]}", "expected concat, add, mean, multiply or subtract, got 'average'"),
         ("{combine: add, branches: {a: act}}", "expected a list of branches"),
         ("{branches: [none]}", "a layer with branches needs combine"),
         ("{combine: add, branches: [none], spilt: true}", "did you mean 'split'"),

@@ -17,7 +17,12 @@ from shared.paths import ROOT
 
 pytest.importorskip("torch", reason="the mistakes are made in torch")
 
-from shared.parity_mutants import MUTANTS, SPEC, Mutant, inject
+from shared.modern_mutants import MODERN_MUTANTS
+from shared.parity_mutants import MUTANTS as RESIDUAL_MUTANTS
+from shared.parity_mutants import Mutant, inject
+
+MUTANTS = [*RESIDUAL_MUTANTS, *MODERN_MUTANTS]
+SPECS = sorted({mutant.spec for mutant in MUTANTS})
 
 HEAD = "| mistake | first seen in | worst | blamed |\n|---|---|---|---|"
 TABLE: list[str] = []
@@ -37,26 +42,28 @@ def clean_runner(name: str) -> LocalRunner:
 
 
 @cache
-def case() -> Case:
-    return Case(loads(SPEC))
+def case(spec: str) -> Case:
+    return Case(loads(spec))
 
 
-def examine_mutant(mutant: Mutant | None) -> list[Finding]:
+def examine_mutant(spec: str, mutant: Mutant | None = None) -> list[Finding]:
     torch = required("torch")
     runners = [LocalRunner("mutant", inject(torch, mutant) if mutant else torch), clean_runner("torch")]
-    findings = examine(case(), clean_runner("numpy"), runners)
+    findings = examine(case(spec), clean_runner("numpy"), runners)
     return [finding for finding in findings if finding.backend == "mutant"]
 
 
-def test_without_a_mistake_there_is_no_difference() -> None:
-    findings = examine_mutant(None)
-    assert [(finding.group, finding.verdict) for finding in findings] == [(group, "same") for group in case().groups]
+@pytest.mark.parametrize("spec", SPECS, ids=["modern", "residual"])
+def test_without_a_mistake_there_is_no_difference(spec: str) -> None:
+    findings = examine_mutant(spec)
+    expected = [(group, "same") for group in case(spec).groups]
+    assert [(finding.group, finding.verdict) for finding in findings] == expected
     assert all(finding.count > 0 for finding in findings)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_is_found_with_the_part_at_fault(mutant: Mutant) -> None:
-    failing = [finding for finding in examine_mutant(mutant) if finding.verdict in ("differs", "failed")]
+    failing = [finding for finding in examine_mutant(mutant.spec, mutant) if finding.verdict in ("differs", "failed")]
     assert failing, "every gate is passed"
     first = failing[0]
     blame = [path or "the network as a whole" for path in first.blame]
@@ -90,7 +97,7 @@ def test_a_mistake_that_all_backends_share_is_found(mutant: Mutant) -> None:
     one = LocalRunner("one", inject(required("torch"), mutant))
     other = LocalRunner("other", one.backend)
     other.record = one.record
-    findings = examine(case(), clean_runner("numpy"), [one, other], locate=False)
+    findings = examine(case(mutant.spec), clean_runner("numpy"), [one, other], locate=False)
     failing = {finding.backend for finding in findings if finding.verdict == "differs"}
     assert failing == {"one", "other"}
 

@@ -62,6 +62,7 @@ class Mutant:
         make: Makes the mistake in a model.
         step: Replaces the backend's training step.
         mode: The mode of the models in which the mistake is made.
+        spec: The network in which the mistake is made.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Mutant:
     make: Callable[[Any], None]
     step: Callable[..., TrainingStep] | None = None
     mode: Literal["training", "inference"] = "training"
+    spec: str = SPEC
 
 
 def inject(backend: Backend, mutant: Mutant) -> Any:

@@ -84,6 +84,8 @@ COUNTED = "{op: avg_pool, kernel: 3, stride: 2, padding: 1, count_padding: true}
 GROUPED = "{op: conv, out: 6, kernel: 3, groups: 2, bias: true}"
 SIDES = f"branch: {{a: {CONV3}}}, shortcut: {{c: {CONV3}}}"
 SQUEEZE = "p: {op: global_avg_pool, keepdims: true}"
+SCALED = "{op: standardized_conv, out: 6, kernel: 3, scaled: true, factor: 1.7, bias: true}"
+GATED = "conv conv batch_norm"
 PLAIN = f"branch: {{a: {CONV3}}}"
 
 
@@ -94,6 +96,12 @@ PLAIN = f"branch: {{a: {CONV3}}}"
         (f"c: {CONV1}, n: batch_norm, m: {{op: batch_norm, affine: false}}", "", "conv"),
         ("n: {op: batch_norm, affine: false}, m: batch_norm, r: relu", "", "batch_norm relu"),
         ("n: {op: group_norm, groups: 2}, m: batch_norm", "", "group_norm"),
+        ("n: {op: group_norm, size: 2, affine: false}, m: batch_norm", "", "group_norm"),
+        ("n: {op: layer_norm, bias: false}, m: batch_norm", "", "layer_norm"),
+        (f"c: {SCALED}, n: batch_norm", "", "conv"),
+        (f"c: {CONV1}, n: batch_norm, s: scale, m: batch_norm", "", "conv scale batch_norm"),
+        (f"c: {CONV3}, p: {{combine: multiply, branches: [none, {{d: {CONV3}}}]}}, n: batch_norm", "", GATED),
+        ("b: {block: one}", f"one: {{combine: concat, {PLAIN}, after: {{n: batch_norm}}}}", "conv batch_norm"),
         (f"c: {CONV1}, d: {{op: dropout, rate: 0.5}}, i: identity, n: batch_norm", "", "conv"),
         (f"c: {CONV1}, r: relu, n: batch_norm", "", "conv relu batch_norm"),
         (f"c: {CONV1}, a: {{b: {POOL}}}, e: {{n: batch_norm, r: relu}}", "", "conv avg_pool relu"),

@@ -64,7 +64,8 @@ def _row_key(row: Row) -> tuple[Hashable, ...]:
                 reads = part.reads if part.before else "input"
                 keys.append(("residual", part.combine, reads, *map(_row_key, part.rows)))
             case Parallel():
-                keys.append((part.combine, part.split, part.cascade, *map(_row_key, part.branches)))
+                order = (part.combine, part.pieces, part.cascade, part.collect, part.resize)
+                keys.append((*order, *map(_row_key, part.branches)))
     return tuple(keys)
 
 

@@ -29,7 +29,7 @@ from resnet_spec.language.grammar import BLOCK, BRANCHES, COLLECT, REPEAT, SPEC
 from resnet_spec.language.options import Options
 from resnet_spec.language.values import format_bound
 from resnet_spec.library.bundled import block_files
-from resnet_spec.ops import OPS, AtLeast, Below
+from resnet_spec.ops import OPS, AtLeast, Below, PerAxis
 from resnet_spec.parity.case import GATES, GROUPS
 
 GROUP_DESCRIPTIONS = {
@@ -136,12 +136,18 @@ def operation_meanings() -> dict[str, dict[str, str]]:
     return meanings
 
 
+def _other_forms(argument: PerAxis) -> list[str]:
+    return ["`[height, width]`", *(f"`{word}`" for word in argument.words)]
+
+
 def _describe_type(hint: Any) -> str:
     if get_origin(hint) is Annotated:
         kind, *bounds = get_args(hint)
         least = [f"at least {bound.least:g}" for bound in bounds if isinstance(bound, AtLeast)]
         below = [f"below {format_bound(bound.bound)}" for bound in bounds if isinstance(bound, Below)]
-        return ", ".join([_describe_type(kind), *least, *below])
+        name = _describe_type(int if any(isinstance(bound, PerAxis) for bound in bounds) else kind)
+        forms = [text for bound in bounds if isinstance(bound, PerAxis) for text in _other_forms(bound)]
+        return " or ".join([", ".join([name, *least, *below]), *forms])
     if get_origin(hint) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(hint))
     return {int: "an integer", float: "a number", bool: "`true` or `false`"}[hint]

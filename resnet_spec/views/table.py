@@ -193,7 +193,7 @@ def describe_operation(part: Part) -> str:
             blocks = not any(isinstance(inner, Leaf) for inner in part.parts)
             return f"{len(part.parts)} {'block' if blocks else 'layer'}{'s' if len(part.parts) > 1 else ''}"
         case Residual():
-            return "gate" if part.combine == "multiply" else "residual"
+            return {"add": "residual", "multiply": "gate", "concat": "dense"}[part.combine]
         case Parallel():
             return f"{len(part.branches)} branches"
         case _:

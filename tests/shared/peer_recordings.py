@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -61,6 +63,26 @@ def peer_state_dicts() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
         model: [(name, tuple(shape)) for name, shape in rows if not name.endswith("num_batches_tracked")]
         for model, rows in recorded.items()
     }
+
+
+@cache
+def cnn_models() -> dict[str, dict[str, Any]]:
+    """Return family, parameters and the signature of the weights of convolutional networks, by registry/name."""
+    models: dict[str, dict[str, Any]] = json.loads((DATA / "cnn_models.json").read_text(encoding="utf-8"))
+    return models
+
+
+@cache
+def cnn_goldens() -> list[dict[str, Any]]:
+    """Return recorded outputs of convolutional networks beyond residual ones."""
+    rows: list[dict[str, Any]] = json.loads((DATA / "goldens_cnn.json").read_text(encoding="utf-8"))["models"]
+    return rows
+
+
+def sign_weights(weights: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+    """Return a hash of the names and shapes of weights in their order."""
+    lines = (f"{name} {list(shape)}" for name, shape in weights)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def make_images(row: dict[str, Any]) -> Array:

@@ -1,0 +1,70 @@
+"""Convolutional networks beyond residual ones against timm and torchvision: weights in order, and recorded outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resnet_spec import build, load, run
+from resnet_spec.library import bundled
+from resnet_spec.weights.canonical import comparison_weights
+from shared.frameworks import required
+from shared.peer_recordings import cnn_goldens, cnn_models, make_images, relative_difference, sign_weights
+
+BUNDLED = [name for name in cnn_models() if name in bundled.names()]
+LEFT_OUT = {
+    **dict.fromkeys(("dla", "hrnet", "focalnet", "nasnet", "pnasnet"), "a general graph"),
+}
+"""Families that the language does not say, with the reason."""
+
+AUXILIARY = {"torchvision/googlenet": ("aux1.", "aux2."), "torchvision/inception_v3": ("AuxLogits.",)}
+"""Classifiers that only training runs; a spec has the network that evaluation runs."""
+
+SMALL = 6_000_000
+"""Networks of fewer parameters are built in every backend with ``pytest --sweep``, the others in torch alone."""
+
+
+def test_all_families_that_can_be_said_are_bundled() -> None:
+    missing = {name: row["family"] for name, row in cnn_models().items() if name not in BUNDLED}
+    assert {family for family in missing.values()} <= set(LEFT_OUT)
+    assert sum(name.startswith("timm/") for name in BUNDLED) >= 420
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_parameters_names_and_shapes_in_order_are_those_of_the_library(name: str) -> None:
+    network, row = load(name), cnn_models()[name]
+    if name in AUXILIARY:
+        pytest.skip("its auxiliary classifiers are not in the spec; see the test below")
+    assert network.parameters == row["parameters"]
+    assert sign_weights(network.weights().items()) == row["signature"]
+
+
+GOLDENS = [pytest.param(row, id=f"{row['registry']}/{row['name']}") for row in cnn_goldens()]
+
+
+def sweep_unless(backend: str, row: dict[str, Any]) -> tuple[Any, ...]:
+    parameters = cnn_models()[f"{row['registry']}/{row['name']}"]["parameters"]
+    return () if backend == "torch" and parameters < SMALL else (pytest.mark.sweep,)
+
+
+@pytest.mark.parametrize(
+    ("backend", "row"),
+    [
+        pytest.param(
+            backend,
+            param.values[0],
+            id=f"{backend}-{param.id}",
+            marks=sweep_unless(backend, param.values[0]),
+        )
+        for backend in ("torch", "numpy", "paddle", "flax", "onnx")
+        for param in GOLDENS
+    ],
+)
+def test_logits_are_as_recorded(backend: str, row: dict[str, Any]) -> None:
+    required(backend) if backend != "numpy" else None
+    network = load(f"{row['registry']}/{row['name']}", input=tuple(row["input"][1:]))
+    dtype = "float32" if backend == "onnx" else "float64"
+    model = build(network, backend=backend, weights=comparison_weights(network), dtype=dtype)
+    logits = run(model, make_images(row).astype(dtype)).reshape(len(make_images(row)), -1)
+    assert relative_difference(logits, row) < (1e-5 if backend == "onnx" else 1e-10)

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 from resnet_spec.network.network import Network, Stage
-from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Row
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.traversal import walk
 from resnet_spec.ops import DropPath, Op, Shape
 
@@ -84,17 +84,21 @@ def group_repeats(parts: Iterable[Part]) -> list[Repeats]:
     return [tuple(run) for _, run in groupby(parts, structural_key)]
 
 
-def structural_key(part: Part) -> Hashable:
+def structural_key(part: Part, any_width: bool = False) -> Hashable:
     """Return a key that is equal for two parts that differ only in their paths and the values of their weights.
 
-    They may differ in the rate of ``drop_path`` too, which grows from block to block where all else is equal.
+    They may differ in the rate of ``drop_path`` too, which grows from block to block where all else is equal, and
+    blocks that concatenate in the number of channels that arrive, which grows as well. ``any_width`` ignores that
+    number.
     """
     if isinstance(part, Leaf):
-        return DropPath if isinstance(part.op, DropPath) else part.op, part.input_shape
+        shape = part.input_shape[1:] if any_width else part.input_shape
+        return DropPath if isinstance(part.op, DropPath) else part.op, shape
     # the parts of parallel branches are named beside them
     holder = part.path.rpartition(".")[0] if isinstance(part, Parallel) else part.path
     settings = (getattr(part, name, None) for name in ("combine", "reads", "split", "cascade", "collect", "resize"))
-    return type(part), *settings, *(_row_key(holder, row) for row in part.rows)
+    any_width = any_width or (isinstance(part, Residual) and part.combine == "concat")
+    return type(part), *settings, *(_row_key(holder, row, any_width) for row in part.rows)
 
 
 def relative_path(parent: str, path: str) -> str:
@@ -129,8 +133,8 @@ def path_range(first: str, last: str) -> str:
     return ".".join(start if start == end else f"{start}-{_trailing_number(end)}" for start, end in pairs)
 
 
-def _row_key(parent: str, row: Row) -> tuple[tuple[str, Hashable], ...]:
-    return tuple((relative_path(parent, part.path), structural_key(part)) for part in row)
+def _row_key(parent: str, row: Row, any_width: bool) -> tuple[tuple[str, Hashable], ...]:
+    return tuple((relative_path(parent, part.path), structural_key(part, any_width)) for part in row)
 
 
 def _trailing_number(name: str) -> str:

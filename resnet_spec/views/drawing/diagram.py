@@ -73,6 +73,10 @@ Item: TypeAlias = Cell | ResidualItem | ParallelItem
 Column: TypeAlias = tuple[Item, ...]
 
 
+MAX_NAME = 20
+"""Characters of a block's path that are drawn; a longer one is shortened to its last name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A block of a stage, or several equal ones in a row, of which only the first is drawn."""
@@ -84,6 +88,11 @@ class Block:
     def name(self) -> str:
         """The path, with the numbers of the first and last block if there are several: layer3.1-35."""
         return path_range(self.parts[0].path, self.parts[-1].path)
+
+    @property
+    def label(self) -> str:
+        """The name, without the stage's path if it is long: ...denselayer1-6."""
+        return self.name if len(self.name) <= MAX_NAME else f"...{self.name.rpartition('.')[2]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def layout_card(block: Block, piece: Piece) -> Panel:
     elements: list[Element] = [Box(offset, offset, width, height, "behind", "", 8) for offset in offsets]
     elements += [
         Box(0, 0, width, height, "block", part.path, 8),
-        Text(8, 11, block.name, "path", SMALL_TEXT, "start", part.path),
+        Text(8, 11, block.label, "path", SMALL_TEXT, "start", part.path),
         Line(((spine, 0), (spine, CARD_HEADER_HEIGHT))),
         *translate(piece.elements, spine, CARD_HEADER_HEIGHT),
         Line(((spine, CARD_HEADER_HEIGHT + piece.height), (spine, height))),
@@ -172,7 +172,7 @@ def _stack_cards(blocks: Sequence[Block], pieces: Sequence[Piece]) -> Panel:
 
 def min_left_extent(blocks: Sequence[Block]) -> float:
     """Return how far cards must extend left of the spine to leave room for the blocks' names."""
-    return max(text_width(block.name, SMALL_TEXT) for block in blocks) - PADDING + 14
+    return max(text_width(block.label, SMALL_TEXT) for block in blocks) - PADDING + 14
 
 
 def _panel_of(piece: Piece, output_shape: Shape) -> Panel:

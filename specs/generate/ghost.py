@@ -1,7 +1,6 @@
 """Write timm's GhostNets and RepGhostNets that are another one scaled: all of its channels times a factor.
 
-The network that is scaled is a spec written by hand, whose name ends in _100. A scaled one extends it, and says what
-differs.
+The network that is scaled is written by hand, and its name ends in _100. A scaled one extends it.
 
     python specs/generate/ghost.py            writes the specs
     python specs/generate/ghost.py --check    names those that differ from what it would write, and exits with 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import accumulate
@@ -9,7 +10,7 @@ from math import gcd
 from typing import Any
 
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Leaf, Parallel, Part
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.network.shape_rules import check_cascade, combined_shape, joined_shape, split_shapes
 from resnet_spec.network.traversal import Rules, propagate
@@ -32,9 +33,7 @@ def reduce_width(network: Network) -> Network:
     >>> narrow.parameters, list(narrow.weights())[:2]
     (224492, ['conv1.weight', 'bn1.weight'])
     """
-    head = next((leaf for leaf in reversed([*network.leaves()]) if hasattr(leaf.op, "out")), None)
-    if head is None:
-        return network
+    classifiers = frozenset(_find_classifiers(network.parts))
     maps = [
         leaf.output_shape
         for leaf in network.leaves()
@@ -45,16 +44,33 @@ def reduce_width(network: Network) -> Network:
         if min_channels < factor * MIN_CHANNELS and factor > 2:
             continue
         with suppress(ShapeError):
-            parts, _ = propagate(network.parts, network.input, _rules(factor, head.path))
+            parts, _ = propagate(network.parts, network.input, _rules(factor, classifiers))
             return infer_shapes(replace(network, parts=parts))
     return network
 
 
-def _rules(factor: int, head: str) -> Rules[Shape]:
+def _find_classifiers(row: Row) -> Iterator[str]:
+    """Yield the paths of the operations that give a row its number of channels, unless they are in a block."""
+    for part in reversed(row):
+        match part:
+            case Leaf():
+                found = [part.path] if hasattr(part.op, "out") else []
+            case Chain():
+                found = [*_find_classifiers(part.parts)]
+            case Parallel():
+                found = [path for branch in part.branches for path in _find_classifiers(branch)]
+            case Residual():
+                return
+        if found:
+            yield from found
+            return
+
+
+def _rules(factor: int, classifiers: Collection[str]) -> Rules[Shape]:
     """Return the rules by which shapes pass through a network while its channels are divided by a factor."""
 
     def leaf(part: Leaf, x: Shape) -> tuple[Part, Shape]:
-        op = _reduce(part, x, factor, part.path == head)
+        op = _reduce(part, x, factor, part.path in classifiers)
         return replace(part, op=op), op.output_shape(x)
 
     def split(part: Parallel, x: Shape) -> list[Shape]:
@@ -82,12 +98,12 @@ def _pieces(part: Parallel, channels: int) -> bool | tuple[int, ...]:
     return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
 
 
-def _reduce(leaf: Leaf, input_shape: Shape, factor: int, is_head: bool) -> Op:
+def _reduce(leaf: Leaf, input_shape: Shape, factor: int, is_classifier: bool) -> Op:
     arguments: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
     changed: dict[str, Any] = {}
     if isinstance(leaf.op, PadChannels):
         changed = {name: round(arguments[name] / factor) for name in ("before", "after")}
-    if "out" in arguments and not is_head:
+    if "out" in arguments and not is_classifier:
         changed["out"] = _divide(arguments["out"], factor)
     if len(leaf.input_shape) == 3 and not isinstance(leaf.op, ChannelShuffle):
         if "groups" in arguments:

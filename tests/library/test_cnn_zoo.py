@@ -27,7 +27,7 @@ SMALL = 6_000_000
 
 def test_all_families_that_can_be_said_are_bundled() -> None:
     missing = {name: row["family"] for name, row in cnn_models().items() if name not in BUNDLED}
-    assert {family for family in missing.values()} <= set(LEFT_OUT)
+    assert set(missing.values()) <= set(LEFT_OUT)
     assert sum(name.startswith("timm/") for name in BUNDLED) >= 420
 
 
@@ -40,9 +40,6 @@ def test_parameters_names_and_shapes_in_order_are_those_of_the_library(name: str
     assert sign_weights(network.weights().items()) == row["signature"]
 
 
-GOLDENS = [pytest.param(row, id=f"{row['registry']}/{row['name']}") for row in cnn_goldens()]
-
-
 def sweep_unless(backend: str, row: dict[str, Any]) -> tuple[Any, ...]:
     parameters = cnn_models()[f"{row['registry']}/{row['name']}"]["parameters"]
     return () if backend == "torch" and parameters < SMALL else (pytest.mark.sweep,)
@@ -51,14 +48,9 @@ def sweep_unless(backend: str, row: dict[str, Any]) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("backend", "row"),
     [
-        pytest.param(
-            backend,
-            param.values[0],
-            id=f"{backend}-{param.id}",
-            marks=sweep_unless(backend, param.values[0]),
-        )
+        pytest.param(backend, row, id=f"{backend}-{row['registry']}/{row['name']}", marks=sweep_unless(backend, row))
         for backend in ("torch", "numpy", "paddle", "flax", "onnx")
-        for param in GOLDENS
+        for row in cnn_goldens()
     ],
 )
 def test_logits_are_as_recorded(backend: str, row: dict[str, Any]) -> None:

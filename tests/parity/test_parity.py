@@ -357,6 +357,19 @@ def test_a_narrow_depthwise_convolution_stays_depthwise() -> None:
     assert [leaf.op.groups for leaf in reduce_width(network).leaves() if isinstance(leaf.op, Conv)] == [1, 4, 2]
 
 
+def test_a_network_that_ends_in_a_block_or_in_two_classifiers_becomes_narrow_too() -> None:
+    heads = "[{a: {op: linear, out: 10}}, {b: {op: linear, out: 10}}]"
+    classifiers = loads(
+        "{name: n, input: [3, 8, 8], stem: {c: {op: conv, out: 64, kernel: 1}, p: global_avg_pool, "
+        f"h: {{combine: mean, branches: {heads}}}}}}}"
+    )
+    assert reduce_width(classifiers).weights() == {
+        **{"c.weight": (4, 3, 1, 1), "a.weight": (10, 4), "a.bias": (10,), "b.weight": (10, 4), "b.bias": (10,)}
+    }
+    block = loads("{name: n, input: [3, 8, 8], stages: {s: {block: basic, depth: 2, out: 64}}}")
+    assert reduce_width(block).output_shape == (4, 8, 8)
+
+
 def test_a_network_without_convolutions_is_its_own_narrow_copy() -> None:
     network = loads("{name: plain, input: [3, 9, 8], stem: {n: norm}, head: {p: global_avg_pool}}")
     assert reduce_width(network) == network

@@ -20,7 +20,7 @@ from resnet_spec import Network, load, loads
 from resnet_spec.backend import OUTPUT
 from resnet_spec.library import bundled
 from resnet_spec.network.to_yaml import to_yaml
-from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm
+from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm, Linear
 from resnet_spec.parity import processes, random_networks, recorder
 from resnet_spec.parity.array_files import map_arrays, write_arrays
 from resnet_spec.parity.case import Case, Dtype
@@ -343,8 +343,10 @@ def test_narrow_copies_have_the_same_layers_and_classes() -> None:
             (leaf.path, type(leaf.op)) for leaf in network.leaves()
         ]
         assert list(copy.weights()) == list(network.weights())
-        assert (copy.output_shape, copy.input) == (network.output_shape, network.input)
-        assert 3 * copy.parameters < network.parameters, name
+        assert copy.input == network.input
+        if any(isinstance(leaf.op, Linear) for leaf in network.leaves()):
+            assert copy.output_shape == network.output_shape
+        assert 3 * copy.parameters < network.parameters or network.parameters < 4_000_000, name
 
 
 def test_a_narrow_gate_keeps_at_least_four_channels() -> None:
@@ -364,7 +366,11 @@ def test_a_network_that_ends_in_a_block_or_in_two_classifiers_becomes_narrow_too
         f"h: {{combine: mean, branches: {heads}}}}}}}"
     )
     assert reduce_width(classifiers).weights() == {
-        **{"c.weight": (4, 3, 1, 1), "a.weight": (10, 4), "a.bias": (10,), "b.weight": (10, 4), "b.bias": (10,)}
+        "c.weight": (4, 3, 1, 1),
+        "a.weight": (10, 4),
+        "a.bias": (10,),
+        "b.weight": (10, 4),
+        "b.bias": (10,),
     }
     block = loads("{name: n, input: [3, 8, 8], stages: {s: {block: basic, depth: 2, out: 64}}}")
     assert reduce_width(block).output_shape == (4, 8, 8)

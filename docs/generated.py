@@ -8,8 +8,10 @@ test compares them with what is generated. MkDocs uses this module as a hook.
 from __future__ import annotations
 
 import inspect
+import json
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from inspect import cleandoc
@@ -28,6 +30,7 @@ from resnet_spec.language.docstrings import attribute_descriptions
 from resnet_spec.language.grammar import BLOCK, BRANCHES, COLLECT, REPEAT, SPEC
 from resnet_spec.language.options import Options
 from resnet_spec.language.values import format_bound
+from resnet_spec.library import bundled
 from resnet_spec.library.bundled import block_files
 from resnet_spec.ops import OPS, AtLeast, Below, PerAxis
 from resnet_spec.parity.case import GATES, GROUPS
@@ -45,6 +48,7 @@ GROUP_DESCRIPTIONS = {
 }
 GENERATED = re.compile(r"^<!-- generated: (\w+) -->\n(.*?)^<!-- end of \1 -->$", re.MULTILINE | re.DOTALL)
 MAX_COLUMNS = 120
+ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:]+)(#[^)]*)?\)")
 
 MAPPINGS = {
@@ -279,6 +283,46 @@ def _escape(cell: str) -> str:
     return "".join(part if part.startswith("`") else part.replace("|", "\\|") for part in re.split(r"(`[^`]*`)", cell))
 
 
+FOLDERS = {
+    "timm": "timm",
+    "torchvision": "torchvision",
+    "paddle": "paddle.vision",
+    "paddleclas": "PaddleClas",
+    "keras": "Keras",
+    "flax": "Flax's ImageNet example",
+    "cifar": "CIFAR repositories",
+}
+"""The folders of bundled networks, with the libraries that these come from."""
+
+
+def describe_counts() -> str:
+    """Return a sentence with the number of bundled networks, in all and by library."""
+    counts = Counter(name.partition("/")[0] if "/" in name else "" for name in bundled.names())
+    parts = [f"{title} {counts[folder]}" for folder, title in FOLDERS.items()]
+    return _wrap(
+        f"{counts.total()} networks are bundled, with the weight names of the libraries that they come from: "
+        f"{', '.join(parts)}, and {counts['']} in no folder, such as `resnet50`."
+    )
+
+
+def describe_families() -> str:
+    """Return a table of the families of convolutional networks beyond residual ones, with how many are bundled."""
+    names = set(bundled.names())
+    recorded = {
+        model: row["family"]
+        for file in sorted((ROOT / "tests/data").glob("*cnn_models.json"))
+        for model, row in json.loads(file.read_text(encoding="utf-8")).items()
+    }
+    families: dict[tuple[str, str], list[str]] = {}
+    for model, family in recorded.items():
+        families.setdefault((model.partition("/")[0], family), []).append(model)
+    rows = [
+        (FOLDERS[folder], family, f"{sum(model in names for model in models)} of {len(models)}")
+        for (folder, family), models in sorted(families.items())
+    ]
+    return _table(("library", "family", "bundled"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "keys": describe_keys,
     "options": describe_options,
@@ -288,12 +332,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "gates": describe_gates,
     "commands": describe_commands,
     "python": describe_python,
+    "counts": describe_counts,
+    "families": describe_families,
 }
 
 
 def main() -> None:
     """Write the generated parts of all pages."""
-    for page in sorted(Path(__file__).parent.rglob("*.md")):
+    for page in [ROOT / "README.md", *sorted(Path(__file__).parent.rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         page.write_text(fill_page(text), encoding="utf-8")
 

@@ -152,14 +152,15 @@ def test_home_page_links_to_every_page() -> None:
     assert {page.relative_to(DOCS).as_posix() for page in PAGES} - {"index.md"} <= linked
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+@pytest.mark.parametrize("page", [README, *PAGES], ids=page_id)
 def test_generated_parts_are_current(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text == generated.fill_page(text), "run: python docs/generated.py"
 
 
 def test_every_generated_part_is_in_a_page() -> None:
-    marks = [name for page in PAGES for name, _ in generated.GENERATED.findall(page.read_text(encoding="utf-8"))]
+    pages = [README, *PAGES]
+    marks = [name for page in pages for name, _ in generated.GENERATED.findall(page.read_text(encoding="utf-8"))]
     assert sorted(marks) == sorted(generated.PARTS)
 
 

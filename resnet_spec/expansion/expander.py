@@ -353,7 +353,8 @@ class Expander:
             help = f"block {block.name} takes {', '.join(block.takes)}"
             self.report("RS206", f"block {block.name} needs {' and '.join(missing)}", use.span, help)
             scope |= {name: Bound(Invalid(use.span), {}) for name in missing}
-        return with_input_channels(scope, input_shape, use.span)
+        scope |= with_input_channels({}, input_shape, use.span)  # in place: defaults may refer to it
+        return scope
 
     def chain(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, span: Span) -> Expansion:
         """Expand a block with ``combine: none``."""

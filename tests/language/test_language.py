@@ -138,6 +138,13 @@ def test_a_default_may_be_another_argument() -> None:
     assert small(f"{block}\nstem: {{x: {{block: b, out: 5}}}}").output_shape == (5, 8, 8)
 
 
+def test_a_default_may_be_the_number_of_input_channels() -> None:
+    branch = "branch: {c: {op: conv, out: out, kernel: 1, groups: groups}}"
+    block = f"blocks: {{b: {{takes: {{out: required, groups: in}}, combine: none, {branch}}}}}"
+    network = small(f"{block}\nstem: {{w: {{op: conv, out: 5, kernel: 1}}, x: {{block: b, out: 10}}}}")
+    assert network.weights()["x.c.weight"] == (10, 1, 1, 1)
+
+
 def test_an_argument_may_be_a_block_with_some_arguments() -> None:
     stage = "{block: basic, depth: 1, out: 8, projection: {block: conv_projection, bias: true}}"
     assert "s.0.downsample.0.bias" in small(f"stages: {{s: {stage}}}").weights()

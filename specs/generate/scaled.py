@@ -71,7 +71,9 @@ def quarter_of_inner(_: Fraction, __: int, wide: int) -> int:
 def scale(base: Spec, rule: Rule, width: float, depths: tuple[float, ...]) -> Spec:
     """Return a network scaled by a factor for its channels, and one for the blocks of each stage."""
     (stem,) = convolutions(base["stem"])
-    before, after = stem["out"], rounded(stem["out"] * width, rule.least_share) if rule.scales_stem else stem["out"]
+    before = after = stem["out"]  # the channels that arrive in a block: in the base, and in the scaled network
+    if rule.scales_stem:
+        after = rounded(before * width, rule.least_share)
     scaled = base | {"stem": with_out(base["stem"], after), "stages": {}}
     for index, ((name, row), depth) in enumerate(zip(base["stages"].items(), depths, strict=True)):
         is_end = index in (0, len(depths) - 1)
@@ -83,11 +85,13 @@ def scale(base: Spec, rule: Rule, width: float, depths: tuple[float, ...]) -> Sp
             before = block["out"]
         blocks, shares = ([*items, *[items[-1]] * (count - len(items))][:count] for items in (blocks, shares))
         for position, (block, share) in enumerate(zip(blocks, shares, strict=True)):
-            wide = rounded(float(share["wide"] * after)) if "wide" in share else after
-            blocks[position] = block | {key: wide for key in ("wide",) if key in share}
+            channels = {"out": rounded(block["out"] * width, rule.least_share)}
+            if "wide" in share:
+                channels["wide"] = rounded(float(share["wide"] * after))
             if "reduced" in share:
-                blocks[position]["reduced"] = rule.gate(share["reduced"], after, wide)
-            after = blocks[position]["out"] = rounded(block["out"] * width, rule.least_share)
+                channels["reduced"] = rule.gate(share["reduced"], after, channels["wide"] if "wide" in share else after)
+            blocks[position] = block | channels
+            after = channels["out"]
         scaled["stages"][name] = row_of(blocks)
     for layer in convolutions(base["head"]):
         scaled["head"] = with_out(base["head"], rule.head(layer["out"], width))
@@ -423,12 +427,12 @@ def spec_of(family: Family, row: str) -> tuple[str, str]:
     scaled = scale(base, family.rule, float(width), depths)
     mean, std = HALF if half else IMAGENET
     scaled |= {"input": [3, int(size), int(size)], "preprocess": {"resize": int(resize), "mean": mean, "std": std}}
-    scaled |= CHANGES.get(f"{family.base.partition('/')[0]}/{name}", lambda spec: {})(scaled)
+    path = f"{family.base.partition('/')[0]}/{name}"
+    if path in CHANGES:
+        scaled |= CHANGES[path](scaled)
     changes = difference(base, scaled | {"name": name})
-    comment = description(family, title.replace("_", " "), float(width), depth)
-    folder = family.base.partition("/")[0]
     spec = {"name": changes.pop("name"), "extends": family.base} | changes
-    return f"{folder}/{name}.yaml", text(comment, spec)
+    return f"{path}.yaml", text(description(family, title.replace("_", " "), float(width), depth), spec)
 
 
 def like_torchvision(rate: float, **norm: Any) -> Callable[[Spec], Spec]:

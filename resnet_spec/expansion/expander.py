@@ -17,7 +17,7 @@ from resnet_spec.expansion.error_sites import is_setting
 from resnet_spec.expansion.operations import expand_operation, note_origin
 from resnet_spec.expansion.parallel import branch_input_shapes, check_cascades, join_branches
 from resnet_spec.expansion.repeats import block_invocation, block_names, has_lists, lists_match_depth, repeat_depth
-from resnet_spec.expansion.residual import combine_sides
+from resnet_spec.expansion.residual import combine_sides, lacks_padding
 from resnet_spec.expansion.scopes import (
     IN,
     MAX_NESTING,
@@ -390,7 +390,7 @@ class Expander:
         changed = branch_shape != shortcut_shape and block.combine == "add"
         project = use.project or block.project
         always = project == "always" or (project == "first" and use.index == 0)
-        if changed and project == "drop":
+        if changed and project == "drop" and not lacks_padding(branch, branch_shape, shortcut_shape):
             after, output_shape = self.part(path, block, "after", scope, branch_shape)
             return self.sequence(path, [*before, *branch, *after], input_shape, output_shape, use.span), output_shape
         if "shortcut" in block.sections and (always or (changed and project not in ("never", "drop"))):

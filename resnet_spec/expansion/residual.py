@@ -10,7 +10,8 @@ from resnet_spec.expansion.scopes import Invocation
 from resnet_spec.language.spec import Block
 from resnet_spec.network.parts import Leaf, Part, Residual, Row
 from resnet_spec.network.shape_rules import combined_shape
-from resnet_spec.ops import Shape, ShapeError
+from resnet_spec.network.traversal import walk
+from resnet_spec.ops import Shape, ShapeError, map_stride
 
 Side = tuple[Sequence[Part], Shape | None]
 """The parts of a branch or a shortcut, and the shape after them."""
@@ -31,6 +32,7 @@ def combine_sides(
     is_size_only = len(branch_shape) == len(shortcut_shape) == 3 and branch_shape[0] == shortcut_shape[0]
     if is_size_only and context.spatial_size_unknown:
         return branch_shape
+    is_dropped = is_size_only and (use.project or block.project) == "drop"
     kind = "shortcut" if shortcut_parts else "identity shortcut"
     verb = "multiplied" if block.combine == "multiply" else "added"
     shapes = _describe_shape(branch_shape, context), _describe_shape(shortcut_shape, context)
@@ -40,11 +42,21 @@ def combine_sides(
         *_note("the shortcut gets its shape here", shortcut, is_size_only),
     ]
     to = context.size_problems if is_size_only else None
-    context.reporter.report("RS402", message, use.span, _help(block, bool(shortcut_parts)), notes, others=[], to=to)
+    context.reporter.report("RS402", message, use.span, _help(block, bool(shortcut_parts), is_dropped), notes, others=[], to=to)
     return branch_shape
 
 
-def _help(block: Block, projected: bool) -> str:
+def lacks_padding(branch: Sequence[Part], branch_shape: Shape | None, shortcut_shape: Shape | None) -> bool:
+    """Return whether a branch of stride 1 keeps the channels and cuts a few rows off: a padding was forgotten."""
+    if branch_shape is None or shortcut_shape is None or not len(branch_shape) == len(shortcut_shape) == 3:
+        return False
+    keeps_channels = branch_shape[0] == shortcut_shape[0]
+    return keeps_channels and not any(map_stride(part.op) > 1 for part in walk(tuple(branch)) if isinstance(part, Leaf))
+
+
+def _help(block: Block, projected: bool, is_dropped: bool) -> str:
+    if is_dropped:
+        return "pad the branch, as by padding: half; project: drop leaves out a shortcut that channels or strides change"
     if projected:
         return "both outputs must have the same channels, height and width"
     if "shortcut" in block.sections:

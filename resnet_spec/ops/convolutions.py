@@ -27,7 +27,7 @@ class Conv:
         out: Number of output channels.
         kernel: Height and width of the kernel, in pixels.
         stride: Distance from one window to the next, in pixels.
-        padding: Rows and columns of zeros added on each of the four sides; half is half of the kernel, and same adds
+        padding: Rows and columns of zeros added on each of the four sides; half is (kernel - 1) / 2, and same adds
             what ceil(size / stride) windows need, the odd row or column at the bottom and on the right.
         dilation: Distance from one element of the kernel to the next, in pixels.
         groups: Number of groups of channels, each of which is convolved separately.
@@ -73,7 +73,7 @@ class StandardizedConv:
         out: Number of output channels.
         kernel: Height and width of the kernel, in pixels.
         stride: Distance from one window to the next, in pixels.
-        padding: Rows and columns of zeros added on each of the four sides; half is half of the kernel, and same adds
+        padding: Rows and columns of zeros added on each of the four sides; half is (kernel - 1) / 2, and same adds
             what ceil(size / stride) windows need, the odd row or column at the bottom and on the right.
         dilation: Distance from one element of the kernel to the next, in pixels.
         groups: Number of groups of channels, each of which is convolved separately.

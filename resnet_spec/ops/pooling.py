@@ -18,7 +18,7 @@ class MaxPool:
     Attributes:
         kernel: Height and width of the window, in pixels.
         stride: Distance from one window to the next, in pixels.
-        padding: Rows and columns added on each of the four sides, at most half of the kernel; half is that half,
+        padding: Rows and columns added on each of the four sides, at most half of the kernel; half is (kernel - 1) / 2,
             and same adds what ceil(size / stride) windows need.
         ceil: Whether to keep a last window that reaches past the edge, unless it starts in the padding.
     """
@@ -47,8 +47,8 @@ class AvgPool:
     Attributes:
         kernel: Height and width of the window, in pixels.
         stride: Distance from one window to the next, in pixels.
-        padding: Rows and columns of zeros added on each of the four sides, at most half of the kernel; half is that
-            half, and same adds what ceil(size / stride) windows need.
+        padding: Rows and columns of zeros added on each of the four sides, at most half of the kernel; half is
+            (kernel - 1) / 2, and same adds what ceil(size / stride) windows need.
         ceil: Whether to keep a last window that reaches past the edge, unless it starts in the padding.
         count_padding: Whether the mean includes the zeros of the padding.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -43,8 +44,8 @@ from resnet_spec.language.spec import (
     Values,
 )
 from resnet_spec.language.values import decode_boolean, decode_integer, is_reference, quote_value
-from resnet_spec.network.parts import Chain, Parallel, Part, Residual
-from resnet_spec.ops import OPS, Shape
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
+from resnet_spec.ops import OPS, Linear, Shape
 from resnet_spec.syntax.nodes import Scalar
 
 
@@ -72,7 +73,23 @@ class Expander:
             if group is not None:
                 more, shape = self.section(group, shape)
                 parts += more
+        self.check_classifier(parts)
         return parts
+
+    def check_classifier(self, parts: Sequence[Part]) -> None:
+        """Report a linear layer at the end of the network that reads a map, since a pooling was forgotten."""
+        last = parts[-1] if parts else None
+        while isinstance(last, Chain):
+            last = last.parts[-1]
+        if (
+            isinstance(last, Leaf)
+            and isinstance(last.op, Linear)
+            and math.prod(last.output_shape[1:]) > 1
+            and last.span
+        ):
+            message = f"the classifier {last.path} reads a map, {last.input_shape}, and gives {last.output_shape}"
+            help = "put global_avg_pool or flatten before it; for an output of each pixel, write a 1 x 1 convolution"
+            self.report("RS401", message, last.span, help)
 
     def section(self, group: Group, input_shape: Shape | None) -> Expansion:
         """Expand the stem, the stages or the head."""

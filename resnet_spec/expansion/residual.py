@@ -42,7 +42,9 @@ def combine_sides(
         *_note("the shortcut gets its shape here", shortcut, is_size_only),
     ]
     to = context.size_problems if is_size_only else None
-    context.reporter.report("RS402", message, use.span, _help(block, bool(shortcut_parts), is_dropped), notes, others=[], to=to)
+    context.reporter.report(
+        "RS402", message, use.span, _help(block, bool(shortcut_parts), is_dropped), notes, others=[], to=to
+    )
     return branch_shape
 
 
@@ -51,12 +53,15 @@ def lacks_padding(branch: Sequence[Part], branch_shape: Shape | None, shortcut_s
     if branch_shape is None or shortcut_shape is None or not len(branch_shape) == len(shortcut_shape) == 3:
         return False
     keeps_channels = branch_shape[0] == shortcut_shape[0]
-    return keeps_channels and not any(map_stride(part.op) > 1 for part in walk(tuple(branch)) if isinstance(part, Leaf))
+    leaves = (part for part in walk(tuple(branch)) if isinstance(part, Leaf))
+    return keeps_channels and not any(map_stride(leaf.op) > 1 for leaf in leaves)
 
 
 def _help(block: Block, projected: bool, is_dropped: bool) -> str:
     if is_dropped:
-        return "pad the branch, as by padding: half; project: drop leaves out a shortcut that channels or strides change"
+        return (
+            "pad the branch, as by padding: half; project: drop leaves out a shortcut that channels or strides change"
+        )
     if projected:
         return "both outputs must have the same channels, height and width"
     if "shortcut" in block.sections:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -73,14 +73,19 @@ class NameTable:
         yield
         self.mentioned, self.used = self.used, used
 
-    def resolve(self, bound: Bound) -> Bound:
-        """Return what a name stands for, following ``takes``, ``layers`` and the predefined names. Raises SpecError."""
+    def resolve(self, bound: Bound, words: Collection[str] = ()) -> Bound:
+        """Return what a name stands for, following ``takes``, ``layers`` and the predefined names. Raises SpecError.
+
+        ``words`` are words of the language, which stand for themselves even where a name is the same.
+        """
         start = definition = bound.written  # or, where that is a name under ``layers``, its value there
         for _ in range(MAX_NESTING):
             written = bound.written
             if not isinstance(written, Scalar):
                 return bound
             name = written.text
+            if name in words:
+                return bound
             if name in bound.scope:
                 bound = bound.scope[name]
                 if bound is self.scope.get(name):  # otherwise it is an argument of a block, with the same name
@@ -99,9 +104,9 @@ class NameTable:
 
     def decode(self, bound: Bound, argument: ArgumentType) -> ArgumentValue:
         """Return the typed value that a name or a literal stands for. Raises SpecError."""
-        if isinstance(bound.written, Scalar) and bound.written.text in argument.words:
-            return bound.written.text  # a word of the language, even where a name is the same
-        resolved = self.resolve(bound)
+        resolved = self.resolve(bound, argument.words)
+        if isinstance(resolved.written, Scalar) and resolved.written.text in argument.words:
+            return resolved.written.text
         items = self.items(resolved) if argument.is_pair else None
         if items is None:
             return decode(self.scalar(bound), argument, resolved.scope)

@@ -160,6 +160,19 @@ stem: {a: {block: outer, inner: {op: conv, out: out, kernel: 1}}}
     assert small(body, "takes: {out: 9}").output_shape == (9, 8, 8)
 
 
+def test_a_word_keeps_its_meaning_where_an_argument_has_its_name() -> None:
+    """``padding: half`` is half of the kernel, also if it is passed to a block by one that takes ``half``."""
+    body = """
+blocks:
+  outer:
+    takes: {half: required}
+    combine: none
+    branch: {x: {block: conv_norm_act, out: half, kernel: 3, padding: half}}
+stem: {a: {block: outer, half: 5}}
+"""
+    assert small(body).output_shape == (5, 8, 8)
+
+
 def test_numbers_may_have_an_exponent_or_no_leading_zero() -> None:
     (first, second) = small("stem: {a: {op: batch_norm, epsilon: 1e-3}, b: {op: batch_norm, epsilon: .001}}").leaves()
     assert first.op == second.op

@@ -213,7 +213,7 @@ def _window_sums(window: ops.Window, x: Tensor, padding: float) -> Tensor:
     """
     padded = pad_window(x, replace(window, ceil=False), padding)
     if window.ceil:  # a window that starts in the image ends within a kernel
-        down, right = (min(sizes) - 1 for sizes in zip(window.stride, window.kernel, strict=True))
+        down, right = (min(window.stride[axis], window.kernel[axis]) - 1 for axis in (0, 1))
         padded = functional.pad(padded, [0, right, 0, down])
     ones = paddle.ones([x.shape[1], 1, *window.kernel], x.dtype)
     sums = functional.conv2d(padded, ones, stride=window.stride, groups=x.shape[1])
@@ -222,10 +222,11 @@ def _window_sums(window: ops.Window, x: Tensor, padding: float) -> Tensor:
 
 def _has_windows_in_padding(window: ops.Window) -> bool:
     """Return whether Paddle may keep a last window that starts after the image."""
-    if not window.ceil or window.padding is None:
+    padding = window.padding
+    if not window.ceil or padding is None:
         return False
-    sizes = zip(window.stride, window.kernel, window.padding, strict=True)
-    return any(stride > kernel - padding for stride, kernel, padding in sizes)
+    # Paddle's compiler does not support zip with strict=True.
+    return any(window.stride[axis] > window.kernel[axis] - padding[axis] for axis in (0, 1))
 
 
 def _drop_windows_in_padding(window: ops.Window, x: Tensor, y: Tensor) -> Tensor:

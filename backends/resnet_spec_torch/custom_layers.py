@@ -235,8 +235,9 @@ class StandardizedConv2d(nn.Conv2d):
         flat = self.weight.flatten(1)  # (out, in / groups * kernel)
         variance, mean = torch.var_mean(flat, dim=1, correction=0, keepdim=True)
         kernel = ((flat - mean) / (variance + self.epsilon).sqrt()).view_as(self.weight)
-        if self.gain is not None:
-            kernel = kernel * (self.gain * self.scale)
+        gain = self.gain  # torch.jit.script narrows the type of a local name alone
+        if gain is not None:
+            kernel = kernel * (gain * self.scale)
         if self._window is not None:
             input = pad_same(input, self._window, 0.0)
         return self._conv_forward(input, kernel, self.bias)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from resnet_spec import ops
+from resnet_spec.network.execution import own_weight
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec_torch import modules
-from resnet_spec_torch.modules import ResNet
+from resnet_spec_torch.modules import ResNet, run_part
 
 TensorFunction: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -125,18 +126,26 @@ def _append_leaf(steps: list[TensorFunction], model: ResNet, leaf: Leaf, *, may_
 
     Return whether its output may be overwritten.
     """
-    module = model.get_submodule(leaf.path)
-    if isinstance(leaf.op, ops.Conv):
-        assert isinstance(module, nn.Conv2d)
-        steps.append(FusedConvolution(module))
+    if _is_fusible_convolution(leaf):
+        steps.append(FusedConvolution(cast("nn.Conv2d", model.get_submodule(leaf.path))))
         return True
     activation, last = _fusible_activation(leaf.op), steps[-1] if steps else None
     if activation is not None and isinstance(last, FusedConvolution) and last.activation is NO_ACTIVATION:
         last.activation = activation
         return True
     in_place = _in_place_activation(leaf.op)
-    steps.append(in_place if may_overwrite and in_place is not None else module)
+    steps.append(in_place if may_overwrite and in_place is not None else _module_of(model, leaf))
     return may_overwrite or in_place is not None or isinstance(leaf.op, _ALLOCATING_OPS)
+
+
+def _module_of(model: ResNet, leaf: Leaf) -> TensorFunction:
+    """Return the module of an operation, with the weight that its holder keeps for it."""
+    return run_part(model, leaf.path) if own_weight(leaf) else model.get_submodule(leaf.path)
+
+
+def _is_fusible_convolution(leaf: Leaf) -> bool:
+    """Return whether oneDNN computes a convolution: its padding must not depend on the size of the map."""
+    return isinstance(leaf.op, ops.Conv) and leaf.op.padding != "same"
 
 
 def _fuse_residual(model: ResNet, block: Residual, *, may_overwrite: bool) -> FusedResidual:
@@ -153,7 +162,7 @@ def _fuse_residual(model: ResNet, block: Residual, *, may_overwrite: bool) -> Fu
     branch, after = _flatten_chains(block.branch), _flatten_chains(block.after)
     last = branch[-1] if branch and block.combine == "add" else None
     combine: Callable[[Tensor, Tensor], Tensor]
-    if isinstance(last, Leaf) and isinstance(last.op, ops.Conv):
+    if isinstance(last, Leaf) and _is_fusible_convolution(last):
         rest, has_own_output = fuse(model, branch[:-1], may_overwrite=False)
         convolution = FusedConvolution(cast("nn.Conv2d", model.get_submodule(last.path)))
         if after and isinstance(after[0], Leaf) and isinstance(after[0].op, ops.Relu):

@@ -15,7 +15,7 @@ import pytest
 from resnet_spec import BackendError, Network, build, capture, dump, load, load_weights, loads, run
 from resnet_spec.weights.canonical import Array, comparison_weights, initialize
 from shared.array_differences import relative_difference
-from shared.every_operation import EVERY_OPERATION, OPERATIONS
+from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS, OPERATIONS
 from shared.frameworks import required
 
 SMALL: dict[str, Any] = {"input": (3, 32, 32), "classes": 5}
@@ -93,8 +93,9 @@ def test_each_operation_computes_the_same(backend: str, network: Network) -> Non
     check_inference(backend, network)
 
 
-def test_all_operations_together_compute_the_same(backend_name: str) -> None:
-    check_inference(backend_name, loads(EVERY_OPERATION))
+@pytest.mark.parametrize("spec", [EVERY_OPERATION, MODERN_OPERATIONS], ids=["residual", "modern"])
+def test_all_operations_together_compute_the_same(backend_name: str, spec: str) -> None:
+    check_inference(backend_name, loads(spec))
 
 
 def test_its_weights_are_those_of_the_folded_network(backend_name: str) -> None:

@@ -10,10 +10,14 @@ from resnet_spec.backend import Backend, load_backend
 from resnet_spec.ops import OPS
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.array_differences import assert_close, relative_difference
-from shared.every_operation import EVERY_OPERATION
+from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS
 from shared.frameworks import required
 
-NETWORKS = {"every_operation": loads(EVERY_OPERATION), "resnet18": load("resnet18", classes=7, input=(3, 72, 56))}
+NETWORKS = {
+    "every_operation": loads(EVERY_OPERATION),
+    "modern_operations": loads(MODERN_OPERATIONS),
+    "resnet18": load("resnet18", classes=7, input=(3, 72, 56)),
+}
 NORM = "{name: n, input: [6, 7, 5], stem: {n: %s}}"
 
 
@@ -34,7 +38,8 @@ def run_parts(network: Network, backend: str, x: Array, *, train: bool, dtype: s
 
 
 def test_the_network_has_every_operation() -> None:
-    assert {type(leaf.op) for leaf in NETWORKS["every_operation"].leaves()} == set(OPS.values())
+    leaves = [leaf for network in NETWORKS.values() for leaf in network.leaves()]
+    assert {type(leaf.op) for leaf in leaves} == set(OPS.values())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeAlias, assert_never
 
 from resnet_spec.language.options import Options, Pool
@@ -30,6 +31,7 @@ from resnet_spec.ops import (
     Linear,
     Op,
     RmsNorm,
+    Scale,
     Shape,
     ShapeError,
     StandardizedConv,
@@ -122,11 +124,16 @@ def _change_block(part: Part, change: BranchChange) -> Part:
             return replace(part, branch=change(f"{part.path}.", part.branch, inner))
         case Chain():
             return part.with_rows([tuple(_change_block(inner, change) for inner in part.parts)])
-        case Parallel(combine="add", branches=branches, split=False, collect=False) if () in branches:
-            rows = [change(f"{part.path}_", row, part.input_shape) if row else row for row in branches]
-            return part.with_rows(rows)
+        case Parallel(combine="add", branches=rows, split=False, collect=False) if any(map(_is_shortcut, rows)):
+            change_row = partial(change, f"{part.path}_")
+            return part.with_rows([row if _is_shortcut(row) else change_row(row, part.input_shape) for row in rows])
         case _:
             return part
+
+
+def _is_shortcut(row: Row) -> bool:
+    """Return whether a parallel branch passes its input on, unchanged or scaled."""
+    return all(isinstance(part, Leaf) and isinstance(part.op, Scale) for part in row)
 
 
 def _block_paths(network: Network) -> list[str]:

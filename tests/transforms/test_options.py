@@ -63,6 +63,19 @@ def test_drop_path_is_last_in_the_branch() -> None:
     assert [part.path for part in block.branch[-2:]] == ["layer2.0.se", "layer2.0.drop_path"]
 
 
+@pytest.mark.parametrize("shortcut", ["none", "{s: scale}", "{s: norm}"])
+def test_drop_path_drops_parallel_branches_beside_a_shortcut(shortcut: str) -> None:
+    branch = f"{{combine: add, branches: [{{c: {{op: conv, out: in, kernel: 1}}}}, {shortcut}]}}"
+    block = f"b: {{combine: none, branch: {{sum: {branch}}}}}"
+    text = f"{HEAD}blocks: {{{block}}}\nstages: {{s: {{block: b, depth: 2}}}}\n"
+    if "norm" in shortcut:
+        with pytest.raises(SpecError, match="drop_path has no effect"):
+            loads(text, drop_path=0.1)
+    else:
+        network = loads(text, drop_path=0.1)
+        assert [leaf.path for leaf in network.leaves() if isinstance(leaf.op, DropPath)] == ["s.1.sum_drop_path"]
+
+
 @pytest.mark.parametrize(
     ("name", "norm"),
     [("resnet18", "bn1"), ("resnet50", "bn2"), ("timm/regnety_002", "conv2.bn"), ("resnetv2_50", "norm3")],

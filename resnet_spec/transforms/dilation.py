@@ -119,9 +119,14 @@ def _dilate(leaf: Leaf, reach: Reach, output_stride: int) -> tuple[Part, Reach]:
 
 
 def _dilate_conv(conv: Conv | StandardizedConv, dilation: int, keeps_stride: bool) -> Conv | StandardizedConv:
-    """Return a convolution whose kernel is dilated on each axis on which it has more than one element."""
+    """Return a convolution whose kernel is dilated on each axis on which it has more than one element.
+
+    One of patches, whose windows lie side by side, gets the padding ``same`` in place of its stride, as in timm.
+    """
     factors = [dilation if size > 1 else 1 for size in per_axis(conv.kernel)]
     padding = fixed_padding(conv)
+    if not keeps_stride and conv.kernel == conv.stride and padding == 0:
+        padding = None
     return replace(
         conv,
         padding="same" if padding is None else _times(padding, factors),

@@ -150,11 +150,14 @@ HEAD = "name: s\ninput: [3, 64, 64]\n"
 PATCHES = f"""{HEAD}
 stem: {{conv1: {{op: conv, out: 8, kernel: 4, stride: 4}}}}
 blocks:
-  down: {{takes: {{out: required}}, combine: none, branch: {{c: {{op: conv, out: out, kernel: 2, stride: 2}}}}}}
+  down:
+    takes: {{out: required}}
+    combine: none
+    branch: {{p: {{op: max_pool, kernel: 2, stride: 2}}, c: {{op: conv, out: out, kernel: 1}}}}
 stages: {{s1: {{block: down, depth: 1, out: 16}}, s2: {{block: down, depth: 1, out: 32}}}}
 head: {{p: global_avg_pool, fc: {{op: linear, out: 5}}}}
 """
-"""Convolutions of 2 x 2 pixels, whose maps would shrink without their strides."""
+"""Pools of 2 x 2 pixels, whose maps would shrink without their strides."""
 
 IN_STEM = f"{HEAD}stem: {{a: {{block: basic, out: 8}}, b: {{block: basic, out: 8}}}}\n"
 """Residual blocks that are not in a stage."""
@@ -224,6 +227,16 @@ def test_dilation_that_would_shrink_maps_is_an_error(stride: int, size: int) -> 
     with pytest.raises(SpecError, match=f"{size} x {size} pixels") as error:
         loads(PATCHES, output_stride=stride)
     assert error.value.problems[0].code == "RS401"
+
+
+@pytest.mark.parametrize(("stride", "dilation", "padding"), [(2, 1, "same"), (1, 2, 1)])
+def test_patches_without_their_stride_are_padded(stride: int, dilation: int, padding: str | int) -> None:
+    patches = "{op: conv, out: 8, kernel: 2, stride: 2}"
+    network = loads(f"{HEAD}stem: {{a: {patches}, b: {patches}}}\n", output_stride=stride)
+    conv = op(network, "b")
+    assert isinstance(conv, Conv)
+    assert (conv.stride, conv.dilation, conv.padding) == (1, dilation, padding)
+    assert network.part("b").output_shape[1:] == tuple(size // stride for size in network.input[1:])
 
 
 @pytest.mark.parametrize("window", ["kernel: 4, stride: 2, padding: 1", "kernel: 2, stride: 2", "kernel: 3, stride: 2"])

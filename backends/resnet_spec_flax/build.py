@@ -59,7 +59,7 @@ def _make_module(part: Part, dtype: str, make_layer: LayerFactory) -> Any:
         case Chain():
             steps = plan_steps(part.path, part.parts)
             kind = modules.Numbered if modules.is_numbered(steps) else modules.Chain
-            return _register(kind(part.path, steps), part.path, part.parts, dtype, make_layer)
+            return _register(kind(part.path, steps), part.path, part.parts_as_written(), dtype, make_layer)
         case Residual():
             block = modules.Residual(part.path, plan_residual(part))
             for row in rows_as_written(part):

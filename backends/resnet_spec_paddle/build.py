@@ -46,7 +46,7 @@ def _make_module(part: Part) -> nn.Layer:
             return nn.Sequential(*named)
         case Chain():
             chain = modules.Chain(plan_steps(part.path, part.parts))
-            return _register(chain, part.path, part.parts)
+            return _register(chain, part.path, part.parts_as_written())
         case Residual():
             block = modules.Residual(plan_residual(part))
             for row in rows_as_written(part):

@@ -42,7 +42,7 @@ def _make_module(part: Part, dtype: torch.dtype) -> nn.Module:
             return nn.Sequential(OrderedDict(named))
         case Chain():
             chain = modules.Chain(plan_steps(part.path, part.parts))
-            return _register(chain, part.path, part.parts, dtype)
+            return _register(chain, part.path, part.parts_as_written(), dtype)
         case Residual():
             block = modules.Residual(plan_residual(part))
             for row in rows_as_written(part):

@@ -375,12 +375,16 @@ class Expander:
 
     def chain(self, path: str, block: Block, scope: Scope, input_shape: Shape | None, span: Span) -> Expansion:
         """Expand a block with ``combine: none``."""
-        parts: list[Part] = []
+        rows: dict[Role, list[Part]] = {}
         shape = input_shape
         for role in ("before", "branch", "after"):
-            more, shape = self.part(path, block, role, scope, shape)
-            parts += more
-        return self.sequence(path, parts, input_shape, shape, span), shape
+            rows[role], shape = self.part(path, block, role, scope, shape)
+        parts = [part for row in rows.values() for part in row]
+        written = tuple(part.path for role in block.sections for part in rows[role])
+        chain = self.sequence(path, parts, input_shape, shape, span)
+        if written != tuple(part.path for part in parts):
+            chain = [replace(part, written=written) for part in chain if isinstance(part, Chain)]
+        return chain, shape
 
     def part(self, path: str, block: Block, role: Role, scope: Scope, input_shape: Shape | None) -> Expansion:
         """Expand one section of a block."""

@@ -139,8 +139,8 @@ def held_parts(holder: str, row: Iterable[Part]) -> Iterator[tuple[tuple[str, ..
 
 
 def is_plain_row(part: Chain) -> bool:
-    """Return whether a chain holds each of its parts directly, as a framework's own sequential container does."""
-    return all(
+    """Return whether a chain holds each of its parts directly and in order, as a framework's own container does."""
+    return not part.written and all(
         len(names) == 1 and not isinstance(inner, Parallel) and not own_weight(inner)
         for names, inner in held_parts(part.path, part.parts)
     )

@@ -37,13 +37,24 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Parts that run one after another."""
+    """Parts that run one after another.
+
+    Attributes:
+        written: The paths of the parts in the order in which the spec writes them, which is the order of their weights;
+            empty if that is the order in which they run.
+    """
 
     path: str
     parts: Row
     input_shape: Shape
     output_shape: Shape
     span: Span | None = field(default=None, compare=False, repr=False)
+    written: tuple[str, ...] = ()
+
+    def parts_as_written(self) -> Row:
+        """Return the parts in the order in which the spec writes them; those that it does not write come last."""
+        places = {path: place for place, path in enumerate(self.written)}
+        return tuple(sorted(self.parts, key=lambda part: places.get(part.path, len(places))))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -53,7 +64,9 @@ class Chain:
     def with_rows(self, rows: Sequence[Row]) -> Chain:
         """Return the chain with other parts."""
         (parts,) = rows
-        return replace(self, parts=parts)
+        paths = tuple(part.path for part in parts)
+        written = tuple(path for path in self.written if path in paths)
+        return replace(self, parts=parts, written=() if written == paths else written)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
     match part:
         case Leaf():
             return _leaf(part.op)
-        case Chain():
+        case Chain() if part.parts_as_written() == part.parts:
             return _row(part.path, part.parts, blocks)
         case Parallel():
             branches = [_row(holder, branch, blocks) or "none" for branch in part.branches]
@@ -56,8 +56,8 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
             names = ("split", "cascade", "resize")
             settings = {name: _plain(getattr(part, name)) for name in names if getattr(part, name)}
             return {**settings, "combine": part.combine, "branches": branches}
-        case Residual():
-            block = _block(part, blocks)
+        case Chain() | Residual():
+            block = _block(part, blocks) if isinstance(part, Residual) else _chain_block(part, blocks)
             # repr tells apart blocks whose keys are in another order, since the order of sections orders the weights.
             name = next((name for name, known in blocks.items() if repr(known) == repr(block)), None)
             if name is None:
@@ -79,6 +79,20 @@ def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if part.reads != ("before" if part.before and part.shortcut else "input"):
         block["reads"] = part.reads
     return block | {role: _row(part.path, part.section(role), blocks) for role in part.order if part.section(role)}
+
+
+def _chain_block(part: Chain, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return a block whose sections are written in another order than that in which they run."""
+    written = [inner.path for inner in part.parts_as_written()]
+    rows: list[list[Part]] = []  # parts that follow one another in both orders
+    for inner in part.parts:
+        if rows and written.index(inner.path) == written.index(rows[-1][-1].path) + 1:
+            rows[-1].append(inner)
+        else:
+            rows.append([inner])
+    sections = zip(("before", "branch", "after") if rows[2:] else ("branch", "after"), rows, strict=True)
+    in_order = sorted(sections, key=lambda section: written.index(section[1][0].path))
+    return {"combine": "none"} | {role: _row(part.path, tuple(row), blocks) for role, row in in_order}
 
 
 def _leaf(op: Op) -> Any:

@@ -32,7 +32,13 @@ def children(part: Part) -> Row:
 
 def rows_as_written(part: Part) -> tuple[Row, ...]:
     """Return a part's rows in the order in which its spec writes them, which is the order of its weights."""
-    return tuple(part.section(role) for role in part.order) if isinstance(part, Residual) else part.rows
+    match part:
+        case Residual():
+            return tuple(part.section(role) for role in part.order)
+        case Chain():
+            return (part.parts_as_written(),)
+        case _:
+            return part.rows
 
 
 def map_parts(row: Row, change: Callable[[Part], Part]) -> Row:

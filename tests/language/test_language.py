@@ -127,6 +127,14 @@ stages: {s: {block: b, depth: 1}}
     assert list(small(block).weights()) == ["s.0.p.weight", "s.0.c.weight"]
 
 
+def test_weights_of_a_plain_chain_are_in_the_order_of_its_written_sections() -> None:
+    layer = "{op: conv, out: 6, kernel: 1}"
+    block = f"blocks: {{b: {{combine: none, branch: {{c: {layer}}}, before: {{p: {layer}, n: norm}}}}}}"
+    network = small(f"{block}\nstem: {{s: {{block: b}}}}")
+    assert [leaf.path for leaf in network.leaves()] == ["s.p", "s.n", "s.c"]
+    assert [name for name in network.weights() if "weight" in name] == ["s.c.weight", "s.p.weight", "s.n.weight"]
+
+
 def test_weights_with_the_same_prefix_are_adjacent() -> None:
     network = small("stem: {a.0: {op: conv, out: 4, kernel: 1}, b.0: norm, a.1: {op: conv, out: 4, kernel: 1}}")
     assert [name for name in network.weights() if "weight" in name] == ["a.0.weight", "a.1.weight", "b.0.weight"]

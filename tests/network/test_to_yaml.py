@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from resnet_spec import load, loads
@@ -23,6 +25,18 @@ def test_written_network_reads_as_the_same_network(name: str) -> None:
 def test_projection_that_keeps_the_shape_is_written() -> None:
     spec = "{name: s, input: [4, 8, 8], stages: {a: {block: basic, depth: 2, out: 4, project: always}}}"
     assert loads(to_yaml(loads(spec))) == loads(spec)
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(["before", "branch", "after"])])
+def test_order_of_a_chain_s_sections_is_written(order: tuple[str, ...]) -> None:
+    sections = {"before": "{b: norm, c: act}", "branch": "{d: norm}", "after": "{e: norm, f.g: norm}"}
+    block = ", ".join(f"{role}: {sections[role]}" for role in order)
+    network = loads(
+        f"{{name: s, input: [4, 8, 8], blocks: {{x: {{combine: none, {block}}}}}, stem: {{a: {{block: x}}}}}}"
+    )
+    read = loads(to_yaml(network))
+    assert read == network
+    assert list(read.weights()) == list(network.weights())
 
 
 def test_numbers_are_written_in_short_form() -> None:

@@ -43,6 +43,13 @@ def test_the_state_dict_has_the_canonical_names_in_order() -> None:
     assert canonical == list(load("resnet18").weights())
 
 
+def test_the_state_dict_has_the_order_of_written_sections() -> None:
+    block = "{combine: none, after: {a: {op: linear, out: 3}}, before: {b: {op: linear, out: 5}}, branch: {c: relu}}"
+    network = loads(f"{{name: s, input: [4, 8, 8], blocks: {{x: {block}}}, stem: {{s: {{block: x}}}}}}")
+    names = ["s.a.weight", "s.a.bias", "s.b.weight", "s.b.bias"]
+    assert list(network.weights()) == list(build(network, backend="torch").state_dict()) == names
+
+
 def test_a_model_prints_like_one_of_torch() -> None:
     text = repr(build("resnet18", backend="torch"))
     assert text.startswith(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_spec import build
+from resnet_spec.network.execution import own_weight
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
 
@@ -16,7 +17,10 @@ BATCH = 2
 
 
 class FrameworkCounts(NamedTuple):
-    """MACs for one image, and the output shape of each part: (batch, channels, height, width)."""
+    """MACs for one image, and the output shape of each part: (batch, channels, height, width).
+
+    An operation whose weight has its own name is left out, because the weight, not a module, is found at its path.
+    """
 
     parameters: int
     statistics: int
@@ -113,7 +117,7 @@ def _count_products(jaxpr: Any) -> Iterator[int]:
 
 
 def _list_paths(network: Network) -> list[str]:
-    return [part.path for part in network.nodes()]
+    return [part.path for part in network.nodes() if not own_weight(part)]
 
 
 def _make_hook(shapes: dict[str, Shape], path: str) -> Any:

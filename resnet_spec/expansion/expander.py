@@ -313,8 +313,16 @@ class Expander:
         return [], self.context.lose_shape()
 
     def bundled_block(self, name: str) -> Block | None:
-        """Return a bundled block by name, or None; problems are not shown inside its file from now on."""
-        block = self.context.library(name)
+        """Return a bundled block by name, or None; problems are not shown inside its file from now on.
+
+        If the block itself has problems, they are reported, and the expansion ends.
+        """
+        try:
+            block = self.context.library(name)
+        except SpecError as error:
+            for problem in error.problems:
+                self.context.problems.add(problem)
+            raise SpecError([]) from None
         if block is not None:
             self.context.reporter.shared.add(block.span.source.name)
         return block

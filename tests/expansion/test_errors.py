@@ -8,6 +8,7 @@ import pytest
 
 from resnet_spec import SpecError, load, loads
 from resnet_spec.diagnostics.problems import Problem
+from resnet_spec.library import bundled
 
 HEAD = "name: a\ninput: [3, 8, 8]\n"
 
@@ -20,6 +21,14 @@ def problems_of(text: str, **settings: str) -> list[Problem]:
 
 def places(text: str) -> list[tuple[str, int, int]]:
     return [(problem.code, problem.span.line, problem.span.column) for problem in problems_of(text)]
+
+
+def test_problems_of_an_invalid_bundled_block_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("branch: {double: relu}\n", encoding="utf-8")
+    monkeypatch.setattr(bundled, "block_files", lambda: {"wrong": file})
+    (problem,) = problems_of(f"{HEAD}stem: {{a: {{block: wrong}}}}\n")
+    assert "'double' is an attribute of torch.nn.Module" in problem.message
 
 
 # -- all at once --------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import math
 from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
@@ -85,6 +84,8 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: f
     excess = max(0, math.ceil(math.log2(epsilon / MAX_EPSILON) / 2))
     if excess:
         x, epsilon = x * 2.0**-excess, epsilon * 4.0**-excess
+    if weight is not None and bias is None:  # the predictor computes a scale alone wrongly
+        bias = paddle.zeros(weight.shape, weight.dtype)
     return functional.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
 
 
@@ -148,10 +149,35 @@ class Hardsigmoid(nn.Hardsigmoid):
         return functional.relu6(x + 3) / paddle.full([], 6, x.dtype)
 
 
+def map_size(x: Tensor) -> tuple[int | Tensor, int | Tensor]:
+    """Return the height and the width of a map, as tensors where Paddle's compiler does not know them."""
+    if paddle.in_dynamic_mode():
+        return x.shape[2], x.shape[3]
+    shape = paddle.shape(x)
+    return shape[2], shape[3]
+
+
 def pad_window(x: Tensor, window: ops.Window, value: float) -> Tensor:
     """Pad a map by what its windows need."""
-    (top, bottom), (left, right) = window.margins(x.shape[2], x.shape[3])
-    return functional.pad(x, [left, right, top, bottom], value=value)
+    if window.padding is not None:
+        assert not window.ceil
+        down, right = window.padding
+        return functional.pad(x, [right, right, down, down], value=value)
+    height, width = map_size(x)
+    if isinstance(height, int) and isinstance(width, int):
+        (top, bottom), (left, right) = window.margins(height, width)
+        return functional.pad(x, [left, right, top, bottom], value=value)
+    rows, columns = (_same_margins(window, axis, size) for axis, size in enumerate((height, width)))
+    return functional.pad(x, paddle.concat([columns, rows]), value=value)
+
+
+def _same_margins(window: ops.Window, axis: int, size: Any) -> Tensor:
+    """Return the margins of the padding ``same`` on an axis of a size that is a tensor, as a tensor of two."""
+    stride = window.stride[axis]
+    count = (size + stride - 1) // stride
+    total = paddle.clip((count - 1) * stride + window.extent[axis] - size, min=0)
+    before = total // 2
+    return paddle.stack([before, total - before]).astype("int32")  # as functional.pad adds to them
 
 
 class MaxPool2D(nn.Layer):
@@ -249,20 +275,35 @@ class AdaptiveAvgPool2D(nn.Layer):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = (_window_shares(x.shape[2 + axis], count, x.dtype) for axis, count in enumerate(self.size))
-        return paddle.matmul(paddle.matmul(rows, x), columns, transpose_y=True)
+        height, width = map_size(x)
+        rows, columns = _window_shares(height, self.size[0], x.dtype), _window_shares(width, self.size[1], x.dtype)
+        return _combine_pixels(x, rows, columns)
 
     def extra_repr(self) -> str:
         return f"size={self.size}"
 
 
-def _window_shares(size: int, count: int, dtype: paddle.dtype) -> Tensor:
-    """Return each pixel's share in each of ``count`` windows along an axis: (count, size)."""
-    shares = np.zeros((count, size))
-    for index in range(count):
-        start, end = index * size // count, -(-(index + 1) * size // count)
-        shares[index, start:end] = 1 / (end - start)
-    return paddle.to_tensor(shares).astype(dtype)
+def _combine_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return sums of a map's pixels by their shares in the rows and columns of the result.
+
+    The predictor computes the product of a map and a matrix wrongly, but not that of two matrices.
+    """
+    for shares in (columns, rows):
+        batch, channels, height, _ = (paddle.shape(x)[axis] for axis in range(4))
+        y = paddle.matmul(x.flatten(0, 2), shares, transpose_y=True)
+        x = y.reshape([batch, channels, height, paddle.shape(shares)[0]]).transpose([0, 1, 3, 2])
+    return x
+
+
+def _window_shares(size: int | Tensor, count: int, dtype: paddle.dtype) -> Tensor:
+    """Return each pixel's share in each of ``count`` windows along an axis: (count, size).
+
+    The size is a tensor where Paddle's compiler does not know it.
+    """
+    windows, pixels = paddle.arange(count, dtype="int64").unsqueeze(-1), paddle.arange(size, dtype="int64")
+    starts, ends = windows * size // count, ((windows + 1) * size + count - 1) // count
+    inside = paddle.logical_and(pixels >= starts, pixels < ends)
+    return inside.astype(dtype) / (ends - starts).astype(dtype)
 
 
 class ChannelAvgPool2D(nn.Layer):
@@ -408,10 +449,8 @@ class GlobalResponseNorm2D(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         # A channel of zeros has the norm zero, whose derivative is infinite: it is kept out of the root.
         squares = (x * x).sum([2, 3], keepdim=True)
-        is_zero = squares == 0
-        norm = paddle.where(
-            is_zero, paddle.zeros_like(squares), paddle.where(is_zero, paddle.ones_like(squares), squares).sqrt()
-        )
+        is_zero = (squares == 0).astype(squares.dtype)
+        norm = (squares + is_zero).sqrt() * (1 - is_zero)
         ratio = norm / (norm.mean(1, keepdim=True) + self.epsilon)
         return x + (x * ratio * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1]))
 
@@ -475,18 +514,23 @@ class Upsample(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         if self.mode == "nearest":
             return x.repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
-        rows, columns = (_interpolation_shares(x.shape[axis], self.factor, x.dtype) for axis in (2, 3))
-        return paddle.matmul(paddle.matmul(rows, x), columns, transpose_y=True)
+        height, width = map_size(x)
+        rows, columns = (_interpolation_shares(size, self.factor, x.dtype) for size in (height, width))
+        return _combine_pixels(x, rows, columns)
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}, mode={self.mode}"
 
 
-def _interpolation_shares(size: int, factor: int, dtype: paddle.dtype) -> Tensor:
-    """Return each pixel's share in each interpolated pixel along an axis: (size * factor, size)."""
-    centres = np.clip((np.arange(size * factor) + 0.5) / factor - 0.5, 0, size - 1)
-    shares = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(size)))
-    return paddle.to_tensor(shares).astype(dtype)
+def _interpolation_shares(size: int | Tensor, factor: int, dtype: paddle.dtype) -> Tensor:
+    """Return each pixel's share in each interpolated pixel along an axis: (size * factor, size).
+
+    The size is a tensor where Paddle's compiler does not know it.
+    """
+    pixels = paddle.arange(size, dtype="int64").astype(dtype)
+    centres = (paddle.arange(size * factor, dtype="int64").astype(dtype) + 0.5) / factor - 0.5
+    inside = paddle.minimum(functional.relu(centres), pixels.max())
+    return functional.relu(1 - (inside.unsqueeze(-1) - pixels).abs())
 
 
 class Scale(nn.Layer):

@@ -134,7 +134,7 @@ def _create_predictor(model: Inference) -> Any:
     for parameter in model.parameters():
         parameter.__class__ = WatchedParameter
     plain = ResNet(model.network)  # an Inference would call the predictor while it is traced
-    plain._sub_layers = model._sub_layers
+    plain._sub_layers, plain._parameters = model._sub_layers, model._parameters
     plain.eval()
     images = InputSpec([None, model.network.input[0], None, None], "float32", "images")
     with TemporaryDirectory() as folder, paddle.no_grad():

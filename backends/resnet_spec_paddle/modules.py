@@ -10,6 +10,7 @@ from paddle import Tensor, nn
 
 from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
 from resnet_spec.network.network import Network
+from resnet_spec_paddle.custom_layers import map_size
 
 
 class ResNet(nn.Layer):
@@ -143,8 +144,9 @@ def _resize_like(x: Tensor, first: Tensor) -> Tensor:
 
     Replaces functional.interpolate, which finds the nearest pixel in float32.
     """
-    rows = paddle.arange(first.shape[2]) * x.shape[2] // first.shape[2]
-    columns = paddle.arange(first.shape[3]) * x.shape[3] // first.shape[3]
+    height, width = map_size(first)
+    old_height, old_width = map_size(x)
+    rows, columns = paddle.arange(height) * old_height // height, paddle.arange(width) * old_width // width
     return x.index_select(rows, 2).index_select(columns, 3)
 
 

@@ -43,6 +43,7 @@ def build(
     outputs: Sequence[str] | None = None,
     mode: Mode = "training",
     compile: bool = False,
+    under: str | None = None,
     **settings: Setting,
 ) -> Model:
     """Build a network as a native model of a framework, in evaluation mode.
@@ -65,6 +66,8 @@ def build(
             with weights in float32.
         compile: Whether to use the framework's compiler, in inference mode. Compilation takes seconds to minutes for
             the first images of each shape.
+        under: Where in the checkpoint the weights stand, such as "state_dict_ema". It is needed where the weights of
+            several networks fit, such as a student's and a teacher's.
         settings: As for ``load``.
 
     Raises:
@@ -86,14 +89,14 @@ def build(
     seed = _check_seed(seed)
     _check_options(dtype, mode, compile)
     if mode == "training":
-        model = module.build(network, _resolve_weights(network, weights, seed, dtype), dtype)
+        model = module.build(network, _resolve_weights(network, weights, seed, dtype, under), dtype)
         if module.CAPABILITIES.random_state:
             module.reseed(model, seed)
         return model
     from resnet_spec.transforms.norm_folding import fold_norms
 
     optimized = load_inference(backend, dtype, compile)
-    resolved = _resolve_weights(network, weights, seed, _STORAGE_DTYPES.get(dtype, dtype))
+    resolved = _resolve_weights(network, weights, seed, _STORAGE_DTYPES.get(dtype, dtype), under)
     return optimized(*fold_norms(network, resolved), dtype)
 
 
@@ -144,13 +147,13 @@ def dump(model: Model) -> dict[str, Array]:
     return backend_of(model).dump(model)
 
 
-def load_weights(model: Model, weights: Weights) -> None:
-    """Set a model's weights from a checkpoint, or from a mapping of arrays, as for ``build``.
+def load_weights(model: Model, weights: Weights, *, under: str | None = None) -> None:
+    """Set a model's weights from a checkpoint, or from a mapping of arrays; ``under`` is as for ``build``.
 
     Raises WeightsError or CheckpointError, without changing the model.
     """
     backend = backend_of(model)
-    backend.load(model, _read_weights(_network_of(model, dump(model)), weights))
+    backend.load(model, _read_weights(_network_of(model, dump(model)), weights, under))
 
 
 def save_weights(model: Model, path: str | PathLike[str]) -> None:
@@ -197,16 +200,15 @@ def convert(
     If the conversion fails, no incomplete file is left.
 
     Args:
-        source: A safetensors, PyTorch, Paddle or NumPy file, or an Orbax folder. The format is recognised by the
-            content, and no code in the file is run.
+        source: A checkpoint in any of the formats of the reference page on checkpoint files. The format is recognised by
+            the content, and no code in the file is run.
         target: The file to write. Its suffix determines the format: .safetensors, .pth, .pdparams, .npz, or no suffix
             for an Orbax folder.
         spec: The network. By default, the one that the source's metadata name.
         kind: The format, regardless of the target's suffix: "safetensors", "torch", "paddle", "npz" or "orbax".
         names: The naming convention of the target, such as "paddleclas". By default, the spec's own names.
         dtype: "float64", "float32", "float16" or "bfloat16", for every array. By default, types are unchanged.
-        under: The mapping in the source that holds the weights, such as "state_dict_ema". By default, the most likely
-            one.
+        under: As for ``build``.
         input: As for ``load``. Weights depend on it where a network flattens its feature maps.
         outputs: As for ``load``, for a checkpoint without the layers after the last of these parts.
         layout: The framework whose order of axes the source's arrays have: "torch", "paddle", "nnx", "linen" or
@@ -247,14 +249,15 @@ def convert(
     )
 
 
-def identify(path: str | PathLike[str]) -> list[Match]:
+def identify(path: str | PathLike[str], *, under: str | None = None) -> list[Match]:
     """Return the bundled networks that a checkpoint fits, best first, followed by those that it nearly fits.
 
-    Only names and shapes are compared. Raises CheckpointError or FileNotFoundError if the checkpoint cannot be read.
+    Only names and shapes are compared. ``under`` is as for ``build``. Raises CheckpointError or FileNotFoundError if the
+    checkpoint cannot be read.
     """
     from resnet_spec.checkpoints.transfer.identify import identify
 
-    return identify(path)[1]
+    return identify(path, under=under)[1]
 
 
 _STORAGE_DTYPES = {"bfloat16": "float32"}
@@ -297,16 +300,18 @@ def _inference_hint(dtype: str) -> str:
     return f', or {dtype} with mode="inference"' if dtype in DTYPES["inference"] else ""
 
 
-def _resolve_weights(network: Network, weights: Weights | None, seed: int, dtype: str) -> dict[str, Array]:
+def _resolve_weights(
+    network: Network, weights: Weights | None, seed: int, dtype: str, under: str | None
+) -> dict[str, Array]:
     from resnet_spec.weights.canonical import initialize
 
     if weights is None:
         initial = initialize(network, seed)
         return initial if dtype == "float32" else {name: array.astype(dtype) for name, array in initial.items()}
-    return {name: array.astype(dtype, copy=False) for name, array in _read_weights(network, weights).items()}
+    return {name: array.astype(dtype, copy=False) for name, array in _read_weights(network, weights, under).items()}
 
 
-def _read_weights(network: Network, weights: Weights) -> dict[str, Array]:
+def _read_weights(network: Network, weights: Weights, under: str | None) -> dict[str, Array]:
     """Return copies of weights by canonical name. Raises WeightsError if they do not fit, and CheckpointError."""
     if not isinstance(weights, str | PathLike | Mapping):
         raise TypeError(f"weights are a mapping of arrays by name or the path of a checkpoint, not {shorten(weights)}")
@@ -317,7 +322,7 @@ def _read_weights(network: Network, weights: Weights) -> dict[str, Array]:
     from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
 
     checkpoint = read_mapping(weights) if isinstance(weights, Mapping) else registry.read(weights)
-    tensors = interpret_checkpoint(network, checkpoint).canonical_tensors()
+    tensors = interpret_checkpoint(network, checkpoint, under).canonical_tensors()
     if isinstance(weights, Mapping):
         return {name: np.array(tensor.read(), order="C") for name, tensor in tensors.items()}
     return {name: tensor.read() for name, tensor in tensors.items()}

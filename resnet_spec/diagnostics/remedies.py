@@ -42,3 +42,27 @@ def describe_argument(name: str, value: object) -> str:
     '--spec resnet50'
     """
     return f"--{name} {value}" if _on_command_line else f'{name}="{value}"'
+
+
+def describe_outputs(path: str) -> str:
+    """Return how a network is asked for that ends at a part.
+
+    >>> describe_outputs("layer4")
+    'outputs=["layer4"]'
+    >>> with command_line():
+    ...     describe_outputs("layer4")
+    '--until layer4'
+    """
+    return f"--until {path}" if _on_command_line else f'outputs=["{path}"]'
+
+
+def describe_all(attribute: str) -> str:
+    """Return how the rest of a list is seen: as an attribute of the error, or by an option.
+
+    >>> describe_all("problems")
+    'error.problems has all'
+    >>> with command_line():
+    ...     describe_all("problems")
+    '--all'
+    """
+    return "--all" if _on_command_line else f"error.{attribute} has all"

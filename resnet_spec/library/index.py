@@ -1,18 +1,23 @@
-"""The index of the bundled networks with their costs, ``specs/index.json``, which saves expanding hundreds of specs.
+"""The indexes of the bundled networks, by costs and by shapes of weights, which save expanding hundreds of specs.
 
-``python -m resnet_spec.library.index`` rewrites it. A test checks that it is current.
+``python -m resnet_spec.library.index`` rewrites ``specs/index.json`` and ``specs/shapes.json``. Tests check that they
+are current.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from resnet_spec.library import bundled
+from resnet_spec.network.network import Network
+from resnet_spec.ops import Shape
 
 FILE_NAME = "index.json"
+SHAPES_FILE_NAME = "shapes.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,43 @@ def read_index() -> tuple[Entry, ...]:
     return tuple(Entry(**{**row, "input": tuple(row["input"])}) for row in rows)
 
 
-def build_index() -> tuple[Entry, ...]:
-    """Return the entries of a current index, by expanding every bundled network."""
+@dataclass(frozen=True, slots=True)
+class ShapeGroup:
+    """The bundled networks whose weights have the same shapes, in any order, with how many have each shape."""
+
+    shapes: Counter[Shape]
+    names: tuple[str, ...]
+
+
+def count_shapes(shapes: Iterable[Shape]) -> Counter[Shape]:
+    """Count shapes, ignoring the order of axes and axes of size 1, in which layouts and kinds of layers differ."""
+    return Counter(tuple(sorted(size for size in shape if size != 1)) for shape in shapes)
+
+
+def read_shapes() -> tuple[ShapeGroup, ...]:
+    """Return the groups of networks with the same shapes."""
+    table = json.loads((bundled.directory() / SHAPES_FILE_NAME).read_text(encoding="utf-8"))
+    shapes = [tuple(shape) for shape in table["shapes"]]
+    return tuple(
+        ShapeGroup(
+            Counter({shapes[index]: count for index, count in zip(row[::2], row[1::2], strict=True)}), tuple(names)
+        )
+        for row, *names in table["networks"]
+    )
+
+
+def load_networks() -> dict[str, Network]:
+    """Return every bundled network by name, expanded, which takes a while."""
     from resnet_spec.library.load import load  # reading the index does not need it
 
-    networks = ((name, load(name)) for name in bundled.names())
+    return {name: load(name) for name in bundled.names()}
+
+
+def build_index(networks: Mapping[str, Network]) -> tuple[Entry, ...]:
+    """Return the entries of a current index."""
     return tuple(
-        Entry(name, network.parameters, network.macs, network.input, network.source) for name, network in networks
+        Entry(name, network.parameters, network.macs, network.input, network.source)
+        for name, network in networks.items()
     )
 
 
@@ -56,5 +91,25 @@ def render_index(entries: Iterable[Entry]) -> str:
     return "[\n" + ",\n".join(json.dumps(asdict(entry)) for entry in entries) + "\n]\n"
 
 
+def render_shapes(networks: Mapping[str, Network]) -> str:
+    """Return the text of a current index by shapes, with one group of networks per line.
+
+    A group is a list of numbers, each of a shape and how many weights have it, and the names of the networks.
+    """
+    groups: dict[frozenset[tuple[Shape, int]], list[str]] = {}
+    for name, network in networks.items():
+        groups.setdefault(frozenset(count_shapes(network.weights().values()).items()), []).append(name)
+    shapes = sorted({shape for group in groups for shape, _ in group})
+    numbers = {shape: number for number, shape in enumerate(shapes)}
+    rows = [
+        [[number for pair in sorted((numbers[shape], count) for shape, count in group) for number in pair], *names]
+        for group, names in groups.items()
+    ]
+    text = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    return f'{{"shapes":{json.dumps(shapes, separators=(",", ":"))},\n"networks":[\n{text}\n]}}\n'
+
+
 if __name__ == "__main__":
-    Path(str(bundled.directory() / FILE_NAME)).write_text(render_index(build_index()), encoding="utf-8")
+    expanded, folder = load_networks(), Path(str(bundled.directory()))
+    (folder / FILE_NAME).write_text(render_index(build_index(expanded)), encoding="utf-8")
+    (folder / SHAPES_FILE_NAME).write_text(render_shapes(expanded), encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from resnet_spec.diagnostics.remedies import describe_setting
+from resnet_spec.diagnostics.remedies import describe_all, describe_setting
 from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Constant, Normal, Shape, Uniform, Weight
@@ -23,16 +23,27 @@ Array: TypeAlias = npt.NDArray[Any]
 Settings: TypeAlias = Iterable[tuple[str, int]]
 """The integer arguments of a spec with their values: a network's ``takes``."""
 
+_MAX_PROBLEMS = 20
 _MAX_SUGGESTIONS = 50  # each suggestion compares a name with all missing ones
 _CHUNK = gaussian.MAX_COUNT  # values per random stream: fixed, so that the bits do not depend on the cores
 
 
 class WeightsError(ValueError):
-    """Weights that do not fit a network. ``problems`` has a message for each missing, unexpected or misshapen array."""
+    """Weights that do not fit a network. ``problems`` has a message for each missing, unexpected or misshapen array.
 
-    def __init__(self, problems: list[str]) -> None:
+    The text has the ``summary``, and the first twenty of the problems.
+    """
+
+    def __init__(self, problems: list[str], summary: str = "the weights do not fit the network") -> None:
         self.problems = tuple(problems)
-        super().__init__("the weights do not fit the network:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self.summary = summary
+        super().__init__(self.render(_MAX_PROBLEMS))
+
+    def render(self, limit: int) -> str:
+        """Return the summary and as many of the problems, each in a line of its own."""
+        lines = [f"{self.summary}:", *(f"  {problem}" for problem in self.problems[:limit])]
+        rest = len(self.problems) - limit
+        return "\n".join([*lines, *([f"  and {rest:,} more ({describe_all('problems')})"] if rest > 0 else [])])
 
 
 def initialize(network: Network, seed: int = 0) -> dict[str, Array]:

@@ -22,7 +22,7 @@ class WeightMapping:
         name: The stored name.
         canonical_shape: The shape in the network.
         reshaped: The canonical shape, or (out, in, 1, 1) for a matrix that is stored as a 1x1 convolution, or (out, in)
-            for a 1x1 convolution that is stored as a matrix.
+            for a 1x1 convolution that is stored as a matrix, or with axes of one in front of the only axis.
         axes: The order in which the axes of ``reshaped`` are stored, as for ``numpy.transpose``.
     """
 
@@ -74,19 +74,26 @@ def _copy_contiguous(array: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with weights; its role is None if it stands between stages."""
+    """A layer with weights; its role is None if it stands between stages. ``epsilon`` is that of a norm."""
 
     path: str
     kind: str
     weights: tuple[Weight, ...]
     role: Role | None
+    epsilon: float | None = None
 
 
 def list_layers(network: Network) -> list[Layer]:
     """Return the layers of a network that have weights. Their roles are those that they have in the full network."""
     roles = find_roles(network.full or network)
     return [
-        Layer(leaf.path, layer_kind(leaf), leaf.op.weights(leaf.input_shape), roles.get(leaf.path))
+        Layer(
+            leaf.path,
+            layer_kind(leaf),
+            leaf.op.weights(leaf.input_shape),
+            roles.get(leaf.path),
+            getattr(leaf.op, "epsilon", None),
+        )
         for leaf in network.leaves()
         if leaf.op.weights(leaf.input_shape)
     ]
@@ -134,7 +141,8 @@ def _map_weight(layer: str, kind: str, weight: Weight, layout: Layout) -> Weight
     elif weight.name == "weight" and kind == "conv" and len(shape) == 2:
         shape = (*shape, 1, 1)
     array = layout.arrays.get((kind, weight.name), ArrayLayout(weight.name))
-    pattern = layout.statistic if weight.statistic else layout.parameter
+    shape = (1,) * array.ones + shape if len(shape) == 1 else shape
+    pattern = array.pattern or (layout.statistic if weight.statistic else layout.parameter)
     if not weight.name:  # the weight has its layer's name
         pattern = re.sub(r"[./]?\{array\}", "", pattern)
     axes = array.axes or tuple(range(len(shape)))
@@ -142,9 +150,15 @@ def _map_weight(layer: str, kind: str, weight: Weight, layout: Layout) -> Weight
 
 
 def normalize_name(name: str) -> str:
-    """Return a name as it is compared: with dots between its parts, and without the suffixes that frameworks add.
+    """Return a name as it is compared: with dots between its parts, and without what frameworks add.
 
-    >>> normalize_name("conv1/kernel:0"), normalize_name("conv1.kernel.value")
-    ('conv1.kernel', 'conv1.kernel')
+    Haiku writes ``/~/`` between modules, and MXNet ``arg:`` or ``aux:`` in front.
+
+    >>> normalize_name("conv1/kernel:0"), normalize_name("conv1.kernel.value"), normalize_name("net/~/conv.w")
+    ('conv1.kernel', 'conv1.kernel', 'net.conv.w')
+    >>> normalize_name("aux:bn1.running_mean")
+    'aux.bn1.running_mean'
     """
-    return name.replace("/", ".").removesuffix(":0").removesuffix(".value")
+    if name.startswith(("arg:", "aux:")):
+        name = f"{name[:3]}.{name[4:]}"
+    return name.replace("/~/", ".").replace("/", ".").removesuffix(":0").removesuffix(".value")

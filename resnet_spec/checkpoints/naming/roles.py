@@ -22,6 +22,9 @@ from resnet_spec.ops import (
     op_name,
 )
 
+_MAX_LETTERS = 8
+"""The blocks of a stage that are named by letters."""
+
 Section: TypeAlias = Literal["stem", "branch", "shortcut", "pooled_shortcut", "gate", "head"]
 
 
@@ -38,6 +41,7 @@ class Role:
         stage: The number of the stage.
         block: The number of the block in its stage.
         flat: The number of the block in the network.
+        blocks: How many blocks there are in the stage.
     """
 
     section: Section
@@ -47,6 +51,14 @@ class Role:
     stage: int = 0
     block: int = 0
     flat: int = 0
+    blocks: int = 0
+
+    @property
+    def letter(self) -> str:
+        """The block as He et al. name it: "a", "b", "c", ... or, in long stages, "a", "b1", "b2", ..."""
+        if self.blocks <= _MAX_LETTERS:
+            return chr(ord("a") + self.block)
+        return f"b{self.block}" if self.block else "a"
 
 
 def find_roles(network: Network) -> dict[str, Role]:
@@ -54,7 +66,7 @@ def find_roles(network: Network) -> dict[str, Role]:
 
     >>> from resnet_spec import load
     >>> find_roles(load("resnet18"))["layer2.1.bn1"]
-    Role(section='branch', kind='norm', index=0, convs=2, stage=1, block=1, flat=3)
+    Role(section='branch', kind='norm', index=0, convs=2, stage=1, block=1, flat=3, blocks=2)
     """
     paths = {stage.path for stage in network.stages if stage.path}
     stages = [index for index, part in enumerate(network.parts) if part.path in paths]
@@ -65,18 +77,19 @@ def find_roles(network: Network) -> dict[str, Role]:
     flat = 0
     for stage, index in enumerate(stages):
         part = network.parts[index]
-        for block, inner in enumerate(part.parts if isinstance(part, Chain) else (part,)):
-            roles |= _block_roles(inner, stage, block, flat)
+        blocks = part.parts if isinstance(part, Chain) else (part,)
+        for block, inner in enumerate(blocks):
+            roles |= _block_roles(inner, stage, block, flat, len(blocks))
             flat += 1
     return roles
 
 
-def _block_roles(part: Part, stage: int, block: int, flat: int) -> Iterator[tuple[str, Role]]:
+def _block_roles(part: Part, *place: int) -> Iterator[tuple[str, Role]]:
     shortcut = list(_leaves(part.shortcut)) if isinstance(part, Residual) else []
     body = (*part.before, *part.branch, *part.after) if isinstance(part, Residual) else (part,)
     branch = list(_leaves(body))
     is_pooled = any(isinstance(leaf.op, AvgPool) for leaf in shortcut)
-    numbers = (_count_convs(branch), stage, block, flat)
+    numbers = (_count_convs(branch), *place)
     yield from _section_roles("branch", branch, *numbers)
     yield from _section_roles("pooled_shortcut" if is_pooled else "shortcut", shortcut, *numbers)
     for gate in _gates(body):
@@ -86,7 +99,7 @@ def _block_roles(part: Part, stage: int, block: int, flat: int) -> Iterator[tupl
 def _section_roles(section: Section, leaves: Iterable[Leaf], *numbers: int) -> Iterator[tuple[str, Role]]:
     """Yield the roles of one section's layers, by path.
 
-    ``numbers`` are a role's ``convs``, ``stage``, ``block`` and ``flat``; without them, the section's convolutions are
+    ``numbers`` are a role's ``convs``, ``stage``, ``block``, ``flat`` and ``blocks``; without them, the section's convolutions are
     counted.
     """
     leaves = list(leaves)

@@ -14,10 +14,13 @@ import yaml
 from resnet_spec.checkpoints.naming.roles import Role
 
 Names: TypeAlias = "str | list[str]"
-"""A list with a name for each index, or a pattern such as ``conv{index+1}``, filled from a role's attributes."""
+"""A list with a pattern for each index, or one pattern for all, such as ``conv{index+1}``, filled from a role's attributes.
+
+``{block+1:2}`` is a number of two digits.
+"""
 
 _PACKAGE = "resnet_spec.checkpoints.naming"
-_FIELD = re.compile(r"\{(\w+)\+?(\d*)\}")
+_FIELD = re.compile(r"\{(\w+)\+?(\d*)(?::(\d+))?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,30 @@ class Dialect:
     """How another library names layers.
 
     Attributes:
-        patterns: Expressions of which at least one matches a name in every file in this dialect.
-        layout: The only layout that these names are used with, or None if they are used with every layout.
+        patterns: Expressions of which at least one matches a name in every file in this dialect. ``^`` stands for the
+            start of a name or of one of its parts, since a dialect's names may stand under any prefix.
+        layouts: The layouts that these names are used with, the usual one first, or () if with every layout.
         separator: What stands between the name of a block and the name of a layer in it.
         block: A pattern for the name of a block, by the number of convolutions in its branch; 0 for any number.
         tables: The names by section, kind of layer and number of convolutions; 0 for any number.
+        freezes_norms: Whether files may lack all running statistics, which are then 0 and 1 less the norm's epsilon.
+        note: What the user should know about every file in this dialect.
     """
 
     name: str
     title: str
     patterns: tuple[re.Pattern[str], ...]
-    layout: str | None
+    layouts: tuple[str, ...]
     separator: str
     block: Mapping[int, str]
     tables: Mapping[tuple[str, str, int], RoleNames]
+    freezes_norms: bool = False
+    note: str = ""
+
+    @property
+    def layout(self) -> str | None:
+        """The layout in which files are written in these names, or None for the target's."""
+        return self.layouts[0] if self.layouts else None
 
     @property
     def numbers_throughout(self) -> bool:
@@ -68,10 +81,15 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class ArrayLayout:
-    """The name of an array in a layout, and the order of its axes; () for PyTorch's order."""
+    """The name of an array in a layout, and the order of its axes; () for PyTorch's order.
+
+    ``ones`` axes of one stand in front of an array of one axis. ``pattern`` replaces the layout's.
+    """
 
     name: str
     axes: tuple[int, ...] = ()
+    ones: int = 0
+    pattern: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +109,22 @@ class Layout:
     arrays: Mapping[tuple[str, str], ArrayLayout]
 
     @property
-    def kernel(self) -> str:
-        """The name of a convolution's weight."""
-        return self.arrays.get(("conv", "weight"), ArrayLayout("weight")).name
+    def end(self) -> str:
+        """The end of the normalized name of a convolution's weight, behind the layer's."""
+        name = self.arrays.get(("conv", "weight"), ArrayLayout("weight")).name
+        end = self.parameter.partition("{layer}")[2].replace("{array}", name)
+        return end.replace("/", ".").removesuffix(".value")
+
+    def remove_collection(self, name: str) -> str:
+        """Return a stored name without the collection in front of the layer, such as ``params/``.
+
+        Files nest collections and modules in either order.
+        """
+        for pattern in (self.parameter, self.statistic):
+            collection = pattern.partition("{layer}")[0]
+            if collection and name.startswith(collection):
+                return name.removeprefix(collection)
+        return name
 
 
 @cache
@@ -114,8 +145,10 @@ def load_layouts() -> dict[str, Layout]:
 
 
 def _parse_dialect(name: str, table: dict[str, Any]) -> Dialect:
-    title, layout, separator = table.pop("title"), table.pop("layout", None), table.pop("separator", ".")
-    patterns, block = tuple(map(re.compile, table.pop("patterns"))), table.pop("block")
+    title, layouts, separator = table.pop("title"), table.pop("layout", []), table.pop("separator", ".")
+    layouts = (layouts,) if isinstance(layouts, str) else tuple(layouts)
+    patterns, block = tuple(map(_compile_pattern, table.pop("patterns"))), table.pop("block")
+    freezes_norms, note = table.pop("freezes_norms", False), table.pop("note", "")
     tables = {}
     for section, content in table.items():
         for convs, kinds in (content if _is_by_convs(content) else {0: content}).items():
@@ -125,7 +158,12 @@ def _parse_dialect(name: str, table: dict[str, Any]) -> Dialect:
                     RoleNames(names["names"], names["as"]) if is_other_kind else RoleNames(names)
                 )
     blocks = block if isinstance(block, dict) else {0: block}
-    return Dialect(name, title, patterns, layout, separator, blocks, tables)
+    return Dialect(name, title, patterns, layouts, separator, blocks, tables, freezes_norms, note)
+
+
+def _compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern for a text with one name on each line."""
+    return re.compile(pattern.replace("^", r"(?:^|\.)").replace(r"\d", "[0-9]"), re.MULTILINE)
 
 
 def _is_by_convs(table: Mapping[object, object]) -> bool:
@@ -140,15 +178,24 @@ def _parse_layout(name: str, table: dict[str, Any]) -> Layout:
     for kind, arrays in table.items():
         for array, value in arrays.items():
             options: dict[str, Any] = {"name": value} if isinstance(value, str) else value
-            layouts[kind, array] = ArrayLayout(options.get("name", array), tuple(options.get("axes", ())))
+            layouts[kind, array] = ArrayLayout(
+                options.get("name", array),
+                tuple(options.get("axes", ())),
+                options.get("ones", 0),
+                options.get("pattern", ""),
+            )
     return Layout(name, title, parameter, statistic, layouts)
 
 
 def _pick_name(names: Names, role: Role) -> str | None:
     if isinstance(names, str):
         return _fill_pattern(names, role)
-    return names[role.index] if role.index < len(names) else None
+    return _fill_pattern(names[role.index], role) if role.index < len(names) else None
 
 
 def _fill_pattern(pattern: str, role: Role) -> str:
-    return _FIELD.sub(lambda field: str(getattr(role, field[1]) + int(field[2] or 0)), pattern)
+    return _FIELD.sub(lambda field: _fill_field(getattr(role, field[1]), field[2], field[3]), pattern)
+
+
+def _fill_field(value: int | str, addend: str | None, digits: str | None) -> str:
+    return value if isinstance(value, str) else f"{value + int(addend or 0):0{digits or 1}}"

@@ -74,6 +74,7 @@ def convert(
     known = None if layout is None else _check_choice("layout", layout, load_layouts())
     interpretation = interpret_checkpoint(network, checkpoint, under, known)
     tensors = interpretation.canonical_tensors()
+    checkpoint = interpretation.checkpoint
     result = write(target, network, tensors, kind=kind, names=names, dtype=dtype, progress=progress)
     notes = (*checkpoint.notes, *interpretation.notes, *_compare_fingerprints(checkpoint, network))
     return replace(result, source=fspath(source), read_as=checkpoint.format, notes=notes)

@@ -13,12 +13,16 @@ from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, Tensor, view_bytes
 from resnet_spec.checkpoints.naming.mapping import normalize_name
 from resnet_spec.checkpoints.transfer.convert import find_named, resolve_network
-from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
-from resnet_spec.checkpoints.transfer.unwrapping import unwrap_names
+from resnet_spec.checkpoints.transfer.matching import Matcher, interpret_checkpoint
+from resnet_spec.checkpoints.transfer.prefixes import is_optimizer, is_under, list_mappings
+from resnet_spec.checkpoints.transfer.explanation import explain_misfit
 from resnet_spec.library.load import Setting
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array, WeightsError
+
+
+_MAX_READINGS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +61,20 @@ def compare_checkpoints(
     spec: str | PathLike[str] | Network | None = None,
     settings: Mapping[str, Setting] | None = None,
     progress: Callable[[str], object] | None = None,
+    under: tuple[str | None, str | None] = (None, None),
 ) -> list[Difference]:
     """Compare every array that is in both of two checkpoints, and list the arrays that are not.
 
     The spec may be left out if the files share names and layouts, or if one of them names a bundled network.
-    ``progress`` is called with the name of each array.
+    ``progress`` is called with the name of each array. ``under`` is where the weights stand in each file, if known.
 
     Raises:
         CheckpointError: A file is damaged, or not a checkpoint in a known format.
         WeightsError: A file has no weight of the spec, or does not tell the layout of its arrays.
         ValueError: There is no spec, but one is needed.
     """
-    first_tensors, second_tensors = _align(registry.read(first), registry.read(second), spec, settings or {})
+    checkpoints = registry.read(first), registry.read(second)
+    first_tensors, second_tensors = _align(*checkpoints, spec, settings or {}, under)
     differences = []
     for name in dict.fromkeys((*first_tensors, *second_tensors)):
         if progress is not None:
@@ -78,28 +84,36 @@ def compare_checkpoints(
 
 
 def _align(
-    first: Checkpoint, second: Checkpoint, spec: str | PathLike[str] | Network | None, settings: Mapping[str, Setting]
+    first: Checkpoint,
+    second: Checkpoint,
+    spec: str | PathLike[str] | Network | None,
+    settings: Mapping[str, Setting],
+    under: tuple[str | None, str | None],
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Return the tensors of two checkpoints by names that they share: the files' own if they agree, else canonical."""
     if spec is None and first.layout == second.layout:
-        for a in _list_readings(first):
-            for b in _list_readings(second):
+        for a in _list_readings(first, under[0]):
+            for b in _list_readings(second, under[1]):
                 if a.keys() == b.keys() or (not _names_network(first, second) and _share_most(a, b)):
                     return a, b
     source = first if spec is not None or "spec" in first.metadata else second
     network = resolve_network(source, spec, settings)
-    return _present_tensors(network, first), _present_tensors(network, second)
+    return _present_tensors(network, first, under[0]), _present_tensors(network, second, under[1])
 
 
-def _list_readings(checkpoint: Checkpoint) -> list[dict[str, Tensor]]:
-    """Return a checkpoint's tensors by normalized name: all of them, then with one wrapping after another removed."""
-    tensors = checkpoint.tensors
-    return [
-        {normalize_name(name): tensor for name, tensor in tensors.items()},
-        *(
-            {normalize_name(name): tensors[full] for name, full in unwrapped.names.items()}
-            for unwrapped in unwrap_names(tensors)
-        ),
+def _list_readings(checkpoint: Checkpoint, under: str | None) -> list[dict[str, Tensor]]:
+    """Return a checkpoint's tensors by normalized name: all of them, then those under each prefix of many names."""
+    tensors, matcher = checkpoint.tensors, Matcher(checkpoint, under)
+    names = matcher.names
+    known = [prefix for prefix in list_mappings(names, _MAX_READINGS) if not is_optimizer(prefix)]
+    whole = [] if under else [{normalize_name(name): tensor for name, tensor in tensors.items()}]
+    return whole + [
+        {
+            name.removeprefix(f"{prefix}.") if prefix else name: matcher.checkpoint.tensors[full]
+            for name, full in names.items()
+            if is_under(name, prefix) and not is_optimizer(name)
+        }
+        for prefix in (matcher.under or "", *known)
     ]
 
 
@@ -112,10 +126,10 @@ def _share_most(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bo
     return len(first.keys() & second.keys()) > min(len(first), len(second)) / 2
 
 
-def _present_tensors(network: Network, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    interpretation = interpret_checkpoint(network, checkpoint)
+def _present_tensors(network: Network, checkpoint: Checkpoint, under: str | None) -> dict[str, Tensor]:
+    interpretation = interpret_checkpoint(network, checkpoint, under)
     if not interpretation.found:
-        raise WeightsError(interpretation.find_problems())
+        raise WeightsError(interpretation.find_problems(), explain_misfit(interpretation.describe_fit()))
     return interpretation.present_tensors()
 
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from os import PathLike
 from typing import Any, Literal, TypeAlias
 
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import Checkpoint
-from resnet_spec.checkpoints.naming.mapping import normalize_name
+from resnet_spec.checkpoints.naming.mapping import list_layers
 from resnet_spec.checkpoints.naming.roles import find_roles
 from resnet_spec.checkpoints.transfer.convert import NamedNetwork, find_named
 from resnet_spec.checkpoints.transfer.evaluation import describe_difference
-from resnet_spec.checkpoints.transfer.matching import Interpretation, interpret_checkpoint
-from resnet_spec.checkpoints.transfer.unwrapping import unwrap_names
+from resnet_spec.checkpoints.transfer.explanation import name_mappings
+from resnet_spec.checkpoints.transfer.matching import Interpretation, Matcher
+from resnet_spec.checkpoints.transfer.prefixes import is_optimizer, is_under, list_mappings
 from resnet_spec.language.options import OPTION_NAMES
-from resnet_spec.library.index import read_index
+from resnet_spec.library.index import count_shapes, read_shapes
 from resnet_spec.library.load import load
+from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import suggest_setting
 
@@ -32,7 +33,8 @@ OWN_NAMES = "its own"
 """What ``Match.names`` says of a file with the network's own names."""
 
 _ORDER: tuple[How, ...] = ("exact", "but for the head", "near")
-_MIN_CANDIDATES = 24
+_MIN_CANDIDATES = 8
+_MAX_READINGS = 12
 _MAX_PARAMETER_RATIO = 4
 _MAX_HEAD_ARRAYS = 8
 
@@ -62,33 +64,56 @@ class Match:
 
 
 def identify(
-    path: str | PathLike[str], progress: Callable[[str], object] | None = None
+    path: str | PathLike[str], progress: Callable[[str], object] | None = None, *, under: str | None = None
 ) -> tuple[Checkpoint, list[Match]]:
     """Return a checkpoint and the bundled networks that it fits, the best first, then those that it nearly fits.
 
-    ``progress`` is called with the name of each network. Raises CheckpointError and FileNotFoundError.
+    ``progress`` is called with the name of each network. Raises CheckpointError and FileNotFoundError, and ValueError if
+    nothing stands ``under`` the prefix.
     """
-    checkpoint = registry.read(path)
-    named = find_named(checkpoint)
-    candidates = _select_candidates(checkpoint, progress or str)
-    readings = {name: interpret_checkpoint(load(name), checkpoint) for name in candidates}
-    matches = [_match_network(name, reading) for name, reading in readings.items()]
+    matcher = Matcher(registry.read(path), under)
+    reader = _Reader(matcher)
+    named = find_named(matcher.checkpoint)
+    matches = []
+    for name in _select_candidates(matcher):
+        (progress or str)(name)
+        matches.append(reader.match(name))
     if named is not None:
-        readings[named.name] = interpret_checkpoint(named.network, checkpoint)
         matches = [match for match in matches if match.network != named.name]
-        matches.append(_match_named(named, readings[named.name]))
+        matches.append(_match_named(named, reader))
     matches.sort(key=lambda match: (named is None or match.network != named.name, _rank_key(match)))
     fits = _compare_functions([match for match in matches if match.how != "near"])
     near = [match for match in matches if match.how == "near" and match.same][:MAX_NEAR_MATCHES]
     found = [
-        match if match.how == "exact" else _with_suggestions(match, readings[match.network]) for match in fits + near
+        match if match.how == "exact" else _with_suggestions(match, reader.readings[match.network])
+        for match in fits + near
     ]
-    return checkpoint, found
+    return matcher.checkpoint, found
 
 
-def _match_named(named: NamedNetwork, reading: Interpretation) -> Match:
+class _Reader:
+    """Interprets one checkpoint for several networks, once for those whose weights have the same names and roles."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.matcher = matcher
+        self.readings: dict[str, Interpretation] = {}
+        self.known: dict[object, Interpretation] = {}
+
+    def read(self, name: str, network: Network) -> Interpretation:
+        key = tuple(list_layers(network)), network.outputs
+        if key not in self.known:
+            self.known[key] = self.matcher.interpret(network)
+        self.readings[name] = replace(self.known[key], network=network)
+        return self.readings[name]
+
+    def match(self, name: str) -> Match:
+        return _match_network(name, self.read(name, load(name)), self.matcher)
+
+
+def _match_named(named: NamedNetwork, reader: _Reader) -> Match:
     """Return the match of the network that the file's metadata name, with the arguments that are not the defaults."""
-    match, default = _match_network(named.name, reading), load(named.name)
+    reading = reader.read(named.name, named.network)
+    match, default = _match_network(named.name, reading, reader.matcher), load(named.name)
     takes = dict(named.network.takes)
     known = {**dict(default.takes), **dict.fromkeys(OPTION_NAMES)}
     settings: dict[str, Any] = {name: takes.get(name, text) for name, text in named.settings.items()}
@@ -114,75 +139,75 @@ def _with_suggestions(match: Match, reading: Interpretation) -> Match:
     return replace(match, differs=tuple(reading.find_problems())) if match.differs else match
 
 
-def _select_candidates(checkpoint: Checkpoint, progress: Callable[[str], object]) -> list[str]:
+def _select_candidates(matcher: Matcher) -> list[str]:
     """Return the networks that share the most shapes with the file, whatever the names of the arrays.
 
     Networks with more than four times as many parameters as the file, or less than a fourth, are skipped.
     """
+    groups = [(group, _count_values(group.shapes)) for group in read_shapes()]
     similarity: dict[str, float] = {}
-    for shapes, count in _count_readings(checkpoint):
-        for entry in read_index():
-            if count / _MAX_PARAMETER_RATIO <= entry.parameters <= count * _MAX_PARAMETER_RATIO:
-                progress(entry.name)
-                found = _similarity(shapes, _shapes_of(entry.name))
-                similarity[entry.name] = max(found, similarity.get(entry.name, 0.0))
-    order = sorted(similarity, key=lambda name: -similarity[name])
+    for shapes in _count_readings(matcher):
+        values = _count_values(shapes)
+        for group, parameters in groups:
+            if values / _MAX_PARAMETER_RATIO <= parameters <= values * _MAX_PARAMETER_RATIO:
+                found = _similarity(shapes, group.shapes)
+                similarity |= {name: max(found, similarity.get(name, 0.0)) for name in group.names}
+    order = sorted(similarity, key=lambda name: (-similarity[name], name.count("/"), name))
     threshold = min(1.0, max(similarity.values(), default=1.0)) - 0.02
     return [name for index, name in enumerate(order) if index < _MIN_CANDIDATES or similarity[name] >= threshold]
 
 
-def _count_readings(checkpoint: Checkpoint) -> list[tuple[Counter[Shape], int]]:
-    """Return the shapes and the number of values in each reading of a file: whole, and without one wrapping or more.
+def _count_values(shapes: Counter[Shape]) -> int:
+    return sum(math.prod(shape) * count for shape, count in shapes.items())
 
-    What is beside the weights, such as averaged weights or an optimizer's state, is in the first of them alone.
-    """
-    readings: list[tuple[Counter[Shape], int]] = []
-    for unwrapped in unwrap_names(checkpoint.tensors):
-        shapes = [checkpoint.tensors[full].shape for full in unwrapped.names.values()]
-        reading = _count_shapes(shapes), sum(map(math.prod, shapes))
-        if reading not in readings:
-            readings.append(reading)
+
+def _count_readings(matcher: Matcher) -> list[Counter[Shape]]:
+    """Return the shapes of a whole file, and of what stands under each prefix of many names, without optimisers."""
+    tensors = matcher.checkpoint.tensors
+    names = {name: full for name, full in matcher.names.items() if not is_optimizer(name)}
+    readings: list[Counter[Shape]] = []
+    for prefix in ("", *list_mappings(names, _MAX_READINGS)):
+        shapes = count_shapes(tensors[full].shape for name, full in names.items() if is_under(name, prefix))
+        if shapes not in readings:
+            readings.append(shapes)
     return readings
-
-
-@cache
-def _shapes_of(name: str) -> Counter[Shape]:
-    """Count the shapes of a bundled network's weights."""
-    return _count_shapes(load(name).weights().values())
-
-
-def _count_shapes(shapes: Iterable[Shape]) -> Counter[Shape]:
-    """Count shapes, ignoring the order of axes and axes of size 1, in which layouts and kinds of layers differ."""
-    return Counter(tuple(sorted(size for size in shape if size != 1)) for shape in shapes)
 
 
 def _similarity(first: Counter[Shape], second: Counter[Shape]) -> float:
     """Return the share of arrays whose shapes the two have in common (Dice coefficient)."""
-    return 2 * (first & second).total() / max(1, first.total() + second.total())
+    common = sum(min(count, second[shape]) for shape, count in first.items() if shape in second)
+    return 2 * common / max(1, first.total() + second.total())
 
 
-def _match_network(name: str, interpretation: Interpretation) -> Match:
+def _match_network(name: str, interpretation: Interpretation, matcher: Matcher) -> Match:
     problems = tuple(interpretation.find_problems(suggestions=False))
     names = OWN_NAMES if interpretation.dialect is None else interpretation.dialect.title
     counts = (interpretation.same, len(interpretation.mappings))
+    notes = (*interpretation.notes, *_describe_rivals(interpretation))
     if not problems:
-        return Match(name, "exact", names, {}, *counts, (), interpretation.notes)
+        return Match(name, "exact", names, {}, *counts, (), notes)
     settings = _suggest_settings(interpretation)
     if settings:
         network = load(name, input=None, outputs=None, **settings)
-        changed = interpret_checkpoint(network, interpretation.checkpoint)
+        changed = matcher.interpret(network)
         if not changed.find_problems(suggestions=False):
             counts = (changed.same, len(changed.mappings))
-            return Match(name, "but for the head", names, settings, *counts, (), changed.notes)
+            return Match(name, "but for the head", names, settings, *counts, (), notes)
     how: How = "but for the head" if _fits_but_for_head(interpretation) else "near"
-    return Match(name, how, names, {}, *counts, problems, interpretation.notes)
+    return Match(name, how, names, {}, *counts, problems, notes)
+
+
+def _describe_rivals(reading: Interpretation) -> list[str]:
+    """Return a note that names the places in the file where as many weights stand, if there are several."""
+    places = reading.list_places()
+    return [f"{text}: {', '.join(lines)}" for lines, text in [name_mappings(reading.network.name, *places)] if reading.rivals]
 
 
 def _suggest_settings(interpretation: Interpretation) -> dict[str, int]:
     """Return the settings of the spec that would give the shapes in the file, as far as they are known."""
     settings = {}
-    for mapping in interpretation.mappings.values():
-        name = interpretation.names.get(normalize_name(mapping.name))
+    for canonical, mapping in interpretation.mappings.items():
+        name = interpretation.names.get(interpretation.keys[canonical])
         shape = mapping.shape if name is None else interpretation.checkpoint.tensors[name].shape
         if shape == mapping.shape:
             continue
@@ -198,9 +223,9 @@ def _fits_but_for_head(interpretation: Interpretation) -> bool:
     roles = find_roles(interpretation.network)
     head = {path for path, role in roles.items() if role.section == "head"}
     body = {
-        normalize_name(mapping.name): mapping.shape
+        interpretation.keys[name]: mapping.shape
         for name, mapping in interpretation.mappings.items()
-        if name.rpartition(".")[0] not in head
+        if name.rpartition(".")[0] not in head and name not in interpretation.constants
     }
     names, tensors = interpretation.names, interpretation.checkpoint.tensors
     found = [name for name, shape in body.items() if name in names and tensors[names[name]].shape == shape]

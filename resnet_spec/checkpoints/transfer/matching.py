@@ -2,35 +2,71 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import PurePath
+from typing import TypeAlias
 
-from resnet_spec.checkpoints.formats.tensors import FLOATS, Checkpoint, Tensor
+import numpy as np
+
+from resnet_spec.checkpoints.formats.tensors import FLOATS, Checkpoint, Tensor, UnreadTensor
 from resnet_spec.checkpoints.naming.mapping import Layer, WeightMapping, list_layers, map_weights, normalize_name
 from resnet_spec.checkpoints.naming.tables import Dialect, Layout, load_dialects, load_layouts
+from resnet_spec.checkpoints.transfer.combining import combine_tensors
+from resnet_spec.checkpoints.transfer.explanation import Fit, explain_misfit, name_mappings
 from resnet_spec.checkpoints.transfer.live import MAPPING
-from resnet_spec.checkpoints.transfer.unwrapping import HEADS, UnwrappedNames, list_prefixes, unwrap_names
+from resnet_spec.checkpoints.transfer.prefixes import (
+    HEADS,
+    add_prefix,
+    describe_ignored,
+    find_prefixes,
+    is_beside,
+    is_optimizer,
+    is_under,
+    is_weight_name,
+    join_prefixes,
+    list_mappings,
+    list_prefixes,
+)
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array, WeightsError, find_mismatches
 
+Naming: TypeAlias = tuple[Dialect | None, Layout]
+"""A dialect, or None for the network's own names, with a layout."""
+
+_MAX_PREFIXES = 16
+_MAX_MAPPINGS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another place in the file at which as many weights of the network stand: its prefix and how many fit."""
+
+    prefix: str
+    same: int
+
 
 @dataclass(frozen=True, slots=True)
 class Interpretation:
-    """One way to read a checkpoint as a network's weights: without some wrappings, in a dialect and a layout.
+    """One way to read a checkpoint as a network's weights: under some prefixes, in a dialect and a layout.
 
     Attributes:
         dialect: The dialect of the file's names, or None for the network's own names.
         mappings: How the dialect stores each canonical weight.
-        names: The file's full names by their normalized names without wrappings.
+        keys: The name of each canonical weight under its prefix, normalized.
+        names: The file's full names by their normalized names under the prefix; without what is left out.
+        prefixes: The prefixes under which the weights stand: the main one first.
         tail: The beginnings of the stored names behind a network's feature outputs, each with the shape that an array
             called so must have, or None for any. Empty if the network has no feature outputs.
         found: How many weights are in the file by name.
         same: How many weights are in the file by name and shape.
         notes: What the user should know about this interpretation.
+        constants: The values of the statistics that the file leaves out, by canonical name.
+        rivals: The other places in the file where as many weights stand.
         undecided: The layouts in which the same arrays would fit as well, transposed, where nothing in the file tells.
     """
 
@@ -39,11 +75,15 @@ class Interpretation:
     dialect: Dialect | None
     layout: Layout
     mappings: Mapping[str, WeightMapping]
+    keys: Mapping[str, str]
     names: Mapping[str, str]
+    prefixes: tuple[str, ...]
     tail: Mapping[str, Shape | None]
     found: int
     same: int
     notes: tuple[str, ...]
+    constants: Mapping[str, float] = field(default_factory=dict)
+    rivals: tuple[Rival, ...] = ()
     undecided: tuple[str, ...] = ()
 
     def find_problems(self, *, suggestions: bool = True) -> list[str]:
@@ -51,82 +91,88 @@ class Interpretation:
 
         With ``suggestions``, similar names are looked for, which takes a while if many differ.
         """
-        tensors = self.checkpoint.tensors
         expected = {
-            self.names.get(normalize_name(mapping.name), mapping.name): mapping.shape
-            for mapping in self.mappings.values()
+            self.full_name(name): mapping.shape
+            for name, mapping in self.mappings.items()
+            if name not in self.constants
         }
-        shapes = {full: tensors[full].shape for _, full in self._relevant_names()}
-        problems = find_mismatches(expected, shapes, self.network.takes, suggestions=suggestions)
+        tensors = {full: self.checkpoint.tensors[full] for full in self.relevant_names()}
         known = set(FLOATS.values())
-        for name in self.names.values():
-            if name in expected and tensors[name].dtype not in known:
-                problems.append(f"{name} is {tensors[name].dtype}; weights are {join_alternatives(FLOATS)}")
+        other = {name: tensor for name, tensor in tensors.items() if name in expected and tensor.dtype not in known}
+        shapes = {
+            name: expected[name] if name in other and isinstance(tensor, UnreadTensor) else tensor.shape
+            for name, tensor in tensors.items()
+        }
+        problems = find_mismatches(expected, shapes, self.network.takes, suggestions=suggestions)
+        for name, tensor in other.items():
+            what = tensor.what if isinstance(tensor, UnreadTensor) else tensor.dtype
+            problems.append(f"{name} is {what}; weights are {join_alternatives(FLOATS)}")
         return problems
 
+    def full_name(self, name: str) -> str:
+        """Return the file's name of a canonical weight, or the name that it would have there."""
+        key = self.keys[name]
+        if key in self.names:
+            return self.names[key]
+        stored = self.mappings[name].name
+        return stored if self.prefixes[0] == "" else add_prefix(self.prefixes[0], key)
+
+    def raise_for_doubts(self) -> None:
+        """Raise WeightsError if the file holds several networks' weights, or if nothing tells a matrix's layout."""
+        if self.rivals:
+            raise WeightsError(*name_mappings(self.network.name, *self.list_places()))
+        if self.undecided:
+            raise WeightsError(self._list_undecided())
+
+    def list_places(self) -> tuple[list[tuple[str, int]], int]:
+        """Return where in the file the weights stand, each with how many fit, and how many weights there are."""
+        constants = len(self.constants)
+        places = [(self.prefixes[0], self.same - constants), *((rival.prefix, rival.same) for rival in self.rivals)]
+        return places, len(self.mappings) - constants
+
     def _list_undecided(self) -> list[str]:
-        if not self.undecided:
-            return []
         matrices = find_square_matrices(self.mappings.values())
         named = ", ".join(f"{mapping.name} {mapping.shape}" for mapping in matrices)
         choices = join_alternatives((self.layout.name, *self.undecided))
         question = f"{named}: nothing in the file tells whether this is (out, in) or (in, out)"
         return [f"{question}; convert it with --layout, which can be {choices}"]
 
-    def _relevant_names(self) -> Iterator[tuple[str, str]]:
-        """Yield every name without wrappings and in full, but those behind a network's feature outputs.
+    def relevant_names(self) -> Iterator[str]:
+        """Yield every array's full name, but those of what lies behind a network's feature outputs.
 
-        Behind them are the layers of the full network there, another library's head, and what is beside the backbone.
+        Behind them are the layers of the full network there, and another library's head.
         """
-        backbone = self._find_backbone()
         for name, full in self.names.items():
             allowed = {self.tail[prefix] for prefix in list_prefixes(name) if prefix in self.tail}
-            is_behind = None in allowed or self.checkpoint.tensors[full].shape in allowed
-            is_beside = bool(self.tail) and not normalize_name(full).startswith(backbone)
-            if not is_behind and not is_beside:
-                yield name, full
-
-    def _find_backbone(self) -> str:
-        """Return what stands before the name of every weight of the network in the file, such as ``backbone.``."""
-        mapped = (normalize_name(mapping.name) for mapping in self.mappings.values())
-        found = {normalize_name(self.names[name]).removesuffix(name) for name in mapped if name in self.names}
-        return found.pop() if len(found) == 1 else ""
+            if None not in allowed and self.checkpoint.tensors[full].shape not in allowed:
+                yield full
 
     def canonical_shapes(self) -> dict[str, Shape]:
         """Return the shape of every array in the file, by its canonical name and in canonical order if it has one."""
-        canonical = {normalize_name(mapping.name): (name, mapping) for name, mapping in self.mappings.items()}
-        shapes = {}
-        for name, full in self.names.items():
-            shape = self.checkpoint.tensors[full].shape
-            if name in canonical:
-                canonical_name, mapping = canonical[name]
-                shapes[canonical_name] = mapping.to_canonical_shape(shape)
-            else:
-                shapes[full] = shape
-        return shapes
+        return {name: tensor.shape for name, tensor in self._canonical_order().items()}
 
     def present_tensors(self) -> dict[str, Tensor]:
         """Return what is in the file: by canonical name and in canonical layout if it fits a weight of the network.
 
         An array of another shape than the weight's stands under the canonical name too, in PyTorch's order of axes if
-        it has as many. Other arrays keep the file's names. Raises WeightsError if the layout is not known.
+        it has as many. Other arrays keep the file's names. Raises WeightsError if the place or the layout is not known.
         """
-        undecided = self._list_undecided()
-        if undecided:
-            raise WeightsError(undecided)
-        by_name = {normalize_name(mapping.name): (name, mapping) for name, mapping in self.mappings.items()}
+        self.raise_for_doubts()
+        return self._canonical_order()
+
+    def _canonical_order(self) -> dict[str, Tensor]:
+        canonical = {key: name for name, key in self.keys.items()}
         tensors = {}
-        for name, full in self.names.items():
+        for key, full in self.names.items():
             stored = self.checkpoint.tensors[full]
-            canonical, mapping = by_name.get(name, (full, None))
-            if mapping is None:
+            name = canonical.get(key, full)
+            if key not in canonical:
                 tensors[full] = stored
-            elif stored.shape == mapping.shape:
-                tensors[canonical] = replace(
-                    stored, shape=mapping.canonical_shape, read=partial(_read_canonical, mapping, stored)
-                )
+            elif stored.shape == self.mappings[name].shape:
+                tensors[name] = _to_canonical(self.mappings[name], stored)
             else:
-                tensors[canonical] = replace(stored, shape=mapping.to_canonical_shape(stored.shape))
+                tensors[name] = replace(stored, shape=self.mappings[name].to_canonical_shape(stored.shape))
+        tensors |= {name: self._make_constant(name) for name in self.constants}
         order = {name: number for number, name in enumerate(self.network.weights())}
         return dict(sorted(tensors.items(), key=lambda item: order.get(item[0], len(order))))
 
@@ -135,14 +181,30 @@ class Interpretation:
 
         Each is read, and brought into the canonical layout, when its ``read`` is called.
         """
-        problems = [*self.find_problems(), *self._list_undecided()]
+        self.raise_for_doubts()
+        problems = self.find_problems()
         if problems:
-            raise WeightsError(problems)
-        tensors = {}
-        for name, mapping in self.mappings.items():
-            stored = self.checkpoint.tensors[self.names[normalize_name(mapping.name)]]
-            tensors[name] = Tensor(mapping.canonical_shape, stored.dtype, partial(_read_canonical, mapping, stored))
+            raise WeightsError(problems, explain_misfit(self.describe_fit()))
+        tensors = self._canonical_order()
         return {name: tensors[name] for name in self.network.weights()}
+
+    def describe_fit(self) -> Fit:
+        """Return what fits and what does not, from which an explanation follows."""
+        stored = {name: self.checkpoint.tensors[self.names[key]].shape for name, key in self.keys.items() if key in self.names}
+        shapes = {
+            name: self.mappings[name].to_canonical_shape(shape) for name, shape in stored.items()
+        }
+        used = set(self.keys.values())
+        others = {name: self.checkpoint.tensors[full].shape for name, full in self.names.items() if name not in used}
+        return Fit(self.network, shapes | dict.fromkeys(self.constants, ()), others, self.checkpoint.path)
+
+    def _make_constant(self, name: str) -> Tensor:
+        shape, value = self.mappings[name].canonical_shape, self.constants[name]
+        return Tensor(shape, np.dtype(np.float32), lambda: np.full(shape, value, np.float32))
+
+
+def _to_canonical(mapping: WeightMapping, stored: Tensor) -> Tensor:
+    return replace(stored, shape=mapping.canonical_shape, read=partial(_read_canonical, mapping, stored))
 
 
 def _read_canonical(mapping: WeightMapping, tensor: Tensor) -> Array:
@@ -154,21 +216,238 @@ def interpret_checkpoint(
 ) -> Interpretation:
     """Return the interpretation by which most weights of a network are in a checkpoint.
 
-    ``under`` is the key of the file's mapping that holds the weights, and ``layout`` the name of the layout of its
-    arrays, if they are known.
+    ``under`` is the prefix in the file under which the weights stand, and ``layout`` the name of the layout of its
+    arrays, if they are known. Raises ValueError if nothing stands under the prefix.
     """
-    layers = list_layers(network)
-    behind = list_layers(network.full)[len(layers) :] if network.full else []
-    best: Interpretation | None = None
-    for unwrapped in unwrap_names(checkpoint.tensors, under):
-        for candidate in _generate_interpretations(network, layers, behind, checkpoint, unwrapped, layout):
-            if best is None or (candidate.same, candidate.found) > (best.same, best.found):
-                best = candidate
-        if best is not None and best.same == len(best.mappings) == len(best.names):
-            break
-    assert best is not None
-    is_known = layout is not None or _names_its_layout(checkpoint)
-    return best if is_known else replace(best, undecided=_find_undecided(best, layers))
+    return Matcher(checkpoint, under, layout).interpret(network)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Where a network's weights stand in one naming: the name in the file of each key that is found, and how many fit."""
+
+    naming: Naming
+    mappings: Mapping[str, WeightMapping]
+    main: str
+    found: Mapping[str, str]
+    same: int
+    leftovers: tuple[str, ...]
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Return a key by which the best reading is the largest."""
+        return self.same, len(self.found), -len(self.leftovers)
+
+
+class Matcher:
+    """Matches one checkpoint with networks. What does not depend on the network is computed once."""
+
+    def __init__(self, checkpoint: Checkpoint, under: str | None = None, layout: str | None = None) -> None:
+        self.checkpoint = combine_tensors(checkpoint)
+        self.known_layout = layout
+        self.all_names = _normalize_names(self.checkpoint.tensors)
+        self.under = None if under is None else normalize_name(under).strip(".")
+        self.names = self.all_names
+        if self.under is not None:
+            self.names = {name: full for name, full in self.names.items() if is_under(name, self.under)}
+            if not self.names or self.names.keys() == {self.under}:
+                raise ValueError(_describe_unknown(under or "", self.all_names))
+
+    @cached_property
+    def namings(self) -> list[Naming]:
+        """The namings that the file may be in."""
+        return detect_namings(self.names, self.checkpoint.layout, self.known_layout)
+
+    def interpret(self, network: Network) -> Interpretation:
+        """Return the interpretation by which most weights of a network are in the checkpoint."""
+        layers = list_layers(network)
+        behind = list_layers(network.full)[len(layers) :] if network.full else []
+        readings = [reading for naming in self.namings for reading in self.generate_readings(layers, behind, naming)]
+        best = max(readings, key=lambda reading: reading.rank)
+        interpretation = self.make_interpretation(network, layers, behind, best)
+        is_known = self.known_layout is not None or _names_its_layout(self.checkpoint)
+        return replace(
+            interpretation,
+            rivals=tuple(Rival(reading.main, reading.same) for reading in _find_rivals(best, readings)),
+            undecided=() if is_known else self.find_undecided(best, layers),
+        )
+
+    def generate_readings(self, layers: list[Layer], behind: list[Layer], naming: Naming) -> Iterator[_Reading]:
+        """Yield the readings in one naming, for each prefix under which many weights stand; at least one, of nothing."""
+        mappings = map_weights(layers, *naming)
+        if mappings is None:
+            return
+        by_key = {_make_key(mapping, naming[1]): mapping for mapping in mappings.values()}
+        found = find_prefixes(self.names, by_key)
+        if not self.under or not is_optimizer(self.under):
+            found = {prefix: keys for prefix, keys in found.items() if not is_optimizer(prefix)}
+        most = max(map(len, found.values()), default=0)
+        mains = sorted(found, key=lambda prefix: -len(found[prefix]))[:_MAX_PREFIXES]
+        mains = [prefix for prefix in mains if 2 * len(found[prefix]) >= most]
+        tail = _find_tail(mappings, behind, naming)
+        for main in mains or [self.under or ""]:
+            prefixes = join_prefixes(main, found) if mains else {}
+            places = {key: add_prefix(prefix, key) for key, prefix in prefixes.items()}
+            places |= self.find_head_in_sequential(layers, mappings, naming[1], main, places)
+            same = sum(by_key[key].shape == self.shape_of(name) for key, name in places.items())
+            used = set(places.values())
+            leftovers = tuple(
+                name
+                for name in self.names
+                if is_under(name, main) and name not in used and self.is_leftover(_remove_prefix(main, name), name, tail)
+            )
+            yield _Reading(naming, mappings, main, places, same, leftovers)
+
+    def shape_of(self, name: str) -> Shape:
+        return self.checkpoint.tensors[self.names[name]].shape
+
+    def is_leftover(self, key: str, name: str, tail: Mapping[str, Shape | None]) -> bool:
+        """Return whether an array that is no weight should not be where it is, by its name, shape and type."""
+        tensor = self.checkpoint.tensors[self.names[name]]
+        is_counter = tensor.dtype.kind in "biu" and math.prod(tensor.shape) <= 1
+        if tensor.shape == () or is_counter or is_beside(key):
+            return False
+        allowed = {tail[prefix] for prefix in list_prefixes(key) if prefix in tail}
+        return None not in allowed and tensor.shape not in allowed
+
+    def find_head_in_sequential(
+        self,
+        layers: list[Layer],
+        mappings: Mapping[str, WeightMapping],
+        layout: Layout,
+        main: str,
+        places: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Return where the arrays of a head stand that is the only layer with weights in a Sequential, as behind dropout.
+
+        Its names have a number more, as ``fc.1.weight`` for ``fc.weight``.
+        """
+        found: dict[str, str] = {}
+        for layer in layers:
+            if layer.role is None or layer.role.section != "head" or layer.kind != "linear":
+                continue
+            arrays = [f"{layer.path}.{weight.name}" for weight in layer.weights if weight.name]
+            keys = [_make_key(mappings[array], layout) for array in arrays]
+            if any(key in places for key in keys):
+                continue
+            stem = keys[0].rpartition(".")[0]
+            inner = [name for name in self.names if stem and is_under(name, add_prefix(main, stem))]
+            middles = {_remove_prefix(add_prefix(main, stem), name).rpartition(".")[0] for name in inner}
+            if len(middles) == 1 and len(inner) == len(keys) and (number := middles.pop()).isdecimal():
+                names = [add_prefix(main, f"{stem}.{number}.{key.rpartition('.')[2]}") for key in keys]
+                found |= dict(zip(keys, names, strict=True)) if set(names) == set(inner) else {}
+        return found
+
+    def make_interpretation(
+        self, network: Network, layers: list[Layer], behind: list[Layer], reading: _Reading
+    ) -> Interpretation:
+        """Return the interpretation of a reading: its names without what is left out, and notes on how it was read."""
+        (dialect, layout), mappings = reading.naming, reading.mappings
+        keys = {name: _make_key(mapping, layout) for name, mapping in mappings.items()}
+        names = {key: self.names[name] for key, name in reading.found.items()}
+        tail = _find_tail(mappings, behind, reading.naming)
+        used = set(reading.found.values())
+        ignored = []
+        for name in self.names:
+            key = _remove_prefix(reading.main, name) if is_under(name, reading.main) else ""
+            if name in used:
+                continue
+            if key and self.is_leftover(key, name, {}):
+                names[key] = self.names[name]
+            else:
+                ignored.append(name)
+        ignored += [name for name in self.all_names if name not in self.names]
+        prefixes = tuple(dict.fromkeys([reading.main, *(_prefix_of(key, name) for key, name in reading.found.items())]))
+        constants = _find_constants(layers, keys, reading.found, dialect)
+        notes = [f"read under {' and '.join(prefix or 'the root' for prefix in prefixes)}"] if any(prefixes) else []
+        notes += [text for text in (describe_ignored(ignored, prefixes),) if text]
+        notes += _describe_naming(dialect, layout, self.checkpoint.layout)
+        if constants:
+            notes.append("its norms have no statistics: running_mean is 0, and running_var 1 less the norm's epsilon")
+        return Interpretation(
+            network=network,
+            checkpoint=self.checkpoint,
+            dialect=dialect,
+            layout=layout,
+            mappings=mappings,
+            keys=keys,
+            names=names,
+            prefixes=prefixes,
+            tail=tail,
+            found=len(reading.found),
+            same=reading.same + len(constants),
+            notes=tuple(notes),
+            constants=constants,
+        )
+
+    def find_undecided(self, best: _Reading, layers: list[Layer]) -> tuple[str, ...]:
+        """Return the layouts in which as many weights fit by the same names, and a square matrix means its transpose."""
+        undecided = []
+        for dialect, layout in self.namings:
+            is_other = dialect == best.naming[0] and layout != best.naming[1]
+            mappings = map_weights(layers, dialect, layout) if is_other else None
+            if mappings is None:
+                continue
+            pairs = [(best.mappings[name], mapping) for name, mapping in mappings.items()]
+            fits = all((normalize_name(a.name), a.shape) == (normalize_name(b.name), b.shape) for a, b in pairs)
+            if fits and any(a.axes != b.axes for a, b in pairs):
+                undecided.append(layout.name)
+        return tuple(undecided)
+
+
+def _normalize_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the full names of what may be weights by their normalized names."""
+    normalized: dict[str, str] = {}
+    for name in names:
+        if is_weight_name(name):
+            normalized.setdefault(normalize_name(name), name)
+            if normalized[normalize_name(name)] != name:  # another name that is written otherwise
+                normalized[name] = name
+    return normalized
+
+
+def _describe_unknown(under: str, names: Iterable[str]) -> str:
+    known = list_mappings(names, _MAX_MAPPINGS)
+    there = f"there are {', '.join(map(repr, known))}" if known else "its names have no prefixes"
+    return f"the file has nothing under {under!r}; {there}"
+
+
+def _make_key(mapping: WeightMapping, layout: Layout) -> str:
+    """Return the normalized name of a weight as it stands under a prefix."""
+    return normalize_name(layout.remove_collection(mapping.name))
+
+
+def _remove_prefix(prefix: str, name: str) -> str:
+    return name.removeprefix(f"{prefix}.") if prefix else name
+
+
+def _prefix_of(key: str, name: str) -> str:
+    return name.removesuffix(key).removesuffix(".") if name.endswith(key) else ""
+
+
+def _find_rivals(best: _Reading, readings: Iterable[_Reading]) -> list[_Reading]:
+    """Return the readings of other arrays that fit as well as the best does, one for each prefix."""
+    used = set(best.found.values())
+    rivals: dict[str, _Reading] = {}
+    for reading in readings:
+        is_as_good = reading.same == best.same > 0 and (bool(reading.leftovers) <= bool(best.leftovers))
+        if is_as_good and reading.main != best.main and used.isdisjoint(reading.found.values()):
+            rivals.setdefault(reading.main, reading)
+    return list(rivals.values())
+
+
+def _find_constants(
+    layers: list[Layer], keys: Mapping[str, str], found: Mapping[str, str], dialect: Dialect | None
+) -> dict[str, float]:
+    """Return the statistics of a network whose norms are frozen in a file that has none of them."""
+    if dialect is None or not dialect.freezes_norms:
+        return {}
+    constants = {}
+    for layer in layers:
+        for weight in layer.weights:
+            if weight.statistic:
+                constants[f"{layer.path}.{weight.name}"] = 0.0 if weight.name == "running_mean" else 1 - (layer.epsilon or 0)
+    return constants if not any(keys[name] in found for name in constants) else {}
 
 
 def _names_its_layout(checkpoint: Checkpoint) -> bool:
@@ -183,93 +462,56 @@ def _names_its_layout(checkpoint: Checkpoint) -> bool:
     return is_paddles or checkpoint.format.startswith("PyTorch") or checkpoint.format == MAPPING
 
 
-def _find_undecided(best: Interpretation, layers: list[Layer]) -> tuple[str, ...]:
-    """Return the layouts in which as many weights fit by the same names, and a square matrix means its transpose."""
-    undecided = []
-    for dialect, layout in detect_dialects(best.names, best.checkpoint.layout):
-        mappings = map_weights(layers, dialect, layout) if dialect == best.dialect and layout != best.layout else None
-        if mappings is None:
-            continue
-        pairs = [(best.mappings[name], mapping) for name, mapping in mappings.items()]
-        fits = all((a.name, a.shape) == (b.name, b.shape) for a, b in pairs)
-        if fits and any(a.axes != b.axes for a, b in pairs):
-            undecided.append(layout.name)
-    return tuple(undecided)
-
-
 def find_square_matrices(mappings: Iterable[WeightMapping]) -> list[WeightMapping]:
     """Return the mappings of matrices of as many rows as columns, which fit transposed too."""
     return [m for m in mappings if len(m.shape) == 2 and m.shape[0] == m.shape[1] > 1]
 
 
-def _generate_interpretations(
-    network: Network,
-    layers: list[Layer],
-    behind: list[Layer],
-    checkpoint: Checkpoint,
-    unwrapped: UnwrappedNames,
-    known_layout: str | None,
-) -> Iterator[Interpretation]:
-    names = {normalize_name(name): full for name, full in unwrapped.names.items()}
-    for dialect, layout in detect_dialects(names, checkpoint.layout, known_layout):
-        mappings = map_weights(layers, dialect, layout)
-        if mappings is None:
-            continue
-        found = [
-            (mapping, names[normalize_name(mapping.name)])
-            for mapping in mappings.values()
-            if normalize_name(mapping.name) in names
-        ]
-        same = sum(checkpoint.tensors[name].shape == mapping.shape for mapping, name in found)
-        notes = (*unwrapped.notes, *_describe_naming(dialect, layout, checkpoint.layout))
-        tail = _find_tail(mappings, behind, dialect, layout) if network.full else {}
-        yield Interpretation(network, checkpoint, dialect, layout, mappings, names, tail, len(found), same, notes)
-
-
 def _find_tail(
-    mappings: Mapping[str, WeightMapping], behind: list[Layer], dialect: Dialect | None, layout: Layout
+    mappings: Mapping[str, WeightMapping], behind: list[Layer], naming: Naming
 ) -> dict[str, Shape | None]:
     """Return ``Interpretation.tail``: names of the layers ``behind``, up to the first key that no kept weight has.
 
     A dialect that numbers blocks throughout gives the blocks of a deeper network the names of later ones, so there the
     names and shapes of later blocks must be the network's.
     """
-    kept = {prefix for mapping in mappings.values() for prefix in list_prefixes(normalize_name(mapping.name))}
+    if not behind:
+        return {}
+    dialect, layout = naming
+    kept = {prefix for mapping in mappings.values() for prefix in list_prefixes(_make_key(mapping, layout))}
     tail: dict[str, Shape | None] = dict.fromkeys(HEADS - kept)
     for layer in behind:
         is_fixed = dialect is not None and dialect.numbers_throughout and layer.role and layer.role.section != "head"
         for mapping in (map_weights([layer], dialect, layout) or {}).values():
-            name = normalize_name(mapping.name)
+            name = _make_key(mapping, layout)
             shortened = next(prefix for prefix in list_prefixes(name) if prefix not in kept)
             tail |= {name: mapping.shape} if is_fixed else {shortened: None}
     return tail
 
 
-def detect_dialects(
-    names: Mapping[str, str], native_layout: str, known_layout: str | None = None
-) -> list[tuple[Dialect | None, Layout]]:
+def detect_namings(names: Iterable[str], native_layout: str, known_layout: str | None = None) -> list[Naming]:
     """Return the dialects that names may be in, each with a layout; the network's own names (None) come first.
 
-    A dialect is a candidate if one of its patterns matches a name, a layout if its name for a convolution's weight is
-    among the last parts of the names. ``native_layout``, the layout of the file's format, is tried first;
-    ``known_layout`` is the only one that is tried.
+    A dialect is a candidate if one of its patterns matches a name, a layout if its name for a convolution's weight ends
+    a name. ``native_layout``, the layout of the file's format, is tried first; ``known_layout`` is the only one that is
+    tried.
     """
-    last_keys = {name.rpartition(".")[2] for name in names}
+    text = "\n".join(names)
     known = load_layouts()
     order = sorted(known.values(), key=lambda layout: layout.name != native_layout)
-    layouts = [layout for layout in order if layout.kernel in last_keys] or [known["torch"]]
+    layouts = [layout for layout in order if f"{layout.end}\n" in f"{text}\n"] or [known["torch"]]
     if known_layout is not None:
         layouts = [known[known_layout]]
-    dialects = [d for d in load_dialects().values() if any(p.search(name) for p in d.patterns for name in names)]
+    dialects = [dialect for dialect in load_dialects().values() if any(p.search(text) for p in dialect.patterns)]
     return [
         (dialect, layout)
         for dialect in (None, *dialects)
         for layout in layouts
-        if layout.name == (dialect.layout if dialect and dialect.layout else layout.name)
+        if dialect is None or not dialect.layouts or layout.name in dialect.layouts
     ]
 
 
 def _describe_naming(dialect: Dialect | None, layout: Layout, native_layout: str) -> list[str]:
     if dialect is not None:
-        return [f"the file uses {dialect.title} and {layout.title}"]
+        return [f"the file uses {dialect.title} and {layout.title}", *([dialect.note] if dialect.note else [])]
     return [] if layout.name == native_layout else [f"the file uses {layout.title}"]

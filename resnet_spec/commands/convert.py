@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resnet_spec.commands.options import json_option, parse_settings, print_json, set_option, spec_option
+from resnet_spec.commands.options import (
+    all_option,
+    json_option,
+    load_network,
+    parse_settings,
+    print_json,
+    set_option,
+    spec_option,
+    under_option,
+    until_option,
+)
 
 if TYPE_CHECKING:
     from resnet_spec.checkpoints.transfer.convert import Conversion
@@ -24,8 +34,10 @@ if TYPE_CHECKING:
 )
 @click.option("--names", metavar="DIALECT", help="The names to write, such as paddleclas. [default: the spec's own]")
 @click.option("--dtype", metavar="TYPE", help="float64, float32, float16 or bfloat16. [default: unchanged]")
-@click.option("--under", metavar="NAME", help="The mapping in SOURCE that holds the weights, such as state_dict_ema.")
+@under_option
+@until_option
 @click.option("--layout", metavar="FRAMEWORK", help="SOURCE's order of axes, such as paddle. [default: what it tells]")
+@all_option
 @json_option
 def convert(
     source: str,
@@ -36,6 +48,7 @@ def convert(
     names: str | None,
     dtype: str | None,
     under: str | None,
+    until: str | None,
     layout: str | None,
     as_json: bool,
 ) -> None:
@@ -46,18 +59,21 @@ def convert(
     from resnet_spec.checkpoints.transfer import tables
     from resnet_spec.checkpoints.transfer.convert import convert
 
+    if until is not None and spec is None:
+        raise click.UsageError("--until needs --spec")
+    network = spec if until is None or spec is None else load_network(spec, settings, until=until)
     with _progress_bar(f"{source} to {target}") as progress:
         conversion: Conversion = convert(
             source,
             target,
-            spec,
+            network,
             kind=kind,
             names=names,
             dtype=dtype,
             under=under,
             layout=layout,
             progress=progress,
-            settings=parse_settings(settings),
+            settings=parse_settings(settings) if network is spec else {},
         )
     if as_json:
         print_json(tables.conversion_data(conversion))

@@ -14,6 +14,7 @@ from resnet_spec.commands.options import (
     print_fitting,
     print_json,
     set_option,
+    under_option,
 )
 from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.library import bundled
@@ -26,8 +27,9 @@ from resnet_spec.views.network_diff import Change, StageDiff
 @click.argument("first")
 @click.argument("second")
 @set_option
+@under_option
 @json_option
-def diff(first: str, second: str, settings: tuple[str, ...], as_json: bool) -> None:
+def diff(first: str, second: str, settings: tuple[str, ...], under: str | None, as_json: bool) -> None:
     """Show the differences between two networks, aligned by structure, and the costs of their stages.
 
     SECOND may also be a checkpoint, whose names and shapes are compared with those of the network's weights. The exit
@@ -41,7 +43,9 @@ def diff(first: str, second: str, settings: tuple[str, ...], as_json: bool) -> N
     network = load_network(first, settings)
     is_checkpoint = _is_checkpoint(second)
     changes, stages = (
-        _diff_checkpoint(network, second) if is_checkpoint else _diff_networks(network, load_network(second, settings))
+        _diff_checkpoint(network, second, under)
+        if is_checkpoint
+        else _diff_networks(network, load_network(second, settings))
     )
     if as_json:
         print_json(to_data(changes, stages))
@@ -62,12 +66,14 @@ def _diff_networks(first: Network, second: Network) -> tuple[list[Change], list[
     return diff_networks(first, second), diff_stages(first, second)
 
 
-def _diff_checkpoint(network: Network, path: str) -> tuple[list[Change], list[StageDiff]]:
+def _diff_checkpoint(network: Network, path: str, under: str | None) -> tuple[list[Change], list[StageDiff]]:
     from resnet_spec.checkpoints.formats import registry  # here, since it imports NumPy
     from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
     from resnet_spec.views.checkpoint_diff import diff_weight_stages, diff_weights
 
-    shapes = interpret_checkpoint(network, registry.read(path)).canonical_shapes()
+    interpretation = interpret_checkpoint(network, registry.read(path), under)
+    interpretation.raise_for_doubts(only_places=True)
+    shapes = interpretation.canonical_shapes()
     return diff_weights(network, shapes), diff_weight_stages(network, shapes)
 
 

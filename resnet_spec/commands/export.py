@@ -10,7 +10,17 @@ import click
 
 from resnet_spec.api import Mode, build
 from resnet_spec.backend import load_backend
-from resnet_spec.commands.options import input_option, json_option, load_network, print_json, set_option, show_progress
+from resnet_spec.commands.options import (
+    all_option,
+    input_option,
+    json_option,
+    load_network,
+    print_json,
+    set_option,
+    show_progress,
+    under_option,
+    until_option,
+)
 
 
 @click.command()
@@ -23,6 +33,8 @@ from resnet_spec.commands.options import input_option, json_option, load_network
     help="File to write. [default: NAME.onnx, with the network's name]",
 )
 @click.option("--weights", metavar="FILE", help="A checkpoint in any format. [default: initial weights]")
+@under_option
+@until_option
 @click.option("--seed", default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--opset", default=17, show_default=True, help="Version of the ONNX operator set.")
 @click.option(
@@ -32,11 +44,14 @@ from resnet_spec.commands.options import input_option, json_option, load_network
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float64"]))
 @input_option
 @set_option
+@all_option
 @json_option
 def export(
     spec: str,
     output: Path | None,
     weights: str | None,
+    under: str | None,
+    until: str | None,
     seed: int,
     opset: int,
     batch: str,
@@ -50,14 +65,14 @@ def export(
 
     No framework needs to be installed.
     """
-    network = load_network(spec, settings, size)
+    network = load_network(spec, settings, size, until=until)
     path = output or Path(re.sub(r"[^\w.-]+", "-", network.name) + ".onnx")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder named {str(path.parent)!r}")
     backend: Any = load_backend("onnx")
     with show_progress(f"writing {path}"):
         mode: Mode = "inference" if fold else "training"
-        model = build(network, backend="onnx", weights=weights, seed=seed, dtype=dtype, mode=mode)
+        model = build(network, backend="onnx", weights=weights, under=under, seed=seed, dtype=dtype, mode=mode)
         files = backend.export(model, path, opset=opset, batch=_parse_batch(batch))
     sizes = {str(file): file.stat().st_size for file in files}
     if as_json:

@@ -7,13 +7,23 @@ from dataclasses import asdict
 
 import click
 
-from resnet_spec.commands.options import EXIT_DIFFERENT, json_option, print_fitting, print_json, status_line
+from resnet_spec.commands.options import (
+    EXIT_DIFFERENT,
+    all_option,
+    json_option,
+    print_fitting,
+    print_json,
+    status_line,
+    under_option,
+)
 
 
 @click.command()
 @click.argument("file")
+@under_option
+@all_option
 @json_option
-def identify(file: str, as_json: bool) -> None:
+def identify(file: str, under: str | None, as_json: bool) -> None:
     """Find the bundled networks that a checkpoint fits, exactly or but for the head, or nearly fits.
 
     The exit status is 1 if it fits none.
@@ -22,7 +32,7 @@ def identify(file: str, as_json: bool) -> None:
     from resnet_spec.checkpoints.transfer.identify import identify
 
     with status_line() as progress:
-        checkpoint, matches = identify(file, progress)
+        checkpoint, matches = identify(file, progress, under=under)
     if as_json:
         print_json(
             {"format": checkpoint.format, "metadata": checkpoint.metadata, "matches": list(map(asdict, matches))}

@@ -40,23 +40,51 @@ extent_option = click.option(
 )
 depth_option = click.option("--depth", default="all", metavar="1|2|...|all", help="Levels to show. [default: all]")
 spec_option = click.option("--spec", metavar="SPEC", help="The network. [default: the one that the file names]")
+under_option = click.option(
+    "--under", metavar="PREFIX", help="Where the weights stand in the file, such as state_dict_ema. [default: searched]"
+)
+until_option = click.option(
+    "--until", metavar="PATH,...", help="End the network at this part, such as layer4, for a file without what follows."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def load_network(spec: str, settings: tuple[str, ...], size: str | None = None, extent: str | None = None) -> Network:
+_shows_all = False
+
+
+def _show_all(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    global _shows_all
+    _shows_all = value
+
+
+all_option = click.option(
+    "--all", is_flag=True, expose_value=False, callback=_show_all, help="Print every array that does not fit."
+)
+
+
+def load_network(
+    spec: str,
+    settings: tuple[str, ...],
+    size: str | None = None,
+    extent: str | None = None,
+    until: str | None = None,
+) -> Network:
     """Load a network as the options of a command say, for an image of ``size`` CxHxW or of ``extent`` HxW.
+
+    It ends at the parts ``until``, which are joined by commas.
 
     The spec is a name or a path, or - for standard input, from where what it extends is found in the working directory.
     """
     if size and extent:
         raise click.UsageError("--input includes height and width; omit --size")
     source = read_source(sys.stdin.buffer, "<stdin>") if spec == "-" else find_source(spec)
+    arguments = {**parse_settings(settings), "outputs": until.split(",") if until else None}
     if size:
-        return load_source(source, input=parse_sizes(size, "CxHxW", 3), **parse_settings(settings))
-    network = load_source(source, **parse_settings(settings))
+        return load_source(source, input=parse_sizes(size, "CxHxW", 3), **arguments)
+    network = load_source(source, **arguments)
     if extent is None:
         return network
-    return load_source(source, input=(network.input[0], *parse_sizes(extent, "HxW", 2)), **parse_settings(settings))
+    return load_source(source, input=(network.input[0], *parse_sizes(extent, "HxW", 2)), **arguments)
 
 
 def parse_settings(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -156,5 +184,7 @@ def describe_error(error: Exception) -> str:
     """Return an error as a sentence, with details in indented lines below it if it has some."""
     if isinstance(error, OSError) and error.strerror:
         return one_line(f"{error.strerror.lower()}: {error.filename}")
-    first, *details = map(one_line, str(error).splitlines() or [""])
+    render = getattr(error, "render", None) if _shows_all else None  # of a WeightsError, which names every array
+    text = str(error) if render is None else render(sys.maxsize)
+    first, *details = map(one_line, text.splitlines() or [""])
     return "\n".join([first, *(f"  {line.strip()}" for line in details)])

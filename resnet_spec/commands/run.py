@@ -6,7 +6,15 @@ import click
 
 from resnet_spec.api import build, run
 from resnet_spec.backend import choose_backends, installed_backends
-from resnet_spec.commands.options import json_option, load_network, print_fitting, print_json, set_option
+from resnet_spec.commands.options import (
+    all_option,
+    json_option,
+    load_network,
+    print_fitting,
+    print_json,
+    set_option,
+    under_option,
+)
 
 
 @click.command("run")
@@ -14,15 +22,18 @@ from resnet_spec.commands.options import json_option, load_network, print_fittin
 @click.option("--image", required=True, metavar="FILE", help="An image, in any format that Pillow reads.")
 @click.option("--backend", "names", metavar="NAME,...", help="Backends to use. [default: the installed ones, or numpy]")
 @click.option("--weights", metavar="FILE", help="A checkpoint in any format. [default: initial weights]")
+@under_option
 @click.option("--seed", default=0, show_default=True, help="Seed of the initial weights.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes to print.")
 @set_option
+@all_option
 @json_option
 def run_(
     spec: str,
     image: str,
     names: str | None,
     weights: str | None,
+    under: str | None,
     seed: int,
     top: int,
     settings: tuple[str, ...],
@@ -35,7 +46,7 @@ def run_(
     pixels = preprocessing.prepare(image, network)
     classes = {}
     for name in choose_backends(names) if names is not None else installed_backends():
-        model = build(network, backend=name, weights=weights, seed=seed, dtype="float32")
+        model = build(network, backend=name, weights=weights, under=under, seed=seed, dtype="float32")
         classes[name] = preprocessing.top_classes(run(model, pixels)[0], top)
     if as_json:
         print_json({name: [{"class": index, "probability": p} for index, p in top] for name, top in classes.items()})

@@ -8,6 +8,7 @@ import click
 
 from resnet_spec.commands.options import (
     EXIT_DIFFERENT,
+    all_option,
     json_option,
     parse_settings,
     print_fitting,
@@ -28,8 +29,14 @@ def weights() -> None:
 @click.argument("second")
 @spec_option
 @set_option
+@click.option(
+    "--under", multiple=True, metavar="PREFIX", help="Where the weights stand in FIRST and, if given again, in SECOND."
+)
+@all_option
 @json_option
-def diff(first: str, second: str, spec: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def diff(
+    first: str, second: str, spec: str | None, settings: tuple[str, ...], under: tuple[str, ...], as_json: bool
+) -> None:
     """Compare the arrays of two checkpoints, which may have different formats.
 
     Arrays that are in one of them alone, or in another shape, are listed too. The exit status is 1 if any differs.
@@ -37,8 +44,11 @@ def diff(first: str, second: str, spec: str | None, settings: tuple[str, ...], a
     from resnet_spec.checkpoints.transfer import tables
     from resnet_spec.checkpoints.transfer.difference import compare_checkpoints
 
+    if len(under) > 2:
+        raise click.UsageError("--under is given once or twice")
+    places = (under[0] or None if under else None, under[1] or None if len(under) == 2 else None)
     with status_line() as progress:
-        differences = compare_checkpoints(first, second, spec, parse_settings(settings), progress)
+        differences = compare_checkpoints(first, second, spec, parse_settings(settings), progress, places)
     if as_json:
         print_json([tables.difference_data(difference) for difference in differences])
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_sample_image
 
-from resnet_spec.library import index
+from resnet_spec.library import bundled, index
 from shared.command_line import run_cli
 from shared.third_party_package import install
 
@@ -173,4 +173,6 @@ def test_list_prints_filtered_json() -> None:
 
 def test_index_is_current() -> None:
     """``python -m resnet_spec.library.index`` rewrites it."""
-    assert index.read_index() == index.build_index()
+    networks = index.load_networks()
+    assert index.read_index() == index.build_index(networks)
+    assert (bundled.directory() / index.SHAPES_FILE_NAME).read_text() == index.render_shapes(networks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +64,36 @@ def check_header_size(path: str, what: str, length: int, size: int) -> None:
         raise CheckpointError(
             f"{path} is damaged: a {what} of {length:,} bytes is too long for a file of {size:,} bytes"
         )
+
+
+class FileRange(io.RawIOBase):
+    """A part of a file as a file of its own, for libraries that read files."""
+
+    def __init__(self, path: str, offset: int, size: int) -> None:
+        super().__init__()
+        self.file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self.offset, self.size, self.at = offset, size, 0
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.at = max(0, {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.size}[whence] + offset)
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        view = memoryview(buffer)[: max(0, self.size - self.at)]
+        self.file.seek(self.offset + self.at)
+        count = self.file.readinto(view) or 0
+        self.at += count
+        return count

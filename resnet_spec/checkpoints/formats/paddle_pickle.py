@@ -32,14 +32,17 @@ from resnet_spec.checkpoints.formats.tensors import (
     CheckpointError,
     Tensor,
     check_total_size,
+    make_unread,
     validate_shape,
     view_bytes,
 )
 from resnet_spec.weights.canonical import Array
 
 FORMAT = "PaddlePaddle checkpoint"
+PLAIN_FORMAT = "pickle of arrays"
 
 _SPLIT_ARRAYS = "UnpackBigParamInfor@@"  # (sic) Paddle's key for arrays too large for protocols 2 and 3
+_NAMES = "StructuredToParameterName@@"
 _TUPLES = {"builtins.tuple", "__builtin__.tuple"}
 _UINT16 = np.dtype(np.uint16)
 _METADATA_MARK = b"\n#resnet-spec "  # the metadata follow the end of the pickle, which every loader ignores
@@ -60,13 +63,21 @@ def read(path: str) -> Checkpoint:
     metadata = read_metadata(path, start, size - start) if mark == _METADATA_MARK else {}
     for name, checksum in find_checksums(path, metadata, tensors).items():
         tensors[name] = replace(tensors[name], read=partial(_read_checked, path, name, tensors[name], checksum))
-    return Checkpoint(path, FORMAT, "paddle", tensors, metadata)
+    is_paddles = bool(metadata) or Path(path).suffix.startswith(".pd") or _NAMES in dict(_text_items(pickled.value))
+    kind = (FORMAT, "paddle") if is_paddles else (PLAIN_FORMAT, "torch")
+    return Checkpoint(path, *kind, tensors, metadata)
+
+
+def _text_items(value: Value) -> list[tuple[str, Value]]:
+    return [(key, item) for key, item in value.items if isinstance(key, str)]
 
 
 def _parse_tensor(path: str, size: int, name: str, value: Value) -> Tensor | None:
     match value:
         case Call(Global() as function, ((_, array),)) if str(function) in _TUPLES:  # the tensor's own name, and it
             value = array
+        case Call(Global("torch._utils", function), _) if function.startswith("_rebuild"):
+            return make_unread(path, name, "a tensor pickled without torch.save", "save it by torch.save")
     tensor = parse_array(path, size, name, value)
     if tensor is None or tensor.dtype != _UINT16:
         return tensor

@@ -30,6 +30,7 @@ _FROM_BUFFER = {"numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuff
 _NDARRAY = Global("numpy", "ndarray")  # an argument of every function that makes an array of other numbers
 _BYTES = {"builtins.bytes", "__builtin__.bytes"}
 _CODES = {dtype.str[1:] for name, dtype in DTYPES.items() if not name.startswith(("bfloat", "float8"))}
+_MODULE_FIELDS = ("_parameters", "_buffers", "_modules")
 _MAX_DEPTH = 32
 _CHUNK = 2**18
 
@@ -43,11 +44,13 @@ ParseTensor = Callable[[str, Value], Tensor | None]
 def collect_tensors(path: str, value: Value, parse: ParseTensor, budget: Budget) -> dict[str, Tensor]:
     """Return the tensors of nested mappings and lists, by their keys joined by dots.
 
-    An object of another class that holds tensors is entered as an array that can't be read. Raises CheckpointError if
+    A PyTorch module is a mapping of its parameters, buffers and modules. An object of another class that holds tensors is
+    entered as an array that can't be read. Raises CheckpointError if
     two tensors have the same name.
     """
     collector = _Collector(path, parse, budget)
-    collector.collect(value, ())
+    for mapping in list_attributes(value) or [value]:
+        collector.collect(mapping, ())
     return collector.tensors
 
 
@@ -89,6 +92,10 @@ class _Collector:
             return
         name = ".".join(keys)
         tensor = self.parse(name, item)
+        if tensor is None and (attributes := list_attributes(item)) is not None:
+            for attribute in attributes:
+                self.collect(attribute, keys)
+            return
         if tensor is None and (is_mapping(item) or isinstance(item, list | tuple)):
             self.collect(item, keys)
             return
@@ -97,6 +104,16 @@ class _Collector:
         if tensor is not None:
             self.budget.spend(_TENSOR_COST + len(name))
             add_tensor(self.path, self.tensors, name, tensor)
+
+
+def list_attributes(value: Value) -> list[Value] | None:
+    """Return the mappings that hold the tensors of a PyTorch module or a TorchScript object, or None for another value."""
+    if not isinstance(value, Call) or not isinstance(value.state, PairList):
+        return None
+    if isinstance(value.function, Global) and value.function.module.startswith("__torch__"):
+        return [value.state]
+    fields = {key: item for key, item in value.state.items if isinstance(key, str)}
+    return [fields[key] for key in _MODULE_FIELDS] if fields.keys() >= set(_MODULE_FIELDS) else None
 
 
 def _iterate_items(value: Value) -> Iterator[tuple[Value, Value]]:

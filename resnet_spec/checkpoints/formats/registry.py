@@ -14,7 +14,14 @@ from typing import Any
 from zipfile import is_zipfile
 
 from resnet_spec.backend import BackendError
-from resnet_spec.checkpoints.formats import torch_legacy, zip_archive
+from resnet_spec.checkpoints.formats import (
+    distributed,
+    msgpack_file,
+    recognition,
+    sharded_files,
+    torch_legacy,
+    zip_archive,
+)
 from resnet_spec.checkpoints.formats.atomic import create_folder, replace_file
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor, UnreadTensor, describe_cause
 from resnet_spec.language.values import join_alternatives
@@ -48,18 +55,14 @@ UNEXPECTED = "its contents are like those of no checkpoint"
 """What is said if a reader fails at a place where it expects no failure."""
 
 _MAX_NAMED = 8
-_SIGNATURE_BYTES = 32
+_SIGNATURE_BYTES = 64
 _MAX_TAR_NAMES = 8
 _TAR_MAGIC_AT = 257
-_UNSUPPORTED = {
-    b"\x89HDF\r\n": (
-        "an HDF5 file, as Keras writes; convert it with "
-        'numpy.savez("weights.npz", **{v.path: v for v in model.weights})'
-    ),
-    b"\x1f\x8b": "compressed with gzip; decompress it first",
-    b"\x08": "a protocol buffer, as ONNX and TensorFlow write",
-}
-"""What a file in an unsupported format is, by the bytes at its start."""
+_LFS_POINTER = b"version https://git-lfs"
+_ORBAX_FILE = "_METADATA"
+_KERAS_MEMBER = "model.weights.h5"
+_EXTRAS = {"tensorstore": ("an Orbax checkpoint", "flax"), "h5py": ("a Keras file", "keras")}
+"""What a file is that needs a library, and the extra that installs it."""
 
 
 def infer_kind(path: str | PathLike[str]) -> str:
@@ -86,13 +89,17 @@ def read(path: str | PathLike[str]) -> Checkpoint:
     if not Path(name).is_file() and not Path(name).is_dir():  # opening a pipe waits until somebody writes to it
         raise CheckpointError(f"{name} is neither a file nor a folder; copy its contents to a file first")
     try:
-        module = import_module(f"resnet_spec.checkpoints.formats.{_guard(name, partial(_detect_reader, name))}")
+        reader, place = _guard(name, partial(_detect_reader, name))
+        module = import_module(f"resnet_spec.checkpoints.formats.{reader}")
     except ModuleNotFoundError as error:
+        what, extra = _EXTRAS.get(error.name or "", _EXTRAS["tensorstore"])
         raise BackendError(
-            f"{name} is an Orbax checkpoint, and reading it requires {error.name}, which is not installed; "
-            "try: pip install 'resnet-spec[flax]'"
+            f"{name} is {what}, and reading it requires {error.name}, which is not installed; "
+            f"try: pip install 'resnet-spec[{extra}]'"
         ) from None
-    checkpoint: Checkpoint = _guard(name, partial(module.read, name))
+    open_file = partial(module.read, place, read) if reader == "sharded_files" else partial(module.read, place)
+    checkpoint: Checkpoint = _guard(name, open_file)
+    checkpoint = replace(checkpoint, path=name)
     tensors = {
         key: replace(tensor, read=partial(_guard, name, tensor.read)) for key, tensor in checkpoint.tensors.items()
     }
@@ -128,27 +135,56 @@ def write(path: str | PathLike[str], kind: str, tensors: Mapping[str, Tensor], m
         module.write(part, tensors, metadata)
 
 
-def _detect_reader(path: str) -> str:
-    """Return the name of the module that reads a file, by its first bytes. Raises CheckpointError."""
+def _detect_reader(path: str) -> tuple[str, str]:
+    """Return the name of the module that reads a file, by its first bytes, and the file. Raises CheckpointError."""
     if Path(path).is_dir():
-        return "orbax_reader"
+        return _detect_folder(path)
     with Path(path).open("rb") as file:
         head = file.read(_SIGNATURE_BYTES)
     # The JSON header of a safetensors file follows eight bytes of length, which can have any value.
-    if head[8:9] == b"{":
-        return "safetensors_file"
+    if head[8:9] == b"{" and head[:1] != b"{":
+        return "safetensors_file", path
     _refuse_tar(path)
     if head.startswith(b"PK") or (is_zipfile(path) and not head.startswith(b"\x80")):
-        entries = zip_archive.read_directory(path).entries
-        return "torch_zip" if any(name.endswith(".pkl") for name in entries) else "npz"
+        return _detect_archive(path), path
     if head[:1] == b"\x80":
-        return "torch_legacy" if torch_legacy.starts_file(head) else "paddle_pickle"
-    if Path(path).suffix == ".safetensors":
-        return "safetensors_file"
-    for signature, what in _UNSUPPORTED.items():
-        if head.startswith(signature):
-            raise CheckpointError(f"{path} is not a checkpoint in a known format: it is {what}")
-    raise CheckpointError(f"{path} is not a checkpoint in a known format: it starts with {head!r}")
+        return ("torch_legacy" if torch_legacy.starts_file(head) else "paddle_pickle"), path
+    if Path(path).suffix == ".safetensors" and not head.startswith(_LFS_POINTER):
+        return "safetensors_file", path
+    if sharded_files.is_index(path):
+        return "sharded_files", path
+    for reader, starts in (("hdf5_file", head.startswith(b"\x89HDF\r\n")), ("onnx_file", head[:1] == b"\x08")):
+        if starts:
+            return reader, path
+    if msgpack_file.starts_file(head):
+        return "msgpack_file", path
+    raise CheckpointError(f"{path} is not a checkpoint in a known format: {recognition.describe_file(path, head)}")
+
+
+def _detect_archive(path: str) -> str:
+    entries = zip_archive.read_directory(path).entries
+    if any(name.endswith(".pkl") for name in entries):
+        return "torch_zip"
+    if _KERAS_MEMBER in entries:
+        return "hdf5_file"
+    if not all(name.endswith(".npy") for name in entries):
+        raise CheckpointError(
+            f"{path} is a zip archive, but not a checkpoint: it holds {', '.join(map(repr, list(entries)[:3]))}; "
+            "unpack it and choose one of its files"
+        )
+    return "npz"
+
+
+def _detect_folder(path: str) -> tuple[str, str]:
+    """Return the module that reads a folder, and what it reads: the folder, or one file in it."""
+    if Path(path, distributed.METADATA).is_file():
+        return "distributed", path
+    file = sharded_files.find_file(path)
+    if file is not None:
+        return _detect_reader(file)
+    if not Path(path, _ORBAX_FILE).is_file():
+        recognition.refuse_folder(path)
+    return "orbax_reader", path
 
 
 def _refuse_tar(path: str) -> None:

@@ -10,7 +10,7 @@ from resnet_spec.checkpoints.formats import byte_ranges, pickle_reader
 from resnet_spec.checkpoints.formats.budget import Budget
 from resnet_spec.checkpoints.formats.pickle_values import Global, PairList, PersistentId
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, quote
-from resnet_spec.checkpoints.formats.torch_pickle import ITEM_SIZES, Storage, parse_tensors
+from resnet_spec.checkpoints.formats.torch_pickle import ITEM_SIZES, Storage, describe_module, parse_tensors
 
 FORMAT = "PyTorch checkpoint (format before 1.6)"
 
@@ -40,7 +40,8 @@ def read(path: str) -> Checkpoint:
         raise CheckpointError(f"{path} is damaged: expected a checkpoint of version 1001 with a list of storages")
     big_endian = isinstance(system.value, PairList) and ("little_endian", False) in system.value.items
     storages = _locate_storages(path, keys.end, size, keys.value, weights.persistent_ids)
-    return Checkpoint(path, FORMAT, "torch", parse_tensors(path, weights.value, storages.get, big_endian, budget))
+    tensors = parse_tensors(path, weights.value, storages.get, big_endian, budget)
+    return Checkpoint(path, FORMAT, "torch", tensors, notes=describe_module(weights.value))
 
 
 def _locate_storages(

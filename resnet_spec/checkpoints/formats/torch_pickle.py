@@ -12,7 +12,13 @@ from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.formats.budget import Budget
 from resnet_spec.checkpoints.formats.checksum import crc32
 from resnet_spec.checkpoints.formats.pickle_values import Call, Global, PairList, PersistentId, Value
-from resnet_spec.checkpoints.formats.pickled_arrays import collect_tensors, describe, is_mapping, parse_array
+from resnet_spec.checkpoints.formats.pickled_arrays import (
+    collect_tensors,
+    describe,
+    is_mapping,
+    list_attributes,
+    parse_array,
+)
 from resnet_spec.checkpoints.formats.tensors import (
     BFLOAT16,
     DTYPES,
@@ -82,7 +88,7 @@ def parse_tensors(
     path: str, value: Value, find_storage: FindStorage, big_endian: bool, budget: Budget
 ) -> dict[str, Tensor]:
     """Return the tensors and NumPy arrays in a checkpoint's mappings. Raises CheckpointError if it is not a mapping."""
-    if not is_mapping(value):
+    if not is_mapping(value) and list_attributes(value) is None:
         raise CheckpointError(
             f"{path} does not hold a mapping of tensors, but {describe(value)}; save model.state_dict() instead"
         )
@@ -90,6 +96,18 @@ def parse_tensors(
     tensors = collect_tensors(path, value, _TensorParser(path, size, find_storage, big_endian).parse, budget)
     check_total_size(path, tensors.values(), size)
     return tensors
+
+
+def describe_module(value: Value) -> tuple[str, ...]:
+    """Return a note if a file holds a whole module, whose class and code are not looked at; () otherwise."""
+    if list_attributes(value) is None:
+        return ()
+    return (f"it holds {describe(value)}, of which the arrays are read, and none of its code is run",)
+
+
+def parse_tensor(path: str, name: str, value: Value, find_storage: FindStorage) -> Tensor | None:
+    """Return the one tensor that a pickle holds, or None if it holds something else. Raises CheckpointError."""
+    return _TensorParser(path, Path(path).stat().st_size, find_storage, False).parse(name, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from resnet_spec.checkpoints.formats.pickle_writer import (
     encode_tuple,
 )
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, CheckpointError, Tensor, view_bytes
-from resnet_spec.checkpoints.formats.torch_pickle import STORAGE_DTYPES, Storage, parse_tensors
+from resnet_spec.checkpoints.formats.torch_pickle import STORAGE_DTYPES, Storage, describe_module, parse_tensors
 
 FORMAT = "PyTorch checkpoint"
+SCRIPT_FORMAT = "PyTorch TorchScript archive"
 
 _METADATA = "extra/resnet_spec.json"  # torch.load ignores this folder, in which TorchScript keeps extra files
 _ROOT = "archive/"
@@ -37,10 +38,7 @@ def read(path: str) -> Checkpoint:
             f"{path} is a zip archive, but not a PyTorch checkpoint: expected one data.pkl, found {len(roots)}"
         )
     (root,) = roots
-    if f"{root}constants.pkl" in entries:
-        raise CheckpointError(
-            f"{path} holds a TorchScript program, which is code; save torch.jit.load(...).state_dict() instead"
-        )
+    is_script = f"{root}constants.pkl" in entries
     entry = entries[f"{root}data.pkl"]
     zip_archive.check_stored(path, entry)
     budget = Budget(path, Path(path).stat().st_size)
@@ -55,10 +53,11 @@ def read(path: str) -> Checkpoint:
     metadata = entries.get(root + _METADATA)
     return Checkpoint(
         path,
-        FORMAT,
+        SCRIPT_FORMAT if is_script else FORMAT,
         "torch",
         parse_tensors(path, value, storages.get, big_endian, budget),
         {} if metadata is None else _read_metadata(path, metadata),
+        describe_module(value),
     )
 
 

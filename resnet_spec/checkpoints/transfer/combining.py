@@ -11,7 +11,6 @@ import numpy as np
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, Tensor
 from resnet_spec.weights.canonical import Array
 
-
 _MAX_NAMED = 3
 
 

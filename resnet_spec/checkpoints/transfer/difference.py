@@ -13,14 +13,13 @@ from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.tensors import Checkpoint, Tensor, view_bytes
 from resnet_spec.checkpoints.naming.mapping import normalize_name
 from resnet_spec.checkpoints.transfer.convert import find_named, resolve_network
+from resnet_spec.checkpoints.transfer.explanation import explain_misfit
 from resnet_spec.checkpoints.transfer.matching import Matcher, interpret_checkpoint
 from resnet_spec.checkpoints.transfer.prefixes import is_optimizer, is_under, list_mappings
-from resnet_spec.checkpoints.transfer.explanation import explain_misfit
 from resnet_spec.library.load import Setting
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array, WeightsError
-
 
 _MAX_READINGS = 8
 

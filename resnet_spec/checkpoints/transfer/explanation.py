@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from resnet_spec.weights.canonical import suggest_setting
 
 MISFIT = "the weights do not fit the network"
 
+_NUMBERED = re.compile("arr_[0-9]+")
+_SAVE_BY_NAME = 'numpy.savez("weights.npz", **{v.path: v for v in model.weights})'
 _MIN_FOLDED = 2
 
 
@@ -22,21 +25,27 @@ class Fit:
     """What of a file fits a network.
 
     Attributes:
-        shapes: The shape of each weight that the file has, by canonical name; () for a constant.
+        shapes: The shape of each weight that the file has, by canonical name.
         others: The shape of each other array, by its name under the weights' prefix.
+        unread: How many weights are of a type that weights do not have.
     """
 
     network: Network
     shapes: Mapping[str, Shape]
     others: Mapping[str, Shape]
-    path: str
+    unread: int
 
 
 def explain_misfit(fit: Fit) -> str:
     """Return a sentence that says what the misfit amounts to, if it is one that is known."""
     expected = fit.network.weights()
+    if not fit.shapes and fit.others and all(_NUMBERED.fullmatch(name) for name in fit.others):
+        return "the file's arrays are numbered, and not named; save them by name: " + _SAVE_BY_NAME
     if not fit.shapes:
-        return f"no array in the file has the name of a weight of {fit.network.name}, in any naming convention that is known"
+        return f"no array has the name of a weight of {fit.network.name} in any naming convention that is known"
+    if fit.unread and dict(fit.shapes) == expected and not fit.others:
+        are = "is" if fit.unread == 1 else "are"
+        return f"all {len(expected):,} arrays are in the file, but {fit.unread:,} {are} in a type that is not read"
     if any(len(shape) == 5 for shape in fit.shapes.values()):
         return "the file's convolutions are three-dimensional, and a spec describes networks of images"
     if _has_folded_norms(fit):
@@ -46,7 +55,7 @@ def explain_misfit(fit: Fit) -> str:
         )
     head = _list_head(fit.network)
     body = [name for name in expected if name not in head]
-    if head and body and all(fit.shapes.get(name) in (expected[name], ()) for name in body):
+    if head and body and all(fit.shapes.get(name) == expected[name] for name in body):
         return f"all {len(body):,} arrays before the head fit; {_explain_head(fit, head)}"
     return MISFIT
 
@@ -63,7 +72,9 @@ def name_mappings(network: str, places: Sequence[tuple[str, int]], weights: int)
 
 def _has_folded_norms(fit: Fit) -> bool:
     """Return whether the file has biases for the convolutions, and nothing of the norms behind them."""
-    gained = [name for name in fit.others if name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in fit.shapes]
+    gained = [
+        name for name in fit.others if name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in fit.shapes
+    ]
     statistics = [name for name in fit.network.weights() if name.endswith("running_var")]
     return len(gained) >= _MIN_FOLDED and bool(statistics) and not any(name in fit.shapes for name in statistics)
 

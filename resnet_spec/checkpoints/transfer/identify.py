@@ -200,7 +200,11 @@ def _match_network(name: str, interpretation: Interpretation, matcher: Matcher) 
 def _describe_rivals(reading: Interpretation) -> list[str]:
     """Return a note that names the places in the file where as many weights stand, if there are several."""
     places = reading.list_places()
-    return [f"{text}: {', '.join(lines)}" for lines, text in [name_mappings(reading.network.name, *places)] if reading.rivals]
+    return [
+        f"{text}: {', '.join(lines)}"
+        for lines, text in [name_mappings(reading.network.name, *places)]
+        if reading.rivals
+    ]
 
 
 def _suggest_settings(interpretation: Interpretation) -> dict[str, int]:

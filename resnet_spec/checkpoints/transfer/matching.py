@@ -27,7 +27,7 @@ from resnet_spec.checkpoints.transfer.prefixes import (
     is_under,
     is_weight_name,
     join_prefixes,
-    list_mappings,
+    list_branches,
     list_prefixes,
 )
 from resnet_spec.language.values import join_alternatives
@@ -39,7 +39,6 @@ Naming: TypeAlias = tuple[Dialect | None, Layout]
 """A dialect, or None for the network's own names, with a layout."""
 
 _MAX_PREFIXES = 16
-_MAX_MAPPINGS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,7 @@ class Interpretation:
         With ``suggestions``, similar names are looked for, which takes a while if many differ.
         """
         expected = {
-            self.full_name(name): mapping.shape
-            for name, mapping in self.mappings.items()
-            if name not in self.constants
+            self.full_name(name): mapping.shape for name, mapping in self.mappings.items() if name not in self.constants
         }
         tensors = {full: self.checkpoint.tensors[full] for full in self.relevant_names()}
         known = set(FLOATS.values())
@@ -107,7 +104,7 @@ class Interpretation:
         for name, tensor in other.items():
             what = tensor.what if isinstance(tensor, UnreadTensor) else tensor.dtype
             problems.append(f"{name} is {what}; weights are {join_alternatives(FLOATS)}")
-        return problems
+        return problems if self.found else sorted(problems, key=lambda problem: problem.startswith("missing"))
 
     def full_name(self, name: str) -> str:
         """Return the file's name of a canonical weight, or the name that it would have there."""
@@ -117,11 +114,11 @@ class Interpretation:
         stored = self.mappings[name].name
         return stored if self.prefixes[0] == "" else add_prefix(self.prefixes[0], key)
 
-    def raise_for_doubts(self) -> None:
+    def raise_for_doubts(self, *, only_places: bool = False) -> None:
         """Raise WeightsError if the file holds several networks' weights, or if nothing tells a matrix's layout."""
         if self.rivals:
             raise WeightsError(*name_mappings(self.network.name, *self.list_places()))
-        if self.undecided:
+        if self.undecided and not only_places:
             raise WeightsError(self._list_undecided())
 
     def list_places(self) -> tuple[list[tuple[str, int]], int]:
@@ -190,13 +187,19 @@ class Interpretation:
 
     def describe_fit(self) -> Fit:
         """Return what fits and what does not, from which an explanation follows."""
-        stored = {name: self.checkpoint.tensors[self.names[key]].shape for name, key in self.keys.items() if key in self.names}
-        shapes = {
-            name: self.mappings[name].to_canonical_shape(shape) for name, shape in stored.items()
-        }
+        tensors = {key: self.checkpoint.tensors[full] for key, full in self.names.items()}
+        found = {name: tensors[key] for name, key in self.keys.items() if key in tensors}
+        shapes = {name: self.mappings[name].to_canonical_shape(tensor.shape) for name, tensor in found.items()}
+        expected = self.network.weights()
+        unread = [name for name, tensor in found.items() if tensor.dtype not in FLOATS.values()]
+        shapes |= {name: expected[name] for name in unread if isinstance(found[name], UnreadTensor)}
         used = set(self.keys.values())
-        others = {name: self.checkpoint.tensors[full].shape for name, full in self.names.items() if name not in used}
-        return Fit(self.network, shapes | dict.fromkeys(self.constants, ()), others, self.checkpoint.path)
+        return Fit(
+            self.network,
+            shapes | {name: expected[name] for name in self.constants},
+            {name: tensor.shape for name, tensor in tensors.items() if name not in used},
+            len(unread),
+        )
 
     def _make_constant(self, name: str) -> Tensor:
         shape, value = self.mappings[name].canonical_shape, self.constants[name]
@@ -294,7 +297,9 @@ class Matcher:
             leftovers = tuple(
                 name
                 for name in self.names
-                if is_under(name, main) and name not in used and self.is_leftover(_remove_prefix(main, name), name, tail)
+                if is_under(name, main)
+                and name not in used
+                and self.is_leftover(_remove_prefix(main, name), name, tail)
             )
             yield _Reading(naming, mappings, main, places, same, leftovers)
 
@@ -407,9 +412,11 @@ def _normalize_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _describe_unknown(under: str, names: Iterable[str]) -> str:
-    known = list_mappings(names, _MAX_MAPPINGS)
-    there = f"there are {', '.join(map(repr, known))}" if known else "its names have no prefixes"
-    return f"the file has nothing under {under!r}; {there}"
+    known = list_branches(names)
+    there = (
+        f"there {'is' if len(known) == 1 else 'are'} {', '.join(map(repr, known))}" if known else "it has no mappings"
+    )
+    return f"the file has no mapping {under!r}; {there}"
 
 
 def _make_key(mapping: WeightMapping, layout: Layout) -> str:
@@ -446,7 +453,9 @@ def _find_constants(
     for layer in layers:
         for weight in layer.weights:
             if weight.statistic:
-                constants[f"{layer.path}.{weight.name}"] = 0.0 if weight.name == "running_mean" else 1 - (layer.epsilon or 0)
+                constants[f"{layer.path}.{weight.name}"] = (
+                    0.0 if weight.name == "running_mean" else 1 - (layer.epsilon or 0)
+                )
     return constants if not any(keys[name] in found for name in constants) else {}
 
 
@@ -467,9 +476,7 @@ def find_square_matrices(mappings: Iterable[WeightMapping]) -> list[WeightMappin
     return [m for m in mappings if len(m.shape) == 2 and m.shape[0] == m.shape[1] > 1]
 
 
-def _find_tail(
-    mappings: Mapping[str, WeightMapping], behind: list[Layer], naming: Naming
-) -> dict[str, Shape | None]:
+def _find_tail(mappings: Mapping[str, WeightMapping], behind: list[Layer], naming: Naming) -> dict[str, Shape | None]:
     """Return ``Interpretation.tail``: names of the layers ``behind``, up to the first key that no kept weight has.
 
     A dialect that numbers blocks throughout gives the blocks of a deeper network the names of later ones, so there the

@@ -12,7 +12,15 @@ from collections.abc import Collection, Iterable, Mapping
 
 NON_WEIGHTS = frozenset(
     {
-        *("optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optim", "optim_state"),
+        *(
+            "optimizer",
+            "optimizers",
+            "optimizer_state",
+            "optimizer_states",
+            "optimizer_state_dict",
+            "optim",
+            "optim_state",
+        ),
         *("opt", "opt_state", "exp_avg", "exp_avg_sq", "momentum_buffer", "scaler", "amp", "rng", "rngs", "rng_state"),
         *("lr_scheduler", "lr_schedulers", "scheduler", "schedulers", "callbacks", "loops"),
         *("step", "epoch", "global_step", "iteration", "n_averaged"),
@@ -39,6 +47,7 @@ _NORM_BUFFERS = ("_tmp_running_mean", "_tmp_running_var", "_running_iter")
 
 _EMA = re.compile(r"(^|[._])(ema|swa|shadow|averaged?)([._]|$)", re.IGNORECASE)
 _MAX_GROUPS = 6
+_MAX_DEPTH, _MAX_BRANCHES = 8, 12
 
 
 def is_weight_name(name: str) -> bool:
@@ -163,3 +172,17 @@ def list_mappings(names: Iterable[str], limit: int) -> list[str]:
     """Return the prefixes of names, those with the most names under them first, and outer ones before inner ones."""
     counts = Counter(prefix for name in names for prefix in list_prefixes(name)[:-1])
     return sorted(counts, key=lambda prefix: (-counts[prefix], prefix.count("."), prefix))[:limit]
+
+
+def list_branches(names: Iterable[str]) -> list[str]:
+    """Return the outermost prefixes of names, or those one level below if there is only one.
+
+    >>> list_branches(["state.q.conv.weight", "state.k.conv.weight"])
+    ['state.k', 'state.q']
+    """
+    mappings = {name.rpartition(".")[0] for name in names if "." in name}
+    for depth in range(1, _MAX_DEPTH):
+        branches = sorted({".".join(mapping.split(".")[:depth]) for mapping in mappings})
+        if len(branches) != 1:
+            break
+    return branches[:_MAX_BRANCHES]

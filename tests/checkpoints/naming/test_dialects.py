@@ -13,7 +13,7 @@ from resnet_spec import load
 from resnet_spec.checkpoints.naming.mapping import Layer, WeightMapping, list_layers, map_weights, normalize_name
 from resnet_spec.checkpoints.naming.roles import find_roles
 from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
-from resnet_spec.checkpoints.transfer.matching import detect_dialects
+from resnet_spec.checkpoints.transfer.matching import detect_namings
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 from shared.peer_recordings import peer_state_dicts
@@ -161,7 +161,7 @@ def test_arrays_are_converted_back_bit_for_bit(layout: str) -> None:
             stored = mapping.to_stored(array)
             assert stored.shape == mapping.shape
             assert stored.flags.c_contiguous
-            assert np.array_equal(stored, array.transpose(mapping.axes))
+            assert np.array_equal(stored, array.reshape(mapping.reshaped).transpose(mapping.axes))
             assert mapping.to_canonical(stored).tobytes() == array.tobytes()
 
 
@@ -206,6 +206,6 @@ def test_roles_are_unique_in_a_network() -> None:
     ],
 )
 def test_dialect_is_detected_by_a_few_names(names: list[str], dialect: str | None, layout: str) -> None:
-    detected = [(d and d.name, detected.name) for d, detected in detect_dialects(dict.fromkeys(names, ""), "torch")]
+    detected = [(d and d.name, detected.name) for d, detected in detect_namings(names, "torch")]
     assert (dialect, layout) in detected
     assert {name for name, _ in detected} <= {None, dialect}

@@ -105,6 +105,22 @@ def replace_number(data: bytes, random: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
+def pick(random: np.random.Generator, options: Any) -> Any:
+    return options[int(random.integers(len(options)))]
+
+
+def draw_count(random: np.random.Generator, power: int) -> int:
+    """Return a number up to two to a power. Its digits are as likely to be few as many, since large files take long."""
+    return int(2 ** random.uniform(0, power))
+
+
+def corrupt(random: np.random.Generator, data: bytes) -> bytes:
+    """Damage bytes at random places, as a disk or a program would."""
+    for _ in range(int(random.integers(1, 4))):
+        data = pick(random, (truncate, flip_bits, replace_number))(data + bytes(1), random)
+    return data
+
+
 # -- hostile pickles ----------------------------------------------------------------------------------------------
 
 

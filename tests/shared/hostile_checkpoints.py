@@ -30,34 +30,19 @@ from resnet_spec.checkpoints.formats.pickle_writer import encode_call, encode_gl
 from resnet_spec.checkpoints.formats.tensors import Tensor
 from shared.file_corruption import (
     STORAGE,
-    flip_bits,
-    replace_number,
-    truncate,
+    corrupt,
+    draw_count,
+    pick,
     wrap_in_torch_legacy,
     wrap_in_torch_zip,
 )
+from shared.hostile_containers import CONTAINER_ATTACKS
 from shared.limited_reader import MAX_CPU_SECONDS, LimitedReader, check_refusal
 from shared.machine_speed import scaled
 
 Random: TypeAlias = np.random.Generator
 Attack: TypeAlias = Callable[[Random, Path], None]
 """Writes a file or a folder."""
-
-
-def pick(random: Random, options: Any) -> Any:
-    return options[int(random.integers(len(options)))]
-
-
-def draw_count(random: Random, power: int) -> int:
-    """Return a number up to two to a power. Its digits are as likely to be few as many, since large files take long."""
-    return int(2 ** random.uniform(0, power))
-
-
-def corrupt(random: Random, data: bytes) -> bytes:
-    """Damage bytes at random places, as a disk or a program would."""
-    for _ in range(int(random.integers(1, 4))):
-        data = pick(random, (truncate, flip_bits, replace_number))(data + bytes(1), random)
-    return data
 
 
 # -- pickles ------------------------------------------------------------------------------------------------------
@@ -233,6 +218,25 @@ def make_mapping_levels(random: Random, encode: Encode) -> bytes:
     return finish(value + b"}" + encode_text("x") + pickle.BINGET + bytes([levels]) + b"s")
 
 
+def make_modules(random: Random, encode: Encode) -> bytes:
+    """A module in a module, and so on, whose fields hold arrays, the module before it, or any value."""
+    fields = ("_parameters", "_buffers", "_modules")
+    value = encode(random, 0)
+    for level in range(int(random.integers(1, 45))):
+        name = pick(random, ("torch.nn.modules.conv", "__torch__.torch.nn", "my.models"))
+        made = encode_call(encode_global(name, "Net"), pickle.EMPTY_TUPLE) + pickle.BINPUT + bytes([100 + level])
+        items = [
+            (encode_text(field), encode_dict([(encode_text("a"), pick(random, (value, encode(random, 0.1), b"}")))]))
+            for field in fields
+        ]
+        if random.random() < 0.1:
+            items[2] = (encode_text("_modules"), encode_dict([(encode_text("me"), pickle.BINGET + bytes([100 + level]))]))
+        if random.random() < 0.1:
+            items[1] = (encode_text("_buffers"), encode_value(random))
+        value = made + encode_dict(items) + pickle.BUILD
+    return finish(value)
+
+
 def make_flood(random: Random, encode: Encode) -> bytes:
     """One operation, or a few, as often as the file has room for."""
     start, step, end = pick(
@@ -332,6 +336,7 @@ def make_expanded(random: Random, encode: Encode) -> bytes:
 
 PICKLES = [
     make_fields,
+    make_modules,
     make_keys,
     make_shared_array,
     make_name_levels,
@@ -662,6 +667,7 @@ ATTACKS: Mapping[str, list[Attack]] = {
         attack_entry_names,
         attack_valid_bytes("npz"),
     ],
+    **CONTAINER_ATTACKS,
     "orbax": [attack_zarr, attack_chunks, attack_tree, attack_tree_text, attack_files, attack_many_nodes],
 }
 """The attacks by format."""

@@ -1,5 +1,6 @@
 """Paths of folders in the checkout."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -12,3 +13,5 @@ EXAMPLES = ROOT / "examples"
 """The documentation's example programs."""
 THIRD_PARTY = ROOT / "tests" / "backends" / "third_party"
 """A package with a backend, like those that others can publish."""
+SHARED = Path(os.environ.get("RESNET_SPEC_SHARED") or ROOT.parent / "shared")
+"""Files that are too many or too large for the checkout; tests that read them are skipped without them."""

@@ -23,6 +23,7 @@ from resnet_spec.checkpoints.formats.tensors import (
     add_tensor,
     check_total_size,
     make_unread,
+    quote,
     validate_shape,
 )
 from resnet_spec.ops import Shape
@@ -156,8 +157,13 @@ class _MessageReader:
 
     def read_name(self, item: _Field) -> str:
         self.budget.spend(min(item.size, MAX_NAME_LENGTH))
+        if item.size > 4 * MAX_NAME_LENGTH:
+            raise CheckpointError(f"{self.path} is damaged: a name of {item.size:,} bytes")
         self.file.seek(item.offset)
-        return self.file.read(min(item.size, 4 * MAX_NAME_LENGTH + 4)).decode("utf-8", "replace")
+        name = self.file.read(item.size).decode("utf-8", "replace")
+        if len(name) > MAX_NAME_LENGTH:  # before the name is in a message
+            raise CheckpointError(f"{self.path} is damaged: a name of {len(name):,} characters, {quote(name)}")
+        return name
 
 
 def _make_tensor(path: str, size: int, item: _Initializer) -> Tensor:

@@ -132,7 +132,7 @@ def load_dialects() -> dict[str, Dialect]:
     """Return the dialects by name."""
     tables = sorted(path for path in files(_PACKAGE).iterdir() if path.name.endswith(".yaml"))  # type: ignore[type-var]
     dialects = [
-        _parse_dialect(path.name.removesuffix(".yaml"), yaml.safe_load(path.read_text("utf-8"))) for path in tables
+        _parse_dialect(path.name.removesuffix(".yaml"), _load_yaml(path.read_text("utf-8"))) for path in tables
     ]
     return {dialect.name: dialect for dialect in dialects}
 
@@ -140,8 +140,13 @@ def load_dialects() -> dict[str, Dialect]:
 @cache
 def load_layouts() -> dict[str, Layout]:
     """Return the layouts by name."""
-    tables = yaml.safe_load((files(_PACKAGE) / "layouts.yml").read_text("utf-8"))
+    tables = _load_yaml((files(_PACKAGE) / "layouts.yml").read_text("utf-8"))
     return {name: _parse_layout(name, table) for name, table in tables.items()}
+
+
+def _load_yaml(text: str) -> Any:
+    """Parse a table by libyaml, if PyYAML has it: ten times as fast, and every command on checkpoints reads them all."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _parse_dialect(name: str, table: dict[str, Any]) -> Dialect:

@@ -55,7 +55,8 @@ def explain_misfit(fit: Fit) -> str:
         )
     head = _list_head(fit.network)
     body = [name for name in expected if name not in head]
-    if head and body and all(fit.shapes.get(name) == expected[name] for name in body):
+    differs = any(fit.shapes.get(name) != expected[name] for name in head)
+    if differs and body and all(fit.shapes.get(name) == expected[name] for name in body):
         return f"all {len(body):,} arrays before the head fit; {_explain_head(fit, head)}"
     return MISFIT
 

@@ -34,6 +34,7 @@ OWN_NAMES = "its own"
 
 _ORDER: tuple[How, ...] = ("exact", "but for the head", "near")
 _MIN_CANDIDATES = 8
+_MAX_SUGGESTED = 40
 _MAX_READINGS = 12
 _MAX_PARAMETER_RATIO = 4
 _MAX_HEAD_ARRAYS = 8
@@ -82,7 +83,7 @@ def identify(
         matches = [match for match in matches if match.network != named.name]
         matches.append(_match_named(named, reader))
     matches.sort(key=lambda match: (named is None or match.network != named.name, _rank_key(match)))
-    fits = _compare_functions([match for match in matches if match.how != "near"])
+    fits = _compare_functions([match for match in matches if match.how != "near"], reader)
     near = [match for match in matches if match.how == "near" and match.same][:MAX_NEAR_MATCHES]
     found = [
         match if match.how == "exact" else _with_suggestions(match, reader.readings[match.network])
@@ -125,9 +126,12 @@ def _match_named(named: NamedNetwork, reader: _Reader) -> Match:
     return replace(match, settings={**settings, **match.settings})
 
 
-def _compare_functions(fits: list[Match]) -> list[Match]:
+def _compare_functions(fits: list[Match], reader: _Reader) -> list[Match]:
     """Return matches with how each computes something else than the first does, with the same weights."""
-    networks = [load(match.network, **match.settings) for match in fits]
+    networks = [
+        load(match.network, **match.settings) if match.settings else reader.readings[match.network].network
+        for match in fits
+    ]
     return [
         replace(match, computes=describe_difference(networks[0], network))
         for match, network in zip(fits, networks, strict=True)
@@ -135,8 +139,9 @@ def _compare_functions(fits: list[Match]) -> list[Match]:
 
 
 def _with_suggestions(match: Match, reading: Interpretation) -> Match:
-    """Return a match whose differences suggest similar names. It takes a while, so only for matches that are shown."""
-    return replace(match, differs=tuple(reading.find_problems())) if match.differs else match
+    """Return a match whose differences, if they are not many, suggest similar names, which takes a while."""
+    is_near = 0 < len(match.differs) <= _MAX_SUGGESTED
+    return replace(match, differs=tuple(reading.find_problems())) if is_near else match
 
 
 def _select_candidates(matcher: Matcher) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -119,7 +118,8 @@ class Interpretation:
         if self.rivals:
             raise WeightsError(*name_mappings(self.network.name, *self.list_places()))
         if self.undecided and not only_places:
-            raise WeightsError(self._list_undecided())
+            summary = "a square matrix fits transposed too, and nothing in the file tells its layout"
+            raise WeightsError(self._list_undecided(), summary)
 
     def list_places(self) -> tuple[list[tuple[str, int]], int]:
         """Return where in the file the weights stand, each with how many fit, and how many weights there are."""
@@ -309,7 +309,7 @@ class Matcher:
     def is_leftover(self, key: str, name: str, tail: Mapping[str, Shape | None]) -> bool:
         """Return whether an array that is no weight should not be where it is, by its name, shape and type."""
         tensor = self.checkpoint.tensors[self.names[name]]
-        is_counter = tensor.dtype.kind in "biu" and math.prod(tensor.shape) <= 1
+        is_counter = tensor.dtype.kind in "biu" and len(tensor.shape) <= 1  # or an ONNX graph's sizes and pads
         if tensor.shape == () or is_counter or is_beside(key):
             return False
         allowed = {tail[prefix] for prefix in list_prefixes(key) if prefix in tail}

@@ -323,6 +323,23 @@ def describe_families() -> str:
     return _table(("library", "family", "bundled"), rows)
 
 
+def describe_conventions() -> str:
+    """Return a table of the conventions in which weights are published, and how each is read or refused."""
+    path = Path(__file__).parents[1] / "tests" / "data" / "wild_checkpoints.yaml"
+    cases: list[dict[str, str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return _table(
+        ("convention", "read", "how"),
+        [(case["convention"], "no" if "refused" in case else "yes", _describe_reading(case)) for case in cases],
+    )
+
+
+def _describe_reading(case: dict[str, str]) -> str:
+    options = {"outputs": "--until", "under": "--under"}
+    given = " ".join(f"{option} {case[key]}" for key, option in options.items() if key in case)
+    said = f"refused: {case['refused']}" if "refused" in case else case["read"]
+    return "; ".join(filter(None, (f"`{given}`" if given else "", said))) or "as it is"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "keys": describe_keys,
     "options": describe_options,
@@ -334,6 +351,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "python": describe_python,
     "counts": describe_counts,
     "families": describe_families,
+    "conventions": describe_conventions,
 }
 
 

@@ -200,8 +200,8 @@ def convert(
     If the conversion fails, no incomplete file is left.
 
     Args:
-        source: A checkpoint in any of the formats of the reference page on checkpoint files. The format is recognised by
-            the content, and no code in the file is run.
+        source: A checkpoint in any of the formats of the reference page on checkpoint files. The format is recognised
+            by the content, and no code in the file is run.
         target: The file to write. Its suffix determines the format: .safetensors, .pth, .pdparams, .npz, or no suffix
             for an Orbax folder.
         spec: The network. By default, the one that the source's metadata name.
@@ -252,8 +252,8 @@ def convert(
 def identify(path: str | PathLike[str], *, under: str | None = None) -> list[Match]:
     """Return the bundled networks that a checkpoint fits, best first, followed by those that it nearly fits.
 
-    Only names and shapes are compared. ``under`` is as for ``build``. Raises CheckpointError or FileNotFoundError if the
-    checkpoint cannot be read.
+    Only names and shapes are compared. ``under`` is as for ``build``. Raises CheckpointError or FileNotFoundError if
+    the checkpoint cannot be read.
     """
     from resnet_spec.checkpoints.transfer.identify import identify
 

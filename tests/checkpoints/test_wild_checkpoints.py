@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +169,11 @@ def test_whole_pytorch_module_is_read_as_data(how: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_own_file_is_read(tmp_path: Path) -> None:
-    if find_spec("transformers") is None:
-        pytest.skip("transformers is not installed")
+    pytest.importorskip("transformers", exc_type=ImportError)
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    config = ResNetConfig(embedding_size=64, hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 6, 3], num_labels=7)
+    kind: Any = ResNetConfig
+    config = kind(embedding_size=64, hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 6, 3], num_labels=7)
     model = ResNetForImageClassification(config)
     arrays = fill(model)
     model.save_pretrained(tmp_path / "folder", max_shard_size="40MB")
@@ -186,10 +185,8 @@ def test_transformers_own_file_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # Keras calls what NumPy has deprecated
 def test_keras_own_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if find_spec("keras") is None:
-        pytest.skip("keras is not installed")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    import keras
+    keras = pytest.importorskip("keras", exc_type=ImportError)
 
     inputs = keras.Input((8, 8, 3))
     maps = keras.layers.Conv2D(4, 3, name="conv1_conv")(inputs)
@@ -208,7 +205,7 @@ def test_flax_own_msgpack_is_read(tmp_path: Path) -> None:
     import ml_dtypes
 
     random = np.random.default_rng(0)
-    state = {
+    state: dict[str, Any] = {
         "params": {"conv_init": {"kernel": random.random((7, 7, 3, 8), np.float32)}},
         "batch_stats": {"bn_init": {"mean": random.random(8).astype(ml_dtypes.bfloat16), "var": np.float32(3)}},
         "step": 3,
@@ -242,8 +239,7 @@ def test_exported_onnx_model_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_own_checkpoint_is_read(tmp_path: Path) -> None:
-    if find_spec("pytorch_lightning") is None:
-        pytest.skip("pytorch_lightning is not installed")
+    pytest.importorskip("pytorch_lightning", exc_type=ImportError)
     import pytorch_lightning
     import torch
 

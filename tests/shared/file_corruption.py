@@ -53,6 +53,28 @@ def _write_npz(path: Path) -> None:
     path.with_suffix(".npz").replace(path)
 
 
+def _write_msgpack(path: Path) -> None:
+    from flax import serialization
+
+    path.write_bytes(serialization.msgpack_serialize(make_arrays()))
+
+
+def _write_onnx(path: Path) -> None:
+    import onnx
+
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in make_arrays().items()]
+    graph = onnx.helper.make_graph([], "g", [], [], initializer=tensors)
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+
+
+def _write_hdf5(path: Path) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for name, array in make_arrays().items():
+            file[name] = array
+
+
 WRITERS: Mapping[str, Callable[[Path], None]] = {
     "our safetensors": _our_writer("safetensors"),
     "our pth": _our_writer("torch"),
@@ -64,6 +86,9 @@ WRITERS: Mapping[str, Callable[[Path], None]] = {
     "paddle": _write_paddle,
     "paddle in protocol 2": lambda path: _write_paddle(path, protocol=2),
     "numpy, compressed": _write_npz,
+    "flax": _write_msgpack,
+    "onnx": _write_onnx,
+    "h5py": _write_hdf5,
 }
 """Functions that write the arrays to a path. The names are part of the tests' random seeds."""
 

@@ -230,7 +230,10 @@ def make_modules(random: Random, encode: Encode) -> bytes:
             for field in fields
         ]
         if random.random() < 0.1:
-            items[2] = (encode_text("_modules"), encode_dict([(encode_text("me"), pickle.BINGET + bytes([100 + level]))]))
+            items[2] = (
+                encode_text("_modules"),
+                encode_dict([(encode_text("me"), pickle.BINGET + bytes([100 + level]))]),
+            )
         if random.random() < 0.1:
             items[1] = (encode_text("_buffers"), encode_value(random))
         value = made + encode_dict(items) + pickle.BUILD

@@ -74,7 +74,9 @@ def pack_weights() -> bytes:
 
 def attack_msgpack_fields(random: Random, path: Path) -> None:
     """An array whose shape, type, bytes or extension is any value."""
-    shape = pack_list([pack_number(pick(random, [*SIZES, 2**62, 2**64 - 1])) for _ in range(int(random.integers(0, 40)))])
+    shape = pack_list(
+        [pack_number(pick(random, [*SIZES, 2**62, 2**64 - 1])) for _ in range(int(random.integers(0, 40)))]
+    )
     fields = [pack_list([pack_number(2)]), pack_text("float32"), pack_bytes(bytes(8))]
     for index in range(3):
         if random.random() < 0.4:
@@ -135,7 +137,9 @@ def attack_onnx_fields(random: Random, path: Path) -> None:
     dims = [int(pick(random, [*SIZES, 2**62, 2**64 - 1])) for _ in range(int(random.integers(0, 80)))]
     items = [
         encode_initializer("a", (2,), 1, bytes(8)),
-        encode_initializer(pick(random, NAMES), pick(random, ((2,), dims)), pick(random, (0, 1, 8, 16, 17, 99)), bytes(8)),
+        encode_initializer(
+            pick(random, NAMES), pick(random, ((2,), dims)), pick(random, (0, 1, 8, 16, 17, 99)), bytes(8)
+        ),
         encode_field(8, b"packed") + encode_field(1, b"".join(map(encode_varint, dims))) + encode_field(14, 1),
         encode_field(1, 2) + encode_field(2, 1) + encode_field(8, b"floats") + encode_field(4, bytes(8)),
     ]
@@ -220,7 +224,9 @@ def attack_hdf5_sizes(random: Random, path: Path) -> None:
             case 0:
                 file.create_dataset("b", (count,), "f4", chunks=(min(count, 2**16),))
             case 1:
-                file.create_dataset("b", (min(count, 2**22),), "f4", compression="gzip", data=np.zeros(min(count, 2**22)))
+                file.create_dataset(
+                    "b", (min(count, 2**22),), "f4", compression="gzip", data=np.zeros(min(count, 2**22))
+                )
             case 2:
                 for index in range(draw_count(random, 10)):
                     file.create_dataset(str(index), (0,), "f4")
@@ -242,9 +248,23 @@ def write_shards(path: Path, index: bytes, shards: Mapping[str, bytes]) -> None:
 def attack_shards(random: Random, path: Path) -> None:
     """An index that names files elsewhere, arrays that are not there, or itself; and corrupted files."""
     arrays = {f"w{index}": np.full(5, index, np.float32) for index in range(6)}
-    shards = {"a.safetensors": save(dict(list(arrays.items())[:3])), "b.safetensors": save(dict(list(arrays.items())[3:]))}
+    shards = {
+        "a.safetensors": save(dict(list(arrays.items())[:3])),
+        "b.safetensors": save(dict(list(arrays.items())[3:])),
+    }
     names = {name: "ab"[index // 3] + ".safetensors" for index, name in enumerate(arrays)}
-    wrong = ["../a.safetensors", "/etc/passwd", "", ".", "..", "model.safetensors.index.json", "c.safetensors", "x\ny", 3, None]
+    wrong = [
+        "../a.safetensors",
+        "/etc/passwd",
+        "",
+        ".",
+        "..",
+        "model.safetensors.index.json",
+        "c.safetensors",
+        "x\ny",
+        3,
+        None,
+    ]
     if random.random() < 0.4:
         names[pick(random, ("w0", "w5", "other"))] = pick(random, wrong)
     index = json.dumps({"metadata": {}, "weight_map": names}).encode()
@@ -259,11 +279,11 @@ def attack_shards(random: Random, path: Path) -> None:
 def make_distributed() -> dict[str, bytes]:
     """Return the files of a valid distributed checkpoint, as PyTorch writes it."""
     import torch
-    import torch.distributed.checkpoint as distributed
+    from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
     state = {"model": {f"w{index}": torch.arange(20.0).reshape(4, 5) + index for index in range(4)}, "epoch": 3}
     with TemporaryDirectory() as folder:
-        distributed.save(state, checkpoint_id=folder, no_dist=True)
+        save_distributed(state, checkpoint_id=folder, no_dist=True)
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
@@ -289,7 +309,7 @@ CONTAINER_ATTACKS: Mapping[str, list[Attack]] = {
     "msgpack": [attack_msgpack_fields, attack_msgpack_counts, attack_valid(pack_weights)],
     "onnx": [attack_onnx_fields, attack_onnx_counts, attack_valid(make_model)],
     "keras": [attack_hdf5_bytes, attack_hdf5_links, attack_hdf5_sizes],
-    "shards": [attack_shards],
-    "distributed": [attack_distributed],
+    "shards": [attack_shards] * 4,
+    "distributed": [attack_distributed] * 2,
 }
 """The attacks by format."""

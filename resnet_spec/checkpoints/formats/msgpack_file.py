@@ -43,8 +43,16 @@ _ARRAY = 1
 _CHUNKED = "__msgpack_chunked_array__"
 
 _NUMBERS = {
-    0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
-    0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q",
+    0xCA: ">f",
+    0xCB: ">d",
+    0xCC: ">B",
+    0xCD: ">H",
+    0xCE: ">I",
+    0xCF: ">Q",
+    0xD0: ">b",
+    0xD1: ">h",
+    0xD2: ">i",
+    0xD3: ">q",
 }
 _SIZES = {1: ">B", 2: ">H", 4: ">I"}
 _BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4}

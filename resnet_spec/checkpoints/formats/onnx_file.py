@@ -36,9 +36,24 @@ _GRAPH, _INITIALIZER = 7, 5
 _FLOATS, _DOUBLES = 4, 10
 _TYPES: dict[int, str] = {
     1: "float32",
-    2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
-    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
-    17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    14: "complex64",
+    15: "complex128",
+    16: "bfloat16",
+    17: "float8_e4m3fn",
+    18: "float8_e4m3fnuz",
+    19: "float8_e5m2",
+    20: "float8_e5m2fnuz",
 }
 _FIELD_COST, _TENSOR_COST = 60, 900
 _MAX_FIELDS = 64
@@ -149,7 +164,8 @@ class _MessageReader:
         return result
 
     def unpack_dims(self, item: _Field) -> list[int]:
-        end, dims = item.offset + item.size, []
+        end = item.offset + item.size
+        dims: list[int] = []
         self.file.seek(item.offset)
         while self.file.tell() < end and len(dims) <= _MAX_FIELDS:
             dims.append(self.varint(end))

@@ -44,12 +44,13 @@ ParseTensor = Callable[[str, Value], Tensor | None]
 def collect_tensors(path: str, value: Value, parse: ParseTensor, budget: Budget) -> dict[str, Tensor]:
     """Return the tensors of nested mappings and lists, by their keys joined by dots.
 
-    A PyTorch module is a mapping of its parameters, buffers and modules. An object of another class that holds tensors is
-    entered as an array that can't be read. Raises CheckpointError if
+    A PyTorch module is a mapping of its parameters, buffers and modules. An object of another class that holds tensors
+    is entered as an array that can't be read. Raises CheckpointError if
     two tensors have the same name.
     """
     collector = _Collector(path, parse, budget)
-    for mapping in list_attributes(value) or [value]:
+    attributes = list_attributes(value)
+    for mapping in [value] if attributes is None else attributes:
         collector.collect(mapping, ())
     return collector.tensors
 
@@ -107,13 +108,15 @@ class _Collector:
 
 
 def list_attributes(value: Value) -> list[Value] | None:
-    """Return the mappings that hold the tensors of a PyTorch module or a TorchScript object, or None for another value."""
+    """Return the mappings that hold the tensors of a PyTorch module or a TorchScript object; None for other values."""
     if not isinstance(value, Call) or not isinstance(value.state, PairList):
         return None
     if isinstance(value.function, Global) and value.function.module.startswith("__torch__"):
         return [value.state]
     fields = {key: item for key, item in value.state.items if isinstance(key, str)}
-    return [fields[key] for key in _MODULE_FIELDS] if fields.keys() >= set(_MODULE_FIELDS) else None
+    if not fields.keys() >= set(_MODULE_FIELDS):
+        return None
+    return [fields[key] for key in _MODULE_FIELDS if is_mapping(fields[key])]
 
 
 def _iterate_items(value: Value) -> Iterator[tuple[Value, Value]]:

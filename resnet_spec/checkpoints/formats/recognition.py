@@ -59,16 +59,15 @@ def describe_file(path: str, head: bytes) -> str:
 def refuse_folder(path: str) -> None:
     """Raise CheckpointError if a folder is one of a known kind that is not read."""
     if Path(path, "saved_model.pb").is_file():
-        raise CheckpointError(
-            f"{path} is a TensorFlow SavedModel; read its variables with tf.train.load_checkpoint and save them: {_SAVE_NPZ}"
-        )
+        advice = f"read its variables with tf.train.load_checkpoint and save them: {_SAVE_NPZ}"
+        raise CheckpointError(f"{path} is a TensorFlow SavedModel; {advice}")
     if next(Path(path).glob("data.pkl"), None) or next(Path(path).glob("*/data.pkl"), None):
         raise CheckpointError(
             f"{path} is an unpacked PyTorch checkpoint; zip its contents without compression (zip -0 -r w.pth archive/)"
         )
     with os.scandir(path) as entries:
         names = sorted(entry.name for entry in islice(entries, 1000) if entry.is_file())
-    if names and not any(Path(path, name).is_dir() for name in os.listdir(path)):
+    if names and not any(inner.is_dir() for inner in Path(path).iterdir()):
         held = ", ".join(map(repr, names[:4]))
         raise CheckpointError(
             f"{path} is a folder without a checkpoint of a known name: it holds {held}; choose one of its files"

@@ -167,7 +167,7 @@ class _TensorParser:
             case ("_rebuild_wrapper_subclass", (Global() as kind, Global(_, dtype), shape, *_)):
                 remedy = "gather it by full_tensor() before it is saved"
                 return self.make_unread(name, f"a tensor of the class {kind}", shape, dtype, remedy)
-        return self.make_unread(name, f"what torch's function {function[:80]} makes", ())
+        return self.make_unread(name, f"what torch's function {quote(function)} makes", ())
 
     def make_unread(
         self, name: str, what: str, shape: Value, dtype: str = "", remedy: str = "save an ordinary tensor instead"
@@ -194,7 +194,7 @@ class _TensorParser:
                 )
         dtype = view.dtype or STORAGE_DTYPES.get(kind)
         if dtype is None or dtype == UNKNOWN:
-            return self.make_unread(name, f"a tensor of a type that NumPy lacks ({kind[:80]})", view.shape)
+            return self.make_unread(name, f"a tensor of a type that NumPy lacks ({quote(kind)})", view.shape)
         storage = self.find_storage(key)
         if storage is None:
             raise CheckpointError(f"{self.path} is damaged: expected the storage {key[:80]!r} of {name!r}, found none")

@@ -99,8 +99,8 @@ def _block_roles(part: Part, *place: int) -> Iterator[tuple[str, Role]]:
 def _section_roles(section: Section, leaves: Iterable[Leaf], *numbers: int) -> Iterator[tuple[str, Role]]:
     """Yield the roles of one section's layers, by path.
 
-    ``numbers`` are a role's ``convs``, ``stage``, ``block``, ``flat`` and ``blocks``; without them, the section's convolutions are
-    counted.
+    ``numbers`` are a role's ``convs``, ``stage``, ``block``, ``flat`` and ``blocks``; without them, the section's
+    convolutions are counted.
     """
     leaves = list(leaves)
     convs, *place = numbers or (_count_convs(leaves),)

@@ -14,7 +14,9 @@ import yaml
 from resnet_spec.checkpoints.naming.roles import Role
 
 Names: TypeAlias = "str | list[str]"
-"""A list with a pattern for each index, or one pattern for all, such as ``conv{index+1}``, filled from a role's attributes.
+"""A list with a pattern for each index, or one pattern for all, such as ``conv{index+1}``.
+
+Patterns are filled from a role's attributes.
 
 ``{block+1:2}`` is a number of two digits.
 """
@@ -131,9 +133,7 @@ class Layout:
 def load_dialects() -> dict[str, Dialect]:
     """Return the dialects by name."""
     tables = sorted(path for path in files(_PACKAGE).iterdir() if path.name.endswith(".yaml"))  # type: ignore[type-var]
-    dialects = [
-        _parse_dialect(path.name.removesuffix(".yaml"), _load_yaml(path.read_text("utf-8"))) for path in tables
-    ]
+    dialects = [_parse_dialect(path.name.removesuffix(".yaml"), _load_yaml(path.read_text("utf-8"))) for path in tables]
     return {dialect.name: dialect for dialect in dialects}
 
 
@@ -145,7 +145,7 @@ def load_layouts() -> dict[str, Layout]:
 
 
 def _load_yaml(text: str) -> Any:
-    """Parse a table by libyaml, if PyYAML has it: ten times as fast, and every command on checkpoints reads them all."""
+    """Parse a table by libyaml, if PyYAML has it: ten times as fast, and whatever reads a checkpoint needs them all."""
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 

@@ -54,7 +54,7 @@ COMBINATIONS = (
 
 
 def combine_tensors(checkpoint: Checkpoint) -> Checkpoint:
-    """Return a checkpoint in which each pair of arrays that make one weight is that weight, with a note for each kind."""
+    """Return a checkpoint in which each pair of arrays that make one weight is that weight, and notes on that."""
     tensors, notes = dict(checkpoint.tensors), []
     for combination in COMBINATIONS:
         pairs = _find_pairs(tensors, combination)

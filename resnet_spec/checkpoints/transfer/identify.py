@@ -69,8 +69,8 @@ def identify(
 ) -> tuple[Checkpoint, list[Match]]:
     """Return a checkpoint and the bundled networks that it fits, the best first, then those that it nearly fits.
 
-    ``progress`` is called with the name of each network. Raises CheckpointError and FileNotFoundError, and ValueError if
-    nothing stands ``under`` the prefix.
+    ``progress`` is called with the name of each network. Raises CheckpointError and FileNotFoundError, and ValueError
+    if nothing stands ``under`` the prefix.
     """
     matcher = Matcher(registry.read(path), under)
     reader = _Reader(matcher)

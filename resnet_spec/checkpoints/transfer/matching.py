@@ -227,7 +227,7 @@ def interpret_checkpoint(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Where a network's weights stand in one naming: the name in the file of each key that is found, and how many fit."""
+    """Where a network's weights stand in one naming: the file's name of each key that is found, and how many fit."""
 
     naming: Naming
     mappings: Mapping[str, WeightMapping]
@@ -276,7 +276,7 @@ class Matcher:
         )
 
     def generate_readings(self, layers: list[Layer], behind: list[Layer], naming: Naming) -> Iterator[_Reading]:
-        """Yield the readings in one naming, for each prefix under which many weights stand; at least one, of nothing."""
+        """Yield the readings in one naming, one for each prefix under which many weights stand, or one of nothing."""
         mappings = map_weights(layers, *naming)
         if mappings is None:
             return
@@ -323,7 +323,7 @@ class Matcher:
         main: str,
         places: Mapping[str, str],
     ) -> dict[str, str]:
-        """Return where the arrays of a head stand that is the only layer with weights in a Sequential, as behind dropout.
+        """Return where the arrays of a head stand that is the one layer with weights in a Sequential, as after dropout.
 
         Its names have a number more, as ``fc.1.weight`` for ``fc.weight``.
         """
@@ -386,7 +386,7 @@ class Matcher:
         )
 
     def find_undecided(self, best: _Reading, layers: list[Layer]) -> tuple[str, ...]:
-        """Return the layouts in which as many weights fit by the same names, and a square matrix means its transpose."""
+        """Return the layouts in which as many weights fit by the same names, and a square matrix is transposed."""
         undecided = []
         for dialect, layout in self.namings:
             is_other = dialect == best.naming[0] and layout != best.naming[1]

@@ -127,9 +127,9 @@ def find_prefixes(names: Iterable[str], expected: Collection[str]) -> dict[str, 
 def join_prefixes(main: str, found: Mapping[str, Collection[str]]) -> dict[str, str]:
     """Return the prefix under which each found name stands, if more than the names under ``main`` belong together.
 
-    Another prefix adds its names if it is an outer one, as of a head beside a backbone, or differs in one part alone, as
-    "params" and "batch_stats" do; if it has no name that ``main`` has, as a second network would; and if no other prefix
-    offers the same name.
+    Another prefix adds its names if it is an outer one, as of a head beside a backbone, or differs in one part alone,
+    as "params" and "batch_stats" do; if it has no name that ``main`` has, as a second network would; and if no other
+    prefix offers the same name.
     """
     under = dict.fromkeys(found[main], main)
     others = [

@@ -45,6 +45,10 @@ CORRUPTIONS: dict[str, tuple[Callable[[bytes, np.random.Generator], bytes], int]
 """The ways to corrupt files, and how many files of each writer are corrupted so. The names are part of random seeds."""
 
 
+LIBRARIES = {"flax": ["flax"], "onnx": ["onnx"], "h5py": ["h5py"]}
+"""The libraries that write files for some writers."""
+
+
 @cache
 def write_valid_file(writer: str, folder: Path) -> bytes:
     """Return the bytes of a valid file."""
@@ -84,6 +88,20 @@ def read_by_own_library(writer: str, data: bytes) -> dict[str, Array]:
     if "paddle" in writer or "pdparams" in writer:
         state = ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
         return {name: array for name, array in state.items() if isinstance(array, np.ndarray)}
+    if writer == "flax":
+        from flax import serialization
+
+        return dict(serialization.msgpack_restore(data))
+    if writer == "onnx":
+        import onnx
+
+        initializers = onnx.load_model_from_string(data).graph.initializer
+        return {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in initializers}
+    if writer == "h5py":
+        import h5py
+
+        with h5py.File(io.BytesIO(data), "r") as file:
+            return {name: file[name][()] for name in file}
     return {name: tensor.numpy() for name, tensor in torch.load(io.BytesIO(data), weights_only=True).items()}
 
 
@@ -109,6 +127,8 @@ def are_equal(first: dict[str, Array], second: dict[str, Array]) -> bool:
 @pytest.mark.parametrize("writer", WRITERS)
 def test_corrupted_file_is_refused_or_read_correctly(writer: str, corruption: str, seed: int, tmp_path: Path) -> None:
     """Correct is what the format's own library reads or, if it refuses the file, the bytes where the arrays were."""
+    for library in LIBRARIES.get(writer, ()):
+        pytest.importorskip(library)
     corrupt, count = CORRUPTIONS[corruption]
     data = write_valid_file(writer, tmp_path)
     path = tmp_path / "w"
@@ -126,7 +146,7 @@ def test_corrupted_file_is_refused_or_read_correctly(writer: str, corruption: st
             except Exception:  # of any kind: these libraries expect valid files
                 expected = read_at_original_offsets(data, changed)
             assert are_equal(arrays, expected)
-    assert refused > 0
+    assert refused > 0 or (corruption == "flipped" and writer in LIBRARIES)  # these files are nearly all numbers
     if corruption == "flipped" and writer.startswith("our"):
         assert refused > 0.9 * count  # these files have checksums
 

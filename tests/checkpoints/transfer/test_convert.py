@@ -147,7 +147,9 @@ def test_mapping_must_be_chosen_where_several_fit(small: dict[str, Array]) -> No
     torch.save(
         {"model": {name: 0 * tensor for name, tensor in to_torch(small).items()}, "model_ema": to_torch(small)}, "w.pth"
     )
-    with pytest.raises(WeightsError, match=r'^the file holds weights of small in 2 places; choose one, as in under="mo'):
+    with pytest.raises(
+        WeightsError, match=r'^the file holds weights of small in 2 places; choose one, as in under="mo'
+    ):
         convert("w.pth", "never.safetensors", "small.yaml")
     convert("w.pth", "back.safetensors", "small.yaml", under="model_ema")
     assert load_bytes("back.safetensors") == to_bytes(small)

@@ -29,7 +29,7 @@ def test_convert_in_a_shell(small: dict[str, Array]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "w.pth: PyTorch checkpoint",
-        "  the weights are under 'state_dict'",
+        "  read under state_dict",
         f"there.pdparams: 42 arrays, 40,584 bytes, small, fingerprint {print_}",
     ]
 
@@ -106,7 +106,7 @@ def test_weights_diff_of_files_with_other_classes_in_a_shell(small: dict[str, Ar
         ),
         (
             ["convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--names", "kears"],
-            "error: names is 'kears'; it can be keras,",
+            "error: names is 'kears'; it can be bit, caffe2,",
         ),
         (["convert", "w.safetensors", "no/t.npz", "--spec", "small.yaml"], "error: no such file or directory: "),
         (["identify", "small.yaml"], "error: small.yaml is not a checkpoint in a known format"),

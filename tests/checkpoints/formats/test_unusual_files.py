@@ -8,6 +8,7 @@ import struct
 import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ UNREAD: dict[str, tuple[Callable[[], Any], str, tuple[int, ...]]] = {
     "half complex": (lambda: torch.zeros(2, dtype=torch.complex32), "a tensor of a type that NumPy lacks", (2,)),
     "nested": (
         lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
-        "what torch's function _rebuild_nested_tensor makes",
+        "what torch's function '_rebuild_nested_tensor' makes",
         (),
     ),
     "object": (lambda: deque([PickledResult(OrderedDict, (), {"w": torch.ones(2)})]), "", ()),
@@ -160,9 +161,17 @@ def test_quantised_tensor_of_before_version_1_6_is_named(tmp_path: Path) -> None
 
 
 def test_object_with_tensors_in_it_is_named(tmp_path: Path) -> None:
-    checkpoint = save({"model": torch.nn.Linear(2, 2), "other": torch.Generator, "a": torch.ones(2)}, tmp_path)
-    assert list(checkpoint.tensors) == ["model", "a"]
-    assert_named(checkpoint, "model", "an object of torch.nn.modules.linear.Linear")
+    scheduler = PickledResult(Fraction, (), {"best": torch.ones(2)})  # an object of a class that is no module
+    checkpoint = save({"scheduler": scheduler, "other": torch.Generator, "a": torch.ones(2)}, tmp_path)
+    assert list(checkpoint.tensors) == ["scheduler", "a"]
+    assert_named(checkpoint, "scheduler", "an object of")
+
+
+def test_module_among_tensors_is_read(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    checkpoint = save({"model": model, "a": torch.ones(2)}, tmp_path)
+    assert list(checkpoint.tensors) == ["model.weight", "model.bias", "a"]
+    assert checkpoint.tensors["model.weight"].read().tobytes() == model.weight.detach().numpy().tobytes()
 
 
 def test_tensors_of_other_devices_are_read(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -282,7 +283,8 @@ def make_distributed() -> dict[str, bytes]:
     from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
     state = {"model": {f"w{index}": torch.arange(20.0).reshape(4, 5) + index for index in range(4)}, "epoch": 3}
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of a single process
         save_distributed(state, checkpoint_id=folder, no_dist=True)
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 

@@ -312,6 +312,6 @@ CONTAINER_ATTACKS: Mapping[str, list[Attack]] = {
     "onnx": [attack_onnx_fields, attack_onnx_counts, attack_valid(make_model)],
     "keras": [attack_hdf5_bytes, attack_hdf5_links, attack_hdf5_sizes],
     "shards": [attack_shards] * 4,
-    "distributed": [attack_distributed] * 2,
+    "distributed": [attack_distributed] * 6,
 }
 """The attacks by format."""

@@ -25,8 +25,8 @@ def save_under(prefixes: Mapping[str, str], small: Mapping[str, Array], path: st
     )
 
 
-def read_back(**arguments: str) -> dict[str, bytes]:
-    convert("w.safetensors", "back.safetensors", "small.yaml", **arguments)
+def read_back(under: str | None = None) -> dict[str, bytes]:
+    convert("w.safetensors", "back.safetensors", "small.yaml", under=under)
     return {name: array.tobytes() for name, array in load_file("back.safetensors").items()}
 
 

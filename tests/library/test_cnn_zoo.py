@@ -1,4 +1,4 @@
-"""Convolutional networks beyond residual ones against timm and torchvision: weights in order, and recorded outputs."""
+"""Convolutional networks beyond residual ones against other libraries: weights in order, and recorded outputs."""
 
 from __future__ import annotations
 

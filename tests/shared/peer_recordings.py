@@ -68,15 +68,17 @@ def peer_state_dicts() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
 @cache
 def cnn_models() -> dict[str, dict[str, Any]]:
     """Return family, parameters and the signature of the weights of convolutional networks, by registry/name."""
-    models: dict[str, dict[str, Any]] = json.loads((DATA / "cnn_models.json").read_text(encoding="utf-8"))
+    models: dict[str, dict[str, Any]] = {}
+    for file in ("cnn_models.json", "keras_cnn.json"):
+        models |= json.loads((DATA / file).read_text(encoding="utf-8"))
     return models
 
 
 @cache
 def cnn_goldens() -> list[dict[str, Any]]:
     """Return recorded outputs of convolutional networks beyond residual ones."""
-    rows: list[dict[str, Any]] = json.loads((DATA / "goldens_cnn.json").read_text(encoding="utf-8"))["models"]
-    return rows
+    files = [DATA / "goldens_cnn.json", DATA / "goldens_keras_cnn.json"]
+    return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["models"]]
 
 
 def sign_weights(weights: Iterable[tuple[str, tuple[int, ...]]]) -> str:

@@ -310,7 +310,8 @@ def describe_families() -> str:
     names = set(bundled.names())
     recorded = {
         model: row["family"]
-        for file in sorted((ROOT / "tests/data").glob("*cnn_models.json"))
+        for file in sorted((ROOT / "tests/data").glob("*cnn*.json"))
+        if not file.name.startswith("goldens")
         for model, row in json.loads(file.read_text(encoding="utf-8")).items()
     }
     families: dict[tuple[str, str], list[str]] = {}

@@ -69,7 +69,7 @@ def peer_state_dicts() -> dict[str, list[tuple[str, tuple[int, ...]]]]:
 def cnn_models() -> dict[str, dict[str, Any]]:
     """Return family, parameters and the signature of the weights of convolutional networks, by registry/name."""
     models: dict[str, dict[str, Any]] = {}
-    for file in ("cnn_models.json", "keras_cnn.json"):
+    for file in ("cnn_models.json", "keras_cnn.json", "paddle_cnn.json"):
         models |= json.loads((DATA / file).read_text(encoding="utf-8"))
     return models
 
@@ -77,7 +77,7 @@ def cnn_models() -> dict[str, dict[str, Any]]:
 @cache
 def cnn_goldens() -> list[dict[str, Any]]:
     """Return recorded outputs of convolutional networks beyond residual ones."""
-    files = [DATA / "goldens_cnn.json", DATA / "goldens_keras_cnn.json"]
+    files = [DATA / f"goldens_{name}.json" for name in ("cnn", "keras_cnn", "paddle_cnn")]
     return [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["models"]]
 
 

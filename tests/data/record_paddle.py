@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,18 @@ from shared.peer_recordings import sign_weights
 
 MODELS, GOLDENS = (Path(__file__).parent / name for name in ("paddle_cnn.json", "goldens_paddle_cnn.json"))
 SIZE = (1, 3, 72, 56)
-FULL_SIZE = {"alexnet", "googlenet", "inceptionv3", "inception_v3", "lenet", "vgg"}
+FULL_SIZE = {"alexnet", "googlenet", "inceptionv3", "inception_v3", "lenet", "vgg", "vgg_variant"}
 """Families that take images of their own size: most flatten a map, and Inception has no map for a small image."""
 
 LARGE = 70_000_000
 """Networks with more parameters have no recorded logits."""
 
-AUXILIARY = {"googlenet": ("_conv_o1.", "_fc_o1.", "_out1.", "_conv_o2.", "_fc_o2.", "_out2.")}
-"""Classifiers that only training uses; a spec has the network without them."""
+UNUSED = {
+    "googlenet": r"_(conv|fc)_o\d|_out\d",  # two classifiers for training
+    "pp_lcnet_v2": r".*\.dw_conv\.(weight|bias)",  # a convolution for what the sum of several ones becomes
+    "pp_lcnetv2_variant": r".*\.dw_conv\.(weight|bias)",
+}
+"""Patterns of weights that evaluation does not use; a spec has the network without them."""
 
 Shape = tuple[int, ...]
 
@@ -73,11 +78,11 @@ def canonical(name: str, shape: list[int]) -> tuple[str, Shape]:
 
 def weights_of(module: Any, family: str) -> dict[str, Any]:
     """Return the tensors of a model by their names in resnet-spec, in order."""
-    unused = AUXILIARY.get(family.rpartition("/")[2], ())
+    unused = UNUSED.get(family.rpartition("/")[2], "$")
     return {
         canonical(name, tensor.shape)[0]: tensor
         for name, tensor in module.state_dict().items()
-        if not name.startswith(unused or " ")
+        if not re.match(unused, name)
     }
 
 

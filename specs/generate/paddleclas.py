@@ -1,0 +1,191 @@
+"""Write the networks of PaddleClas that are another one scaled: its channels times one factor.
+
+The network that is scaled is a spec written by hand; a scaled one extends it, and says what differs.
+
+    python specs/generate/paddleclas.py            writes the specs
+    python specs/generate/paddleclas.py --check    names those that differ from what it would write, and exits with 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+from writing import SPECS, main
+
+Spec = dict[str, Any]
+
+WIDTH = 120
+
+SHARES = {"out": 1, "wide": 1, "half": 2, "half_width": 2, "width": 1, "reduced": 4}
+"""The arguments that are channels, each with the part of the channels that it is: a half, or a quarter."""
+
+
+def cut(channels: float) -> int:
+    return int(channels)
+
+
+def divisible(divisor: int) -> Callable[[float], int]:
+    """Return what rounds to the nearest multiple, or to the next one if that is less than nine tenths."""
+
+    def rounded(channels: float) -> int:
+        near = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+        return near + divisor if near < 0.9 * channels else near
+
+    return rounded
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that one is scaled to.
+
+    Attributes:
+        name: The name of each, with ``*`` for the factor.
+        base: The network that is scaled.
+        title: What the comments of the scaled ones call it.
+        paper: The paper and the file of PaddleClas.
+        factors: As the names say them.
+        rounded: How scaled channels become an integer.
+        fixed: Layers whose channels are not scaled.
+        larger: Layers whose channels are scaled if they grow.
+    """
+
+    name: str
+    base: str
+    title: str
+    paper: str
+    factors: str
+    rounded: Callable[[float], int] = divisible(8)
+    fixed: tuple[str, ...] = ()
+    larger: tuple[str, ...] = ()
+
+
+FAMILIES = [
+    Family(
+        "MobileNetV1_x*",
+        "MobileNetV1",
+        "MobileNetV1",
+        "Howard et al. 2017; PaddleClas mobilenet_v1.py",
+        "0_25 0_5 0_75",
+        rounded=cut,
+    ),
+    Family(
+        "MobileNetV2_x*",
+        "MobileNetV2",
+        "MobileNetV2",
+        "Sandler et al. 2018; PaddleClas mobilenet_v2.py",
+        "0_25 0_5 0_75 1_5 2_0",
+        rounded=cut,
+        larger=("conv9",),
+    ),
+    *(
+        Family(
+            f"MobileNetV3_{size}_x*",
+            f"MobileNetV3_{size}_x1_0",
+            f"MobileNetV3-{size.title()}",
+            "Howard et al. 2019; PaddleClas mobilenet_v3.py",
+            "0_35 0_5 0_75 1_25",
+            fixed=("last_conv",),
+        )
+        for size in ("large", "small")
+    ),
+    Family(
+        "PPLCNet_x*",
+        "PPLCNet_x1_0",
+        "PP-LCNet",
+        "Cui et al. 2021; PaddleClas pp_lcnet.py",
+        "0_25 0_35 0_5 0_75 1_5 2_0 2_5",
+        fixed=("last_conv",),
+    ),
+    Family(
+        "GhostNet_x*",
+        "GhostNet_x1_0",
+        "GhostNet",
+        "Han et al. 2019; PaddleClas ghostnet.py",
+        "0_5 1_3",
+        rounded=divisible(4),
+        fixed=("fc_0",),
+    ),
+]
+
+
+@cache
+def read(name: str) -> Spec:
+    """Return a spec of PaddleClas with all that it extends."""
+    spec = yaml.safe_load((SPECS / "paddleclas" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return merged(read(spec.pop("extends").removeprefix("paddleclas/")), spec) if "extends" in spec else spec
+
+
+def merged(base: Spec, changes: Spec) -> Spec:
+    """Return a spec with the changes of one that extends it."""
+    result = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            del result[key]
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def changes(family: Family, spec: Spec, factor: float) -> Spec:
+    """Return what changes in a part of a spec if it is scaled."""
+    found: Spec = {}
+    for key, value in spec.items():
+        if key in family.fixed or (key in family.larger and factor < 1):
+            continue
+        if isinstance(value, dict):
+            after: Any = changes(family, value, factor)
+        elif key in SHARES:
+            after = scaled(family, value, factor, SHARES[key])
+        else:
+            continue
+        if after and after != value:
+            found[key] = after
+    return found
+
+
+def scaled(family: Family, value: Any, factor: float, share: int) -> Any:
+    """Return scaled channels; a list has those of each block."""
+    if isinstance(value, list):
+        return [scaled(family, item, factor, share) for item in value]
+    return family.rounded(value * share * factor) // share if isinstance(value, int) else value
+
+
+def flow(value: Any) -> str:
+    """Return a value as YAML in a line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
+
+
+def lines(spec: Spec, depth: int = 0) -> Iterator[str]:
+    """Yield the lines of a mapping: one for each value that fits in a line, below the keys of a spec."""
+    for key, value in spec.items():
+        line = f"{'  ' * depth}{key}: {flow(value)}"
+        if isinstance(value, dict) and (depth == 0 or len(line) > WIDTH):
+            yield f"{'  ' * depth}{key}:"
+            yield from lines(value, depth + 1)
+        else:
+            yield line
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of each spec."""
+    for family in FAMILIES:
+        base = read(family.base)
+        parts = {key: base[key] for key in ("layers", "stem", "stages", "head") if key in base}
+        for factor in family.factors.split():
+            name, number = family.name.replace("*", factor), float(factor.replace("_", "."))
+            spec = {"name": name, "extends": f"paddleclas/{family.base}", **changes(family, parts, number)}
+            comment = f"# {family.title}, {number:g} times as wide ({family.paper})."
+            header = [comment, "# yaml-language-server: $schema=../schema.json"]
+            yield f"paddleclas/{name}.yaml", "\n".join([*header, *lines(spec)]) + "\n"
+
+
+if __name__ == "__main__":
+    main(dict(files()))

@@ -1,4 +1,4 @@
-"""Write the networks of PaddleClas that are another one scaled: its channels times one factor.
+"""Write the networks of PaddleClas that are another one scaled: its channels times one factor, its depth times another.
 
 The network that is scaled is a spec written by hand; a scaled one extends it, and says what differs.
 
@@ -8,6 +8,7 @@ The network that is scaled is a spec written by hand; a scaled one extends it, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -38,6 +39,9 @@ def divisible(divisor: int) -> Callable[[float], int]:
     return rounded
 
 
+MULTIPLES_OF_8 = divisible(8)
+
+
 @dataclass(frozen=True)
 class Family:
     """Networks that one is scaled to.
@@ -58,7 +62,7 @@ class Family:
     title: str
     paper: str
     factors: str
-    rounded: Callable[[float], int] = divisible(8)
+    rounded: Callable[[float], int] = MULTIPLES_OF_8
     fixed: tuple[str, ...] = ()
     larger: tuple[str, ...] = ()
 
@@ -167,11 +171,59 @@ def lines(spec: Spec, depth: int = 0) -> Iterator[str]:
     """Yield the lines of a mapping: one for each value that fits in a line, below the keys of a spec."""
     for key, value in spec.items():
         line = f"{'  ' * depth}{key}: {flow(value)}"
-        if isinstance(value, dict) and (depth == 0 or len(line) > WIDTH):
+        if isinstance(value, dict) and (key in ("layers", "stem", "stages", "head") or len(line) > WIDTH):
             yield f"{'  ' * depth}{key}:"
             yield from lines(value, depth + 1)
         else:
             yield line
+
+
+EFFICIENTNETS = """
+B1  1.0  1.1  240  0.2
+B2  1.1  1.2  260  0.3
+B3  1.2  1.4  300  0.3
+B4  1.4  1.8  380  0.4
+B5  1.6  2.2  456  0.4
+B6  1.8  2.6  528  0.5
+B7  2.0  3.1  600  0.5
+"""
+"""For each EfficientNet: the factors of its channels and of its blocks, the side of its image, and the dropout."""
+
+
+def efficientnet(name: str, width: float, depth: float, size: int, dropout: float) -> tuple[str, str]:
+    """Return the path and the text of the spec of an EfficientNet."""
+    base = read("EfficientNetB0")
+    rounded = divisible(8)
+    arriving, blocks, rows = rounded(32 * width), 0, []
+    for stage in base["stages"]["_ef._blocks"]:
+        count, out = math.ceil(stage["depth"] * depth), rounded(stage["out"] * width)
+        reads = {"reduced": arriving // 4} | ({"wide": 6 * arriving} if stage["block"] == "inverted" else {})
+        later = {"reduced": out // 4} | ({"wide": 6 * out} if stage["block"] == "inverted" else {})
+        row = {"block": stage["block"], "depth": count, "out": out, **(later if count > 1 else reads)}
+        row |= {key: stage[key] for key in ("kernel", "stride") if key in stage}
+        rows.append(row | ({"first": reads} if count > 1 and reads != later else {}))
+        arriving, blocks = out, blocks + count
+    head = {"_drop": {"rate": dropout}} if dropout != 0.2 else {}
+    if rounded(1280 * width) != 1280:
+        head = {"_conv": {"out": rounded(1280 * width)}, **head}
+    spec = {
+        "name": f"EfficientNet{name}",
+        "extends": "paddleclas/EfficientNetB0",
+        "input": [3, size, size],
+        "preprocess": {"resize": size + 32},
+        "options": {"drop_path": round(0.2 * (blocks - 1) / blocks, 6)},
+        **({"stem": {"_ef._conv_stem._conv": {"out": rounded(32 * width)}}} if rounded(32 * width) != 32 else {}),
+    }
+    factors = f"{width:g} times as wide and {depth:g} times as deep" if width != 1 else f"{depth:g} times as deep"
+    comment = f"# EfficientNet-{name} (Tan and Le 2019; PaddleClas efficientnet.py): EfficientNet-B0, {factors}."
+    written = [comment, "# yaml-language-server: $schema=../schema.json", *lines(spec), "stages:", "  _ef._blocks:"]
+    for row in rows:
+        arguments = [f"{key}: {flow(value)}" for key, value in row.items()]
+        line = f"    - {flow(row)}"
+        written += (
+            [line] if len(line) <= WIDTH else [f"    - {arguments[0]}", *(f"      {item}" for item in arguments[1:])]
+        )
+    return f"paddleclas/EfficientNet{name}.yaml", "\n".join([*written, *lines({"head": head} if head else {})]) + "\n"
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -185,6 +237,9 @@ def files() -> Iterator[tuple[str, str]]:
             comment = f"# {family.title}, {number:g} times as wide ({family.paper})."
             header = [comment, "# yaml-language-server: $schema=../schema.json"]
             yield f"paddleclas/{name}.yaml", "\n".join([*header, *lines(spec)]) + "\n"
+    for row in EFFICIENTNETS.split("\n")[1:-1]:
+        name, width, depth, size, dropout = row.split()
+        yield efficientnet(name, float(width), float(depth), int(size), float(dropout))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,9 @@ def canonical(name: str, shape: list[int]) -> tuple[str, Shape]:
     """Return the name and shape that a weight has in resnet-spec, where the matrix of a linear layer is (out, in)."""
     path, _, last = name.rpartition(".")
     last = {"_mean": "running_mean", "_variance": "running_var"}.get(last, last)
+    path = re.sub(
+        r"_?blocks?\.(\d+)\.\.", r"_blocks.\1.", path
+    )  # EfficientNet's _blocks.0. and block.2., each with a dot
     return f"{path}.{last}" if path else last, tuple(shape[::-1] if len(shape) == 2 else shape)
 
 

@@ -243,7 +243,7 @@ def test_lightning_own_checkpoint_is_read(tmp_path: Path) -> None:
     import pytorch_lightning
     import torch
 
-    class Module(pytorch_lightning.LightningModule):
+    class Module(pytorch_lightning.LightningModule):  # type: ignore[misc]  # it is not among what types are checked with
         def __init__(self) -> None:
             super().__init__()
             self.any_name = build("cifar/resnet20", backend="torch", seed=4)

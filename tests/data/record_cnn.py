@@ -23,15 +23,24 @@ from torchvision import models  # noqa: E402
 from shared.peer_recordings import sign_weights  # noqa: E402
 
 
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""Classifiers that only training runs: a spec has the network that evaluation runs."""
+
+
 def record(model: str) -> dict[str, Any]:
     """Return the number of parameters of a model, and the signature of its weights' names and shapes in order."""
     registry, name = model.split("/")
     with torch.device("meta"):
         module = timm.create_model(name) if registry == "timm" else models.get_model(name, weights=None)
-    names = [key for key in module.state_dict() if not key.endswith("num_batches_tracked")]
+    shapes = {
+        key: tuple(tensor.shape)
+        for key, tensor in module.state_dict().items()
+        if not key.endswith("num_batches_tracked") and not key.startswith(AUXILIARY)
+    }
+    parameters = [value for key, value in module.named_parameters() if not key.startswith(AUXILIARY)]
     return {
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "signature": sign_weights((key, tuple(module.state_dict()[key].shape)) for key in names),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "signature": sign_weights(shapes.items()),
     }
 
 

@@ -13,29 +13,40 @@ from shared.frameworks import required
 from shared.peer_recordings import cnn_goldens, cnn_models, make_images, relative_difference, sign_weights
 
 BUNDLED = [name for name in cnn_models() if name in bundled.names()]
-LEFT_OUT = {
-    **dict.fromkeys(("dla", "hrnet", "focalnet", "nasnet", "pnasnet"), "a general graph"),
-}
+LEFT_OUT = dict.fromkeys(("dla", "hrnet", "focalnet", "nasnet", "pnasnet"), "a general graph")
 """Families that the language does not say, with the reason."""
 
-AUXILIARY = {"torchvision/googlenet": ("aux1.", "aux2."), "torchvision/inception_v3": ("AuxLogits.",)}
-"""Classifiers that only training runs; a spec has the network that evaluation runs."""
+NOT_SAID = {
+    **dict.fromkeys(
+        ("timm/regnetz_b16_evos", "timm/regnetz_c16_evos", "timm/regnetz_d8_evos"),
+        "EvoNorm-S0 without its activation",
+    ),
+    **dict.fromkeys(
+        ("timm/convnext_zepto_rms", "timm/convnext_zepto_rms_ols"),
+        "a norm that divides by the deviation from a mean that it does not subtract",
+    ),
+}
+"""Networks of other families that the language does not say, with the reason."""
+
+IN_FLOAT32 = {"ese_vovnet39b_evos", "test_efficientnet_evos"}
+"""Networks for which timm computes statistics in float32, whatever the type of the model."""
+
+ILL_CONDITIONED = {"ghostnetv3_050"}
+"""Networks whose logits reach 1e5 with these weights: an image scaled by 1 + 1e-15 moves them by 5e-8."""
 
 SMALL = 6_000_000
 """Networks of fewer parameters are built in every backend with ``pytest --sweep``, the others in torch alone."""
 
 
-def test_all_families_that_can_be_said_are_bundled() -> None:
+def test_all_networks_that_can_be_said_are_bundled() -> None:
     missing = {name: row["family"] for name, row in cnn_models().items() if name not in BUNDLED}
-    assert set(missing.values()) <= set(LEFT_OUT)
+    assert {name for name, family in missing.items() if family not in LEFT_OUT} == set(NOT_SAID)
     assert sum(name.startswith("timm/") for name in BUNDLED) >= 420
 
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_parameters_names_and_shapes_in_order_are_those_of_the_library(name: str) -> None:
     network, row = load(name), cnn_models()[name]
-    if name in AUXILIARY:
-        pytest.skip("its auxiliary classifiers are not in the spec; see the test below")
     assert network.parameters == row["parameters"]
     assert sign_weights(network.weights().items()) == row["signature"]
 
@@ -51,6 +62,7 @@ def sweep_unless(backend: str, row: dict[str, Any]) -> tuple[Any, ...]:
         pytest.param(backend, row, id=f"{backend}-{row['registry']}/{row['name']}", marks=sweep_unless(backend, row))
         for backend in ("torch", "numpy", "paddle", "flax", "onnx")
         for row in cnn_goldens()
+        if f"{row['registry']}/{row['name']}" not in NOT_SAID
     ],
 )
 def test_logits_are_as_recorded(backend: str, row: dict[str, Any]) -> None:
@@ -59,4 +71,5 @@ def test_logits_are_as_recorded(backend: str, row: dict[str, Any]) -> None:
     dtype = "float32" if backend == "onnx" else "float64"
     model = build(network, backend=backend, weights=comparison_weights(network), dtype=dtype)
     logits = run(model, make_images(row).astype(dtype)).reshape(len(make_images(row)), -1)
-    assert relative_difference(logits, row) < (1e-5 if backend == "onnx" else 1e-10)
+    loose = row["name"] in IN_FLOAT32 | ILL_CONDITIONED
+    assert relative_difference(logits, row) < (1e-5 if backend == "onnx" else 1e-6 if loose else 1e-10)

@@ -379,21 +379,34 @@ class OwnShift:
         return x + weight
 
 
+class SimpleNorm(nnx.Module):
+    """x over the standard deviation of its channels, scaled: (batch, ..., channels), the variance over n - 1."""
+
+    def __init__(self, channels: int, epsilon: float, param_dtype: str, rngs: Any) -> None:
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones(channels, param_dtype))
+
+    def __call__(self, x: Array) -> Array:
+        return x / jnp.sqrt(x.var(axis=-1, ddof=1, keepdims=True) + self.epsilon) * self.scale[...]
+
+
 class EvoNorm2dS0(nnx.Module):
     """EvoNorm-S0: x * sigmoid(v * x) over the standard deviation of x's group of channels, scaled and shifted."""
 
-    def __init__(self, channels: int, groups: int, epsilon: float, param_dtype: str, rngs: Any) -> None:
+    def __init__(self, channels: int, groups: int, epsilon: float, act: bool, param_dtype: str, rngs: Any) -> None:
         self.groups = groups
         self.epsilon = epsilon
+        self.act = act
         self.scale = nnx.Param(jnp.ones(channels, param_dtype))
         self.bias = nnx.Param(jnp.zeros(channels, param_dtype))
-        self.v = nnx.Param(jnp.ones(channels, param_dtype))
+        if act:
+            self.v = nnx.Param(jnp.ones(channels, param_dtype))
 
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
         grouped = x.reshape(batch, height, width, self.groups, -1)
         std = jnp.sqrt(grouped.var(axis=(1, 2, 4), keepdims=True) + self.epsilon)
-        gated = x * nnx.sigmoid(x * self.v[...])
+        gated = x * nnx.sigmoid(x * self.v[...]) if self.act else x
         y = (gated.reshape(grouped.shape) / std).reshape(batch, height, width, channels)
         return y * self.scale[...] + self.bias[...]
 

@@ -55,12 +55,15 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
             return make_abstract(nnx.GroupNorm, channels, op.group_count(channels), **options)
         case ops.LayerNorm() as op:
             return make_abstract(nnx.LayerNorm, channels, **_norm_options(op, dtype))
+        case ops.RmsNorm(epsilon, variance=True):
+            return make_abstract(custom_layers.SimpleNorm, channels, epsilon, param_dtype=dtype)
         case ops.RmsNorm(epsilon):
             return make_abstract(nnx.RMSNorm, channels, epsilon=epsilon, param_dtype=dtype)
         case ops.GlobalResponseNorm(epsilon):
             return make_abstract(custom_layers.GlobalResponseNorm2d, channels, epsilon, param_dtype=dtype)
-        case ops.EvoNormS0(groups, epsilon):
-            return make_abstract(custom_layers.EvoNorm2dS0, channels, groups, epsilon, param_dtype=dtype)
+        case ops.EvoNormS0() as op:
+            groups = op.group_count(channels)
+            return make_abstract(custom_layers.EvoNorm2dS0, channels, groups, op.epsilon, op.act, param_dtype=dtype)
         case ops.FilterResponseNorm(epsilon):
             return make_abstract(custom_layers.FilterResponseNorm2d, channels, epsilon, param_dtype=dtype)
         case ops.Relu():

@@ -49,13 +49,14 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
             return _affine(_standardize(grouped, (2,), op.epsilon).reshape(x.shape), weights)
         case ops.LayerNorm(epsilon):
             return _affine(_standardize(x, (1,), epsilon), weights)
-        case ops.RmsNorm(epsilon):
-            return _affine(x / np.sqrt((x**2).mean(axis=1, keepdims=True) + x.dtype.type(epsilon)), weights)
+        case ops.RmsNorm(epsilon, variance=variance):
+            square = x.var(axis=1, ddof=1, keepdims=True) if variance else (x**2).mean(axis=1, keepdims=True)
+            return _affine(x / np.sqrt(square + x.dtype.type(epsilon)), weights)
         case ops.GlobalResponseNorm(epsilon):
             norm = np.sqrt((x**2).sum(axis=(2, 3), keepdims=True))
             return x + _affine(x * (norm / (norm.mean(axis=1, keepdims=True) + x.dtype.type(epsilon))), weights)
-        case ops.EvoNormS0(groups, epsilon):
-            return _evo_norm_s0(groups, epsilon, weights, x)
+        case ops.EvoNormS0() as op:
+            return _evo_norm_s0(op.group_count(x.shape[1]), op.epsilon, weights, x)
         case ops.FilterResponseNorm(epsilon):
             mean_square = (x**2).mean(axis=(2, 3), keepdims=True)
             y = _affine(x / np.sqrt(mean_square + x.dtype.type(epsilon)), weights)
@@ -191,7 +192,8 @@ def _per_channel(weight: Array, x: Array) -> Array:
 def _evo_norm_s0(groups: int, epsilon: float, weights: dict[str, Array], x: Array) -> Array:
     grouped = x.reshape(x.shape[0], groups, -1)
     std = np.sqrt(grouped.var(axis=2) + x.dtype.type(epsilon))  # (batch, groups)
-    y = (x * _sigmoid(x * weights["v"][:, None, None])).reshape(grouped.shape) / std[:, :, None]
+    gated = x * _sigmoid(x * weights["v"][:, None, None]) if "v" in weights else x
+    y = gated.reshape(grouped.shape) / std[:, :, None]
     return _affine(y.reshape(x.shape), weights)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from resnet_spec.network.parts import Leaf
-from resnet_spec.ops import SpaceToDepth, StandardizedConv, Upsample
+from resnet_spec.ops import RmsNorm, SpaceToDepth, StandardizedConv, Upsample
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import Graph
 
@@ -116,9 +116,11 @@ def add_gelu(approximate: bool, path: str, x: str, graph: Graph) -> str:
 def add_evo_norm_s0(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
     """Add x * sigmoid(v * x) over the standard deviation of each group, laid out as one channel; scale and shift it."""
     path = leaf.path
-    v = graph.add_weight(f"{path}.v", weights["v"].reshape(-1, 1, 1))
-    gate = graph.add_node("Sigmoid", [graph.add_node("Mul", [x, v], f"{path}/steep")], f"{path}/gate")
-    gated = graph.add_node("Mul", [x, gate], f"{path}/curved")
+    gated = x
+    if "v" in weights:
+        v = graph.add_weight(f"{path}.v", weights["v"].reshape(-1, 1, 1))
+        gate = graph.add_node("Sigmoid", [graph.add_node("Mul", [x, v], f"{path}/steep")], f"{path}/gate")
+        gated = graph.add_node("Mul", [x, gate], f"{path}/curved")
     grouped = graph.add_reshape(x, [0, groups, -1], f"{path}/rows")
     grouped_gated = graph.add_reshape(gated, [0, groups, -1], f"{path}/over")
     mean = graph.add_node("GlobalAveragePool", [grouped], f"{path}/mean")
@@ -194,11 +196,20 @@ def add_pad(x: str, pads: tuple[int, ...], output: str, graph: Graph, mode: str 
     return graph.add_node("Pad", [x, graph.add_integers(f"{output}/pads", with_batch)], output, mode=mode)
 
 
-def add_rms_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
-    """Add a root mean square normalisation over channels."""
-    path = leaf.path
-    power = add_reduction("ReduceMean", leaf, graph.add_node("Mul", [x, x], f"{path}/square"), graph, f"{path}/power")
-    raised = graph.add_node("Add", [power, graph.add_scalar(f"{path}/epsilon", epsilon)], f"{path}/raised")
+def add_rms_norm(op: RmsNorm, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
+    """Add a normalisation by the root mean square of the channels, or by their standard deviation."""
+    path, centred = leaf.path, x
+    if op.variance:
+        centred = graph.add_node(
+            "Sub", [x, add_reduction("ReduceMean", leaf, x, graph, f"{path}/mean")], f"{path}/centred"
+        )
+    square = graph.add_node("Mul", [centred, centred], f"{path}/square")
+    power = add_reduction("ReduceMean", leaf, square, graph, f"{path}/power")
+    if op.variance:
+        channels = leaf.input_shape[0]
+        unbiased = graph.add_scalar(f"{path}/unbiased", channels / (channels - 1))
+        power = graph.add_node("Mul", [power, unbiased], f"{path}/variance")
+    raised = graph.add_node("Add", [power, graph.add_scalar(f"{path}/epsilon", op.epsilon)], f"{path}/raised")
     root = graph.add_node("Sqrt", [raised], f"{path}/root")
     return add_affine(graph.add_node("Div", [x, root], f"{path}/normal"), leaf, weights, graph)
 

@@ -39,12 +39,13 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             )
         case ops.LayerNorm(epsilon):
             return custom_layers.add_layer_norm(epsilon, leaf, weights, x, graph)
-        case ops.RmsNorm(epsilon):
-            return custom_layers.add_rms_norm(epsilon, leaf, weights, x, graph)
+        case ops.RmsNorm() as op:
+            return custom_layers.add_rms_norm(op, leaf, weights, x, graph)
         case ops.GlobalResponseNorm(epsilon):
             return custom_layers.add_global_response_norm(epsilon, leaf, weights, x, graph)
-        case ops.EvoNormS0(groups, epsilon):
-            return custom_layers.add_evo_norm_s0(groups, epsilon, leaf, weights, x, graph)
+        case ops.EvoNormS0() as op:
+            groups = op.group_count(leaf.input_shape[0])
+            return custom_layers.add_evo_norm_s0(groups, op.epsilon, leaf, weights, x, graph)
         case ops.FilterResponseNorm(epsilon):
             return custom_layers.add_filter_response_norm(epsilon, leaf, weights, x, graph)
         case ops.Relu():

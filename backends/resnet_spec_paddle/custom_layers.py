@@ -422,15 +422,21 @@ def affine_attributes(op: ops.GroupNorm | ops.LayerNorm) -> dict[str, Any]:
 
 
 class RMSNorm(nn.Layer):
-    """Root mean square normalisation over the channels of (batch, channels, ...)."""
+    """Normalisation by the root mean square of the channels of (batch, channels, ...), or by their deviation."""
 
-    def __init__(self, channels: int, epsilon: float) -> None:
+    def __init__(self, channels: int, epsilon: float, variance: bool) -> None:
         super().__init__()
         self.epsilon = epsilon
+        self.variance = variance
         self.weight = self.create_parameter([channels])
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x / ((x * x).mean(1, keepdim=True) + self.epsilon).sqrt()
+        if self.variance:
+            centred = x - x.mean(1, keepdim=True)
+            square = (centred * centred).sum(1, keepdim=True) / (x.shape[1] - 1)
+        else:
+            square = (x * x).mean(1, keepdim=True)
+        y = x / (square + self.epsilon).sqrt()
         return y * self.weight.reshape([-1, *[1] * (x.ndim - 2)])
 
     def extra_repr(self) -> str:
@@ -564,19 +570,21 @@ class OwnShift(nn.Layer):
 class EvoNorm2DS0(nn.Layer):
     """EvoNorm-S0: x * sigmoid(v * x) over the standard deviation of x's group of channels, scaled and shifted."""
 
-    def __init__(self, channels: int, groups: int, epsilon: float) -> None:
+    def __init__(self, channels: int, groups: int, epsilon: float, act: bool) -> None:
         super().__init__()
         self.groups = groups
         self.epsilon = epsilon
         self.weight = self.create_parameter([channels])
         self.bias = self.create_parameter([channels])
-        self.v = self.create_parameter([channels])
+        self.act = act
+        if act:
+            self.v = self.create_parameter([channels])
 
     def forward(self, x: Tensor) -> Tensor:
         grouped = x.reshape([0, self.groups, -1])
         centred = grouped - grouped.mean(2, keepdim=True)
         std = ((centred * centred).mean(2, keepdim=True) + self.epsilon).sqrt()
-        gated = x * functional.sigmoid(x * self.v.reshape([-1, 1, 1]))
+        gated = x * functional.sigmoid(x * self.v.reshape([-1, 1, 1])) if self.act else x
         y = (gated.reshape(grouped.shape) / std).reshape(x.shape)
         return y * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1])
 

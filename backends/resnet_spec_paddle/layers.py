@@ -38,12 +38,12 @@ def make_layer(leaf: Leaf) -> nn.Layer:
         case ops.LayerNorm(epsilon) as op:
             norm = custom_layers.LayerNorm2D if len(leaf.input_shape) == 3 else custom_layers.LayerNorm
             return norm(channels, epsilon, **custom_layers.affine_attributes(op))
-        case ops.RmsNorm(epsilon):
-            return custom_layers.RMSNorm(channels, epsilon)
+        case ops.RmsNorm(epsilon, variance=variance):
+            return custom_layers.RMSNorm(channels, epsilon, variance)
         case ops.GlobalResponseNorm(epsilon):
             return custom_layers.GlobalResponseNorm2D(channels, epsilon)
-        case ops.EvoNormS0(groups, epsilon):
-            return custom_layers.EvoNorm2DS0(channels, groups, epsilon)
+        case ops.EvoNormS0() as op:
+            return custom_layers.EvoNorm2DS0(channels, op.group_count(channels), op.epsilon, op.act)
         case ops.FilterResponseNorm(epsilon):
             return custom_layers.FilterResponseNorm2D(channels, epsilon)
         case ops.Relu():

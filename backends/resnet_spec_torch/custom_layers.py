@@ -288,6 +288,24 @@ class RMSNorm2d(nn.RMSNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class SimpleNorm(nn.Module):
+    """x over the standard deviation of its channels, scaled: (batch, channels, ...), the variance over n - 1."""
+
+    weight: Tensor
+
+    def __init__(self, channels: int, epsilon: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.register_parameter("weight", nn.Parameter(torch.empty(channels, device="meta", dtype=dtype)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x / (x.var(dim=[1], correction=1, keepdim=True) + self.epsilon).sqrt()
+        return y * self.weight.reshape(-1, *[1] * (x.ndim - 2))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, epsilon={self.epsilon:.6g}"
+
+
 class GlobalResponseNorm2d(nn.Module):
     """Global response normalisation: x + weight * x * n + bias, with n a channel's norm over the mean of all norms."""
 
@@ -385,19 +403,22 @@ class EvoNorm2dS0(nn.Module):
 
     weight: Tensor
     bias: Tensor
-    v: Tensor
+    v: Tensor | None
 
-    def __init__(self, channels: int, groups: int, epsilon: float, dtype: torch.dtype) -> None:
+    def __init__(self, channels: int, groups: int, epsilon: float, act: bool, dtype: torch.dtype) -> None:
         super().__init__()
         self.groups = groups
         self.epsilon = epsilon
-        for name in ("weight", "bias", "v"):
+        for name in ("weight", "bias", *(["v"] if act else [])):
             self.register_parameter(name, nn.Parameter(torch.empty(channels, device="meta", dtype=dtype)))
+        if not act:
+            self.register_parameter("v", None)
 
     def forward(self, x: Tensor) -> Tensor:
         grouped = x.reshape(x.shape[0], self.groups, -1)
         std = (grouped.var(dim=[2], correction=0, keepdim=True) + self.epsilon).sqrt()
-        gated = x * torch.sigmoid(x * self.v[:, None, None])
+        v = self.v  # torch.jit.script narrows the type of a local name alone
+        gated = x if v is None else x * torch.sigmoid(x * v[:, None, None])
         y = (gated.reshape(grouped.shape) / std).reshape(x.shape)
         return y * self.weight[:, None, None] + self.bias[:, None, None]
 

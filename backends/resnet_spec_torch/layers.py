@@ -38,13 +38,15 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.LayerNorm(epsilon, bias=bias, affine=affine):
             layer_norm = custom_layers.LayerNorm2d if len(leaf.input_shape) == 3 else nn.LayerNorm
             return layer_norm(channels, _readable(epsilon, dtype), affine, bias, device="meta", dtype=dtype)
+        case ops.RmsNorm(epsilon, variance=True):
+            return custom_layers.SimpleNorm(channels, epsilon, dtype)
         case ops.RmsNorm(epsilon):
             rms_norm = custom_layers.RMSNorm2d if len(leaf.input_shape) == 3 else nn.RMSNorm
             return rms_norm(channels, _readable(epsilon, dtype), device="meta", dtype=dtype)
         case ops.GlobalResponseNorm(epsilon):
             return custom_layers.GlobalResponseNorm2d(channels, epsilon, dtype)
-        case ops.EvoNormS0(groups, epsilon):
-            return custom_layers.EvoNorm2dS0(channels, groups, epsilon, dtype)
+        case ops.EvoNormS0() as op:
+            return custom_layers.EvoNorm2dS0(channels, op.group_count(channels), op.epsilon, op.act, dtype)
         case ops.FilterResponseNorm(epsilon):
             return custom_layers.FilterResponseNorm2d(channels, epsilon, dtype)
         case ops.Relu():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnet_spec.ops.argument_types import Factor, Fraction, NonNegative, Positive, PositiveInt, round_to_float32
-from resnet_spec.ops.shapes import Shape, check_divides, image_shape, no_macs, same_shape
+from resnet_spec.ops.shapes import Shape, ShapeError, check_divides, image_shape, no_macs, same_shape
 from resnet_spec.ops.weights import Constant, Weight, affine_weights
 
 
@@ -128,12 +128,14 @@ class RmsNorm:
     Attributes:
         epsilon: Number added to the mean square, rounded to float32.
         gamma: Initial value of the scale.
+        variance: Whether to divide by the standard deviation instead, with the variance over n - 1 channels. The mean
+            is not subtracted (timm's SimpleNorm).
     """
 
     epsilon: Positive = 1e-6
     gamma: Factor = 1.0
+    variance: bool = False
 
-    output_shape = same_shape
     macs = no_macs
 
     def __post_init__(self) -> None:
@@ -142,6 +144,12 @@ class RmsNorm:
     def values_per_statistic(self, input_shape: Shape) -> int:
         """Return how many values each mean square is computed from."""
         return input_shape[0]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if self.variance and input_shape[0] < 2:
+            message = "the variance of one channel is not defined"
+            raise ShapeError(message, argument="variance", output_shape=input_shape)
+        return input_shape
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         return affine_weights(input_shape[0], self.gamma, bias=False)
@@ -187,28 +195,38 @@ class EvoNormS0:
         groups: Number of groups of consecutive channels.
         epsilon: Number added to the variance, rounded to float32.
         gamma: Initial value of the scale.
+        act: Whether it is an activation too; if not, x itself is divided, and there is no ``v``.
+        size: Channels per group. If it is not 0, it determines the number of groups, and ``groups`` is ignored.
     """
 
     groups: PositiveInt = 32
     epsilon: Positive = 1e-5
     gamma: Factor = 1.0
+    act: bool = True
+    size: NonNegative = 0
 
     macs = no_macs
 
     def __post_init__(self) -> None:
         round_to_float32(self, "epsilon")
 
+    def group_count(self, channels: int) -> int:
+        """Return the number of groups for a number of channels."""
+        return channels // self.size if self.size else self.groups
+
     def output_shape(self, input_shape: Shape) -> Shape:
         image_shape(self, input_shape)
-        check_divides("groups", self.groups, input_shape[0], "channels", input_shape)
+        argument = "size" if self.size else "groups"
+        check_divides(argument, getattr(self, argument), input_shape[0], "channels", input_shape)
         return input_shape
 
     def values_per_statistic(self, input_shape: Shape) -> int:
         """Return how many values each standard deviation is computed from."""
-        return math.prod(input_shape) // self.groups
+        return math.prod(input_shape) // self.group_count(input_shape[0])
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
-        return *affine_weights(input_shape[0], self.gamma), Weight("v", input_shape[:1], Constant(1.0))
+        v = Weight("v", input_shape[:1], Constant(1.0))
+        return *affine_weights(input_shape[0], self.gamma), *([v] if self.act else ())
 
 
 @dataclass(frozen=True, slots=True)

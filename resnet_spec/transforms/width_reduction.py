@@ -14,7 +14,7 @@ from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.network.shape_rules import check_cascade, combined_shape, joined_shape, split_shapes
 from resnet_spec.network.traversal import Rules, propagate
-from resnet_spec.ops import ChannelShuffle, GroupNorm, Op, PadChannels, Shape, ShapeError
+from resnet_spec.ops import ChannelShuffle, EvoNormS0, GroupNorm, Op, PadChannels, Shape, ShapeError
 
 FACTORS = (16, 8, 4, 2)
 """Divisors of the number of channels, in the order in which they are tried."""
@@ -109,7 +109,7 @@ def _reduce(leaf: Leaf, input_shape: Shape, factor: int, is_classifier: bool) ->
         if "groups" in arguments:
             groups = input_shape[0] if arguments["groups"] == leaf.input_shape[0] else arguments["groups"]
             changed["groups"] = gcd(groups, input_shape[0], changed.get("out", arguments.get("out", input_shape[0])))
-        if isinstance(leaf.op, GroupNorm) and leaf.op.size:
+        if isinstance(leaf.op, GroupNorm | EvoNormS0) and leaf.op.size:
             changed["size"] = gcd(leaf.op.size, input_shape[0])
     return replace(leaf.op, **changed)
 

@@ -22,7 +22,6 @@ from torchvision import models  # noqa: E402
 
 from shared.peer_recordings import sign_weights  # noqa: E402
 
-
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """Classifiers that only training runs: a spec has the network that evaluation runs."""
 

@@ -188,6 +188,8 @@ stem:
   tiles: {op: space_to_depth, order: row_column_channel}
   conv: {op: standardized_conv, out: 12, kernel: 3, padding: same, stride: 2, scaled: true, factor: 1.7, bias: true}
   rms: rms_norm
+  simple: {op: rms_norm, variance: true}
+  evo: {op: evo_norm_s0, groups: 4, act: false}
   alpha: {op: scale, factor: 0.9, learned: false}
 stages:
   body:

@@ -215,7 +215,7 @@ def efficientnet(name: str, width: float, depth: float, size: int, dropout: floa
         **({"stem": {"_ef._conv_stem._conv": {"out": rounded(32 * width)}}} if rounded(32 * width) != 32 else {}),
     }
     factors = f"{width:g} times as wide and {depth:g} times as deep" if width != 1 else f"{depth:g} times as deep"
-    comment = f"# EfficientNet-{name} (Tan and Le 2019; PaddleClas efficientnet.py): EfficientNet-B0, {factors}."
+    comment = f"# EfficientNet-{name} (Tan and Le 2019; PaddleClas efficientnet.py): B0, {factors}."
     written = [comment, "# yaml-language-server: $schema=../schema.json", *lines(spec), "stages:", "  _ef._blocks:"]
     for row in rows:
         arguments = [f"{key}: {flow(value)}" for key, value in row.items()]

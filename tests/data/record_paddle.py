@@ -66,6 +66,9 @@ def create(model: str, family: str) -> Any:
             module = getattr(importlib.import_module(f"ppcls.arch.backbone.{family.replace('/', '.')}"), name)()
     module.to(dtype=paddle.get_default_dtype())  # paddle.nn.BatchNorm starts in float32
     module.eval()
+    for layer in module.sublayers():
+        if isinstance(layer, paddle.nn.LeakyReLU):
+            layer._negative_slope = float(np.float32(layer._negative_slope))
     return module
 
 
@@ -82,11 +85,14 @@ def canonical(name: str, shape: list[int]) -> tuple[str, Shape]:
 def weights_of(module: Any, family: str) -> dict[str, Any]:
     """Return the tensors of a model by their names in resnet-spec, in order."""
     unused = UNUSED.get(family.rpartition("/")[2], "$")
-    return {
+    weights = {
         canonical(name, tensor.shape)[0]: tensor
         for name, tensor in module.state_dict().items()
         if not re.match(unused, name)
     }
+    if family.endswith("/efficientnet_v2"):  # creates its blocks before its stem
+        weights = dict(sorted(weights.items(), key=lambda item: not item[0].startswith("_stem.")))
+    return weights
 
 
 def record(model: str, family: str) -> dict[str, Any]:
@@ -125,6 +131,6 @@ if __name__ == "__main__":
     for model, row in sorted(rows.items(), key=lambda item: int(item[1]["parameters"])):
         if row["parameters"] <= LARGE:
             smallest.setdefault((model.partition("/")[0], row["family"]), model)
-    recipe = "as in goldens.json; a slope of 1/6 and the rates of dropout in float64"
+    recipe = "as in goldens_cnn.json; a slope of 1/6 and the rates of dropout in float64"
     goldens = {"recipe": recipe, "models": [record_logits(smallest[key], key[1]) for key in sorted(smallest)]}
     GOLDENS.write_text(json.dumps(goldens, indent=1) + "\n", encoding="utf-8")

@@ -179,23 +179,34 @@ def lines(spec: Spec, depth: int = 0) -> Iterator[str]:
 
 
 EFFICIENTNETS = """
-B1  1.0  1.1  240  0.2
-B2  1.1  1.2  260  0.3
-B3  1.2  1.4  300  0.3
-B4  1.4  1.8  380  0.4
-B5  1.6  2.2  456  0.4
-B6  1.8  2.6  528  0.5
-B7  2.0  3.1  600  0.5
+EfficientNetB1  1.0   1.1    240  0.2
+EfficientNetB2  1.1   1.2    260  0.3
+EfficientNetB3  1.2   1.4    300  0.3
+EfficientNetB4  1.4   1.8    380  0.4
+EfficientNetB5  1.6   2.2    456  0.4
+EfficientNetB6  1.8   2.6    528  0.5
+EfficientNetB7  2.0   3.1    600  0.5
+TinyNet_A       1.0   1.2    192  0.2
+TinyNet_B       0.75  1.1    188  0.2
+TinyNet_C       0.54  0.85   184  0.2
+TinyNet_D       0.54  0.695  152  0.2
+TinyNet_E       0.51  0.6    106  0.2
 """
-"""For each EfficientNet: the factors of its channels and of its blocks, the side of its image, and the dropout."""
+"""For each network: the factors of EfficientNet-B0's channels and blocks, the side of its image, and the dropout."""
+
+SOURCES = {
+    "EfficientNet": "Tan and Le 2019; PaddleClas efficientnet.py",
+    "TinyNet": "Han et al. 2020; PaddleClas tinynet.py",
+}
 
 
 def efficientnet(name: str, width: float, depth: float, size: int, dropout: float) -> tuple[str, str]:
-    """Return the path and the text of the spec of an EfficientNet."""
-    base = read("EfficientNetB0")
+    """Return the path and the text of an EfficientNet's spec; a TinyNet keeps the ends and pads all sides alike."""
+    is_tiny = name.startswith("TinyNet")
     rounded = divisible(8)
-    arriving, blocks, rows = rounded(32 * width), 0, []
-    for stage in base["stages"]["_ef._blocks"]:
+    stem, last = (32, 1280) if is_tiny else (rounded(32 * width), rounded(1280 * width))
+    arriving, blocks, rows = stem, 0, []
+    for stage in read("EfficientNetB0")["stages"]["_ef._blocks"]:
         count, out = math.ceil(stage["depth"] * depth), rounded(stage["out"] * width)
         reads = {"reduced": arriving // 4} | ({"wide": 6 * arriving} if stage["block"] == "inverted" else {})
         later = {"reduced": out // 4} | ({"wide": 6 * out} if stage["block"] == "inverted" else {})
@@ -204,26 +215,26 @@ def efficientnet(name: str, width: float, depth: float, size: int, dropout: floa
         rows.append(row | ({"first": reads} if count > 1 and reads != later else {}))
         arriving, blocks = out, blocks + count
     head = {"_drop": {"rate": dropout}} if dropout != 0.2 else {}
-    if rounded(1280 * width) != 1280:
-        head = {"_conv": {"out": rounded(1280 * width)}, **head}
+    if last != 1280:
+        head = {"_conv": {"out": last}, **head}
     spec = {
-        "name": f"EfficientNet{name}",
+        "name": name,
         "extends": "paddleclas/EfficientNetB0",
         "input": [3, size, size],
         "preprocess": {"resize": size + 32},
         "options": {"drop_path": round(0.2 * (blocks - 1) / blocks, 6)},
-        **({"stem": {"_ef._conv_stem._conv": {"out": rounded(32 * width)}}} if rounded(32 * width) != 32 else {}),
+        **({"defaults": {"conv": {"padding": "half"}}} if is_tiny else {}),
+        **({"stem": {"_ef._conv_stem._conv": {"out": stem}}} if stem != 32 else {}),
     }
     factors = f"{width:g} times as wide and {depth:g} times as deep" if width != 1 else f"{depth:g} times as deep"
-    comment = f"# EfficientNet-{name} (Tan and Le 2019; PaddleClas efficientnet.py): B0, {factors}."
+    title = name.replace("tB", "t-B").replace("_", "-")
+    comment = f"# {title} ({SOURCES[name.rstrip('_ABCDE1234567')]}): {'EfficientNet-' * is_tiny}B0, {factors}."
     written = [comment, "# yaml-language-server: $schema=../schema.json", *lines(spec), "stages:", "  _ef._blocks:"]
     for row in rows:
-        arguments = [f"{key}: {flow(value)}" for key, value in row.items()]
+        first, *others = (f"{key}: {flow(value)}" for key, value in row.items())
         line = f"    - {flow(row)}"
-        written += (
-            [line] if len(line) <= WIDTH else [f"    - {arguments[0]}", *(f"      {item}" for item in arguments[1:])]
-        )
-    return f"paddleclas/EfficientNet{name}.yaml", "\n".join([*written, *lines({"head": head} if head else {})]) + "\n"
+        written += [line] if len(line) <= WIDTH else [f"    - {first}", *(f"      {other}" for other in others)]
+    return f"paddleclas/{name}.yaml", "\n".join([*written, *lines({"head": head} if head else {})]) + "\n"
 
 
 def files() -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Record the convolutional networks of paddle.vision and PaddleClas. Needs paddlepaddle 3.3.1 and PaddleClas 2.6.0.
+"""Record the convolutional networks of paddle.vision and PaddleClas. Needs paddlepaddle 3.3.1, PaddleClas 2.6.0, six.
 
 ``python tests/data/record_paddle.py FOLDER``, where FOLDER contains ``ppcls`` from the unpacked wheel: each model that
 paddle_cnn.json names is recorded anew, and then the logits of the smallest model of each family, in
@@ -24,8 +24,13 @@ from shared.peer_recordings import sign_weights
 
 MODELS, GOLDENS = (Path(__file__).parent / name for name in ("paddle_cnn.json", "goldens_paddle_cnn.json"))
 SIZE = (1, 3, 72, 56)
-FULL_SIZE = {"alexnet", "googlenet", "inceptionv3", "inception_v3", "lenet", "vgg", "vgg_variant"}
-"""Families that take images of their own size: most flatten a map, and Inception has no map for a small image."""
+SIZES = {
+    **dict.fromkeys(("alexnet", "googlenet", "vgg"), (1, 3, 224, 224)),  # they flatten a map of one size
+    "lenet": (1, 1, 28, 28),
+    **dict.fromkeys(("inceptionv3", "inception_v3", "inception_v4"), (1, 3, 96, 80)),
+    "efficientnet_v2": (1, 3, 64, 96),  # its padding is right for even maps
+}
+"""The images of families that cannot take those of the others."""
 
 LARGE = 70_000_000
 """Networks with more parameters have no recorded logits."""
@@ -64,7 +69,7 @@ def create(model: str, family: str) -> Any:
             module = getattr(paddle.vision.models, name)()
         else:
             module = getattr(importlib.import_module(f"ppcls.arch.backbone.{family.replace('/', '.')}"), name)()
-    module.to(dtype=paddle.get_default_dtype())  # paddle.nn.BatchNorm starts in float32
+    module.to(dtype=paddle.get_default_dtype())  # paddle.nn.BatchNorm is in float32
     module.eval()
     for layer in module.sublayers():
         if isinstance(layer, paddle.nn.LeakyReLU):
@@ -107,7 +112,7 @@ def record_logits(model: str, family: str) -> dict[str, Any]:
     """Return the logits of a model, as in goldens_cnn.json."""
     registry, name = model.split("/")
     network, module = load(model), create(model, family)
-    size = (1, *network.input) if family.rpartition("/")[2] in FULL_SIZE else SIZE
+    size = SIZES.get(family.rpartition("/")[2], SIZE)
     arrays = comparison_weights(network)
     for key, tensor in weights_of(module, family).items():
         tensor.set_value(arrays[key].T if arrays[key].ndim == 2 else arrays[key])
@@ -121,12 +126,12 @@ def record_logits(model: str, family: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     make_importable(Path(sys.argv[1]))
-    paddle.set_default_dtype("float64")
     compute_exactly()
     rows = json.loads(MODELS.read_text(encoding="utf-8"))
     rows = {model: row | record(model, row["family"]) for model, row in rows.items()}
     lines = [f" {json.dumps(model)}: {json.dumps(row, default=int)}" for model, row in rows.items()]
     MODELS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    paddle.set_default_dtype("float64")
     smallest: dict[tuple[str, str], str] = {}
     for model, row in sorted(rows.items(), key=lambda item: int(item[1]["parameters"])):
         if row["parameters"] <= LARGE:

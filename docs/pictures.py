@@ -12,7 +12,9 @@ DEPTHS: dict[str, int | None] = {
     "resnet50": 2,
     "resnet152": None,
     "resnext50_32x4d": None,
-    "seresnet50": None,
+    "timm/seresnet50": None,
+    "torchvision/densenet121": None,
+    "torchvision/mobilenet_v2": None,
 }
 """The depth to which each network is drawn: None draws every layer."""
 
@@ -20,7 +22,7 @@ DEPTHS: dict[str, int | None] = {
 def main() -> None:
     """Draw every picture again."""
     for name, depth in DEPTHS.items():
-        (Path(__file__).parent / "images" / f"{name}.svg").write_bytes(draw(load(name), "svg", depth=depth))
+        (Path(__file__).parent / "images" / f"{Path(name).name}.svg").write_bytes(draw(load(name), "svg", depth=depth))
 
 
 if __name__ == "__main__":

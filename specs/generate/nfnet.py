@@ -75,7 +75,7 @@ def divisible(channels: float, round_limit: float = 0.9) -> int:
 def regnet_arguments(channels: tuple[int, ...]) -> list[list[str]]:
     """Return the arguments of each stage of a RegNet, whose blocks widen by what they read."""
     outs = [divisible(0.75 * width) for width in channels]
-    rows = []
+    rows: list[list[str]] = []
     for before, out in pairwise([outs[0], *outs]):
         factor = 2.25 if rows else 1
         inner, first = (

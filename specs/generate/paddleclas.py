@@ -241,7 +241,7 @@ def files() -> Iterator[tuple[str, str]]:
     """Yield the path and the text of each spec."""
     for family in FAMILIES:
         base = read(family.base)
-        parts = {key: base[key] for key in ("layers", "stem", "stages", "head") if key in base}
+        parts: Spec = {key: base[key] for key in ("layers", "stem", "stages", "head") if key in base}
         for factor in family.factors.split():
             name, number = family.name.replace("*", factor), float(factor.replace("_", "."))
             spec = {"name": name, "extends": f"paddleclas/{family.base}", **changes(family, parts, number)}

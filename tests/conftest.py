@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,15 @@ for _number in (signal.SIGINT, signal.SIGHUP):  # a shell lets what runs in the 
         signal.signal(_number, signal.default_int_handler)
 
 collect_ignore = ["data", "backends/third_party"]  # scripts that record data, and a package to install
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_memory() -> Iterator[None]:
+    """Free what JAX compiled for the tests of a module, which no other module runs, and models in cycles."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(params=["numpy", "torch", "paddle", "flax", "onnx"])

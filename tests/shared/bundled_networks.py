@@ -21,12 +21,17 @@ def bundled_networks() -> dict[str, Network]:
 
 
 @cache
-def small_copy(name: str, depth: int = 1, input: tuple[int, int, int] = (3, 72, 56), classes: int = 7) -> Network:
-    """Return a copy of a bundled network with fewer channels, and with ``depth`` blocks in each stage.
+def small_copy(name: str, input: tuple[int, int, int] = (3, 72, 56), classes: int = 7) -> Network:
+    """Return a copy of a bundled network with one block in each stage, and fewer channels.
 
-    It has every kind of part that the network has, and its shortcuts with and without a projection if ``depth`` is 2.
-    A network compiles in a time that its number of parts decides, and runs in one that its width decides.
+    How long a network compiles depends on its number of parts, and how long it runs on its width.
     """
-    stages = ", ".join(f"{stage.path}: {{depth: {depth}}}" for stage in bundled_network(name).stages)
-    text = f"{{name: small, extends: {name}, input: {[*input]}, stages: {{{stages}}}}}"
-    return reduce_width(loads(text, classes=classes))
+    return reduce_width(shallow_copy(name, input, classes))
+
+
+@cache
+def shallow_copy(name: str, input: tuple[int, int, int] = (3, 72, 56), classes: int = 7) -> Network:
+    """Return a copy of a bundled network with one block in each stage."""
+    stages = ", ".join(f"{stage.path}: {{depth: 1}}" for stage in bundled_network(name).stages)
+    text = f"{{name: shallow, extends: {name}, input: {[*input]}, stages: {{{stages}}}}}"
+    return loads(text, classes=classes)

@@ -1,4 +1,4 @@
-"""A runner of parity that runs a backend in this process."""
+"""Runners of parity that run a backend in this process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from resnet_spec.parity import recorder, slopes
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.processes import Failure
 from resnet_spec.weights.canonical import Array
+from shared.frameworks import required
 
 
 class LocalRunner:
@@ -42,3 +43,13 @@ class LocalRunner:
 
     def _central_difference(self, case: Case, number: int, step: float) -> float:
         return slopes.central_difference(self.backend, case, number, step)
+
+
+class LocalWorker(LocalRunner):
+    """Stands for a ``WorkerProcess``, which takes seconds to start, where a test is about other things."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        super().__init__(name, required(name))
+
+    def close(self) -> None:
+        """Do nothing: there is no process."""

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from resnet_spec import Network, load
+from shared.bundled_networks import bundled_network
 from shared.peer_recordings import goldens, peer_models
 
 
@@ -35,7 +36,7 @@ class Family:
         """Return the network that is equivalent to a model."""
         equivalent = self.spec(name)
         spec, settings = equivalent if isinstance(equivalent, tuple) else (equivalent, {})
-        return _load(spec, tuple(settings.items()))
+        return _load(spec, tuple(settings.items())) if settings else bundled_network(spec)
 
 
 @cache
@@ -120,6 +121,12 @@ def equivalent_network(registry: str, name: str) -> Network:
     """Return the network that is equivalent to the model of a recorded output. Raises IndexError if there is none."""
     family, model = _find_family(registry, name)[0]
     return family.load(model)
+
+
+def recorded_parameters(registry: str, name: str) -> int:
+    """Return how many parameters the model of a recorded output has."""
+    family, model = _find_family(registry, name)[0]
+    return int(peer_models()[family.registry, model]["params"])
 
 
 GOLDEN_REGISTRIES = {

@@ -8,20 +8,21 @@ import pytest
 from resnet_spec import build, capture, dump, load, run
 from resnet_spec.backend import load_backend
 from resnet_spec.network.features import Feature
+from resnet_spec.transforms.feature_outputs import with_feature_outputs
 from resnet_spec.weights.canonical import comparison_weights
+from shared.bundled_networks import shallow_copy, small_copy
 from shared.frameworks import required
 
 X = np.random.default_rng(0).standard_normal((2, 3, 40, 56))
 
 
-@pytest.mark.parametrize("outputs", [["layer2", "layer4"], ["layer4", "relu"], ["layer3.1", "layer3"], ["layer1.0"]])
+@pytest.mark.parametrize("outputs", [["layer2", "layer4"], ["layer4", "relu"], ["layer3.0", "layer3"], ["layer1.0"]])
 def test_outputs_are_those_that_capture_returns(backend_name: str, outputs: list[str]) -> None:
-    network = load("resnet18", classes=5)
+    network = small_copy("resnet18")
     weights = comparison_weights(network)
     model = build(network, backend=backend_name, weights=weights, dtype="float64")
     captured = capture(model, X, outputs)
-    shortened = build(network, backend=backend_name, outputs=outputs, dtype="float64", weights=None)
-    names = list(dump(shortened))
+    names = list(dump(build(network, backend=backend_name, outputs=outputs)))
     shortened = build(
         network, backend=backend_name, outputs=outputs, dtype="float64", weights={n: weights[n] for n in names}
     )
@@ -39,7 +40,7 @@ def test_parts_after_the_last_output_are_left_out() -> None:
 @pytest.mark.parametrize(("backend", "framework"), [("torch", "torch"), ("paddle", "paddle"), ("flax", "jax")])
 def test_native_model_returns_a_tuple(backend: str, framework: str) -> None:
     required(backend)
-    model = build("resnet18", backend=backend, outputs=["layer2", "layer4"])
+    model = build(small_copy("resnet18"), backend=backend, outputs=["layer2", "layer4"])
     x = X.astype(np.float32)
     if framework == "torch":
         import torch
@@ -86,7 +87,7 @@ def test_impossible_outputs_raise_errors(outputs: list[str], message: str) -> No
 
 
 def test_outputs_of_a_network_with_parallel_branches(backend_name: str) -> None:
-    network = load("res2net50_48w_2s", input=(3, 64, 64), outputs=["layer1.0", "layer2"])
+    network = with_feature_outputs(shallow_copy("timm/res2net50_48w_2s"), ["layer1.0", "layer2"])
     model = build(network, backend=backend_name, dtype="float64")
     maps = load_backend(backend_name).run(model, X)
     assert {path: array.shape[1] for path, array in maps.items()} == {"layer1.0": 256, "layer2": 512}

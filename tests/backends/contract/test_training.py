@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from resnet_spec import Network, build, dump, load, loads, run
+from resnet_spec import Network, build, dump, loads, run
 from resnet_spec.backend import SGD, TrainingStep, load_backend
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.array_differences import assert_close, relative_difference
+from shared.bundled_networks import small_copy
 from shared.every_operation import EVERY_OPERATION
 from shared.frameworks import required
 
@@ -49,7 +50,7 @@ def compared(request: pytest.FixtureRequest) -> str:
 
 
 def make_network(name: str) -> Network:
-    return loads(EVERY_OPERATION) if name == "every_operation" else load(name, classes=7, input=(3, 72, 56))
+    return loads(EVERY_OPERATION) if name == "every_operation" else small_copy(name)
 
 
 def draw_images(network: Network, batch: int = 4) -> Array:

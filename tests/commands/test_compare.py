@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.command_line import run_cli
+from shared.command_line import run_here
 
 NAMES = ["resnet18", "resnet34", "resnet50", "resnext50_32x4d"]
 
 
 def test_networks_as_rows() -> None:
-    rows = json.loads(run_cli("compare", *NAMES, "--json").stdout)
+    rows = json.loads(run_here("compare", *NAMES, "--json").stdout)
     assert [row["network"] for row in rows] == NAMES
     assert rows[0] == {
         "network": "resnet18",
@@ -29,7 +29,7 @@ def test_networks_as_rows() -> None:
 
 
 def test_a_row_in_markdown() -> None:
-    done = run_cli("compare", *NAMES, "--format", "markdown", "--batch", "2", "--size", "64x64")
+    done = run_here("compare", *NAMES, "--format", "markdown", "--batch", "2", "--size", "64x64")
     assert (
         "| resnet50 | 2x3x64x64 | 54 | 25,557,032 | 53,120 | 671,383,552 | 1,342,767,104 | 24,551,232 |" in done.stdout
     )
@@ -38,7 +38,7 @@ def test_a_row_in_markdown() -> None:
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_the_plot_is_written(ending: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="a scatter plot needs matplotlib, which is not installed")
-    done = run_cli("compare", *NAMES, "-o", tmp_path / f"plot.{ending}", "--theme", "dark")
+    done = run_here("compare", *NAMES, "-o", tmp_path / f"plot.{ending}", "--theme", "dark")
     assert (done.returncode, done.stderr) == (0, "")
     data = (tmp_path / f"plot.{ending}").read_bytes()
     assert data[:4] in (b"<?xm", b"\x89PNG", b"%PDF")
@@ -55,6 +55,6 @@ def test_the_plot_is_written(ending: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = run_cli("compare", *arguments, folder=tmp_path)
+    done = run_here("compare", *arguments, folder=tmp_path)
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
     assert said in done.stderr

@@ -10,7 +10,8 @@ import pytest
 from sklearn.datasets import load_sample_image
 
 from resnet_spec.library import bundled, index
-from shared.command_line import run_cli
+from shared.bundled_networks import bundled_networks
+from shared.command_line import run_cli, run_here, run_several
 from shared.third_party_package import install
 
 
@@ -23,9 +24,14 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_list_prints_networks_with_their_costs() -> None:
-    done = run_cli("list")
-    line = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["resnet50"])
+@pytest.fixture(scope="module")
+def listing() -> str:
+    """Return what ``resnet-spec list`` prints."""
+    return run_cli("list").stdout
+
+
+def test_list_prints_networks_with_their_costs(listing: str) -> None:
+    line = next(line for line in listing.splitlines() if line.split()[:1] == ["resnet50"])
     assert line.split()[1:3] == ["25,557,032", "4,089,184,256"]
 
 
@@ -100,49 +106,50 @@ def test_parity_prints_the_first_part_that_differs(tmp_path: Path) -> None:
     assert not (tmp_path / "parity-failures").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["show", "resnt18"], "error: no file or bundled network named 'resnt18'; did you mean 'resnet18'?"),
-        (["show", "resnet18", "--set", "clases=3"], "= help: did you mean 'classes'?"),
-        (["show", "resnet18", "--set", "classes=many"], "error[RS301]: expected an integer, got 'many'"),
-        (["show", "resnet18", "--set", "classes"], "--set takes NAME=VALUE, as in classes=10, not 'classes'"),
-        (["show", "resnet18", "--size", "3x224x224"], "expected HxW, as in 224x224, not '3x224x224'"),
-        (["show", "resnet18", "--size", "9x9", "--input", "3x9x9"], "--input includes height and width"),
-        (["show", "resnet18", "--columns", "path,mac"], "error: no column named 'mac'; did you mean 'macs'?"),
-        (["show", "resnet18", "--depth", "0"], "--depth takes an integer of at least 1, or all, not '0'"),
-        (["draw", "resnet18", "-o", "a.gif"], "--output must end in one of .svg, .png, .pdf, .mmd, .dot, not 'a.gif'"),
-        (["draw", "resnt18", "-o", "a.svg"], "error: no file or bundled network named 'resnt18'"),
-        (["draw", "resnet18", "-o", "no/a.svg"], "error: no such file or directory: no/a.svg"),
-        (["show", "resnet18", "--input", "3x224"], "expected CxHxW, as in 3x224x224, not '3x224'"),
-        (["parity", "resnet18", "--backend", "torhc"], "error: no backend named 'torhc'; did you mean 'torch'?"),
-        (["run", "resnet18", "--image", "no.jpg"], "error: no image file named 'no.jpg'"),
-        (["run", "resnet18", "--image", "junk.jpg"], "error: junk.jpg is not an image in a format that Pillow reads"),
-        (["run", "resnet18", "--image", "junk.jpg", "--weights", "no"], "error: junk.jpg is not an image"),
-        (["list", "--registry", "tim"], "no registry named 'tim'; choose from cifar, flax, keras"),
-        (["list", "--max-parameters", "many"], "expected a number such as 30M or 4.1G, not 'many'"),
-        (
-            ["show", "ResNet50"],
-            "several match: cifar/kuangliu/ResNet50, flax/ResNet50, keras/ResNet50, paddleclas/ResNet50",
-        ),
-        (["show", "resnet18", "--set", "outputs=a"], "outputs is neither"),
-        (["shwo"], "No such command 'shwo'"),
-        (["show", "junk.jpg"], "error[RS"),
-    ],
-)
-def test_errors_are_printed_as_sentences(arguments: list[str], message: str, tmp_path: Path) -> None:
+ERRORS: list[tuple[list[str], str]] = [
+    (["show", "resnt18"], "error: no file or bundled network named 'resnt18'; did you mean 'resnet18'?"),
+    (["show", "resnet18", "--set", "clases=3"], "= help: did you mean 'classes'?"),
+    (["show", "resnet18", "--set", "classes=many"], "error[RS301]: expected an integer, got 'many'"),
+    (["show", "resnet18", "--set", "classes"], "--set takes NAME=VALUE, as in classes=10, not 'classes'"),
+    (["show", "resnet18", "--size", "3x224x224"], "expected HxW, as in 224x224, not '3x224x224'"),
+    (["show", "resnet18", "--size", "9x9", "--input", "3x9x9"], "--input includes height and width"),
+    (["show", "resnet18", "--columns", "path,mac"], "error: no column named 'mac'; did you mean 'macs'?"),
+    (["show", "resnet18", "--depth", "0"], "--depth takes an integer of at least 1, or all, not '0'"),
+    (["draw", "resnet18", "-o", "a.gif"], "--output must end in one of .svg, .png, .pdf, .mmd, .dot, not 'a.gif'"),
+    (["draw", "resnt18", "-o", "a.svg"], "error: no file or bundled network named 'resnt18'"),
+    (["draw", "resnet18", "-o", "no/a.svg"], "error: no such file or directory: no/a.svg"),
+    (["show", "resnet18", "--input", "3x224"], "expected CxHxW, as in 3x224x224, not '3x224'"),
+    (["parity", "resnet18", "--backend", "torhc"], "error: no backend named 'torhc'; did you mean 'torch'?"),
+    (["run", "resnet18", "--image", "no.jpg"], "error: no image file named 'no.jpg'"),
+    (["run", "resnet18", "--image", "junk.jpg"], "error: junk.jpg is not an image in a format that Pillow reads"),
+    (["run", "resnet18", "--image", "junk.jpg", "--weights", "no"], "error: junk.jpg is not an image"),
+    (["list", "--registry", "tim"], "no registry named 'tim'; choose from cifar, flax, keras"),
+    (["list", "--max-parameters", "many"], "expected a number such as 30M or 4.1G, not 'many'"),
+    (
+        ["show", "ResNet50"],
+        "several match: cifar/kuangliu/ResNet50, flax/ResNet50, keras/ResNet50, paddleclas/ResNet50",
+    ),
+    (["show", "resnet18", "--set", "outputs=a"], "outputs is neither"),
+    (["shwo"], "No such command 'shwo'"),
+    (["show", "junk.jpg"], "error[RS"),
+]
+
+
+def test_errors_are_printed_as_sentences(tmp_path: Path) -> None:
     (tmp_path / "junk.jpg").write_text("junk: [")
-    done = run_cli(*arguments, folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    runs = run_several([arguments for arguments, _ in ERRORS], tmp_path)
+    failing = {
+        " ".join(run.args): (run.returncode, run.stdout, run.stderr)
+        for run, (_, message) in zip(runs, ERRORS, strict=True)
+        if (run.returncode, run.stdout) != (2, "") or message not in run.stderr or "Traceback" in run.stderr
+    }
+    assert failing == {}
     assert [path.name for path in tmp_path.iterdir()] == ["junk.jpg"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "listed", "omitted"),
     [
-        ([], "timm/resnet50d", "no such name"),
         (["--registry", "timm", "--max-parameters", "30M"], "timm/resnet50d", "timm/resnet101d"),
         (["--registry", "timm"], "timm/resnet101d", "cifar/resnet20"),
         (["--registry", "cifar/kuangliu"], "cifar/kuangliu/ResNet18", "cifar/resnet20"),
@@ -152,19 +159,19 @@ def test_errors_are_printed_as_sentences(arguments: list[str], message: str, tmp
     ],
 )
 def test_list_filters_networks(arguments: list[str], listed: str, omitted: str) -> None:
-    out = run_cli("list", *arguments).stdout
+    out = run_here("list", *arguments).stdout
     assert listed in out
     assert omitted not in out
 
 
-def test_list_groups_networks_by_registry() -> None:
-    names = [line.split()[0] for line in run_cli("list").stdout.splitlines() if "," in line]
+def test_list_groups_networks_by_registry(listing: str) -> None:
+    names = [line.split()[0] for line in listing.splitlines() if "," in line]
     folders = [name.rpartition("/")[0] for name in names if not name.isdecimal()]
     assert [folder for folder, _ in itertools.groupby(folders)] == list(dict.fromkeys(folders))
 
 
 def test_list_prints_filtered_json() -> None:
-    rows = json.loads(run_cli("list", "--registry", "keras", "--max-parameters", "26M", "--json").stdout)
+    rows = json.loads(run_here("list", "ResNet50", "--registry", "keras", "--max-parameters", "26M", "--json").stdout)
     assert [(row["name"], row["parameters"]) for row in rows] == [
         ("keras/ResNet50", 25_583_592),
         ("keras/ResNet50V2", 25_568_360),
@@ -173,6 +180,6 @@ def test_list_prints_filtered_json() -> None:
 
 def test_index_is_current() -> None:
     """``python -m resnet_spec.library.index`` rewrites it."""
-    networks = index.load_networks()
+    networks = bundled_networks()
     assert index.read_index() == index.build_index(networks)
     assert (bundled.directory() / index.SHAPES_FILE_NAME).read_text() == index.render_shapes(networks)

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from resnet_spec import convert, load
 from resnet_spec.weights.canonical import Array
-from shared.command_line import run_cli
+from shared.command_line import run_here
 from shared.small_network import save_zeros, to_torch
 
 torch = pytest.importorskip("torch")
@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch")
 
 def test_convert_in_a_shell(small: dict[str, Array]) -> None:
     torch.save({"state_dict": to_torch(small)}, "w.pth")
-    done = run_cli("convert", "w.pth", "there.pdparams", "--spec", "small.yaml", folder=Path())
+    done = run_here("convert", "w.pth", "there.pdparams", "--spec", "small.yaml", folder=Path())
     print_ = load("small.yaml").fingerprint
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -35,7 +35,7 @@ def test_convert_in_a_shell(small: dict[str, Array]) -> None:
 
 
 def test_convert_as_json(small: dict[str, Array]) -> None:
-    done = run_cli(
+    done = run_here(
         "convert", "w.safetensors", "t.npz", "--spec", "small.yaml", "--dtype", "float16", "--json", folder=Path()
     )
     data = json.loads(done.stdout)
@@ -44,29 +44,29 @@ def test_convert_as_json(small: dict[str, Array]) -> None:
 
 def test_identify_in_a_shell(tmp_path: Path) -> None:
     save_zeros(tmp_path / "w.safetensors", "resnet18", classes=10)
-    done = run_cli("identify", "w.safetensors", folder=tmp_path)
+    done = run_here("identify", "w.safetensors", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["resnet18", "but", "for", "the", "head", "its", "own", "102", "of", "102", "--set", "classes=10"] in lines
-    data = json.loads(run_cli("identify", "w.safetensors", "--json", folder=tmp_path).stdout)
+    data = json.loads(run_here("identify", "w.safetensors", "--json", folder=tmp_path).stdout)
     assert (data["matches"][0]["network"], data["matches"][0]["settings"]) == ("resnet18", {"classes": 10})
 
 
 def test_identify_finds_nothing(tmp_path: Path) -> None:
     save_file({"a": np.zeros((3, 5), np.float32)}, tmp_path / "w.safetensors")
-    done = run_cli("identify", "w.safetensors", folder=tmp_path)
+    done = run_here("identify", "w.safetensors", folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "no bundled network has names or shapes like these" in done.stdout
 
 
 def test_weights_diff_in_a_shell(small: dict[str, Array]) -> None:
     torch.save(to_torch(small), "w.pth")
-    done = run_cli("weights", "diff", "w.pth", "w.safetensors", folder=Path())
+    done = run_here("weights", "diff", "w.pth", "w.safetensors", folder=Path())
     assert (done.returncode, done.stderr) == (0, "")
     assert "42 of 42 arrays are the same, bit for bit" in done.stdout
     small["fc.bias"] += 1
     save_file(small, "w.safetensors")
-    done = run_cli("weights", "diff", "w.pth", "w.safetensors", "--json", folder=Path())
+    done = run_here("weights", "diff", "w.pth", "w.safetensors", "--json", folder=Path())
     assert done.returncode == 1
     assert [one["name"] for one in json.loads(done.stdout) if not one["identical"]] == ["fc.bias"]
 
@@ -75,7 +75,7 @@ def test_weights_diff_of_files_with_other_classes_in_a_shell(small: dict[str, Ar
     small.update({"fc.weight": np.zeros((7, 16), np.float32), "extra": np.zeros(3, np.float32)})
     del small["bn1.bias"]
     save_file(small, "seven.safetensors")
-    done = run_cli("weights", "diff", "w.safetensors", "seven.safetensors", folder=Path())
+    done = run_here("weights", "diff", "w.safetensors", "seven.safetensors", folder=Path())
     assert (done.returncode, done.stderr) == (1, "")
     words = " ".join(done.stdout.split())
     assert "fc.weight (10, 16) and (7, 16) float32" in words
@@ -84,7 +84,7 @@ def test_weights_diff_of_files_with_other_classes_in_a_shell(small: dict[str, Ar
         "40 of 40 arrays are the same, bit for bit; 1 array is in the first file only; "
         "1 array is in the second file only; 1 array has another shape"
     ) in words
-    data = json.loads(run_cli("weights", "diff", "w.safetensors", "seven.safetensors", "--json", folder=Path()).stdout)
+    data = json.loads(run_here("weights", "diff", "w.safetensors", "seven.safetensors", "--json", folder=Path()).stdout)
     assert [one["shapes"] for one in data if not one["identical"]] == [[[8], None], [[10, 16], [7, 16]], [None, [3]]]
 
 
@@ -123,7 +123,7 @@ def test_weights_diff_of_files_with_other_classes_in_a_shell(small: dict[str, Ar
     ],
 )
 def test_what_is_wrong_is_said_in_a_shell(arguments: list[str], said: str, small: dict[str, Array]) -> None:
-    done = run_cli(*arguments, folder=Path())
+    done = run_here(*arguments, folder=Path())
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -138,14 +138,14 @@ def test_a_network_is_compared_with_a_checkpoint_of_any_kind(ending: str, small:
     small["fc.bias"] = np.zeros(7, np.float32)
     save_file(small, "w.safetensors")
     convert("w.safetensors", f"there{ending}", "small.yaml", classes=7)
-    done = run_cli("diff", "small.yaml", f"there{ending}", "--json", folder=Path())
+    done = run_here("diff", "small.yaml", f"there{ending}", "--json", folder=Path())
     assert (done.returncode, done.stderr) == (1, "")
     changes = json.loads(done.stdout)["changes"]
     assert [(c["path"], c["before"], c["after"]) for c in changes] == [
         ("fc.weight", "10x16", "7x16"),
         ("fc.bias", "10", "7"),
     ]
-    assert run_cli("diff", "small.yaml", f"there{ending}", "--set", "classes=7", folder=Path()).returncode == 0
+    assert run_here("diff", "small.yaml", f"there{ending}", "--set", "classes=7", folder=Path()).returncode == 0
 
 
 def test_a_conversion_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from resnet_spec import SpecError, load, loads
 from resnet_spec.library.load import EXTENDS_FROM
-from shared.command_line import run_cli
+from shared.command_line import run_here
 
 BASE = "name: base\ninput: [3, 8, 8]\nstem: {a: act}\n"
 SECRET = "root:x:0:0:secret\n"
@@ -98,5 +98,5 @@ def test_an_allowed_folder_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_option_of_the_command_line_allows_a_folder(folder: Path) -> None:
     Path("my.yaml").write_text("name: my\nextends: ../other/base\n")
-    assert run_cli("check", "my.yaml").returncode == 2
-    assert run_cli("--extends-from", "../other", "check", "my.yaml").returncode == 0
+    assert run_here("check", "my.yaml").returncode == 2
+    assert run_here("--extends-from", "../other", "check", "my.yaml").returncode == 0

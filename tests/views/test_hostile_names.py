@@ -19,7 +19,7 @@ from resnet_spec.views.notebook import render_html, render_text
 from resnet_spec.views.page.page import render_page
 from resnet_spec.views.table import DEFAULT_COLUMNS, build_table
 from resnet_spec.views.table_formats import render_latex, render_markdown
-from shared.command_line import run_cli
+from shared.command_line import run_here
 
 SPEC = "{name: %s, input: [3, 8, 8], stem: {conv1: {op: conv, out: 4, kernel: 3}}}"
 HOSTILE = (
@@ -82,7 +82,7 @@ def test_the_commands_print_markup_and_names_of_files_as_they_are(command: tuple
     file = tmp_path / "a[b]\n::error::c.yaml"
     file.write_text(SPEC % '"[/red] :smile: [link=x]"')
     specs = [file.name, file.name] if command == ("diff",) else [file.name]
-    done = run_cli(*command, *specs, folder=tmp_path)
+    done = run_here(*command, *specs, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert not [line for line in done.stdout.splitlines() if line.startswith("::error")]
     if command == ("show",):

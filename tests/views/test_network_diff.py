@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from resnet_spec import Network, load, loads
 from resnet_spec.views.checkpoint_diff import diff_weight_stages, diff_weights
 from resnet_spec.views.network_diff import diff_networks, diff_stages
-from shared.command_line import run_cli
+from shared.command_line import run_here
 
 SQUEEZED = "{name: squeezed, extends: resnet50, stages: {STAGES}}".replace(
     "STAGES",
@@ -149,7 +149,7 @@ def test_a_stage_that_one_network_lacks_has_costs_on_one_side() -> None:
 
 
 def test_the_command_prints_changes_and_stages() -> None:
-    done = run_cli("diff", "resnet50", "resnet101")
+    done = run_here("diff", "resnet50", "resnet101")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert (done.returncode, done.stderr) == (1, "")
     assert any(line.startswith("+ layer3.6-22 conv, batch_norm, relu, conv,") for line in lines)
@@ -159,7 +159,7 @@ def test_the_command_prints_changes_and_stages() -> None:
 
 
 def test_the_command_prints_json() -> None:
-    data = json.loads(run_cli("diff", "resnet18", "resnet18_biased_shortcut", "--json").stdout)
+    data = json.loads(run_here("diff", "resnet18", "resnet18_biased_shortcut", "--json").stdout)
     assert [change["path"] for change in data["changes"]][-1] == "classifier"
     assert data["stages"][2] == {
         "name": "layer2",
@@ -222,9 +222,9 @@ def test_parameters_of_a_checkpoint_by_stage() -> None:
 def test_the_command_compares_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "resnet34.safetensors"
     save_file({name: np.zeros(shape, np.float32) for name, shape in weights("resnet34").items()}, path)
-    done = run_cli("diff", "resnet34", path)
+    done = run_here("diff", "resnet34", path)
     assert (done.returncode, done.stdout) == (0, f"{path} holds the weights of resnet34\n")
-    done = run_cli("diff", "resnet18", path)
+    done = run_here("diff", "resnet18", path)
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert (done.returncode, done.stderr) == (1, "")
     assert "+ layer3.2-5.conv1.weight 256x256x3x3 (4 times)" in lines
@@ -233,5 +233,5 @@ def test_the_command_compares_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_command_reports_equal_networks() -> None:
-    done = run_cli("diff", "resnet18", "resnet18.yaml")
+    done = run_here("diff", "resnet18", "resnet18.yaml")
     assert (done.returncode, done.stdout) == (0, "resnet18 and resnet18.yaml are the same network\n")

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_spec import load
 from resnet_spec.views.table import ADDITIVE_COLUMNS, COLUMNS, build_table
-from shared.command_line import run_cli
+from shared.command_line import run_here
 
 
 @pytest.mark.parametrize("name", ["resnet50", "seresnet50"])
@@ -45,11 +45,11 @@ def test_a_batch_multiplies_macs_and_memory() -> None:
 
 def test_flops_are_twice_the_macs_and_the_output_says_so() -> None:
     assert all(row.values["flops"] == 2 * row.values["macs"] for row in build_table(load("resnet18")).rows)  # type: ignore[operator]
-    assert "FLOPs = 2 x MACs" in run_cli("show", "resnet18").stdout
+    assert "FLOPs = 2 x MACs" in run_here("show", "resnet18").stdout
 
 
 def test_every_column_can_be_shown() -> None:
-    done = run_cli("show", "resnet50", "--format", "csv", "--columns", ",".join(COLUMNS))
+    done = run_here("show", "resnet50", "--format", "csv", "--columns", ",".join(COLUMNS))
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert rows[0] == {
         "path": "conv1",
@@ -70,13 +70,13 @@ def test_every_column_can_be_shown() -> None:
 
 
 def test_shapes_are_for_the_requested_image_size() -> None:
-    done = run_cli("show", "resnet18", "--size", "64x96", "--depth", "1", "--format", "csv", "--columns", "path,out")
+    done = run_here("show", "resnet18", "--size", "64x96", "--depth", "1", "--format", "csv", "--columns", "path,out")
     assert "layer4,512x2x3\n" in done.stdout
 
 
 def test_markdown() -> None:
     columns = "path,operation,out,parameters,share"
-    done = run_cli("show", "resnet18", "--depth", "1", "--format", "markdown", "--columns", columns)
+    done = run_here("show", "resnet18", "--depth", "1", "--format", "markdown", "--columns", columns)
     lines = done.stdout.splitlines()
     assert lines[:4] == [
         "**resnet18, for one image 3x224x224**",
@@ -89,7 +89,7 @@ def test_markdown() -> None:
 
 
 def test_latex() -> None:
-    done = run_cli("show", "resnet18", "--depth", "2", "--format", "latex", "--columns", "path,operation,macs")
+    done = run_here("show", "resnet18", "--depth", "2", "--format", "latex", "--columns", "path,operation,macs")
     lines = done.stdout.splitlines()
     assert lines[1:5] == [r"\begin{tabular}{llr}", r"\toprule", r"path & operation & MACs \\", r"\midrule"]
     assert r"maxpool & max\_pool &  \\" in lines
@@ -97,7 +97,7 @@ def test_latex() -> None:
 
 
 def test_json_rows_count_no_cost_twice() -> None:
-    data = json.loads(run_cli("show", "resnet18", "--json", "--batch", "2").stdout)
+    data = json.loads(run_here("show", "resnet18", "--json", "--batch", "2").stdout)
     assert sum(row["macs"] for row in data["layers"]) == data["macs"] == 2 * 1_814_073_344
     assert data["flops"] == 2 * data["macs"]
 

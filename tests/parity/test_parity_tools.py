@@ -10,18 +10,21 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import TypeAlias
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from resnet_spec import loads, pytest_plugin
-from resnet_spec.parity import processes
+from resnet_spec.parity import processes, sweep
 from resnet_spec.parity.case import Case
 from resnet_spec.parity.compare import compare_group
 from resnet_spec.parity.gradient_check import check_gradient
 from resnet_spec.parity.recorder import record
+from shared.command_line import run_here
 from shared.frameworks import required
+from shared.local_runner import LocalWorker
 from shared.plain_networks import plain_network
 from shared.third_party_package import install
 
@@ -102,6 +105,16 @@ def parity(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_python(folder, "resnet_spec", "parity", "small.yaml", *arguments)
 
 
+ParityHere: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def parity_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ParityHere:
+    """Return a function that compares small.yaml without other processes, which is ten times as fast."""
+    monkeypatch.setattr(sweep, "WorkerProcess", LocalWorker)
+    return lambda *arguments: run_here("parity", "small.yaml", *arguments, folder=folder)
+
+
 def test_every_report_format_holds_every_finding(folder: Path) -> None:
     install_broken_backends(folder)
     files = ("--json", "out.json", "--junit", "out.xml", "--report", "out.html", "--seeds", "2")
@@ -114,10 +127,10 @@ def test_every_report_format_holds_every_finding(folder: Path) -> None:
     assert not re.search(r"(src|href)=", page)
 
 
-def test_saved_records_are_compared_with_each_other_and_with_the_reference(folder: Path) -> None:
+def test_saved_records_are_compared_with_each_other_and_with_the_reference(parity_here: ParityHere) -> None:
     required("torch")
-    assert parity(folder, "--backend", "torch", "--save", "records", *FORWARD).returncode == 0
-    done = parity(folder, "--against", "records", *FORWARD, "--json")
+    assert parity_here("--backend", "torch", "--save", "records", *FORWARD).returncode == 0
+    done = parity_here("--against", "records", *FORWARD, "--json")
     assert {(row["backend"], row["verdict"]) for row in json.loads(done.stdout)} == {
         ("torch (kept)", "same"),
         ("numpy (kept)", "same"),
@@ -138,10 +151,10 @@ def test_records_are_compared_in_the_types_and_groups_that_were_saved(folder: Pa
     assert "failed: records has no record of this case" in asked.stdout
 
 
-def test_records_of_one_backend_from_two_machines_are_both_compared(folder: Path) -> None:
-    parity(folder, "--backend", "numpy", "--save", "one", *FORWARD)
+def test_records_of_one_backend_from_two_machines_are_both_compared(folder: Path, parity_here: ParityHere) -> None:
+    parity_here("--backend", "numpy", "--save", "one", *FORWARD)
     shutil.copytree(folder / "one", folder / "two")
-    done = parity(folder, "--against", "one", "--against", "two", "--against", "one", *FORWARD, "--json")
+    done = parity_here("--against", "one", "--against", "two", "--against", "one", *FORWARD, "--json")
     assert [row["backend"] for row in json.loads(done.stdout)] == ["numpy (one)"] * 2 + ["numpy (two)"] * 2
 
 
@@ -164,15 +177,15 @@ def test_a_networks_name_stays_within_the_folder_of_files(folder: Path) -> None:
     assert sorted(written) == ["parity-failures"] + ["records"] * 4
 
 
-def test_comparing_a_single_backend_is_an_error(folder: Path) -> None:
-    done = parity(folder, "--backend", "numpy", *FORWARD)
+def test_comparing_a_single_backend_is_an_error(parity_here: ParityHere) -> None:
+    done = parity_here("--backend", "numpy", *FORWARD)
     assert (done.returncode, done.stderr) == (1, "nothing was compared\n")
 
 
-def test_a_record_of_a_different_network_is_a_failure(folder: Path) -> None:
-    parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
+def test_a_record_of_a_different_network_is_a_failure(folder: Path, parity_here: ParityHere) -> None:
+    parity_here("--backend", "numpy", "--save", "records", *FORWARD)
     (folder / "small.yaml").write_text(SPEC.replace("kernel: 3", "kernel: 1"), encoding="utf-8")
-    done = parity(folder, "--against", "records", *FORWARD)
+    done = parity_here("--against", "records", *FORWARD)
     assert done.returncode == 1
     assert "the record in records is of a different network of the same name" in done.stdout
 
@@ -195,18 +208,20 @@ def truncate_the_json(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty_the_json, truncate_the_json])
-def test_a_damaged_record_is_a_failure_of_its_backend(damage: Callable[[Path], None], folder: Path) -> None:
-    parity(folder, "--backend", "numpy", "--save", "records", *FORWARD)
+def test_a_damaged_record_is_a_failure_of_its_backend(
+    damage: Callable[[Path], None], folder: Path, parity_here: ParityHere
+) -> None:
+    parity_here("--backend", "numpy", "--save", "records", *FORWARD)
     (path,) = (folder / "records").rglob("*.safetensors")
     damage(path)
-    done = parity(folder, "--against", "records", *FORWARD)
+    done = parity_here("--against", "records", *FORWARD)
     assert done.returncode == 1
     assert "the record in records is damaged" in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_missing_records_are_an_error(folder: Path) -> None:
-    done = parity(folder, "--against", "nothing")
+def test_missing_records_are_an_error(parity_here: ParityHere) -> None:
+    done = parity_here("--against", "nothing")
     assert (done.returncode, done.stderr) == (
         2,
         "error: no parity records in 'nothing'; resnet-spec parity --save writes them\n",
@@ -341,12 +356,13 @@ def test_central_differences_do_not_judge_errors_below_their_accuracy() -> None:
     assert check_gradient(case, "c.weight", {"a": right + 1e-12 * np.abs(right).max(), "b": right}).wrong == ""
 
 
-def test_a_network_that_is_not_comparable_does_not_pass(folder: Path) -> None:
+def test_a_network_that_is_not_comparable_does_not_pass(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     required("torch")
+    monkeypatch.setattr(sweep, "WorkerProcess", LocalWorker)
     (folder / "deep.yaml").write_text(plain_network(56, order="can"), encoding="utf-8")
     options = ("--backend", "torch", "--level", "forward", "--dtype", "float32")
     files = ("--junit", "out.xml", "--json", "out.json", "--report", "out.html")
-    done = run_python(folder, "resnet_spec", "parity", "deep.yaml", *options, *files)
+    done = run_here("parity", "deep.yaml", *options, *files, folder=folder)
     assert done.returncode == 3
     assert "ill-conditioned: not comparable in float32, first at " in done.stdout
     verdicts = [row["verdict"] for row in json.loads((folder / "out.json").read_text())]

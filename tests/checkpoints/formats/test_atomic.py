@@ -14,6 +14,8 @@ import pytest
 
 from resnet_spec.checkpoints.formats import atomic
 from resnet_spec.commands.main import main
+from resnet_spec.parity import sweep
+from shared.local_runner import LocalWorker
 
 WRITERS: list[Callable[[Path], AbstractContextManager[Path]]] = [atomic.replace_file, atomic.create_folder]
 
@@ -139,6 +141,11 @@ COMMANDS = [
 """The commands that write a file as a whole, and the name of a file."""
 
 
+@pytest.fixture
+def local_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "WorkerProcess", LocalWorker)
+
+
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     """Run the command line in this process and return its exit status."""
     monkeypatch.setattr(sys, "argv", ["resnet-spec", *arguments])
@@ -147,6 +154,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     return end.value.code
 
 
+@pytest.mark.usefixtures("local_workers")
 @pytest.mark.parametrize(("command", "name"), COMMANDS)
 @pytest.mark.parametrize("make", [make_pipe, Path.mkdir])
 def test_commands_refuse_a_pipe_or_a_folder_as_target(
@@ -165,6 +173,7 @@ def test_commands_refuse_a_pipe_or_a_folder_as_target(
     )
 
 
+@pytest.mark.usefixtures("local_workers")
 @pytest.mark.parametrize(("command", "name"), COMMANDS)
 def test_commands_keep_the_old_file_if_they_fail_and_its_permissions_if_not(
     command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,13 +12,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from resnet_spec import BackendError, Network, build, capture, dump, load, load_weights, loads, run
+from resnet_spec import BackendError, Network, build, capture, dump, load_weights, loads, run
+from resnet_spec.transforms.feature_outputs import with_feature_outputs
 from resnet_spec.weights.canonical import Array, comparison_weights, initialize
 from shared.array_differences import relative_difference
+from shared.bundled_networks import shallow_copy, small_copy
 from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS, OPERATIONS
 from shared.frameworks import required
 
-SMALL: dict[str, Any] = {"input": (3, 32, 32), "classes": 5}
+SMALL = small_copy("resnet18", input=(3, 32, 32))
 
 
 def draw_images(network: Network) -> Array:
@@ -39,7 +41,7 @@ def difference(actual: Array, expected: Array) -> float:
     ],
 )
 def test_it_computes_the_same(backend_name: str, name: str, dtype: str, gate: float) -> None:
-    network = load(name, input=(3, 48, 40))
+    network = shallow_copy(name, input=(3, 48, 40))  # of full width, since runtimes choose kernels by the width
     weights, x = comparison_weights(network), draw_images(network)
     expected = run(build(network, backend="numpy", weights=weights), x)
     model = build(network, backend=backend_name, weights=weights, dtype=dtype, mode="inference")
@@ -99,7 +101,7 @@ def test_all_operations_together_compute_the_same(backend_name: str, spec: str) 
 
 
 def test_its_weights_are_those_of_the_folded_network(backend_name: str) -> None:
-    model = build("resnet18", backend=backend_name, mode="inference", **SMALL)
+    model = build(SMALL, backend=backend_name, mode="inference")
     weights = dump(model)
     assert {name: array.shape for name, array in weights.items()} == model.network.weights()
     assert "conv1.bias" in weights
@@ -107,8 +109,8 @@ def test_its_weights_are_those_of_the_folded_network(backend_name: str) -> None:
 
 
 def test_weights_can_be_set_later(backend_name: str) -> None:
-    model = build("resnet18", backend=backend_name, mode="inference", **SMALL)
-    other = build("resnet18", backend=backend_name, mode="inference", seed=1, **SMALL)
+    model = build(SMALL, backend=backend_name, mode="inference")
+    other = build(SMALL, backend=backend_name, mode="inference", seed=1)
     x = draw_images(model.network)
     expected, before = run(model, x), run(other, x)
     load_weights(other, dump(model))
@@ -117,7 +119,7 @@ def test_weights_can_be_set_later(backend_name: str) -> None:
 
 
 def test_outputs_of_parts_can_be_captured(backend_name: str) -> None:
-    network = load("resnet18", **SMALL)
+    network = SMALL
     weights, x = initialize(network), draw_images(network)
     plain = build(network, backend=backend_name, weights=weights)
     model = build(network, backend=backend_name, weights=weights, mode="inference")
@@ -128,7 +130,7 @@ def test_outputs_of_parts_can_be_captured(backend_name: str) -> None:
 
 
 def test_a_network_can_have_several_outputs(backend_name: str) -> None:
-    network = load("resnet18", outputs=["relu", "layer1.0", "layer2", "layer4"], **SMALL)
+    network = with_feature_outputs(SMALL, ["relu", "layer1.0", "layer2", "layer4"])
     x = draw_images(network)
     plain, model = build(network, backend=backend_name), build(network, backend=backend_name, mode="inference")
     for actual, expected in zip(run(model, x), run(plain, x), strict=True):
@@ -143,9 +145,9 @@ def test_it_computes_in_bfloat16(name: str) -> None:
 
         if not paddle.base.core.supports_bfloat16():
             with pytest.raises(BackendError, match=r"it would compute in float32 all the same; use dtype float32$"):
-                build("resnet18", backend=name, dtype="bfloat16", mode="inference", **SMALL)
+                build(SMALL, backend=name, dtype="bfloat16", mode="inference")
             return
-    network = load("resnet18", **SMALL)
+    network = SMALL
     weights, x = initialize(network), draw_images(network)
     model = build(network, backend=name, weights=weights, dtype="bfloat16", mode="inference")
     expected = run(build(network, backend="numpy", weights=weights), x)
@@ -165,7 +167,7 @@ def test_it_computes_in_bfloat16(name: str) -> None:
 )
 def test_a_copy_is_independent(name: str, make_copy: Callable[[Any], Any]) -> None:
     required(name)
-    model = build("resnet18", backend=name, mode="inference", **SMALL)
+    model = build(SMALL, backend=name, mode="inference")
     x = draw_images(model.network)
     expected = run(model, x)
     twin = make_copy(model)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resnet_spec import Network, build, load, loads, run
+from resnet_spec import Network, build, loads, run
 from resnet_spec.backend import Backend, load_backend
 from resnet_spec.ops import OPS
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.array_differences import assert_close, relative_difference
+from shared.bundled_networks import small_copy
 from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS
 from shared.frameworks import required
 
 NETWORKS = {
     "every_operation": loads(EVERY_OPERATION),
     "modern_operations": loads(MODERN_OPERATIONS),
-    "resnet18": load("resnet18", classes=7, input=(3, 72, 56)),
+    "resnet18": small_copy("resnet18"),
 }
 NORM = "{name: n, input: [6, 7, 5], stem: {n: %s}}"
 

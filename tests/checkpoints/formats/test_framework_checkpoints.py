@@ -251,7 +251,7 @@ def test_network_survives_other_ways_to_save_and_load(
 
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "numpy"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pdparams", ".npz", ""])
-@pytest.mark.parametrize("canonical", ["resnet18"], indirect=True)
+@pytest.mark.parametrize("canonical", ["timm/test_resnet"], indirect=True)
 def test_model_is_built_from_a_file_of_any_kind(
     canonical: tuple[Network, Path], backend: str, suffix: str, tmp_path: Path
 ) -> None:

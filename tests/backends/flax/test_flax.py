@@ -45,6 +45,14 @@ stages: {a: {block: basic, depth: 1, out: 6, stride: 2}}
 head: {drop: {op: dropout, rate: 0.25}, flat: global_avg_pool, fc: {op: linear, out: 5}}
 """
 SMALL = WITH_DROPOUT.replace("0.25", "0")
+FEW_PARTS = """
+name: few
+input: [3, 6, 5]
+blocks: {one: {branch: {norm: norm, act: act}}}
+stem: {conv: {op: conv, out: 5, kernel: 3}}
+stages: {a: {block: one, depth: 1}}
+head: {flat: global_avg_pool}
+"""
 SGD_SETTINGS = SGD(rate=0.0625, momentum=0.5, weight_decay=0.03125)
 LABELS = np.array([1, 3, 0, 4])
 
@@ -264,7 +272,7 @@ def test_models_of_one_network_share_compiled_functions() -> None:
 
 
 def test_a_network_of_too_many_parts_is_not_compiled_and_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = loads(SMALL.replace("out: 6", "out: 9"))
+    network = loads(FEW_PARTS)
     paths = [part.path for part in network.nodes()]
 
     def use_model() -> tuple[dict[str, Array], TrainingStep, dict[str, Array], dict[str, Array]]:

@@ -98,6 +98,26 @@ def rewrite(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--rewrite"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Drop the parameters of the sweep before tests are made of them, since twenty thousand take half a minute."""
+    if metafunc.config.getoption("--sweep"):
+        return
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        values = mark.args[1]
+        if not isinstance(values, list):
+            continue
+        if metafunc.definition.get_closest_marker("sweep"):
+            del values[1:]
+        elif kept := [value for value in values if not _is_swept(value)]:
+            values[:] = kept
+
+
+def _is_swept(value: object) -> bool:
+    """Return whether a parameter is marked for the sweep."""
+    return any(mark.name == "sweep" for mark in getattr(value, "marks", ()))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     deselected = [item for item in items if item.get_closest_marker("sweep") and not config.getoption("--sweep")]
     if deselected:

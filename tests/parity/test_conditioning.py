@@ -139,13 +139,13 @@ def test_training_of_a_network_that_amplifies_rounding_is_ill_conditioned() -> N
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_wrong_layer_of_a_deep_plain_network_differs(dtype: Dtype) -> None:
-    case = Case(loads(plain_network(92)), dtype, "forward")
-    runners = [LocalRunner("torch", required("torch")), LocalRunner("wrong", ScaledWeights("n2x25", 1.25))]
+    case = Case(loads(plain_network(56)), dtype, "forward")
+    runners = [LocalRunner("torch", required("torch")), LocalRunner("wrong", ScaledWeights("n2x15", 1.25))]
     findings = examine(case, LocalRunner("numpy", required("numpy")), runners)
     verdicts = {(finding.backend, finding.group): (finding.verdict, finding.blame) for finding in findings}
     assert verdicts == {
         (name, group): expected
-        for name, expected in (("torch", ("same", ())), ("wrong", ("differs", ("n2x25",))))
+        for name, expected in (("torch", ("same", ())), ("wrong", ("differs", ("n2x15",))))
         for group in case.groups
     }
 

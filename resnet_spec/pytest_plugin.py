@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # pytest imports this file in every test suite on the machine
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the plug-in."""
-    group = parser.getgroup("resnet-spec", "parity of residual networks across frameworks")
+    group = parser.getgroup("resnet-spec", "parity of networks across frameworks")
     group.addoption(
         "--resnet-spec", nargs="+", default=[], metavar="SPEC", help="Specs to compare: files or bundled names."
     )

@@ -75,7 +75,7 @@ class Commands(click.Group):
     "its own folder.",
 )
 def cli(folders: tuple[str, ...]) -> None:
-    """Residual networks as data: one YAML spec, the same network in PyTorch, PaddlePaddle and Flax."""
+    """Convolutional networks as data: one YAML spec, the same network in PyTorch, PaddlePaddle and Flax."""
     if folders:  # an environment variable reaches the processes of parity, too
         os.environ[EXTENDS_FROM] = os.pathsep.join(folders)
 

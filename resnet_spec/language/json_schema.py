@@ -59,7 +59,7 @@ def spec_schema() -> Schema:
     """Return the schema of a network's spec."""
     return {
         "$schema": DRAFT,
-        "title": "resnet-spec: a residual network",
+        "title": "resnet-spec: a convolutional network",
         "type": "object",
         "if": {"required": ["extends"]},
         "then": _ref("spec_in_part"),

@@ -169,7 +169,7 @@ def read_records(table: Mapping[str, Any]) -> list[PublishedWeights]:
 def _read_record(row: dict[str, Any]) -> PublishedWeights:
     files = tuple(map(_read_file, row.pop("files")))
     row.setdefault("model", row["spec"].rpartition("/")[2])
-    tuples = {name: tuple(row.pop(name)) for name in _TUPLES if row.get(name) is not None}
+    tuples: dict[str, Any] = {name: tuple(row.pop(name)) for name in _TUPLES if row.get(name) is not None}
     return PublishedWeights(files=files, **tuples, **row)
 
 

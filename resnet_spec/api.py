@@ -9,8 +9,9 @@ from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference
-from resnet_spec.library.load import Setting, load
+from resnet_spec.library.load import Setting, check_input, find_source, load
 from resnet_spec.network.network import Network
+from resnet_spec.transforms.adaptation import NOT_ADAPTED, Adaptation, Head, Stem, without_classifier
 from resnet_spec.transforms.feature_outputs import check_paths, with_feature_outputs
 
 if TYPE_CHECKING:  # importing NumPy takes longer than expanding a spec, so it is imported only where it is used
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # importing NumPy takes longer than expanding a spec, so it i
 
     from resnet_spec.checkpoints.transfer.convert import Conversion, Progress
     from resnet_spec.checkpoints.transfer.identify import Match
+    from resnet_spec.library.published import PublishedWeights
+    from resnet_spec.preparation.preparation import Preparation
     from resnet_spec.weights.canonical import Array
 
 Weights: TypeAlias = "Mapping[str, Any] | str | PathLike[str]"
@@ -44,6 +47,8 @@ def build(
     mode: Mode = "training",
     compile: bool = False,
     under: str | None = None,
+    head: Head | None = None,
+    stem: Stem | None = None,
     **settings: Setting,
 ) -> Model:
     """Build a network as a native model of a framework, in evaluation mode.
@@ -68,6 +73,11 @@ def build(
             the first images of each shape.
         under: Where in the checkpoint the weights stand, such as "state_dict_ema". It is needed where the weights of
             several networks fit, such as a student's and a teacher's.
+        head: "new" draws a new classifier from the seed, whatever the weights have in its place, for other classes or
+            for weights without one. "none" builds the network without its classifier, whether or not the weights have
+            one, so that it outputs what the classifier would read. By default, the weights must have the classifier.
+        stem: How the first layer's weights are converted to the channels of ``input``: "sum" for one channel, "repeat"
+            for more, as in timm, or "mean" for any number. Images of equal channels give what they gave before.
         settings: As for ``load``.
 
     Raises:
@@ -76,27 +86,30 @@ def build(
         CheckpointError: The file is damaged, or its format is unknown.
         BackendError: There is no such backend, its framework is not installed, or it does not support what is asked
             for.
-        ValueError: The type, the mode, or a path in ``outputs`` is not possible.
+        ValueError: The type, the mode, a path in ``outputs``, ``head`` or ``stem`` is not possible or has no effect.
 
     >>> model = build("resnet18", backend="numpy", classes=10)
     >>> import numpy
     >>> run(model, numpy.zeros((2, 3, 64, 64))).shape
     (2, 10)
     """
+    adaptation = _check_adaptation(head, stem, weights, outputs, settings)
     network = _resolve_network(spec, input, outputs, settings)
+    if head == "none":
+        network = without_classifier(network)
     module = load_backend(backend)
     dtype = dtype or module.DTYPE
     seed = _check_seed(seed)
     _check_options(dtype, mode, compile)
     if mode == "training":
-        model = module.build(network, _resolve_weights(network, weights, seed, dtype, under), dtype)
+        model = module.build(network, _resolve_weights(network, weights, seed, dtype, under, adaptation), dtype)
         if module.CAPABILITIES.random_state:
             module.reseed(model, seed)
         return model
     from resnet_spec.transforms.norm_folding import fold_norms
 
     optimized = load_inference(backend, dtype, compile)
-    resolved = _resolve_weights(network, weights, seed, _STORAGE_DTYPES.get(dtype, dtype), under)
+    resolved = _resolve_weights(network, weights, seed, _STORAGE_DTYPES.get(dtype, dtype), under, adaptation)
     return optimized(*fold_norms(network, resolved), dtype)
 
 
@@ -260,6 +273,74 @@ def identify(path: str | PathLike[str], *, under: str | None = None) -> list[Mat
     return identify(path, under=under)[1]
 
 
+def preprocessing(
+    spec: str | PathLike[str] | Network,
+    *,
+    weights: str | None = None,
+    input: Sequence[int] | None = None,
+    test_size: bool = False,
+) -> Preparation:
+    """Return what is done to a picture before a network with published weights reads it.
+
+    Call it with pictures, which gives what ``run`` reads; print it to see its numbers.
+
+    Args:
+        spec: The name of a bundled network. Without ``weights``, a spec's path or a loaded network too.
+        weights: The tag of published weights, or "default". By default, what the spec's ``preprocess`` states.
+        input: The shape (channels, height, width) of the network's input, instead of that of the weights. A larger
+            image is resized in proportion before the crop. With one channel, pictures are grey.
+        test_size: Whether to use the larger size with which the weights are more accurate, where one is published.
+
+    Raises:
+        ImageError: The spec states no preparation, or the network's input is no picture.
+        UnknownTagError: There are no such weights; the message names the nearest.
+        FileNotFoundError: There is no such spec.
+
+    >>> prepare = preprocessing("timm/resnet50", weights="a1_in1k")
+    >>> print(prepare)  # doctest: +NORMALIZE_WHITESPACE
+    RGB, turned as EXIF says; shorter side 235 (bicubic, antialiased); centre of 224 x 224; pixels from 0 to 1;
+    less (0.485, 0.456, 0.406); divided by (0.229, 0.224, 0.225)
+    >>> import numpy
+    >>> prepare(numpy.zeros((427, 640, 3), numpy.uint8)).shape
+    (1, 3, 224, 224)
+    """
+    from resnet_spec.preparation.preparation import preparation_of_network, preparation_of_weights
+
+    if weights is None:
+        if test_size:
+            raise ValueError("test_size is one of published weights; name them by their tag, as in weights='default'")
+        return preparation_of_network(_resolve_network(spec, input, None, {}))
+    shape = None if input is None else check_input(input)
+    return preparation_of_weights(_find_published(spec, weights), shape, test_size=test_size)
+
+
+def labels(spec: str | PathLike[str], *, weights: str = "default") -> tuple[str, ...]:
+    """Return the names of the classes that a bundled network predicts with published weights, by tag.
+
+    Raises ValueError if the weights have no classes, or a list of classes that is not bundled, and UnknownTagError.
+
+    >>> labels("timm/resnet50", weights="a1_in1k")[0]
+    'tench'
+    """
+    from resnet_spec.preparation.labels import labels_of_weights
+
+    return labels_of_weights(_find_published(spec, weights))
+
+
+def _find_published(spec: str | PathLike[str] | Network, tag: str) -> PublishedWeights:
+    """Return published weights of a bundled network. Raises UnknownTagError, FileNotFoundError or TypeError."""
+    from resnet_spec.library import bundled
+    from resnet_spec.library.published import UnknownTagError, choose_published
+
+    if isinstance(spec, Network):
+        raise TypeError("published weights are those of a bundled network's name; pass the name instead of the network")
+    names = bundled.match_name(str(spec))
+    if len(names) == 1:
+        return choose_published(names[0], tag)
+    find_source(spec)  # which says what is wrong with the name
+    raise UnknownTagError(f"weights are published for bundled networks, and {spec} is a file")
+
+
 _STORAGE_DTYPES = {"bfloat16": "float32"}
 """Types of weights before they are set in a model, for types that NumPy does not have."""
 
@@ -300,32 +381,56 @@ def _inference_hint(dtype: str) -> str:
     return f', or {dtype} with mode="inference"' if dtype in DTYPES["inference"] else ""
 
 
+def _check_adaptation(
+    head: Head | None,
+    stem: Stem | None,
+    weights: Weights | None,
+    outputs: Sequence[str] | None,
+    settings: Mapping[str, Setting],
+) -> Adaptation:
+    """Return what is to be adapted. Raises ValueError for what has no effect or no meaning."""
+    adaptation = Adaptation(head, stem)
+    if weights is None and (argument := adaptation.needs_weights()):
+        raise ValueError(f"{argument} adapts weights, and there are none: pass weights, or leave it out")
+    if head is not None and outputs is not None:
+        raise ValueError(f"head={head!r} has no effect with outputs, which end the network before its head")
+    if head == "none" and "classes" in settings:
+        raise ValueError('classes has no effect with head="none", which leaves the classifier out')
+    return adaptation
+
+
 def _resolve_weights(
-    network: Network, weights: Weights | None, seed: int, dtype: str, under: str | None
+    network: Network, weights: Weights | None, seed: int, dtype: str, under: str | None, adaptation: Adaptation
 ) -> dict[str, Array]:
     from resnet_spec.weights.canonical import initialize
 
     if weights is None:
         initial = initialize(network, seed)
         return initial if dtype == "float32" else {name: array.astype(dtype) for name, array in initial.items()}
-    return {name: array.astype(dtype, copy=False) for name, array in _read_weights(network, weights, under).items()}
+    arrays = _read_weights(network, weights, under, adaptation, seed)
+    return {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
 
 
-def _read_weights(network: Network, weights: Weights, under: str | None) -> dict[str, Array]:
+def _read_weights(
+    network: Network,
+    weights: Weights,
+    under: str | None,
+    adaptation: Adaptation = NOT_ADAPTED,
+    seed: int = 0,
+) -> dict[str, Array]:
     """Return copies of weights by canonical name. Raises WeightsError if they do not fit, and CheckpointError."""
     if not isinstance(weights, str | PathLike | Mapping):
         raise TypeError(f"weights are a mapping of arrays by name or the path of a checkpoint, not {shorten(weights)}")
     import numpy as np
 
     from resnet_spec.checkpoints.formats import registry
+    from resnet_spec.checkpoints.transfer.adaptation import read_adapted
     from resnet_spec.checkpoints.transfer.live import read_mapping
-    from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
 
+    is_live = isinstance(weights, Mapping)
     checkpoint = read_mapping(weights) if isinstance(weights, Mapping) else registry.read(weights)
-    tensors = interpret_checkpoint(network, checkpoint, under).canonical_tensors()
-    if isinstance(weights, Mapping):
-        return {name: np.array(tensor.read(), order="C") for name, tensor in tensors.items()}
-    return {name: tensor.read() for name, tensor in tensors.items()}
+    arrays = read_adapted(network, checkpoint, adaptation, seed, under)
+    return {name: np.array(array, order="C") for name, array in arrays.items()} if is_live else arrays
 
 
 def _convert_images(model: Model, images: ArrayLike) -> Array:

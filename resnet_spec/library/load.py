@@ -95,7 +95,7 @@ def loads(text: str, name: str = "<text>", **settings: Setting) -> Network:
 
 
 def _load(source: Source, settings: Mapping[str, Setting], input: Sequence[int] | None) -> Network:
-    size = None if input is None else _check_input(input)
+    size = None if input is None else check_input(input)
     problems = Problems()
     root = resolve_extends(source, _base_finder(source), problems)
     if root is None:
@@ -309,7 +309,8 @@ def decode_source(data: bytes, name: str) -> Source:
         raise SpecError([Problem("RS105", f"not UTF-8 text: {error.reason}", span, help)]) from None
 
 
-def _check_input(input: Sequence[int]) -> tuple[int, int, int]:
+def check_input(input: Sequence[int]) -> tuple[int, int, int]:
+    """Return the shape (channels, height, width) of an image as integers. Raises ValueError if it is none."""
     try:
         channels, height, width = map(index, input)  # NumPy's integers too
     except (TypeError, ValueError):

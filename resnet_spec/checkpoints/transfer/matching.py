@@ -264,7 +264,8 @@ class Matcher:
     def interpret(self, network: Network) -> Interpretation:
         """Return the interpretation by which most weights of a network are in the checkpoint."""
         layers = list_layers(network)
-        behind = list_layers(network.full)[len(layers) :] if network.full else []
+        kept = {layer.path for layer in layers}
+        behind = [layer for layer in list_layers(network.full) if layer.path not in kept] if network.full else []
         readings = [reading for naming in self.namings for reading in self.generate_readings(layers, behind, naming)]
         best = max(readings, key=lambda reading: reading.rank)
         interpretation = self.make_interpretation(network, layers, behind, best)

@@ -1,4 +1,4 @@
-"""Images as inputs: sizes and offsets are torchvision's, and every kind of file shows what a viewer of images shows."""
+"""Files as pictures: sizes and offsets are torchvision's, and every kind of file shows what a viewer shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from PIL import Image
 
 from resnet_spec import load
 from resnet_spec.network.network import Network
-from resnet_spec.preprocessing import ImageError, prepare
+from resnet_spec.preparation.pictures import ImageError, Mode, read_picture
+from resnet_spec.preparation.preparation import preparation_of_network
 
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
 
@@ -20,6 +21,11 @@ MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
 @pytest.fixture(scope="module")
 def network() -> Network:
     return load("resnet18")
+
+
+def prepare(path: Path, network: Network) -> np.ndarray:
+    """Return a prepared image (1, channels, height, width)."""
+    return preparation_of_network(network)(path)
 
 
 def gradient(height: int, width: int) -> Image.Image:
@@ -119,3 +125,38 @@ def test_a_damaged_orientation_is_no_traceback(network: Network, tmp_path: Path)
             prepare(tmp_path / "a.jpg", network)
         except ImageError as error:
             assert "cannot be decoded" in str(error)
+
+
+def test_what_was_changed_is_said(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient(30, 40).save(tmp_path / "turned.jpg", exif=exif)
+    image, notes = read_picture(tmp_path / "turned.jpg", "RGB")
+    assert (image.size, notes) == ((30, 40), ("turned as its EXIF orientation 6 says", "converted from L to RGB"))
+    Image.fromarray(np.full((9, 9), 65535, np.uint16)).save(tmp_path / "wide.png")
+    assert read_picture(tmp_path / "wide.png", "L")[1] == ("its 16 bits scaled to 8",)
+    assert read_picture(gradient(30, 40).convert("RGB"), "RGB")[1] == ()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "PA", "1", "CMYK", "YCbCr", "HSV"])
+@pytest.mark.parametrize("wanted", ["RGB", "L"])
+def test_every_mode_shows_the_same_picture(mode: str, wanted: Mode) -> None:
+    """Colours behind transparency are kept, as the libraries' own loaders keep them."""
+    grey = gradient(64, 64).point(lambda level: 255 * (level > 127))
+    picture = grey.convert("RGBA" if mode == "PA" else mode)
+    if mode == "PA":
+        picture = picture.quantize(2).convert("PA")
+    if mode in ("LA", "RGBA"):
+        picture.putalpha(gradient(64, 64))
+    image, _ = read_picture(picture, wanted)
+    assert np.abs(np.asarray(image.convert("L"), int) - np.asarray(grey, int)).max() <= 1
+
+
+def test_a_palette_with_transparent_entries_keeps_its_colours(tmp_path: Path) -> None:
+    colours = Image.new("RGB", (8, 8), (200, 30, 60))
+    colours.paste((10, 220, 90), (0, 0, 4, 8))
+    palette = colours.quantize(2)
+    palette.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    image, notes = read_picture(tmp_path / "a.png", "RGB")
+    assert (np.asarray(image) == np.asarray(palette.convert("RGB"))).all()
+    assert notes == ("its transparency ignored",)

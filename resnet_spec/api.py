@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from operator import index
 from os import PathLike
+from pathlib import Path
 from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference
-from resnet_spec.library.load import Setting, check_input, find_source, load
+from resnet_spec.library.load import Setting, check_input, load
 from resnet_spec.network.network import Network
 from resnet_spec.transforms.adaptation import NOT_ADAPTED, Adaptation, Head, Stem, without_classifier
 from resnet_spec.transforms.feature_outputs import check_paths, with_feature_outputs
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # importing NumPy takes longer than expanding a spec, so it i
     from resnet_spec.weights.canonical import Array
 
 Weights: TypeAlias = "Mapping[str, Any] | str | PathLike[str]"
-"""Arrays by name, of NumPy or a framework, or the path of a checkpoint."""
+"""Arrays by name, of NumPy or a framework, the path of a checkpoint, or the tag of published weights."""
 
 Mode: TypeAlias = Literal["training", "inference"]
 
@@ -58,8 +59,10 @@ def build(
         backend: "torch" builds a torch.nn.Module, "paddle" a paddle.nn.Layer, "flax" an nnx.Module, "onnx" an ONNX
             model, and "numpy" the reference implementation.
         weights: A checkpoint in any format that ``convert`` reads, or arrays by name, as they stand in one: those of
-            ``dump``, or the ``state_dict`` of a PyTorch or Paddle model. By default, weights are initialized from the
-            seed.
+            ``dump``, or the ``state_dict`` of a PyTorch or Paddle model. Or the tag of published weights, such as
+            "a1_in1k", or "default" for those that the library of the network prefers: they are taken from a cache, or
+            downloaded, and the network has their number of classes unless ``classes`` is set. By default, weights are
+            initialized from the seed.
         seed: Seed of the initial weights, which have the same bits in every framework. In Flax, whose models hold the
             state of their random numbers, it seeds dropout too.
         dtype: "float32" or "float64". The default is "float64" for "numpy" and "float32" for other backends.
@@ -84,9 +87,10 @@ def build(
         SpecError: The spec has problems.
         WeightsError: The weights do not fit the network. The message lists every name that does not fit.
         CheckpointError: The file is damaged, or its format is unknown.
+        DownloadError: The published weights cannot be had, or have a wrong hash.
         BackendError: There is no such backend, its framework is not installed, or it does not support what is asked
             for.
-        ValueError: The type, the mode, a path in ``outputs``, ``head`` or ``stem`` is not possible or has no effect.
+        ValueError: The type, the mode, a tag, a path in ``outputs``, ``head`` or ``stem`` is not possible or has no effect.
 
     >>> model = build("resnet18", backend="numpy", classes=10)
     >>> import numpy
@@ -95,12 +99,16 @@ def build(
     """
     adaptation = _check_adaptation(head, stem, weights, outputs, settings)
     network = _resolve_network(spec, input, outputs, settings)
+    published = _find_published(spec, weights)
+    if published is not None:
+        network = _with_published_classes(network, spec, published, input, outputs, settings)
     if head == "none":
         network = without_classifier(network)
     module = load_backend(backend)
     dtype = dtype or module.DTYPE
     seed = _check_seed(seed)
     _check_options(dtype, mode, compile)
+    weights = weights if published is None else _fetch(published)
     if mode == "training":
         model = module.build(network, _resolve_weights(network, weights, seed, dtype, under, adaptation), dtype)
         if module.CAPABILITIES.random_state:
@@ -161,11 +169,13 @@ def dump(model: Model) -> dict[str, Array]:
 
 
 def load_weights(model: Model, weights: Weights, *, under: str | None = None) -> None:
-    """Set a model's weights from a checkpoint, or from a mapping of arrays; ``under`` is as for ``build``.
+    """Set a model's weights from a checkpoint, a mapping of arrays or a tag; ``under`` is as for ``build``.
 
-    Raises WeightsError or CheckpointError, without changing the model.
+    Raises WeightsError, CheckpointError or DownloadError, without changing the model.
     """
     backend = backend_of(model)
+    published = _find_published(model.network, weights)
+    weights = weights if published is None else _fetch(published)
     backend.load(model, _read_weights(_network_of(model, dump(model)), weights, under))
 
 
@@ -243,6 +253,7 @@ def convert(
     102
     """
     from resnet_spec.checkpoints.transfer.convert import convert
+    from resnet_spec.downloads.select import find_provenance
 
     if isinstance(spec, Network) or input is not None or outputs is not None:
         if spec is None:
@@ -259,18 +270,39 @@ def convert(
         layout=layout,
         progress=progress,
         settings=settings,
+        provenance=find_provenance(source),
     )
 
 
 def identify(path: str | PathLike[str], *, under: str | None = None) -> list[Match]:
     """Return the bundled networks that a checkpoint fits, best first, followed by those that it nearly fits.
 
-    Only names and shapes are compared. ``under`` is as for ``build``. Raises CheckpointError or FileNotFoundError if
-    the checkpoint cannot be read.
+    Names and shapes are compared; ``published`` of a match is the tag of the published weights that have the file's
+    hash. ``under`` is as for ``build``. Raises CheckpointError or FileNotFoundError if the checkpoint cannot be read.
     """
     from resnet_spec.checkpoints.transfer.identify import identify
+    from resnet_spec.downloads.select import name_published
 
-    return identify(path, under=under)[1]
+    return name_published(path, identify(path, under=under)[1])
+
+
+def fetch_weights(spec: str | PathLike[str] | Network, tag: str, *, from_: str | PathLike[str] | None = None) -> Path:
+    """Return the path of a verified file of published weights, which is downloaded if it is in no cache.
+
+    Args:
+        spec: As for ``build``.
+        tag: The tag of published weights, or "default".
+        from_: A folder to copy the file to the cache from, laid out as torch.hub, Hugging Face, Paddle, PaddleClas or
+            Keras do it, or with the file alone.
+
+    Raises:
+        DownloadError: The file cannot be had, or its hash is wrong; then nothing is kept.
+        ValueError: There is no such tag, or its license is not allowed.
+    """
+    from resnet_spec.downloads.fetch import fetch
+    from resnet_spec.downloads.select import select_published
+
+    return fetch(select_published(spec, tag), folder=from_).path
 
 
 def preprocessing(
@@ -310,8 +342,10 @@ def preprocessing(
         if test_size:
             raise ValueError("test_size is one of published weights; name them by their tag, as in weights='default'")
         return preparation_of_network(_resolve_network(spec, input, None, {}))
+    from resnet_spec.downloads.select import select_published
+
     shape = None if input is None else check_input(input)
-    return preparation_of_weights(_find_published(spec, weights), shape, test_size=test_size)
+    return preparation_of_weights(select_published(spec, weights), shape, test_size=test_size)
 
 
 def labels(spec: str | PathLike[str], *, weights: str = "default") -> tuple[str, ...]:
@@ -322,23 +356,10 @@ def labels(spec: str | PathLike[str], *, weights: str = "default") -> tuple[str,
     >>> labels("timm/resnet50", weights="a1_in1k")[0]
     'tench'
     """
+    from resnet_spec.downloads.select import select_published
     from resnet_spec.preparation.labels import labels_of_weights
 
-    return labels_of_weights(_find_published(spec, weights))
-
-
-def _find_published(spec: str | PathLike[str] | Network, tag: str) -> PublishedWeights:
-    """Return published weights of a bundled network. Raises UnknownTagError, FileNotFoundError or TypeError."""
-    from resnet_spec.library import bundled
-    from resnet_spec.library.published import UnknownTagError, choose_published
-
-    if isinstance(spec, Network):
-        raise TypeError("published weights are those of a bundled network's name; pass the name instead of the network")
-    names = bundled.match_name(str(spec))
-    if len(names) == 1:
-        return choose_published(names[0], tag)
-    find_source(spec)  # which says what is wrong with the name
-    raise UnknownTagError(f"weights are published for bundled networks, and {spec} is a file")
+    return labels_of_weights(select_published(spec, weights))
 
 
 _STORAGE_DTYPES = {"bfloat16": "float32"}
@@ -356,6 +377,36 @@ def _resolve_network(
     if input is not None or settings:
         raise TypeError("a loaded network's input and settings are fixed; pass them to load()")
     return spec if outputs is None else with_feature_outputs(spec, outputs)
+
+
+def _find_published(spec: str | PathLike[str] | Network, weights: Weights | None) -> PublishedWeights | None:
+    """Return the published weights that a tag names; None if ``weights`` is no tag. Raises UnknownTagError."""
+    if not isinstance(weights, str):
+        return None
+    from resnet_spec.downloads.select import is_tag, select_published
+
+    return select_published(spec, weights) if is_tag(spec, weights) else None
+
+
+def _with_published_classes(
+    network: Network,
+    spec: str | PathLike[str] | Network,
+    published: PublishedWeights,
+    input: Sequence[int] | None,
+    outputs: Sequence[str] | None,
+    settings: Mapping[str, Setting],
+) -> Network:
+    """Return a network with as many classes as published weights have, unless the caller has set how many."""
+    known = dict(network.takes).get("classes", published.classes)
+    if isinstance(spec, Network) or "classes" in settings or published.classes in (0, known):
+        return network
+    return load(spec, input=input, outputs=outputs, **settings, classes=published.classes)
+
+
+def _fetch(published: PublishedWeights) -> Path:
+    from resnet_spec.downloads.fetch import fetch
+
+    return fetch(published).path
 
 
 def _check_options(dtype: str, mode: Mode, compile: bool) -> None:

@@ -22,6 +22,7 @@ LAYERS = [
     {"transforms", "backend", "images"},
     {"library"},
     {"checkpoints", "preparation"},
+    {"downloads"},
     {"api", "parity", "views"},
     {"commands", "pytest_plugin"},
     {"__main__"},

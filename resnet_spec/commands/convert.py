@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +12,7 @@ from resnet_spec.commands.options import (
     load_network,
     parse_settings,
     print_json,
+    progress_bar,
     set_option,
     spec_option,
     under_option,
@@ -58,11 +57,12 @@ def convert(
     """
     from resnet_spec.checkpoints.transfer import tables
     from resnet_spec.checkpoints.transfer.convert import convert
+    from resnet_spec.downloads.select import find_provenance
 
     if until is not None and spec is None:
         raise click.UsageError("--until needs --spec")
     network = spec if until is None or spec is None else load_network(spec, settings, until=until)
-    with _progress_bar(f"{source} to {target}") as progress:
+    with progress_bar(f"{source} to {target}") as progress:
         conversion: Conversion = convert(
             source,
             target,
@@ -74,24 +74,9 @@ def convert(
             layout=layout,
             progress=progress,
             settings=parse_settings(settings) if network is spec else {},
+            provenance=find_provenance(source),
         )
     if as_json:
         print_json(tables.conversion_data(conversion))
     else:
         click.echo(tables.render_conversion(conversion))
-
-
-@contextmanager
-def _progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar of bytes and yield a function that updates it; yield None if stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

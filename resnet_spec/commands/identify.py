@@ -30,9 +30,11 @@ def identify(file: str, under: str | None, as_json: bool) -> None:
     """
     from resnet_spec.checkpoints.transfer import tables
     from resnet_spec.checkpoints.transfer.identify import identify
+    from resnet_spec.downloads.select import name_published
 
     with status_line() as progress:
         checkpoint, matches = identify(file, progress, under=under)
+    matches = name_published(file, matches)
     if as_json:
         print_json(
             {"format": checkpoint.format, "metadata": checkpoint.metadata, "matches": list(map(asdict, matches))}

@@ -180,6 +180,22 @@ def status_line() -> Iterator[Callable[[str], None] | None]:
         yield lambda message: status.update(Text(message))
 
 
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar of bytes and yield a function that updates it; yield None if stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def describe_error(error: Exception) -> str:
     """Return an error as a sentence, with details in indented lines below it if it has some."""
     if isinstance(error, OSError) and error.strerror:

@@ -20,13 +20,12 @@ from resnet_spec.commands.options import (
     set_option,
     under_option,
 )
-from resnet_spec.library import bundled
-from resnet_spec.library.published import PublishedWeights, choose_published, find_published
 from resnet_spec.network.network import Network
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from resnet_spec.library.published import PublishedWeights
     from resnet_spec.preparation.preparation import Preparation
 
 
@@ -79,12 +78,11 @@ def run_(
 
     files = list_pictures(paths)
     network = load_network(spec, settings, None)
-    published = find_tag(spec, weights)
+    published = find_weights(spec, network, weights)
     prepare = preparation_of_weights(published, test_size=test_size) if published else preparation_of_network(network)
     prepare.prepare(files[0])  # a mistake in the first picture is found before any model is built
     names_of_classes = find_labels(labels, published, network)
-    source = spec if published else network
-    options = parse_settings(settings) if published else {}
+    source, options = (network, {}) if spec == "-" else (spec, parse_settings(settings))
     models = {
         name: build(source, backend=name, weights=weights, under=under, seed=seed, dtype="float32", **options)
         for name in (choose_backends(names) if names is not None else installed_backends())
@@ -118,12 +116,19 @@ def list_pictures(paths: Iterable[str]) -> list[str]:
     return files
 
 
-def find_tag(spec: str, weights: str | None) -> PublishedWeights | None:
-    """Return the published weights that ``--weights`` names; None for a file, or without weights."""
-    if weights is None or spec == "-" or Path(weights).exists() or Path(weights).name != weights:
+def find_weights(spec: str, network: Network, weights: str | None) -> PublishedWeights | None:
+    """Return the published weights that ``--weights`` names by tag, or whose file it is; None for other files."""
+    from resnet_spec.downloads.select import find_names, is_tag, recognize_file, select_published
+
+    if weights is None:
         return None
-    matches = bundled.match_name(spec)
-    return choose_published(matches[0], weights) if len(matches) == 1 and find_published(matches[0]) else None
+    named = network if spec == "-" else spec
+    if is_tag(named, weights):
+        return select_published(named, weights)
+    names = set(find_names(named))
+    return next(
+        (file for file in recognize_file(weights, is_thorough=False) if names & {file.spec, *file.same_network}), None
+    )
 
 
 def find_labels(labels: str | None, published: PublishedWeights | None, network: Network) -> Sequence[str]:

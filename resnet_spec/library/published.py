@@ -217,6 +217,6 @@ def choose_published(name: str, tag: str) -> PublishedWeights:
     raise UnknownTagError(f"{name} has no published weights with the tag {tag!r}; {hint}")
 
 
-def licenses(records: Iterable[PublishedWeights]) -> list[str]:
+def list_licenses(records: Iterable[PublishedWeights]) -> list[str]:
     """Return the licenses of some weights, in alphabetical order."""
     return sorted({weights.license for weights in records})

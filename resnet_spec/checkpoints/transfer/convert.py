@@ -26,6 +26,9 @@ from resnet_spec.library.load import Setting, load
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array, WeightsError, find_mismatches
 
+PROVENANCE = ("weights", "license", "origin")
+"""The metadata that say where weights come from: network and tag, license, and address."""
+
 _ARGUMENTS_OF_LOAD = ("spec", "input", "outputs")
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -66,16 +69,22 @@ def convert(
     layout: str | None = None,
     progress: Progress | None = None,
     settings: Mapping[str, Setting] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> Conversion:
-    """Convert a checkpoint; see ``resnet_spec.convert``."""
+    """Convert a checkpoint; see ``resnet_spec.convert``.
+
+    ``provenance`` is what the target's metadata say of where the weights come from; by default, what the source's do.
+    """
     _check_target(source, target)
     checkpoint = registry.read(source)
     network = resolve_network(checkpoint, spec, settings or {})
-    known = None if layout is None else _check_choice("layout", layout, load_layouts())
-    interpretation = interpret_checkpoint(network, checkpoint, under, known)
+    known_layout = None if layout is None else _check_choice("layout", layout, load_layouts())
+    interpretation = interpret_checkpoint(network, checkpoint, under, known_layout)
     tensors = interpretation.canonical_tensors()
     checkpoint = interpretation.checkpoint
-    result = write(target, network, tensors, kind=kind, names=names, dtype=dtype, progress=progress)
+    known = {key: checkpoint.metadata[key] for key in PROVENANCE if key in checkpoint.metadata}
+    options = {"kind": kind, "names": names, "dtype": dtype}
+    result = write(target, network, tensors, **options, progress=progress, provenance=provenance or known)
     notes = (*checkpoint.notes, *interpretation.notes, *_compare_fingerprints(checkpoint, network))
     return replace(result, source=fspath(source), read_as=checkpoint.format, notes=notes)
 
@@ -102,6 +111,7 @@ def write(
     names: str | None = None,
     dtype: str | None = None,
     progress: Progress | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> Conversion:
     """Write the canonical weights of a network to a file, one array at a time; see ``resnet_spec.convert``."""
     kind = registry.infer_kind(target) if kind is None else _check_choice("kind", kind, KINDS)
@@ -113,7 +123,7 @@ def write(
     mappings = map_to_kind(network, kind, names)
     converter = _Converter(tensors, mappings, target_dtype, progress)
     converted = {mappings[name].name: converter.convert(name) for name in tensors}
-    registry.write(target, kind, converted, make_metadata(network))
+    registry.write(target, kind, converted, {**make_metadata(network), **(provenance or {})})
     return Conversion(
         target=fspath(target),
         kind=kind,

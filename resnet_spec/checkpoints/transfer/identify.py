@@ -51,6 +51,7 @@ class Match:
         differs: Every array that is missing, unexpected or of the wrong shape or type.
         notes: How the file was read.
         computes: If it computes something else than the best match with the same weights, what; otherwise "".
+        published: The tag of the network's published weights that the file is, by its hash; otherwise "".
     """
 
     network: str
@@ -62,6 +63,7 @@ class Match:
     differs: tuple[str, ...]
     notes: tuple[str, ...]
     computes: str = ""
+    published: str = ""
 
 
 def identify(

@@ -56,6 +56,10 @@ def describe_checkpoint(checkpoint: Checkpoint, matches: Sequence[Match]) -> lis
     if "spec" in metadata:
         producer = metadata.get("producer", "an unknown program")
         lines.append(f"  according to its metadata it holds {metadata['spec']}, written by {producer}")
+    if "weights" in metadata:
+        license, origin = metadata.get("license", "unknown"), metadata.get("origin", "an unknown address")
+        lines.append(f"  its weights are {metadata['weights']}, license {license}, from {origin}")
+    lines += [f"  by its hash it is {match.network} {match.published}" for match in matches if match.published]
     notes = matches[0].notes if matches else ()
     return [*lines, *(f"  {note}" for note in (*checkpoint.notes, *notes))]
 

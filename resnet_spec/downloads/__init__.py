@@ -1,0 +1,1 @@
+"""Published weights as files: found in caches or a folder, downloaded, and verified by their hashes."""

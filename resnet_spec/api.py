@@ -79,8 +79,8 @@ def build(
         head: "new" draws a new classifier from the seed, whatever the weights have in its place, for other classes or
             for weights without one. "none" builds the network without its classifier, whether or not the weights have
             one, so that it outputs what the classifier would read. By default, the weights must have the classifier.
-        stem: How the first layer's weights are converted to the channels of ``input``: "sum" for one channel, "repeat"
-            for more, as in timm, or "mean" for any number. Images of equal channels give what they gave before.
+        stem: How the first layer's weights are converted to the channels of ``input``: "sum" adds them up for one
+            channel, "repeat" takes them in turn for more, both as timm does; "mean" gives each channel their mean.
         settings: As for ``load``.
 
     Raises:
@@ -90,7 +90,8 @@ def build(
         DownloadError: The published weights cannot be had, or have a wrong hash.
         BackendError: There is no such backend, its framework is not installed, or it does not support what is asked
             for.
-        ValueError: The type, the mode, a tag, a path in ``outputs``, ``head`` or ``stem`` is not possible or has no effect.
+        ValueError: The type, the mode, a tag, a path in ``outputs``, ``head`` or ``stem`` is not possible, or has no
+            effect.
 
     >>> model = build("resnet18", backend="numpy", classes=10)
     >>> import numpy

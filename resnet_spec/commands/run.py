@@ -80,13 +80,15 @@ def run_(
     network = load_network(spec, settings, None)
     published = find_weights(spec, network, weights)
     prepare = preparation_of_weights(published, test_size=test_size) if published else preparation_of_network(network)
+    if test_size and published is None:
+        raise click.UsageError("--test-size is one of published weights; name them by --weights TAG")
     prepare.prepare(files[0])  # a mistake in the first picture is found before any model is built
-    names_of_classes = find_labels(labels, published, network)
     source, options = (network, {}) if spec == "-" else (spec, parse_settings(settings))
     models = {
         name: build(source, backend=name, weights=weights, under=under, seed=seed, dtype="float32", **options)
         for name in (choose_backends(names) if names is not None else installed_backends())
     }
+    names_of_classes = find_labels(labels, published, next(iter(models.values())).network)
     click.echo(f"{prepare}", err=True)
     predictions = (predict(models, prepare, file, top, names_of_classes) for file in files)
     if as_json:

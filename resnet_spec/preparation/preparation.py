@@ -94,7 +94,8 @@ class Preparation:
         """
         mode: Mode = "RGB" if self.channels == 3 else "L"
         image, notes = read_picture(picture, mode)
-        return self._normalize(np.asarray(self._crop(self._resize(image)))), notes
+        name = str(picture) if isinstance(picture, str | PathLike) else "the image"
+        return self._normalize(np.asarray(self._crop(self._resize(image, name)))), notes
 
     def __str__(self) -> str:
         """Return the steps in one line, with their numbers."""
@@ -120,12 +121,11 @@ class Preparation:
         how = "" if self.interpolation == "nearest" else ", antialiased" if self.antialias else " by OpenCV"
         return f"{what} ({self.interpolation}{how})"
 
-    def _resize(self, image: Image.Image) -> Image.Image:
+    def _resize(self, image: Image.Image, name: str) -> Image.Image:
         height, width = self._find_resized_size(image.height, image.width)
         if height * width > _MAX_PIXELS:
             raise ImageError(
-                f"the image is {image.width} x {image.height}: too long to resize its shorter side to "
-                f"{min(height, width)}"
+                f"{name} is {image.width} x {image.height}: too long to resize its shorter side to {min(height, width)}"
             )
         if self.antialias or self.interpolation == "nearest":
             return image.resize((width, height), _PILLOW[self.interpolation])

@@ -71,8 +71,9 @@ def convert_channels(weight: Array, channels: int, stem: Stem, first: FirstLayer
     """Return the weight of a first layer for another number of channels of the image.
 
     "sum" adds the filters of all channels, for one channel. "repeat" repeats them in turn, and "mean" gives each new
-    channel their mean; both scale by the old number of channels over the new one. So an image whose channels are equal
-    gives what it gave before. The first two are timm's. Arithmetic is in float32, or in the weight's own float64.
+    channel their mean; both scale by the old number of channels over the new one. With "sum" and "mean", an image whose
+    channels are equal gives what it gave before. The first two are timm's. Arithmetic is in float32, or in the weight's
+    own float64.
 
     Raises ValueError if "sum" is asked for more than one channel, or "repeat" for one.
     """

@@ -11,6 +11,7 @@ from resnet_spec.checkpoints.transfer.prefixes import HEADS, is_average
 from resnet_spec.diagnostics.remedies import describe_argument, describe_outputs, describe_setting
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Shape
+from resnet_spec.transforms.adaptation import find_first_layers
 from resnet_spec.weights.canonical import suggest_setting
 
 MISFIT = "the weights do not fit the network"
@@ -58,7 +59,21 @@ def explain_misfit(fit: Fit) -> str:
     differs = any(fit.shapes.get(name) != expected[name] for name in head)
     if differs and body and all(fit.shapes.get(name) == expected[name] for name in body):
         return f"all {len(body):,} arrays before the head fit; {_explain_head(fit, head)}"
-    return MISFIT
+    return _explain_first_layers(fit) or MISFIT
+
+
+def _explain_first_layers(fit: Fit) -> str:
+    """Return what to do if nothing but the first layers' channels differ, or ""."""
+    expected = fit.network.weights()
+    different = {name for name, shape in expected.items() if fit.shapes.get(name) != shape}
+    first = {layer.leaf.weight_path("weight") for layer in find_first_layers(fit.network)}
+    if not different or not different <= first:
+        return ""
+    stem = "sum" if fit.network.input[0] == 1 else "repeat"
+    return (
+        f"all arrays but {', '.join(sorted(different))} fit, since the network's images have "
+        f'{fit.network.input[0]} channels; build with stem="{stem}" to convert them'
+    )
 
 
 def name_mappings(network: str, places: Sequence[tuple[str, int]], weights: int) -> tuple[list[str], str]:
@@ -92,11 +107,12 @@ def _explain_head(fit: Fit, head: Sequence[str]) -> str:
         setting = suggest_setting(expected[name], fit.shapes.get(name, ()), fit.network.takes)
         if setting is not None:
             what, value, fitting = setting
-            return f"the head has {fitting:,} {what}, and the spec says {value:,}: {describe_setting(what, fitting)}"
+            differs = f"the head has {fitting:,} {what}, and the spec says {value:,}"
+            return f'{differs}: {describe_setting(what, fitting)}, or build with head="new" to draw another'
     ending = describe_outputs([stage.path for stage in fit.network.stages][-1])
     sizes = _list_sizes(fit, head)
     other = f"the file's head is another, {sizes}" if sizes else "the file has no head"
-    return f"{other}; to load the rest: {ending}"
+    return f'{other}; to load the rest: {ending}, or build with head="new" to draw another'
 
 
 def _list_sizes(fit: Fit, head: Sequence[str]) -> str:

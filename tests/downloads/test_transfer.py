@@ -1,0 +1,185 @@
+"""Downloads from a server on this machine: resumed, redirected, broken, slow, refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resnet_spec.downloads import transfer
+from resnet_spec.downloads.errors import DownloadError
+from resnet_spec.downloads.transfer import download
+from shared.weights_server import WeightsServer, break_off_at, fail_with, ignore_range, redirect_to, serve, wait_for
+
+DATA = bytes(range(256)) * 4096
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "PAUSE", 0.0)
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.5)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "SSL_CERT_FILE", *transfer.CERTIFICATES):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[WeightsServer]:
+    with serve() as running:
+        running.files["/w.pth"] = DATA
+        yield running
+
+
+def test_a_file_is_downloaded_with_progress(server: WeightsServer, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    download(f"{server.address}/w.pth", tmp_path / "w.part", lambda done, total: seen.append((done, total)))
+    assert (tmp_path / "w.part").read_bytes() == DATA
+    assert seen[-1] == (len(DATA), len(DATA))
+    assert len(seen) > 1
+
+
+def test_a_broken_connection_is_resumed(server: WeightsServer, tmp_path: Path) -> None:
+    server.answers["/w.pth"] = [break_off_at(300_000), break_off_at(200_000)]
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+    assert [asked for _, asked in server.requests] == ["", "bytes=300000-", "bytes=500000-"]
+
+
+def test_a_later_call_resumes_what_an_earlier_one_left(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    server.answers["/w.pth"] = [break_off_at(1000)]
+    with pytest.raises(DownloadError, match=r"broke off after 1,000 of 1,048,576 bytes; 1,000 bytes are kept"):
+        download(f"{server.address}/w.pth", tmp_path / "w.part")
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+    assert server.requests[-1][1] == "bytes=1000-"
+
+
+def test_another_version_is_not_appended(server: WeightsServer, tmp_path: Path) -> None:
+    server.answers["/w.pth"] = [break_off_at(1000), lambda handler, _: fail_with(503)(handler, b"")]
+    server.files["/w.pth"] = DATA
+    part = tmp_path / "w.part"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "ATTEMPTS", 2)
+        with pytest.raises(DownloadError, match="503"):
+            download(f"{server.address}/w.pth", part)
+    server.files["/w.pth"] = DATA[::-1]
+    download(f"{server.address}/w.pth", part)
+    assert part.read_bytes() == DATA[::-1]
+
+
+def test_a_server_without_ranges_sends_all_again(server: WeightsServer, tmp_path: Path) -> None:
+    server.answers["/w.pth"] = [break_off_at(1000), ignore_range]
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+
+
+def test_more_than_the_file_is_started_again(server: WeightsServer, tmp_path: Path) -> None:
+    server.answers["/w.pth"] = [break_off_at(1000)]
+    (tmp_path / "w.part").write_bytes(DATA + b"more")
+    (tmp_path / "w.etag").write_text('"another"')
+    server.answers["/w.pth"] = [fail_with(416)]
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+
+
+def test_redirects_are_followed(server: WeightsServer, tmp_path: Path) -> None:
+    server.answers["/old.pth"] = [redirect_to("/w.pth?signed=1")]
+    download(f"{server.address}/old.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_refusal_is_a_sentence_at_once(server: WeightsServer, tmp_path: Path, status: int) -> None:
+    server.answers["/w.pth"] = [fail_with(status)]
+    with pytest.raises(DownloadError, match=rf"^cannot download http.*/w\.pth: the server answers {status} \w+"):
+        download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert list(tmp_path.iterdir()) == []
+    assert server.count("/w.pth") == 1
+
+
+def test_a_busy_server_is_asked_again(server: WeightsServer, tmp_path: Path) -> None:
+    server.answers["/w.pth"] = [fail_with(503), fail_with(429)]
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert server.count("/w.pth") == 3
+
+
+def test_a_slow_server_is_asked_again_and_then_given_up(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers["/w.pth"] = [wait_for(1)]
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    server.answers["/w.pth"] = [wait_for(1)]
+    with pytest.raises(DownloadError, match=r"the server did not answer within 0\.5 seconds"):
+        download(f"{server.address}/w.pth", tmp_path / "other.part")
+
+
+def test_no_server_and_no_network_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
+    with serve() as server:
+        address = server.address
+    with pytest.raises(DownloadError, match="connection refused"):
+        download(f"{address}/w.pth", tmp_path / "w.part")
+    with pytest.raises(DownloadError, match="only http and https"):
+        download("file:///etc/passwd", tmp_path / "w.part")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_proxy_of_the_environment_is_used(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["http://files.example/w.pth"] = DATA
+    monkeypatch.setenv("http_proxy", server.address)
+    monkeypatch.delenv("no_proxy", raising=False)
+    download("http://files.example/w.pth", tmp_path / "w.part")
+    assert server.requests == [("http://files.example/w.pth", "")]
+
+
+def test_a_file_that_cannot_be_written_is_not_kept(server: WeightsServer, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            download(f"{server.address}/w.pth", tmp_path / "w.part")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "w.part").exists()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes a certificate, is not installed")
+    path = tmp_path / "loopback.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command = ["openssl", "req", "-x509", *key, "-days", "2", *subject, "-keyout", path, "-out", tmp_path / "c.pem"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.read_text() + (tmp_path / "c.pem").read_text())
+    return path
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", *transfer.CERTIFICATES])
+def test_certificates_of_the_environment_are_trusted(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    with serve(certificate) as server:
+        server.files["/w.pth"] = DATA
+        with pytest.raises(
+            DownloadError, match=r"its certificate is not trusted .*; if it is your own, set REQUESTS_CA"
+        ):
+            download(f"{server.address}/w.pth", tmp_path / "w.part")
+        monkeypatch.setenv(variable, str(tmp_path / "c.pem"))
+        download(f"{server.address}/w.pth", tmp_path / "w.part")
+        with serve() as plain:
+            server.answers["/w.pth"] = [redirect_to(f"{plain.address}/w.pth")]
+            with pytest.raises(DownloadError, match="without https"):
+                download(f"{server.address}/w.pth", tmp_path / "other.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA

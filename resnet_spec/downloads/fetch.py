@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlparse
 
 from filelock import FileLock
@@ -180,16 +180,19 @@ def _download(weights: PublishedWeights, progress: Progress | None, tell: Tell) 
     failures = []
     for file in weights.files:
         try:
-            if file.hub and _uses_hub_library():
-                return _download_by_library(weights, file, tell)
+            library = _find_hub_library() if file.hub else None
+            if library is not None:
+                return _download_by_library(library, weights, file, tell)
             return _download_file(weights, file, progress, tell)
         except _UnavailableError as error:
             failures.append(str(error))
+            if file is not weights.files[-1]:
+                tell(failures[-1])
     raise DownloadError("\n".join([f"cannot download {weights.key}", *failures]) if failures[1:] else failures[0])
 
 
 class _UnavailableError(DownloadError):
-    """A file cannot be had from one place; it may be at another."""
+    """A file cannot be had from one place, or is a wrong one there; it may be at another."""
 
 
 def _download_file(weights: PublishedWeights, file: PublishedFile, progress: Progress | None, tell: Tell) -> Fetched:
@@ -206,20 +209,26 @@ def _download_file(weights: PublishedWeights, file: PublishedFile, progress: Pro
         return _keep(part, weights, file, url, tell)
 
 
-def _download_by_library(weights: PublishedWeights, file: PublishedFile, tell: Tell) -> Fetched:
-    """Download a file to Hugging Face's cache by its own library, which knows the user's token and endpoint."""
-    from huggingface_hub import hf_hub_download
+def _find_hub_library() -> Any:
+    """Return Hugging Face's own library, or None if it is not installed, or not needed for a mirror."""
+    try:
+        return None if os.environ.get(MIRROR) else import_module("huggingface_hub.file_download")
+    except ImportError:
+        return None
 
+
+def _download_by_library(library: Any, weights: PublishedWeights, file: PublishedFile, tell: Tell) -> Fetched:
+    """Download a file to Hugging Face's cache by its own library, which knows the user's token and endpoint."""
     tell(f"downloading {HUB_FILE} of {file.hub} from Hugging Face")
     try:
-        path = Path(hf_hub_download(file.hub, HUB_FILE, revision=file.revision))
+        path = Path(library.hf_hub_download(file.hub, HUB_FILE, revision=file.revision))
     except Exception as error:  # of its own kinds, or of those of its HTTP library
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise _UnavailableError(f"cannot download {file.hub}: {reason}") from None
     digest = compute_digest(path)
     mismatch = describe_mismatch(digest, file, read_lock().get(file.url))
     if mismatch:
-        raise DownloadError(f"{file.url} is not the file that it was: {mismatch}; {_how_to_accept(file)}")
+        raise _UnavailableError(f"{file.url} is not the file that it was: {mismatch}; {_how_to_accept(file)}")
     fetched = Fetched(path, weights, file, digest, file.url)
     _lock(fetched, tell)
     return fetched
@@ -235,10 +244,6 @@ def mirror_url(file: PublishedFile) -> str:
     return file.url
 
 
-def _uses_hub_library() -> bool:
-    return not os.environ.get(MIRROR) and find_spec("huggingface_hub") is not None
-
-
 def _keep(part: Path, weights: PublishedWeights, file: PublishedFile, place: str, tell: Tell) -> Fetched:
     """Verify a file, and move it to the cache; a wrong one is deleted. Raises DownloadError."""
     digest = compute_digest(part, md5=bool(file.md5))
@@ -246,7 +251,7 @@ def _keep(part: Path, weights: PublishedWeights, file: PublishedFile, place: str
     if mismatch:
         part.unlink()
         part.with_suffix(".etag").unlink(missing_ok=True)
-        raise DownloadError(f"{place} is not {weights.key}: {mismatch}; nothing is kept. {_how_to_accept(file)}")
+        raise _UnavailableError(f"{place} is not {weights.key}: {mismatch}; nothing is kept. {_how_to_accept(file)}")
     target = cache_folder() / digest.sha256 / file.name
     target.parent.mkdir(exist_ok=True)
     fetched = Fetched(move_file(part, target), weights, file, digest, place)
@@ -284,8 +289,9 @@ def _describe_license(weights: PublishedWeights) -> str:
     note = f" ({weights.license_note})" if weights.license_note else ""
     if weights.license == "unknown":
         return f"unknown{note}: nobody states whether, and for what, they may be used"
-    forbids = ", which forbids commercial use" if weights.is_restricted else ""
-    return f"{weights.license}{note}{forbids}"
+    if weights.is_non_commercial:
+        return f"{weights.license}{note}, which forbids commercial use"
+    return f"{weights.license}{note}{', whose terms are its own: read them' if weights.is_restricted else ''}"
 
 
 def _expected_names(weights: PublishedWeights) -> list[str]:

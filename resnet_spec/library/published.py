@@ -25,8 +25,9 @@ HUB_FILE = "model.safetensors"
 ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 
 _SUFFIX = ".json"
-_UNRESTRICTED = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "mit")
-_TUPLES = ("input", "test_input", "mean", "std", "range", "notes", "same_network")
+_OPEN = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "mit")
+_NON_COMMERCIAL = ("cc-by-nc-4.0", "fair-noncommercial-research-license", "seer-license")
+_TUPLES = ("input", "test_input", "mean", "std", "range", "first_conv", "classifier", "notes", "same_network")
 
 
 class UnknownTagError(ValueError):
@@ -95,8 +96,8 @@ class PublishedWeights:
         origin: Where the weights come from.
         acc1: Top-1 accuracy in percent, on the validation images of ``labels``, for images of ``acc1_at`` pixels.
         acc5: Top-5 accuracy in percent.
-        first_conv: The path of the first convolution, or "" if the library does not state it.
-        classifier: The path of the classifier, or "".
+        first_conv: The paths of the convolutions that read the image: one, or several that run side by side.
+        classifier: The paths of the classifiers: one, or several whose outputs are averaged; () if there is no head.
         same_network: Other bundled names of the network.
         notes: What else the user should know.
     """
@@ -128,15 +129,20 @@ class PublishedWeights:
     acc1: float | None = None
     acc5: float | None = None
     acc1_at: int | None = None
-    first_conv: str = ""
-    classifier: str = ""
+    first_conv: tuple[str, ...] = ()
+    classifier: tuple[str, ...] = ()
     same_network: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def is_restricted(self) -> bool:
-        """Whether the license forbids commercial use, or is unknown."""
-        return self.license not in _UNRESTRICTED
+        """Whether the license forbids commercial use, is the publisher's own, or is unknown."""
+        return self.license not in _OPEN
+
+    @property
+    def is_non_commercial(self) -> bool:
+        """Whether the license forbids commercial use."""
+        return self.license in _NON_COMMERCIAL
 
     @property
     def key(self) -> str:
@@ -169,8 +175,13 @@ def read_records(table: Mapping[str, Any]) -> list[PublishedWeights]:
 def _read_record(row: dict[str, Any]) -> PublishedWeights:
     files = tuple(map(_read_file, row.pop("files")))
     row.setdefault("model", row["spec"].rpartition("/")[2])
-    tuples: dict[str, Any] = {name: tuple(row.pop(name)) for name in _TUPLES if row.get(name) is not None}
+    tuples: dict[str, Any] = {name: _to_tuple(row.pop(name)) for name in _TUPLES if row.get(name) is not None}
     return PublishedWeights(files=files, **tuples, **row)
+
+
+def _to_tuple(value: Any) -> tuple[Any, ...]:
+    """Return a list as a tuple, and a single path as a tuple of one."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _read_file(file: Mapping[str, Any]) -> PublishedFile:

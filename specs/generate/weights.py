@@ -1,6 +1,8 @@
 """Write the tables of published weights in ``specs/weights/`` from the records of them that were collected.
 
-    python specs/generate/weights.py pretrained.json...
+    python specs/generate/weights.py ROWS.json...
+
+``collect_weights.py`` collects records from libraries.
 
 Each record is a mapping with one key for each field of ``resnet_spec.library.published.PublishedWeights``, whose names
 differ where a library states more than is kept: see ``read_row``. Records of the same network and tag are merged, the
@@ -35,8 +37,8 @@ DEFAULTS: Row = {
     "acc1": None,
     "acc5": None,
     "acc1_at": None,
-    "first_conv": "",
-    "classifier": "",
+    "first_conv": [],
+    "classifier": [],
     "same_network": [],
     "notes": [],
 }
@@ -109,13 +111,13 @@ def read_license(text: str | None) -> tuple[str, str]:
         return "cc-by-nc-4.0", "that of Facebook's WSL weights; the repository's is apache-2.0"
     if identifier == "apache-2.0" and "(MIT)" in note:
         return identifier, "Keras's; weights of ResNet v1 are from Kaiming He's Caffe models, which are MIT"
-    return identifier, note.removeprefix("(").removesuffix(")")
+    return identifier.lower(), note.removeprefix("(").removesuffix(")")
 
 
 def read_labels(text: str) -> str:
     """Return the name of a list of classes: "imagenet-12k" of timm, "imagenet-21k-goog", or "" without a head."""
     match text.partition(" ")[0]:
-        case "none:":
+        case "none:" | "":
             return ""
         case "imagenet-21k":
             return "imagenet-21k-goog"

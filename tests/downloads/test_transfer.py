@@ -160,8 +160,8 @@ def certificate(tmp_path: Path) -> Path:
     path = tmp_path / "loopback.pem"
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command = ["openssl", "req", "-x509", *key, "-days", "2", *subject, "-keyout", path, "-out", tmp_path / "c.pem"]
-    subprocess.run(command, check=True, capture_output=True)
+    command = ["openssl", "req", "-x509", *key, "-days", "2", *subject, "-keyout", str(path)]
+    subprocess.run([*command, "-out", str(tmp_path / "c.pem")], check=True, capture_output=True)
     path.write_text(path.read_text() + (tmp_path / "c.pem").read_text())
     return path
 

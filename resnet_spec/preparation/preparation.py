@@ -200,7 +200,8 @@ def preparation_of_network(network: Network) -> Preparation:
             f"the spec of {network.name} has no preprocess, which sets resize, mean and std; name published weights"
         )
     channels, *size = network.input
-    return Preparation(channels, (size[0], size[1]), preprocess.resize, preprocess.mean, preprocess.std)
+    mean, std = _per_channel(preprocess.mean, channels), _per_channel(preprocess.std, channels)
+    return Preparation(channels, (size[0], size[1]), preprocess.resize, mean, std)
 
 
 def preparation_of_weights(

@@ -122,7 +122,7 @@ ERRORS: list[tuple[list[str], str]] = [
     (["parity", "resnet18", "--backend", "torhc"], "error: no backend named 'torhc'; did you mean 'torch'?"),
     (["run", "resnet18", "--image", "no.jpg"], "error: no image file named 'no.jpg'"),
     (["run", "resnet18", "--image", "junk.jpg"], "error: junk.jpg is not an image in a format that Pillow reads"),
-    (["run", "resnet18", "--image", "junk.jpg", "--weights", "no"], "error: junk.jpg is not an image"),
+    (["run", "resnet18", "--image", "junk.jpg", "--weights", "no.pth"], "error: junk.jpg is not an image"),
     (["list", "--registry", "tim"], "no registry named 'tim'; choose from cifar, flax, keras"),
     (["list", "--max-parameters", "many"], "expected a number such as 30M or 4.1G, not 'many'"),
     (

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from resnet_spec import build, dump, save_weights
 from shared.frameworks import required
-from shared.paths import EXAMPLES
+from shared.paths import EXAMPLES, SHARED
 
 
 def command(name: str, *options: str | Path) -> list[str]:
@@ -59,3 +60,21 @@ def test_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> No
     assert "resuming after epoch" in run_example(f"train_{name}", *options, tmp_path / "killed")
     weights = [(tmp_path / run / "weights.safetensors").read_bytes() for run in ("uninterrupted", "killed")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
+def test_fine_tuning_leaves_frozen_layers(name: str, tmp_path: Path) -> None:
+    """From akamaster's resnet20, if it is here: the stem and the first stage keep their weights, bit for bit."""
+    required(name)
+    weights = SHARED / "data" / "checkpoints" / "resnet20-12fca82f.th"
+    if not weights.exists():
+        weights = tmp_path / "initial.safetensors"
+        save_weights(build("cifar/resnet20", backend="numpy", dtype="float32"), weights)
+    options = ("--weights", weights, "--save", tmp_path / "tuned.safetensors", "--epochs", "1", "--limit", "192")
+    printed = run_example(f"finetune_{name}", *options)
+    assert re.search(r"epoch 1: loss \d\.\d+\ntest accuracy \d+\.\d\d %", printed)
+    tuned = dump(build("cifar/resnet20", backend="numpy", weights=tmp_path / "tuned.safetensors", input=(1, 32, 32)))
+    source = {"weights": weights, "input": (1, 32, 32), "stem": "sum", "head": "new"}
+    before = dump(build("cifar/resnet20", backend="numpy", **source))
+    changed = {array.partition(".")[0] for array in tuned if (tuned[array] != before[array]).any()}
+    assert changed == {"layer2", "layer3", "linear"}

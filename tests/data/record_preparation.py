@@ -40,7 +40,10 @@ def timms(weights: PublishedWeights, test_size: bool = False, **changes: Any) ->
 
 
 def torchvisions(weights: PublishedWeights) -> Prepare:
-    return torchvision.models.get_model_weights(weights.model)[weights.tag].transforms()
+    transforms = torchvision.models.get_model_weights(weights.model)[weights.tag].transforms()
+    if weights.model in ("googlenet", "inception_v3"):  # their transform_input undoes ImageNet's numbers for these
+        transforms.mean = transforms.std = [0.5, 0.5, 0.5]
+    return transforms
 
 
 def paddleclas(weights: PublishedWeights) -> Prepare:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from resnet_spec import load
+from resnet_spec.checkpoints.formats.tensors import Checkpoint, Tensor
+from resnet_spec.checkpoints.naming.mapping import list_layers, map_weights
+from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
+from resnet_spec.checkpoints.transfer.matching import interpret_checkpoint
 from resnet_spec.library import bundled
 from resnet_spec.library.published import (
     PublishedWeights,
     UnknownTagError,
     choose_published,
     find_published,
+    list_licenses,
     read_published,
 )
+from shared.peer_recordings import peer_state_dicts
 
 
 def test_every_row_is_of_a_bundled_network_and_has_a_file() -> None:
@@ -50,3 +61,85 @@ def test_an_unknown_tag_names_the_nearest() -> None:
 
 def test_bare_names_without_weights_have_none() -> None:
     assert find_published("resnet18_biased_shortcut") == ()
+
+
+OTHER_REGISTRIES = {"paddleclas": "PaddleClas"}
+"""Registries that the recordings of other libraries call otherwise."""
+
+SAMPLE = 24
+"""One in so many rows is resolved without ``--sweep``."""
+
+
+def find_problems(weights: PublishedWeights) -> list[str]:
+    """Return what does not fit between published weights and their network: classes, paths, names or shapes."""
+    settings = {"classes": weights.classes} if weights.classes else {}
+    network = load(weights.spec, input=None, outputs=None, **settings)
+    leaves = {leaf.path: leaf for leaf in network.leaves()}
+    problems = [f"no {path}" for path in (*weights.first_conv, *weights.classifier) if path not in leaves]
+    if not problems:
+        problems += [
+            f"{path} gives {leaves[path].output_shape}"
+            for path in weights.classifier
+            if weights.classes and leaves[path].output_shape[0] != weights.classes
+        ]
+    layout = load_layouts()[{"keras": "keras"}.get(weights.registry, "torch")]
+    dialect = load_dialects()[weights.names] if weights.names else None
+    mappings = map_weights(list_layers(network), dialect, layout)
+    if mappings is None:
+        return [*problems, f"{weights.names} has no names for it"]
+    recorded = peer_state_dicts().get(f"{OTHER_REGISTRIES.get(weights.registry, weights.registry)}/{weights.model}")
+    if recorded is not None and weights.classes == 1000:
+        checkpoint = Checkpoint("recorded", "recorded", "torch", {name: make_tensor(shape) for name, shape in recorded})
+        problems += interpret_checkpoint(network, checkpoint, None, "torch").find_problems(suggestions=False)
+    return problems
+
+
+def make_tensor(shape: tuple[int, ...]) -> Tensor:
+    return Tensor(shape, np.dtype(np.float32), lambda: np.zeros(shape, np.float32))
+
+
+def check_sample(rows: Sequence[PublishedWeights]) -> None:
+    problems = {weights.key: found for weights in rows if (found := find_problems(weights))}
+    assert problems == {}
+
+
+def test_a_sample_of_the_rows_resolves_to_networks_names_and_shapes() -> None:
+    check_sample(read_published()[::SAMPLE])
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("part", range(8))
+def test_every_row_resolves_to_a_network_its_names_and_shapes(part: int) -> None:
+    check_sample(read_published()[part::8])
+
+
+def test_there_are_as_many_rows_as_are_documented() -> None:
+    rows = read_published()
+    assert (len(rows), len({name for w in rows for name in (w.spec, *w.same_network)})) == (1116, 773)
+    assert sum(w.registry in ("timm", "torchvision") for w in rows) == 883
+
+
+def test_lists_of_classes_and_licenses_are_known() -> None:
+    assert {w.labels for w in read_published() if w.classes not in (0, 640, 768, 1024)} == {
+        "cifar-10",
+        "cifar-100",
+        *(f"imagenet-{size}" for size in ("1k", "12k", "21k-goog", "21k-miil", "22k")),
+    }
+    assert all(re.fullmatch("[a-z0-9.-]+", license) for license in list_licenses(read_published()))
+
+
+def test_every_preparation_is_complete() -> None:
+    for weights in read_published():
+        assert len(weights.mean) == len(weights.std) == weights.input[0]
+        assert weights.interpolation in ("bilinear", "bicubic", "nearest", None)
+        assert weights.crop_mode in ("center", "squash", "border")
+        assert weights.channel_order in ("rgb", "bgr")
+        assert weights.range in ((0, 1), (0, 255))
+        assert weights.crop_pct is not None or weights.registry in ("keras", "akamaster", "chenyaofo")
+
+
+def test_the_tables_are_small_and_readable() -> None:
+    folder = Path(str(bundled.directory())) / "weights"
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.json")}
+    assert sum(sizes.values()) < 450_000
+    assert all(len(line) < 1200 for path in folder.glob("*.json") for line in path.read_text().splitlines())

@@ -113,9 +113,10 @@ def collect_timm(name: str) -> Iterator[Row]:
             licence=cfg.license,
             origin=cfg.origin_url,
             notes=["its outputs are an embedding of the image, not classes"] if cfg.num_classes in EMBEDDINGS else [],
-            **{key: stated[f"{key}_size"] for key in ("test_input",)},
+            test_input=cfg.test_input_size,
             **{key: stated[key] for key in ("mean", "std", "crop_pct", "test_crop_pct", "crop_mode", "interpolation")},
-            **{key: stated[key] for key in ("first_conv", "classifier")},
+            first_conv=cfg.first_conv,
+            classifier=cfg.classifier if cfg.num_classes else None,
         )
 
 

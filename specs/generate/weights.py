@@ -12,6 +12,7 @@ last one first.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -54,6 +55,15 @@ ORDER = ("spec", "tag", "model", "default", "files")
 OWN_RELEASES = ("/rwightman/", "/huggingface/")
 """Where timm publishes files in its own names; those elsewhere are as their authors wrote them."""
 
+PADDLECLAS_NAMES = (
+    ("^RegNet", "paddleclas_regnet"),
+    ("^Res2Net", "paddleclas_res2net"),
+    ("^ResNeSt", "paddleclas_resnest"),
+    ("_wsl$", "paddleclas_wsl"),
+    ("^(SE|ResNeXt)|_vc$", "paddleclas_zoo"),
+)
+"""The dialects of PaddleClas by its models' names."""
+
 OUTDATED_NOTES = (
     "needs h5py",
     "epsilon 1.001e-5",
@@ -83,7 +93,7 @@ def read_row(row: Row) -> Row:
         "registry": row["registry"],
         "model": row["model"],
         "files": list_files(row),
-        "names": "" if row["names"] == "own" else row["names"],
+        "names": read_names(row),
         "input": row["input"],
         "mean": row["mean"],
         "std": row["std"],
@@ -96,6 +106,15 @@ def read_row(row: Row) -> Row:
         "license_note": note,
         "notes": [note for note in row["notes"] if not note.startswith(OUTDATED_NOTES)],
     }
+
+
+def read_names(row: Row) -> str:
+    """Return the dialect of a row's files; PaddleClas has one for each of its files of source."""
+    if row["names"] == "own":
+        return ""
+    if row["names"] != "paddleclas":
+        return row["names"]
+    return next((name for pattern, name in PADDLECLAS_NAMES if re.search(pattern, row["model"])), "paddleclas")
 
 
 def read_license(text: str | None) -> tuple[str, str]:

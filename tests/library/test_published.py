@@ -66,6 +66,9 @@ def test_bare_names_without_weights_have_none() -> None:
 OTHER_REGISTRIES = {"paddleclas": "PaddleClas"}
 """Registries that the recordings of other libraries call otherwise."""
 
+LAYOUTS = {"keras": "keras", "paddle.vision": "paddle", "paddleclas": "paddle"}
+"""The layouts of the registries' files; the others have PyTorch's."""
+
 SAMPLE = 24
 """One in so many rows is resolved without ``--sweep``."""
 
@@ -82,15 +85,18 @@ def find_problems(weights: PublishedWeights) -> list[str]:
             for path in weights.classifier
             if weights.classes and leaves[path].output_shape[0] != weights.classes
         ]
-    layout = load_layouts()[{"keras": "keras"}.get(weights.registry, "torch")]
+    layout = load_layouts()[LAYOUTS.get(weights.registry, "torch")]
     dialect = load_dialects()[weights.names] if weights.names else None
     mappings = map_weights(list_layers(network), dialect, layout)
     if mappings is None:
         return [*problems, f"{weights.names} has no names for it"]
     recorded = peer_state_dicts().get(f"{OTHER_REGISTRIES.get(weights.registry, weights.registry)}/{weights.model}")
     if recorded is not None and weights.classes == 1000:
-        checkpoint = Checkpoint("recorded", "recorded", "torch", {name: make_tensor(shape) for name, shape in recorded})
-        problems += interpret_checkpoint(network, checkpoint, None, "torch").find_problems(suggestions=False)
+        tensors = {name: make_tensor(shape) for name, shape in recorded}
+        checkpoint = Checkpoint("recorded", "recorded", layout.name, tensors)
+        interpretation = interpret_checkpoint(network, checkpoint, None, layout.name)
+        problems += interpretation.find_problems(suggestions=False)
+        problems += [] if dialect in (None, interpretation.dialect) else [f"is in {interpretation.dialect}"]
     return problems
 
 

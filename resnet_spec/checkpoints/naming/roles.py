@@ -22,7 +22,7 @@ from resnet_spec.ops import (
     op_name,
 )
 
-_MAX_LETTERS = 8
+_MAX_LETTERS = 12
 """The blocks of a stage that are named by letters."""
 
 Section: TypeAlias = Literal["stem", "branch", "shortcut", "pooled_shortcut", "gate", "head"]

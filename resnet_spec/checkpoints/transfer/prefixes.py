@@ -36,6 +36,9 @@ BESIDE_BACKBONES = frozenset(
 )
 """Names of what self-supervised training keeps beside a network."""
 
+AUXILIARY = frozenset({"AuxLogits", "aux1", "aux2"})
+"""Names of the classifiers beside an Inception network that only training runs; a spec describes evaluation."""
+
 HEADS = frozenset({"aux_classifier", "classifier", "decode_head", "fc", "head", "heads", *BESIDE_BACKBONES})
 """Names that libraries give to what follows a backbone."""
 
@@ -60,10 +63,13 @@ def is_beside(name: str) -> bool:
 
     >>> is_beside("projection_head.0.weight"), is_beside("layer1.0.bn1._running_iter"), is_beside("layer1.0.se.weight")
     (True, True, False)
+    >>> is_beside("AuxLogits.fc.weight")
+    True
     """
     first, *_ = parts = name.split(".")
     return (
         first in BESIDE_BACKBONES
+        or first in AUXILIARY
         or first.startswith("ema_")  # mmcv's averages, in whose names underscores stand for dots
         or not NON_WEIGHTS.isdisjoint(parts)
         or name.endswith(_NORM_BUFFERS)

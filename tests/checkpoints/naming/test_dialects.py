@@ -26,6 +26,7 @@ EXPECTED_COUNTS = {
     ("paddle", "torchvision"): 13,
     ("paddleclas", "paddleclas"): 13,
     ("paddleclas", "paddleclas_regnet"): 12,
+    ("paddleclas", "paddleclas_res2net"): 5,
     ("paddleclas", "paddleclas_resnest"): 5,
     ("paddleclas", "paddleclas_wsl"): 4,
     ("paddleclas", "paddleclas_zoo"): 20,

@@ -67,6 +67,9 @@ def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ):
             required(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESNET_SPEC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RESNET_SPEC_OFFLINE", "1")
+    monkeypatch.delenv("RESNET_SPEC_LOCK", raising=False)
     namespace: dict[str, Any] = {"__name__": "docs"}
     for block in code_blocks(page):
         match block.language:

@@ -110,7 +110,7 @@ def read_row(row: Row) -> Row:
 
 def read_names(row: Row) -> str:
     """Return the dialect of a row's files; PaddleClas has one for each of its files of source."""
-    if row["names"] == "own":
+    if row["names"] == "own" or row["registry"] == "paddle.vision":  # whose specs have the same names
         return ""
     if row["names"] != "paddleclas":
         return row["names"]

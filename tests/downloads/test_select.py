@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from resnet_spec import (
@@ -26,10 +28,11 @@ from resnet_spec import (
 )
 from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.transfer.tables import describe_checkpoint
+from resnet_spec.commands.main import main
+from resnet_spec.commands.weights import get, list_
 from resnet_spec.downloads.select import find_names, is_tag, recognize_file, select_published
 from resnet_spec.library.published import PublishedWeights, UnknownTagError, choose_published
 from resnet_spec.weights.canonical import Array, comparison_weights
-from shared.command_line import run_cli
 from shared.frameworks import required
 from shared.paths import SHARED
 
@@ -162,7 +165,12 @@ def test_weights_of_another_file_have_no_provenance(home: Path, small_weights: d
     assert "weights" not in registry.read("w.safetensors").metadata
 
 
-REAL = {"resnet20": "resnet20-12fca82f.th", "resnet32": "resnet32-d509ac18.th"}
+REAL = {
+    "resnet20": "resnet20-12fca82f.th",
+    "resnet32": "resnet32-d509ac18.th",
+    "resnet44": "resnet44-014dd654.th",
+    "resnet56": "resnet56-4bfd9763.th",
+}
 
 
 def put_in_cache(home: Path, name: str) -> Path:
@@ -173,7 +181,9 @@ def put_in_cache(home: Path, name: str) -> Path:
 
 
 @needs_checkpoints
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    "name", ["resnet20", *(pytest.param(name, marks=pytest.mark.sweep) for name in list(REAL)[1:])]
+)
 def test_real_checkpoints_predict_the_same_in_all_backends(home: Path, name: str) -> None:
     """From a cache or a folder, verified and identified, built in all backends, and converted to each format."""
     spec, images = f"cifar/{name}", make_images(32)
@@ -204,25 +214,31 @@ def test_a_damaged_file_of_a_cache_is_not_used(home: Path) -> None:
         fetch_weights("cifar/resnet20", "cifar10")
 
 
-def test_list_and_get_in_a_shell(home: Path, small_weights: dict[str, Array]) -> None:
-    done = run_cli("weights", "list", "test_resnet", folder=home)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_list_and_get(home: Path, small_weights: dict[str, Array]) -> None:
+    done = CliRunner().invoke(list_, ["test_resnet"])
+    assert (done.exit_code, done.stderr) == (0, "")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [SMALL, TAG, "*", "41.60", "%", "160x160", "1000", "apache-2.0", "yes"] in rows
-    got = json.loads(run_cli("weights", "get", SMALL, TAG, "--json", folder=home).stdout)
+    got = json.loads(CliRunner().invoke(get, [SMALL, TAG, "--json"]).stdout)
     assert (got["tag"], got["place"], Path(got["path"])) == (TAG, "the cache of Hugging Face", home / SNAPSHOT)
-    done = run_cli("weights", "get", SMALL, folder=home)
+    done = CliRunner().invoke(get, [SMALL])
     assert done.stdout.splitlines()[-1] == str(home / SNAPSHOT)
     assert "published without a hash, and the same as at its first use" in done.stdout
 
 
-def test_list_filters_by_license_and_name(home: Path) -> None:
-    done = run_cli("weights", "list", "resnet50", "--license", "cc-by-nc-4.0", "--json", folder=home)
-    records = json.loads(done.stdout)
-    assert {record["license"] for record in records} == {"cc-by-nc-4.0"}
-    assert {record["spec"] for record in records} == {"timm/resnet50"}
-    similar = json.loads(run_cli("weights", "list", "wide_res", "--json", folder=home).stdout)
-    assert {record["spec"].partition("/")[0] for record in similar} == {"paddle", "timm", "torchvision"}
+def list_published(*arguments: str) -> list[dict[str, object]]:
+    done = CliRunner().invoke(list_, [*arguments, "--json"])
+    assert done.exit_code == 0
+    records: list[dict[str, object]] = json.loads(done.stdout)
+    return records
+
+
+def test_list_filters_by_license_and_name() -> None:
+    records = list_published("resnet50", "--license", "cc-by-nc-4.0")
+    assert {(record["license"], record["spec"]) for record in records} == {("cc-by-nc-4.0", "timm/resnet50")}
+    similar = list_published("wide_res")
+    assert {str(record["spec"]).partition("/")[0] for record in similar} == {"paddle", "timm", "torchvision"}
+    assert [record["tag"] for record in list_published("resnet18")[:1]] == ["imagenet"]
 
 
 @pytest.mark.parametrize(
@@ -236,11 +252,20 @@ def test_list_filters_by_license_and_name(home: Path) -> None:
         (["list", "--license", "gpl"], "error: no weights have the license 'gpl'; choose from apache-2.0, "),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(home: Path, arguments: list[str], said: str) -> None:
-    done = run_cli("weights", *arguments, folder=home)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
+def test_what_is_wrong_is_said_in_one_sentence(
+    home: Path,
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["resnet-spec", "weights", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = capsys.readouterr()
+    assert (stop.value.code, printed.out) == (2, "")
+    assert said in printed.err
+    assert len(printed.err.splitlines()) <= 2
     assert not (home / "cache").exists()
 
 

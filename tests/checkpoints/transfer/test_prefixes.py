@@ -36,6 +36,16 @@ def test_any_prefix_is_found(prefix: str, small: dict[str, Array]) -> None:
     assert read_back() == {name: array.tobytes() for name, array in small.items()}
 
 
+def test_auxiliary_classifiers_are_left_out_and_noted(small: dict[str, Array]) -> None:
+    auxiliary = {"AuxLogits.fc.weight": np.ones((3, 4), np.float32), "aux1.fc.bias": np.ones(3, np.float32)}
+    save_file({**small, **auxiliary}, "w.safetensors")
+    assert read_back() == {name: array.tobytes() for name, array in small.items()}
+    assert "ignored: 'AuxLogits' (1 array), 'aux1' (1 array)" in convert("w.safetensors", "w.npz", "small.yaml").notes
+    save_file({**small, "auxiliary.fc.weight": auxiliary["AuxLogits.fc.weight"]}, "w.safetensors")
+    with pytest.raises(WeightsError, match=r"unexpected auxiliary\.fc\.weight"):
+        read_back()
+
+
 def test_head_of_another_network_is_not_joined(small: dict[str, Array]) -> None:
     """Two modules offer a head for the backbone, so neither is taken."""
     arrays = {(f"head.{name}" if name.startswith("fc") else f"backbone.{name}"): a for name, a in small.items()}

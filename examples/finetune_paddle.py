@@ -25,7 +25,7 @@ def make_optimizer(model: Any, frozen: set[str]) -> Any:
     for name, parameter in model.named_parameters():
         parameter.stop_gradient = name.rpartition(".")[0] in frozen
     trained = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
-    groups = [
+    groups: Any = [
         {"params": [parameter for parameter in trained if is_decayed(parameter)], "weight_decay": 5e-4},
         {"params": [parameter for parameter in trained if not is_decayed(parameter)], "weight_decay": 0.0},
     ]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_fine_tuning_leaves_frozen_layers(name: str, tmp_path: Path) -> None:
     printed = run_example(f"finetune_{name}", *options)
     assert re.search(r"epoch 1: loss \d\.\d+\ntest accuracy \d+\.\d\d %", printed)
     tuned = dump(build("cifar/resnet20", backend="numpy", weights=tmp_path / "tuned.safetensors", input=(1, 32, 32)))
-    source = {"weights": weights, "input": (1, 32, 32), "stem": "sum", "head": "new"}
+    source: dict[str, Any] = {"weights": weights, "input": (1, 32, 32), "stem": "sum", "head": "new"}
     before = dump(build("cifar/resnet20", backend="numpy", **source))
     changed = {array.partition(".")[0] for array in tuned if (tuned[array] != before[array]).any()}
     assert changed == {"layer2", "layer3", "linear"}

@@ -12,7 +12,7 @@ import pytest
 from resnet_spec import WeightsError, build, convert, dump, load, run, save_weights
 from resnet_spec.checkpoints.transfer.adaptation import convert_channels
 from resnet_spec.network.network import Network
-from resnet_spec.transforms.adaptation import FirstLayer, find_classifiers, find_first_layers
+from resnet_spec.transforms.adaptation import FirstLayer, Head, find_classifiers, find_first_layers
 from resnet_spec.weights.canonical import Array, comparison_weights, initialize
 from shared.frameworks import required
 from shared.paths import SHARED
@@ -82,7 +82,7 @@ def test_a_new_head_and_a_grey_stem_leave_the_rest(name: str) -> None:
 def timms(weight: Array, channels: int) -> Array:
     """Return what timm's adapt_input_conv gives for three channels, channel by channel."""
     if channels == 1:
-        return np.float32(np.float32(weight[:, :1] + weight[:, 1:2]) + weight[:, 2:3])
+        return weight[:, :1] + weight[:, 1:2] + weight[:, 2:3]
     filters = [weight[:, index % 3] for index in range(channels)]
     return np.stack(filters, axis=1) * np.float32(3 / channels)
 
@@ -142,8 +142,9 @@ def test_a_file_without_a_head_loads_where_asked(tmp_path: Path) -> None:
     save_weights(headless, tmp_path / "body.safetensors")
     with pytest.raises(WeightsError, match=r'the file has no head; to load the rest: .*, or build with head="new"'):
         build("resnet18", backend="numpy", weights=tmp_path / "body.safetensors")
-    for head in ("new", "none"):
-        model = build("resnet18", backend="numpy", weights=tmp_path / "body.safetensors", head=head)  # type: ignore[arg-type]
+    heads: tuple[Head, ...] = ("new", "none")
+    for head in heads:
+        model = build("resnet18", backend="numpy", weights=tmp_path / "body.safetensors", head=head)
         assert (dump(model)["layer4.1.conv2.weight"] == dump(headless)["layer4.1.conv2.weight"]).all()
 
 
@@ -220,7 +221,8 @@ def test_timm_adapts_the_same_file_to_the_same_bits(tmp_path: Path) -> None:
                 name, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels, num_classes=9
             )
             stem = "sum" if channels == 1 else "repeat"
-            spec, options = f"timm/{name}", {"input": (channels, 224, 224), "head": "new", "stem": stem, "classes": 9}
+            spec = f"timm/{name}"
+            options: dict[str, Any] = {"input": (channels, 224, 224), "head": "new", "stem": stem, "classes": 9}
             ours = dump(build(spec, backend="torch", weights=file, **options))
             heads = classifier_arrays(load(spec))
             state = {key: value.numpy() for key, value in peer.state_dict().items() if key in ours}

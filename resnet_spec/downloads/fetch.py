@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 from urllib.parse import urlparse
 
 from filelock import FileLock
@@ -166,11 +166,20 @@ def _import_from(folder: Path, weights: PublishedWeights, tell: Tell) -> Fetched
         raise DownloadError(f"no folder named {str(folder)!r}")
     for file in weights.files:
         for path in search_folder(folder, file, locked.get(file.url, file.sha256)):
-            part = _part_path(file).with_suffix(".copy")
-            with _writing_cache(), _exclusively(file):
-                shutil.copyfile(path, part)
-                return _keep(part, weights, file, str(path), tell)
+            with path.open("rb") as source, _writing_cache(), _exclusively(file):
+                return _copy(source, weights, file, str(path), tell)
     raise DownloadError(f"{folder} has no {join_alternatives(_expected_names(weights))} of {weights.key}")
+
+
+def _copy(source: IO[bytes], weights: PublishedWeights, file: PublishedFile, place: str, tell: Tell) -> Fetched:
+    """Copy an open file to the cache, and leave nothing if that fails."""
+    part = _part_path(file).with_suffix(".copy")
+    try:
+        with part.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        return _keep(part, weights, file, place, tell)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _download(weights: PublishedWeights, progress: Progress | None, tell: Tell) -> Fetched:

@@ -300,6 +300,19 @@ def test_a_folder_with_a_wrong_file_or_none_is_refused(home: Path) -> None:
     assert (home / "from" / "tiny.pth").read_bytes() == OTHER
 
 
+def test_a_copy_that_fails_leaves_nothing(home: Path) -> None:
+    resource = pytest.importorskip("resource")
+    put(home / "from" / "tiny.pth")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(DownloadError, match="file too large"):
+            fetch(publish(), folder=home / "from")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list_files(home / "cache") == []
+
+
 def test_a_cache_that_cannot_be_written_is_a_sentence(
     home: Path, server: WeightsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

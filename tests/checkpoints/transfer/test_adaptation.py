@@ -11,6 +11,8 @@ import pytest
 
 from resnet_spec import WeightsError, build, convert, dump, load, run, save_weights
 from resnet_spec.checkpoints.transfer.adaptation import convert_channels
+from resnet_spec.library import bundled
+from resnet_spec.library.published import find_published
 from resnet_spec.network.network import Network
 from resnet_spec.transforms.adaptation import FirstLayer, Head, find_classifiers, find_first_layers
 from resnet_spec.weights.canonical import Array, comparison_weights, initialize
@@ -46,6 +48,19 @@ def test_first_layers_and_classifiers_are_found(name: str) -> None:
     network = load(name)
     found = [layer.leaf.path for layer in find_first_layers(network)], [leaf.path for leaf in find_classifiers(network)]
     assert found == LAYOUTS[name]
+
+
+@pytest.mark.parametrize("name", one_in(100, bundled.names()))
+def test_they_are_those_that_the_libraries_state(name: str) -> None:
+    """The published weights' tables name them for most networks; the bundled ones that end in features have none."""
+    network = load(name)
+    first_layers = tuple(layer.leaf.path for layer in find_first_layers(network))
+    classifiers = tuple(leaf.path for leaf in find_classifiers(network))
+    assert first_layers
+    assert classifiers or name.endswith("_clip_gap")
+    for weights in find_published(name):
+        assert weights.first_conv in ((), first_layers)
+        assert weights.classifier in ((), classifiers)
 
 
 @pytest.mark.parametrize("name", one_in(3, LAYOUTS))

@@ -53,6 +53,8 @@ def test_wheel_holds_exactly_the_packages(two_builds: tuple[dict[str, Path], dic
     assert all(f"{package}/py.typed" in names for package in packages)
     assert "resnet_spec/specs/resnet50.yaml" in names
     assert "resnet_spec/specs/blocks/bottleneck.yaml" in names
+    assert "resnet_spec/specs/weights/timm.json" in names
+    assert two_builds[0]["wheel"].stat().st_size < 2_000_000
 
 
 def test_every_file_name_is_valid_on_windows_and_macos(

@@ -207,7 +207,7 @@ class _UnavailableError(DownloadError):
 def _download_file(weights: PublishedWeights, file: PublishedFile, progress: Progress | None, tell: Tell) -> Fetched:
     url, part = mirror_url(file), _part_path(file)
     with _writing_cache(), _exclusively(file):
-        found = find(weights, tell)
+        found = find(weights, tell=str)
         if found is not None:  # another process was downloading it
             return found
         tell(f"downloading {url}")

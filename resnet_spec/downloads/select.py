@@ -35,7 +35,7 @@ def is_tag(spec: str | PathLike[str] | Network, weights: object) -> TypeGuard[st
         return False
     tags = [published.tag for name in find_names(spec) for published in find_published(name)]
     if not Path(weights).exists():
-        return bool(tags)
+        return bool(tags) or weights == DEFAULT
     return weights in (*tags, DEFAULT) and not Path(weights).is_file()
 
 
@@ -43,7 +43,10 @@ def find_names(spec: str | PathLike[str] | Network) -> list[str]:
     """Return the full names of the bundled networks that a user may mean: one, or those that are equal to a network."""
     if isinstance(spec, str) and not Path(spec).is_file():
         return bundled.match_name(spec)
-    network = spec if isinstance(spec, Network) else load(spec)
+    try:
+        network = spec if isinstance(spec, Network) else load(spec)
+    except (ValueError, OSError):  # it needs settings, or whoever loads it will say what is wrong
+        return []
     names = [name for name in bundled.names() if name.rpartition("/")[2] == network.name and find_published(name)]
     return [name for name in names if _is_same(name, network)]
 
@@ -84,7 +87,7 @@ def recognize_file(path: str | PathLike[str], *, is_thorough: bool = True) -> li
     file = Path(path)
     if not file.is_file() or not (is_thorough or file.name in _names()):
         return []
-    digest, locked = compute_digest(file, md5=True), {sha256: url for url, sha256 in read_lock().items()}
+    digest, locked = compute_digest(file, md5=True), read_lock()
     return [weights for weights in read_published() if _is_file_of(weights, digest, locked)]
 
 
@@ -96,7 +99,7 @@ def _is_file_of(weights: PublishedWeights, digest: Digest, locked: Mapping[str, 
     return any(
         (file.sha256 and digest.sha256.startswith(file.sha256))
         or (file.md5 and digest.md5 == file.md5)
-        or locked.get(digest.sha256) == file.url
+        or locked.get(file.url) == digest.sha256
         for file in weights.files
     )
 

@@ -245,6 +245,7 @@ def test_a_file_of_the_same_name_and_other_contents_is_told_and_not_used(home: P
     told: list[str] = []
     assert fetch(publish(), tell=told.append).path.read_bytes() == DATA
     assert "hub/checkpoints/tiny.pth is not used for timm/tiny a1: its sha256 is" in told[0]
+    assert len(told) == 2
 
 
 def test_a_name_alone_counts_only_in_the_cache_of_the_tool_that_downloads_it(home: Path) -> None:

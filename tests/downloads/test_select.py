@@ -120,8 +120,10 @@ def test_wrong_tags_and_names_are_sentences() -> None:
         build(SMALL, backend="numpy", weights="r160")
     with pytest.raises(FileNotFoundError, match="no file or bundled network named 'nothing'"):
         build("nothing", backend="numpy", weights="default")
-    with pytest.raises(FileNotFoundError, match="no weights file named 'default'"):
+    with pytest.raises(UnknownTagError, match="no weights are published for resnet18_biased_shortcut"):
         build("resnet18_biased_shortcut", backend="numpy", weights="default")
+    with pytest.raises(FileNotFoundError, match="no weights file named 'weights'"):
+        build("resnet18_biased_shortcut", backend="numpy", weights="weights")
     with pytest.raises(DownloadError, match=r"is in no cache, and RESNET_SPEC_OFFLINE forbids downloads"):
         build("timm/resnet18", backend="numpy", weights="default")
 
@@ -136,6 +138,14 @@ def test_a_loaded_network_is_found_by_what_it_computes() -> None:
     ):
         select_published("ResNet50", "imagenet")
     assert find_names(load("resnet18_biased_shortcut")) == []
+
+
+def test_a_spec_that_needs_settings_has_no_tags(home: Path) -> None:
+    layer = "{conv1: {op: conv, out: width, kernel: 3}}"
+    Path("wide.yaml").write_text(f"{{name: wide, input: [3, 8, 8], takes: {{width: 0}}, stem: {layer}}}")
+    assert find_names("wide.yaml") == []
+    with pytest.raises(FileNotFoundError, match="no weights file named 'weights'"):
+        build("wide.yaml", backend="numpy", weights="weights", width=4)
 
 
 def test_files_are_recognized_by_their_hashes(home: Path, small_weights: dict[str, Array]) -> None:

@@ -139,6 +139,10 @@ class Backend(Protocol):
         """Set the state of the random numbers that dropout draws."""
         ...
 
+    def devices(self) -> list[str]:
+        """Return what the framework can compute on here, such as "cpu" and "cuda:0 NVIDIA H200". It may be left out."""
+        ...
+
     def build_inference(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:
         """Build a native model that evaluates alone, from a folded network, in the framework's fastest layout.
 
@@ -159,7 +163,7 @@ def registered_backends() -> list[str]:
 
 def installed_backends() -> list[str]:
     """Return the backends whose frameworks are installed, importing none; the reference only if there is no other."""
-    found = [name for name, point in sorted(_points().items()) if not _missing(point)]
+    found = [name for name in registered_backends() if not _missing(name)]
     return [name for name in found if name != REFERENCE] or found
 
 
@@ -185,7 +189,7 @@ def require_backend(name: str) -> None:
         points = _points()
     if name not in points:
         raise BackendError(f"no backend named {name!r}; {suggest(name, registered_backends()) or 'none is registered'}")
-    missing = _missing(points[name])
+    missing = _missing(name)
     if missing:
         raise BackendError(_needs(name, missing[0]))
 
@@ -236,18 +240,24 @@ def _points_on(path: tuple[str, ...]) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _missing(point: EntryPoint) -> list[str]:
-    """Return the packages that a backend needs and that are not installed: those of the extra called as the backend."""
+def required_packages(name: str) -> list[str]:
+    """Return the packages that a backend needs besides this one: those of the extra called as the backend."""
+    point = _points()[name]
+    pattern = rf"([\w.-]+).*;\s*extra\s*==\s*[\"']{re.escape(name)}[\"']"
+    lines = (point.dist.requires if point.dist else None) or ()
+    return [match[1] for match in (re.match(pattern, line) for line in lines) if match]
+
+
+def _missing(name: str) -> list[str]:
+    """Return the packages that a backend needs and that are not installed."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     missing = []
-    for line in (point.dist.requires if point.dist else None) or ():
-        package = re.match(rf"([\w.-]+).*;\s*extra\s*==\s*[\"']{re.escape(point.name)}[\"']", line)
-        if package:
-            try:
-                distribution(package[1])
-            except PackageNotFoundError:
-                missing.append(package[1])
+    for package in required_packages(name):
+        try:
+            distribution(package)
+        except PackageNotFoundError:
+            missing.append(package)
     return missing
 
 

@@ -4,6 +4,7 @@ from resnet_spec.backend import Capabilities
 from resnet_spec_flax.build import build as build
 from resnet_spec_flax.build import reseed as reseed
 from resnet_spec_flax.inference import build_inference as build_inference
+from resnet_spec_flax.run import devices as devices
 from resnet_spec_flax.run import run as run
 from resnet_spec_flax.run import step as step
 from resnet_spec_flax.run import vjp as vjp

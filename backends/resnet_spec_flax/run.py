@@ -192,3 +192,8 @@ def _to_named_arrays(model: ResNet, gradients: State) -> dict[str, Array]:
     nnx.update(twin, gradients)
     variables = named_variables(twin).items()
     return {name: to_canonical(variable.get_value()) for name, variable in variables if isinstance(variable, nnx.Param)}
+
+
+def devices() -> list[str]:
+    """Return the devices that JAX computes on: those of its preferred platform."""
+    return [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()]

@@ -2,6 +2,7 @@
 
 from resnet_spec.backend import Capabilities
 from resnet_spec_numpy.build import build as build
+from resnet_spec_numpy.run import devices as devices
 from resnet_spec_numpy.run import run as run
 from resnet_spec_numpy.weights import dump as dump
 from resnet_spec_numpy.weights import load as load

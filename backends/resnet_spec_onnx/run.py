@@ -84,3 +84,8 @@ class Erf(OpRun):
 
     def _run(self, x: Array) -> tuple[Array]:
         return (self._erf(x).astype(x.dtype),)
+
+
+def devices() -> list[str]:
+    """Return the execution providers of the ONNX Runtime that is installed."""
+    return list(onnxruntime.get_available_providers())

@@ -10,6 +10,7 @@ with warnings.catch_warnings():
 from resnet_spec.backend import Capabilities
 from resnet_spec_paddle.build import build as build
 from resnet_spec_paddle.inference import build_inference as build_inference
+from resnet_spec_paddle.run import devices as devices
 from resnet_spec_paddle.run import run as run
 from resnet_spec_paddle.run import step as step
 from resnet_spec_paddle.run import vjp as vjp

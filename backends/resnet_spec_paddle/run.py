@@ -151,3 +151,9 @@ def _capture_outputs(twin: ResNet, paths: Collection[str]) -> dict[str, Tensor]:
         layer = get_sublayer(twin, module_path(twin.network.part(path)))
         layer.register_forward_post_hook(make_hook(path))
     return captured
+
+
+def devices() -> list[str]:
+    """Return the devices that Paddle can compute on."""
+    gpus = range(paddle.device.cuda.device_count())
+    return ["cpu", *(f"gpu:{index} {paddle.device.cuda.get_device_name(index)}" for index in gpus)]

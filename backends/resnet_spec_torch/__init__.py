@@ -3,6 +3,7 @@
 from resnet_spec.backend import Capabilities
 from resnet_spec_torch.build import build as build
 from resnet_spec_torch.inference import build_inference as build_inference
+from resnet_spec_torch.run import devices as devices
 from resnet_spec_torch.run import run as run
 from resnet_spec_torch.run import step as step
 from resnet_spec_torch.run import vjp as vjp

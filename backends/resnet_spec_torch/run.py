@@ -189,3 +189,9 @@ def _check_counts(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if type(module) in (nn.BatchNorm2d, BiasedBatchNorm2d):
             module.register_forward_pre_hook(make_hook(path))
+
+
+def devices() -> list[str]:
+    """Return the devices that PyTorch can compute on."""
+    gpus = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]

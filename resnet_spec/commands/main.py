@@ -38,6 +38,7 @@ COMMANDS = {
     "convert": "convert",
     "identify": "identify",
     "weights": "weights",
+    "doctor": "doctor",
 }
 """Names of commands, each of which is a module in ``resnet_spec/commands/``, with the function in that module."""
 

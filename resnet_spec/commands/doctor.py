@@ -122,12 +122,12 @@ def examine(name: str) -> Finding:
         last = [line for line in tried.stderr.splitlines() if line.strip()][-1:]
         return Finding(name, "fails", packages, message=one_line(last[0]) if last else _describe_end(tried.returncode))
     answer = json.loads(tried.stdout.splitlines()[-1])  # a framework may print something first
-    error = answer["error"]
-    if error is not None and error <= LARGEST_ERROR:
+    distance: float | None = answer["error"]
+    if distance is not None and distance <= LARGEST_ERROR:
         return Finding(name, "works", packages, answer["devices"])
     message = "its output is not finite"
-    if error is not None:
-        message = f"its output is {error:.1e} from the reference's, of which rounding explains {LARGEST_ERROR:g}"
+    if distance is not None:
+        message = f"its output is {distance:.1e} from the reference's, of which rounding explains {LARGEST_ERROR:g}"
     return Finding(name, "computes something else", packages, answer["devices"], message)
 
 
@@ -144,7 +144,7 @@ def try_backend(name: str) -> None:
         load_backend(backend).run(build(network, backend=backend), images)[OUTPUT] for backend in (name, REFERENCE)
     )
     error = float(abs(output - expected).max() / abs(expected).max())
-    devices = getattr(load_backend(name), "devices", list)()
+    devices: list[str] = getattr(load_backend(name), "devices", list)()
     print(json.dumps({"devices": devices, "error": error if isfinite(error) else None}))
 
 

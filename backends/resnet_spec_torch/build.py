@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnet_spec.network.execution import held_parts, is_plain_row, own_weight, plan_parallel, plan_residual, plan_steps
 from resnet_spec.network.network import Network
@@ -18,17 +18,17 @@ from resnet_spec_torch import modules
 from resnet_spec_torch.layers import make_layer
 from resnet_spec_torch.weights import fill
 
-Model = TypeVar("Model", bound=modules.ResNet)
-
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
     """Return the network as a torch.nn.Module in evaluation mode. It takes over the memory of ``weights``."""
-    return populate(modules.ResNet(network), weights, dtype)
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    return build_layers(network, tensors, getattr(torch, dtype))
 
 
-def populate(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
-    """Register the layers of an empty model's network, set their weights, and return the model in evaluation mode."""
-    _register(model, "", model.network.parts, getattr(torch, dtype))
+def build_layers(network: Network, weights: Mapping[str, Tensor], dtype: torch.dtype) -> modules.ResNet:
+    """Return the network's modules in evaluation mode. The weights, which are of that type, become their own."""
+    model = modules.ResNet(network)
+    _register(model, "", network.parts, dtype)
     fill(model, weights)
     return model.eval()
 

@@ -1,25 +1,26 @@
-"""Run a folded network on a CPU with operator fusion: a convolution, a sum and an activation are one call of oneDNN.
+"""Run a folded network with operator fusion: a convolution, a sum and an activation are one call where that exists.
 
-These are the operators that torch's own compiler generates for such a model. No compiler is needed to choose them: the
-network's tree shows which operations follow a convolution, and which tensors nothing else reads.
+oneDNN on CPUs and cuDNN on GPUs have such calls. No compiler is needed to choose them: the network's tree shows which
+operations follow a convolution, and which tensors nothing else reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal, TypeAlias, assert_never, cast
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, ClassVar, Literal, TypeAlias, assert_never, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from resnet_spec import ops
-from resnet_spec.network.execution import own_weight
+from resnet_spec.network.execution import module_path, own_weight
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec_torch import modules
-from resnet_spec_torch.modules import ResNet, run_part
+from resnet_spec_torch.modules import ResNet
+from resnet_spec_torch.weights import named_tensors
 
 TensorFunction: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -36,37 +37,103 @@ class Activation:
 
 
 NO_ACTIVATION = Activation("none")
+RELU = Activation("relu")
 
 
-@dataclass(slots=True)
 class FusedConvolution:
-    """A convolution, optionally the sum with another map, then an activation.
+    """A convolution, optionally the sum with another map, and the activations that its library fuses: here none.
 
-    The weight is packed in oneDNN's layout at the first call.
+    Attributes:
+        weight: The kernel, in the layout of the library.
+        activation: The activation that a call ends with.
     """
 
-    module: nn.Conv2d
-    activation: Activation = NO_ACTIVATION
-    _packed: Tensor | None = field(default=None, init=False)
+    fusible: ClassVar[frozenset[str] | None] = frozenset()
+    """The names of the activations that a call can end with; None for all."""
+
+    def __init__(self, module: nn.Conv2d, input_shape: ops.Shape) -> None:
+        self.weight: Tensor = module.weight.detach()
+        self.bias = None if module.bias is None else module.bias.detach()
+        self.window: tuple[Any, ...] = (module.padding, module.stride, module.dilation, module.groups)
+        self.activation = NO_ACTIVATION
+
+    def fuse_activation(self, activation: Activation | None) -> bool:
+        """Let calls end with an activation; return whether they do."""
+        if activation is None or self.activation is not NO_ACTIVATION:
+            return False
+        if self.fusible is not None and activation.name not in self.fusible:
+            return False
+        self.activation = activation
+        return True
 
     def __call__(self, x: Tensor, other: Tensor | None = None, *, overwrite_other: bool = False) -> Tensor:
         """Return activation(conv(x) + other). With ``overwrite_other`` the result takes the memory of ``other``."""
-        window, bias = self._window, self.module.bias
-        packed = self._packed
-        if packed is None:
-            packed = self._packed = _ONEDNN._reorder_convolution_weight(self.module.weight, *window, x.shape)
-        activation = self.activation
+        padding, stride, dilation, groups = self.window
+        y = functional.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
+        return y if other is None else y.add_(other)
+
+
+class OneDnnConvolution(FusedConvolution):
+    """A convolution of oneDNN, for CPUs. The kernel is packed in oneDNN's own layout."""
+
+    fusible = None
+
+    def __init__(self, module: nn.Conv2d, input_shape: ops.Shape) -> None:
+        super().__init__(module, input_shape)
+        self.weight = _ONEDNN._reorder_convolution_weight(self.weight, *self.window, [1, *input_shape])
+
+    def __call__(self, x: Tensor, other: Tensor | None = None, *, overwrite_other: bool = False) -> Tensor:
+        operands, activation = (self.weight, self.bias, *self.window), self.activation
         if other is None:
             arguments = activation.name, activation.scalars, activation.algorithm
-            return _ONEDNN._convolution_pointwise(x, packed, bias, *window, *arguments)
+            return _ONEDNN._convolution_pointwise(x, *operands, *arguments)
+        if torch.compiler.is_compiling():  # a user compiles or exports the model, and torch knows no other call then
+            y = _ONEDNN._convolution_pointwise(x, *operands, "none", [], "").add_(other)
+            return y if activation is NO_ACTIVATION else y.relu_()
         name = None if activation is NO_ACTIVATION else activation.name
         if overwrite_other:
-            return _ONEDNN._convolution_pointwise_.binary(other, x, packed, bias, *window, "add", 1.0, name, [], "")
-        return _ONEDNN._convolution_pointwise.binary(x, other, packed, bias, *window, "add", 1.0, name, [], "")
+            return _ONEDNN._convolution_pointwise_.binary(other, x, *operands, "add", 1.0, name, [], "")
+        return _ONEDNN._convolution_pointwise.binary(x, other, *operands, "add", 1.0, name, [], "")
 
-    @property
-    def _window(self) -> tuple[Any, ...]:
-        return self.module.padding, self.module.stride, self.module.dilation, self.module.groups
+
+class CudnnConvolution(FusedConvolution):
+    """A convolution of cuDNN, for GPUs, which fuses the bias, the sum and a rectifier."""
+
+    fusible = frozenset({"relu"})
+
+    def __call__(self, x: Tensor, other: Tensor | None = None, *, overwrite_other: bool = False) -> Tensor:
+        if self.activation is NO_ACTIVATION:
+            return super().__call__(x, other, overwrite_other=overwrite_other)
+        padding, stride, dilation, groups = self.window
+        window = stride, padding, dilation, groups
+        if other is None:
+            return torch.cudnn_convolution_relu(x, self.weight, self.bias, *window)
+        return torch.cudnn_convolution_add_relu(x, self.weight, other, 1.0, self.bias, *window)
+
+
+def choose_convolution(device: torch.device, dtype: torch.dtype, compile: bool) -> type[FusedConvolution]:
+    """Return the kind of convolution that a device runs fastest in a type; a GPU's compiler fuses for itself."""
+    if device.type == "cuda":
+        if compile:
+            return FusedConvolution
+        return CudnnConvolution if _cudnn_fuses(device, dtype) else FusedConvolution
+    enabled = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    supports_bfloat16 = dtype == torch.bfloat16 and enabled and _ONEDNN._is_mkldnn_bf16_supported()
+    is_fusible = device.type == "cpu" and enabled and (dtype == torch.float32 or supports_bfloat16)
+    return OneDnnConvolution if is_fusible else FusedConvolution
+
+
+@lru_cache
+def _cudnn_fuses(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether cuDNN has its fused calls for a type. Which it has depends on its version and on the device."""
+    x, kernel = (torch.ones(8, 8, 1, 1, device=device, dtype=dtype) for _ in range(2))
+    window = ((1, 1), (0, 0), (1, 1), 1)
+    try:
+        torch.cudnn_convolution_relu(x, kernel, None, *window)
+        torch.cudnn_convolution_add_relu(x, kernel, x, 1.0, None, *window)
+    except RuntimeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,82 +165,112 @@ class FusedResidual:
         return self.after(self.combine(branch, self.shortcut(y if self.reads == "before" else x)))
 
 
-def fuse(model: ResNet, parts: Iterable[Part], *, may_overwrite: bool) -> tuple[FusedChain, bool]:
-    """Return a function that runs a row of parts, and whether its output may be overwritten.
+class Fuser:
+    """Makes functions of the parts of a network, and collects the tensors that they compute with.
 
-    A tensor may be overwritten if nothing else reads it. ``may_overwrite`` says whether that holds for the row's input.
+    Attributes:
+        layers: The network as modules; what is not fused runs as one of them.
+        tensors: The weights by canonical name, as the functions hold them.
     """
-    steps: list[TensorFunction] = []
-    for part in _flatten_chains(parts):
-        match part:
-            case Leaf():
-                may_overwrite = _append_leaf(steps, model, part, may_overwrite=may_overwrite)
-            case Residual():
-                steps.append(_fuse_residual(model, part, may_overwrite=may_overwrite))
-                may_overwrite = True
-            case Parallel():
-                steps.append(_fuse_parallel(model, part))
-                may_overwrite = True
-            case Chain():
-                raise AssertionError("_flatten_chains leaves no chain")
-            case _:
-                assert_never(part)
-    return FusedChain(tuple(steps)), may_overwrite
+
+    def __init__(self, layers: ResNet, convolution: type[FusedConvolution]) -> None:
+        self.layers = layers
+        self.tensors = {name: tensor.detach() for name, tensor in named_tensors(layers).items()}
+        self._convolution = convolution
+
+    def fuse(self, parts: Iterable[Part], *, may_overwrite: bool) -> tuple[FusedChain, bool]:
+        """Return a function that runs a row of parts, and whether its output may be overwritten.
+
+        A tensor may be overwritten if nothing else reads it. ``may_overwrite`` says whether that holds for the row's
+        input.
+        """
+        steps: list[TensorFunction] = []
+        for part in _flatten_chains(parts):
+            match part:
+                case Leaf():
+                    may_overwrite = self._append_leaf(steps, part, may_overwrite=may_overwrite)
+                case Residual():
+                    steps.append(self._fuse_residual(part, may_overwrite=may_overwrite))
+                    may_overwrite = True
+                case Parallel():
+                    steps.append(self._fuse_parallel(part))
+                    may_overwrite = True
+                case Chain():
+                    raise AssertionError("_flatten_chains leaves no chain")
+                case _:
+                    assert_never(part)
+        return FusedChain(tuple(steps)), may_overwrite
+
+    def _append_leaf(self, steps: list[TensorFunction], leaf: Leaf, *, may_overwrite: bool) -> bool:
+        """Add an operation to steps: fused into the last convolution, in place, or as a module.
+
+        Return whether its output may be overwritten.
+        """
+        if _is_fusible_convolution(leaf):
+            steps.append(self._make_convolution(leaf))
+            return True
+        last = steps[-1] if steps else None
+        if isinstance(last, FusedConvolution) and last.fuse_activation(_fusible_activation(leaf.op)):
+            return True
+        in_place = _in_place_activation(leaf.op)
+        steps.append(in_place if may_overwrite and in_place is not None else self._make_step(leaf))
+        return may_overwrite or in_place is not None or isinstance(leaf.op, _ALLOCATING_OPS)
+
+    def _make_convolution(self, leaf: Leaf) -> FusedConvolution:
+        module = cast("nn.Conv2d", self.layers.get_submodule(leaf.path))
+        convolution = self._convolution(module, leaf.input_shape)
+        self.tensors[leaf.weight_path("weight")] = convolution.weight
+        return convolution
+
+    def _make_step(self, leaf: Leaf) -> TensorFunction:
+        """Return the module of an operation, with the weight that its holder keeps for it."""
+        module = self.layers.get_submodule(module_path(leaf))
+        return partial(_run_with_weight, module, self.tensors[leaf.path]) if own_weight(leaf) else module
+
+    def _fuse_residual(self, block: Residual, *, may_overwrite: bool) -> FusedResidual:
+        """Return a function that runs a residual block.
+
+        Its branch and its shortcut may read the same tensor, so neither overwrites its input. Their sum may overwrite
+        the output of the shortcut.
+        """
+        shortcut_reads_before = block.reads == "before"
+        before, y_overwritable = self.fuse(block.before, may_overwrite=may_overwrite and shortcut_reads_before)
+        shortcut, other_overwritable = self.fuse(block.shortcut, may_overwrite=False)
+        if not block.shortcut:  # the identity: the sum would overwrite the tensor that the shortcut reads
+            other_overwritable = y_overwritable if shortcut_reads_before else may_overwrite
+        branch, after = _flatten_chains(block.branch), _flatten_chains(block.after)
+        last = branch[-1] if branch and block.combine == "add" else None
+        combine: Callable[[Tensor, Tensor], Tensor]
+        if isinstance(last, Leaf) and _is_fusible_convolution(last):
+            rest, has_own_output = self.fuse(branch[:-1], may_overwrite=False)
+            convolution = self._make_convolution(last)
+            is_relu = bool(after) and isinstance(after[0], Leaf) and isinstance(after[0].op, ops.Relu)
+            if is_relu and convolution.fuse_activation(RELU):
+                after = after[1:]
+            # If the branch is this convolution alone, it reads the tensor that the sum would overwrite.
+            combine = partial(convolution, overwrite_other=other_overwritable and has_own_output)
+        else:
+            rest, _ = self.fuse(branch, may_overwrite=False)
+            combine = partial(_combine, combine=block.combine, overwrite_other=other_overwritable)
+        return FusedResidual(before, rest, shortcut, block.reads, combine, self.fuse(after, may_overwrite=True)[0])
+
+    def _fuse_parallel(self, part: Parallel) -> TensorFunction:
+        module = cast("modules.Parallel", self.layers.get_submodule(part.path))
+        branches = [self.fuse(branch, may_overwrite=False)[0] if branch else None for branch in part.branches]
+        return partial(_run_branches, module, branches)
 
 
-def _append_leaf(steps: list[TensorFunction], model: ResNet, leaf: Leaf, *, may_overwrite: bool) -> bool:
-    """Add an operation to steps: fused into the last convolution, in place, or as the model's module.
-
-    Return whether its output may be overwritten.
-    """
-    if _is_fusible_convolution(leaf):
-        steps.append(FusedConvolution(cast("nn.Conv2d", model.get_submodule(leaf.path))))
-        return True
-    activation, last = _fusible_activation(leaf.op), steps[-1] if steps else None
-    if activation is not None and isinstance(last, FusedConvolution) and last.activation is NO_ACTIVATION:
-        last.activation = activation
-        return True
-    in_place = _in_place_activation(leaf.op)
-    steps.append(in_place if may_overwrite and in_place is not None else _module_of(model, leaf))
-    return may_overwrite or in_place is not None or isinstance(leaf.op, _ALLOCATING_OPS)
+def _run_with_weight(module: nn.Module, weight: Tensor, x: Tensor) -> Tensor:
+    return module(x, weight)
 
 
-def _module_of(model: ResNet, leaf: Leaf) -> TensorFunction:
-    """Return the module of an operation, with the weight that its holder keeps for it."""
-    return run_part(model, leaf.path) if own_weight(leaf) else model.get_submodule(leaf.path)
+def _run_branches(module: modules.Parallel, branches: list[FusedChain | None], x: Tensor) -> Tensor:
+    return module(x, branches)
 
 
 def _is_fusible_convolution(leaf: Leaf) -> bool:
-    """Return whether oneDNN computes a convolution: its padding must not depend on the size of the map."""
+    """Return whether a library computes a convolution: its padding must not depend on the size of the map."""
     return isinstance(leaf.op, ops.Conv) and leaf.op.padding != "same"
-
-
-def _fuse_residual(model: ResNet, block: Residual, *, may_overwrite: bool) -> FusedResidual:
-    """Return a function that runs a residual block.
-
-    Its branch and its shortcut may read the same tensor, so neither overwrites its input. Their sum may overwrite the
-    output of the shortcut.
-    """
-    shortcut_reads_before = block.reads == "before"
-    before, y_overwritable = fuse(model, block.before, may_overwrite=may_overwrite and shortcut_reads_before)
-    shortcut, other_overwritable = fuse(model, block.shortcut, may_overwrite=False)
-    if not block.shortcut:  # the identity: the sum would overwrite the tensor that the shortcut reads
-        other_overwritable = y_overwritable if shortcut_reads_before else may_overwrite
-    branch, after = _flatten_chains(block.branch), _flatten_chains(block.after)
-    last = branch[-1] if branch and block.combine == "add" else None
-    combine: Callable[[Tensor, Tensor], Tensor]
-    if isinstance(last, Leaf) and _is_fusible_convolution(last):
-        rest, has_own_output = fuse(model, branch[:-1], may_overwrite=False)
-        convolution = FusedConvolution(cast("nn.Conv2d", model.get_submodule(last.path)))
-        if after and isinstance(after[0], Leaf) and isinstance(after[0].op, ops.Relu):
-            convolution.activation = Activation("relu")
-            after = after[1:]
-        # If the branch is this convolution alone, it reads the tensor that the sum would overwrite.
-        combine = partial(convolution, overwrite_other=other_overwritable and has_own_output)
-    else:
-        rest, _ = fuse(model, branch, may_overwrite=False)
-        combine = partial(_combine, combine=block.combine, overwrite_other=other_overwritable)
-    return FusedResidual(before, rest, shortcut, block.reads, combine, fuse(model, after, may_overwrite=True)[0])
 
 
 def _combine(
@@ -189,12 +286,6 @@ def _combine(
             return torch.cat((other, branch), dim=1)
         case _:
             assert_never(combine)
-
-
-def _fuse_parallel(model: ResNet, part: Parallel) -> TensorFunction:
-    module = cast("modules.Parallel", model.get_submodule(part.path))
-    branches = [fuse(model, branch, may_overwrite=False)[0] if branch else None for branch in part.branches]
-    return lambda x: module(x, branches)
 
 
 _ALLOCATING_OPS = (

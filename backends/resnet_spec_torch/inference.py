@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,61 +12,62 @@ from torch import Tensor, nn
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Part
 from resnet_spec.weights.canonical import Array
-from resnet_spec_torch.build import populate
-from resnet_spec_torch.fusion import FusedChain, fuse
+from resnet_spec_torch.build import build_layers
+from resnet_spec_torch.fusion import FusedChain, FusedConvolution, Fuser, choose_convolution
 from resnet_spec_torch.modules import FrozenModel, ResNet
 
 
 def build_inference(network: Network, weights: Mapping[str, Array], dtype: str, *, compile: bool) -> Inference:
-    """Return a folded network as a torch.nn.Module for inference only. It takes over the memory of ``weights``."""
-    layers = populate(ResNet(network), weights, "float32" if dtype == "bfloat16" else dtype)
-    layers.requires_grad_(False)
-    layers.to(dtype=getattr(torch, dtype), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Inference(layers, compile)
+    """Return a folded network as a torch.nn.Module for inference only."""
+    tensors = {name: torch.from_numpy(array).to(getattr(torch, dtype)) for name, array in weights.items()}
+    return Inference(network, tensors, getattr(torch, dtype), compile)
 
 
 class Inference(FrozenModel):
     """A frozen network: it takes images of any dtype and memory format, and returns outputs of the images' dtype.
 
-    On a CPU it runs oneDNN's fused operators on packed copies of the weights, and no gradients are recorded. A copy
-    cannot follow what a user changes elsewhere, so a change is refused: there are no modules or parameters inside, and
-    the state dict holds copies. ``load_weights`` sets other weights; ``to`` moves and converts the model.
+    Its weights are buffers in the layout in which they are computed with; there are no modules or parameters inside,
+    and no gradients are recorded. What runs is made once, from all weights together, when these are set: at first, by
+    ``load_weights``, and by ``to``, which moves and converts the model. So nothing can become out of date.
+
+    The state dict has copies of the weights, in torch's own layout and under their canonical names.
     """
 
-    def __init__(self, layers: ResNet, compile: bool) -> None:
+    def __init__(self, network: Network, weights: Mapping[str, Tensor], dtype: torch.dtype, compile: bool) -> None:
         super().__init__()
-        own = {"network": layers.network, "training": False, "_layers": layers, "_compile": compile, "_fused_rows": ()}
-        self.__dict__ |= own  # not by __setattr__, which would register the layers
-        if compile:
-            layers.compile()
+        own = {
+            "network": network,
+            "training": False,
+            "dtype": dtype,
+            "device": torch.device("cpu"),
+            "_compile": compile,
+        }
+        self.__dict__ |= own
+        self.pack_weights(weights)
 
     def forward(self, images: Tensor) -> Any:
-        if isinstance(images, torch.fx.Proxy):
+        if isinstance(images, torch.fx.Proxy) or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise _is_frozen("its layers cannot be traced")
-        x = images.to(dtype=next(self._layers.parameters(), images).dtype, memory_format=torch.channels_last)
+        x = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         with torch.no_grad():
-            if self._compile:
-                with _freeze_weights(x.dtype):
-                    result = self._layers(x)
-            else:
-                result = self._run_fused(x) if _is_fusible(x) else self._layers(x)
+            result = self._program.run(x)
         return tuple(y.to(images.dtype) for y in result) if isinstance(result, tuple) else result.to(images.dtype)
 
-    def _run_fused(self, x: Tensor) -> Any:
-        rows = self._fused_rows or tuple(_fuse_rows(self._layers))
-        self.__dict__["_fused_rows"] = rows
-        maps: dict[str, Tensor] = {}
-        for row, path in rows:
-            x = maps[path] = row(x)
-        return tuple(maps[path] for path in self.network.outputs) if self.network.outputs else x
-
-    def renew(self) -> None:
-        self.__dict__["_fused_rows"] = ()
+    def pack_weights(self, weights: Mapping[str, Tensor]) -> None:
+        like: Tensor | Inference = next(iter(weights.values()), self)
+        layers = _make_layers(self.network, weights, like.dtype, like.device)
+        program = _make_program(layers, choose_convolution(like.device, like.dtype, self._compile))
         if self._compile:
-            self.__dict__["_layers"] = copy.deepcopy(
-                self._layers
-            )  # the compiler keeps what it made for the same modules
-            self._layers.compile()
+            program = replace(program, run=torch.compile(program.run))
+        # A dot in a buffer's name would make exporters look for modules.
+        buffers = {name.replace(".", "/"): tensor for name, tensor in program.weights.items()}
+        self.__dict__ |= {"dtype": like.dtype, "device": like.device, "_program": program, "_buffers": buffers}
+
+    def unpack_weights(self) -> dict[str, Tensor]:
+        return {name: _unpack(tensor) for name, tensor in self._program.weights.items()}
+
+    def make_layers(self) -> ResNet:
+        return _make_layers(self.network, self.unpack_weights(), self.dtype, self.device)
 
     # -- what changes the model is refused, or goes through the model itself ------------------------------------------
 
@@ -75,6 +75,9 @@ class Inference(FrozenModel):
         if isinstance(value, nn.Module | Tensor) or name == "network" or (name == "training" and value):
             raise _is_frozen(f"its {name} cannot be set")
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise _is_frozen(f"its {name} cannot be deleted")
 
     def __getattr__(self, name: str) -> Any:
         network: Network | None = self.__dict__.get("network")
@@ -103,13 +106,11 @@ class Inference(FrozenModel):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Inference:
         """Move or convert the weights: ``to``, ``cuda``, ``half`` and the like end here."""
-        self._layers._apply(fn)  # type: ignore[no-untyped-call]
-        self.renew()
+        self.pack_weights({name: fn(tensor) for name, tensor in self.unpack_weights().items()})
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name, tensor in self._layers.state_dict().items():
-            destination[prefix + name] = tensor.clone()
+        destination |= {prefix + name: tensor for name, tensor in self.unpack_weights().items()}
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         raise _is_frozen("set its weights by resnet_spec.load_weights(model, weights)")
@@ -118,50 +119,64 @@ class Inference(FrozenModel):
         raise _is_frozen("its layers cannot be scripted")
 
     def __getstate__(self) -> dict[str, Any]:
-        # Packed weights cannot be pickled, and a copy must fuse its own modules.
-        return {**super().__getstate__(), "_fused_rows": ()}  # type: ignore[no-untyped-call]
+        # Packed weights cannot be pickled, and a copy packs its own.
+        own = {key: value for key, value in self.__dict__.items() if key not in ("_program", "_buffers")}
+        return {**own, "_weights": self.unpack_weights()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        weights = state.pop("_weights")
         self.__dict__ |= state
-        self.renew()
+        self.pack_weights(weights)
 
     def __repr__(self) -> str:
-        return repr(self._layers).replace("ResNet(", "Inference(", 1)
+        return repr(self.make_layers()).replace("ResNet(", "Inference(", 1)
 
 
-_FROZEN = 'a model built with mode="inference" is frozen; to change or train one, build it with mode="training"'
+_FROZEN = 'a model built with mode="inference" is frozen; build it again, or with mode="training" to change or train it'
 
 
 def _is_frozen(what: str) -> TypeError:
     return TypeError(f"{what}: {_FROZEN}")
 
 
-def _freeze_weights(dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Have the compiler treat weights as constants, and pack them, inside the context.
-
-    As an option of torch.compile the setting would take effect too late. In float64 the compiler would fail: it packs
-    weights for oneDNN, which has no float64.
-    """
-    from torch._inductor import config  # imported here since it takes half a second, and only compiled models need it
-
-    return config.patch(freezing=dtype != torch.float64)
+def _unpack(tensor: Tensor) -> Tensor:
+    return tensor.to_dense() if tensor.is_mkldnn else tensor.clone()
 
 
-def _fuse_rows(model: ResNet) -> Iterator[tuple[FusedChain, str]]:
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A function of the images, and the tensors that it computes with, by canonical name."""
+
+    run: Callable[[Tensor], Any]
+    weights: Mapping[str, Tensor]
+
+
+def _make_layers(network: Network, weights: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> ResNet:
+    layers = build_layers(network, weights, dtype).requires_grad_(False)
+    return layers.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _make_program(layers: ResNet, convolution: type[FusedConvolution]) -> Program:
+    """Return a program of fused operators, with the weights of modules that it does not need afterwards."""
+    fuser = Fuser(layers, convolution)
+    rows = tuple(_fuse_rows(fuser))
+    outputs = layers.network.outputs
+
+    def run(x: Tensor) -> Any:
+        maps: dict[str, Tensor] = {}
+        for row, path in rows:
+            x = maps[path] = row(x)
+        return tuple(maps[path] for path in outputs) if outputs else x
+
+    return Program(run, fuser.tensors)
+
+
+def _fuse_rows(fuser: Fuser) -> Iterator[tuple[FusedChain, str]]:
     """Yield the network in rows, each of which ends at an output of the network or at its last part, with that path."""
     row: list[Part] = []
-    for part in model.network.parts:
+    network = fuser.layers.network
+    for part in network.parts:
         row.append(part)
-        if part.path in model.network.outputs or part is model.network.parts[-1]:
-            yield fuse(model, row, may_overwrite=False)[0], part.path
+        if part.path in network.outputs or part is network.parts[-1]:
+            yield fuser.fuse(row, may_overwrite=False)[0], part.path
             row = []
-
-
-def _is_fusible(x: Tensor) -> bool:
-    """Return whether oneDNN's fused operators can run on a tensor."""
-    if type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-        return False
-    supported_bfloat16 = x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    enabled = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    is_on_cpu = x.device.type == "cpu" and x.numel() > 0
-    return enabled and is_on_cpu and (supported_bfloat16 or x.dtype == torch.float32)

@@ -4,9 +4,9 @@
 # them as types, not as text.
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, assert_never, cast
+from typing import Any, ClassVar, Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -44,21 +44,25 @@ class ResNet(nn.Module):
 
 
 class FrozenModel(nn.Module):
-    """A model that runs the layers of a network without registering them, so that nobody changes them."""
+    """A model that runs packed weights, and has no modules or parameters that a user could change."""
 
     resnet_spec_backend: ClassVar[str] = "torch"
 
     network: Network
-    _layers: ResNet
+    dtype: torch.dtype
+    device: torch.device
 
-    def renew(self) -> None:
-        """Discard what was made from the weights, since they have changed."""
+    def pack_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Set all weights, by canonical name, and make anew what runs them."""
         raise NotImplementedError
 
+    def unpack_weights(self) -> dict[str, Tensor]:
+        """Return the weights by canonical name, in torch's own layout, as copies."""
+        raise NotImplementedError
 
-def layers_of(model: nn.Module) -> ResNet:
-    """Return the network's modules, which hold a model's weights: of a frozen model those that it runs."""
-    return cast("ResNet", model._layers if isinstance(model, FrozenModel) else model)
+    def make_layers(self) -> ResNet:
+        """Return the network as modules, with copies of the weights."""
+        raise NotImplementedError
 
 
 class _LayerTracer(torch.fx.Tracer):

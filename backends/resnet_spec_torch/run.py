@@ -15,7 +15,7 @@ from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.network.execution import module_path
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
-from resnet_spec_torch.modules import FrozenModel, ResNet, layers_of, run_part
+from resnet_spec_torch.modules import FrozenModel, ResNet, run_part
 from resnet_spec_torch.weights import named_tensors, to_array
 
 
@@ -26,17 +26,16 @@ def run(
 
     The model does not change, not even for other threads while it runs.
     """
-    layers = _layers_to_train(model) if train else layers_of(model)
-    x = _to_tensor(layers, images)
+    x = _to_tensor(model, images)
     captured: dict[str, Tensor] = {}
     with torch.no_grad():
         if not (train or capture or part or any(module.training for module in model.modules())):
             result = model(x)
         else:
-            twin = _make_twin(layers, train)
+            twin = _make_twin(_layers_to_train(model) if train else _layers_of(model), train)
             captured = _capture_outputs(twin, capture)
             result = run_part(twin, part)(x)
-    outputs = () if part else layers.network.outputs
+    outputs = () if part else cast("ResNet", model).network.outputs
     return _to_arrays(captured | (dict(zip(outputs, result, strict=True)) if outputs else {OUTPUT: result}))
 
 
@@ -88,13 +87,17 @@ def vjp(model: nn.Module, part: str, x: Array, cotangent: Array) -> dict[str, Ar
 def _layers_to_train(model: nn.Module) -> ResNet:
     if isinstance(model, FrozenModel):
         raise BackendError('a model built with mode="inference" has no training mode; build it with mode="training"')
-    return layers_of(model)
+    return cast("ResNet", model)
 
 
-def _to_tensor(model: ResNet, array: Array) -> Tensor:
-    """Return an array as a tensor with the device and dtype of the model's parameters."""
+def _layers_of(model: nn.Module) -> ResNet:
+    return model.make_layers() if isinstance(model, FrozenModel) else cast("ResNet", model)
+
+
+def _to_tensor(model: nn.Module, array: Array) -> Tensor:
+    """Return an array as a tensor with the device and dtype of the model's weights."""
     tensor = torch.from_numpy(array)
-    like = next(model.parameters(), tensor)
+    like = model if isinstance(model, FrozenModel) else next(model.parameters(), tensor)
     return tensor.to(like.device, like.dtype)
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import cast
 
 import ml_dtypes
 import torch
 from torch import Tensor, nn
 
 from resnet_spec.weights.canonical import Array, collect_weights, match_weights
-from resnet_spec_torch.modules import FrozenModel, ResNet, layers_of
+from resnet_spec_torch.modules import FrozenModel, ResNet
 
 
-def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
-    """Set the weights of a model that has them on the meta device. The model takes over the arrays' memory."""
-    for name, array in weights.items():
+def fill(model: ResNet, weights: Mapping[str, Tensor]) -> None:
+    """Set the weights of a model that has them on the meta device. The tensors become the model's own."""
+    for name, tensor in weights.items():
         module, attribute = _find_owner(model, name)
-        tensor = torch.from_numpy(array)
         if attribute in module._parameters:
             module._parameters[attribute] = nn.Parameter(tensor)
         else:
@@ -29,7 +29,12 @@ def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
 
 def dump(model: nn.Module) -> dict[str, Array]:
     """Return the canonical weights, bit for bit, as copies; bfloat16 is ml_dtypes'."""
-    return {name: _to_bits(tensor) for name, tensor in named_tensors(layers_of(model)).items()}
+    return {name: _to_bits(tensor) for name, tensor in _read_tensors(model).items()}
+
+
+def _read_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights by canonical name: a model's own tensors, or copies if it is frozen."""
+    return model.unpack_weights() if isinstance(model, FrozenModel) else named_tensors(cast("ResNet", model))
 
 
 def _to_bits(tensor: Tensor) -> Array:
@@ -46,13 +51,13 @@ def to_array(tensor: Tensor) -> Array:
 
 def load(model: nn.Module, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
-    tensors = named_tensors(layers_of(model))
+    tensors = _read_tensors(model)
     matched = match_weights({name: tuple(tensor.shape) for name, tensor in tensors.items()}, weights)
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(matched[name]))
     if isinstance(model, FrozenModel):
-        model.renew()
+        model.pack_weights(tensors)
 
 
 def named_tensors(model: ResNet) -> dict[str, Tensor]:

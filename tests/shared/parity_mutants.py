@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType, SimpleNamespace
 from typing import Any, Literal
 
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from resnet_spec import ops
 from resnet_spec.backend import SGD, Backend, TrainingStep
 from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Part
+from resnet_spec.network.traversal import map_parts
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
-from resnet_spec_torch.modules import layers_of
 
 SPEC = """
 name: target
@@ -104,7 +106,31 @@ def _make(mutant: Mutant, mode: str, model: Any) -> Any:
 
 def change_module(path: str, change: Callable[[Any], None]) -> Callable[[Any], None]:
     """Return a function that changes the module at a path of a model."""
-    return lambda model: change(layers_of(model).get_submodule(path))
+    return lambda model: change(model.get_submodule(path))
+
+
+def change_packed_weight(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[Any], None]:
+    """Return a function that changes a weight of a model that is built for inference."""
+
+    def make(model: Any) -> None:
+        weights = model.unpack_weights()
+        model.pack_weights({**weights, name: change(weights[name])})
+
+    return make
+
+
+def _lose_activation(path: str) -> Callable[[Any], None]:
+    """Return a function that removes an activation from what a model built for inference runs."""
+
+    def lose(part: Part) -> Part:
+        return replace(part, op=ops.Identity()) if isinstance(part, Leaf) and part.path == path else part
+
+    def make(model: Any) -> None:
+        parts = map_parts(model.network.parts, lose)
+        vars(model)["network"] = replace(model.network, parts=parts)
+        model.pack_weights(model.unpack_weights())
+
+    return make
 
 
 def replace_forward(path: str, forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any], None]:
@@ -364,25 +390,25 @@ MUTANTS = [
     Mutant(
         "inference mode: shift of a folded norm dropped",
         (),
-        change_module("layer1.0.conv1", lambda module: module.bias.zero_()),
+        change_packed_weight("layer1.0.conv1.bias", torch.zeros_like),
         mode="inference",
     ),
     Mutant(
         "inference mode: norm folded into the wrong channels",
         (),
-        change_module("layer1.0.conv2", lambda module: module.bias.copy_(module.bias.roll(1))),
+        change_packed_weight("layer1.0.conv2.bias", lambda bias: bias.roll(1)),
         mode="inference",
     ),
     Mutant(
         "inference mode: epsilon left out of folding",
         (),
-        change_module("layer3.0.conv1", _map_weight(lambda w: w * (1 + 5e-6))),
+        change_packed_weight("layer3.0.conv1.weight", lambda w: w * (1 + 5e-6)),
         mode="inference",
     ),
     Mutant(
         "inference mode: activation lost in fusion",
         (),
-        replace_forward("layer1.1.relu1", lambda module, x: x),
+        _lose_activation("layer1.1.relu1"),
         mode="inference",
     ),
 ]

@@ -6,6 +6,9 @@ import copy
 import pickle
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +24,9 @@ from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS, OPERATION
 from shared.frameworks import required
 
 SMALL = small_copy("resnet18", input=(3, 32, 32))
+ONE_BLOCK = "{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}"
+FROZEN = ["torch", "paddle", "flax"]
+"""The backends whose models for inference are frozen; those of the others are evaluated as they are."""
 
 
 def draw_images(network: Network) -> Array:
@@ -157,14 +163,12 @@ def test_it_computes_in_bfloat16(name: str) -> None:
     assert {array.dtype for array in dump(model).values()} == {stored}
 
 
-@pytest.mark.parametrize(
-    ("name", "make_copy"),
-    [
-        ("torch", copy.deepcopy),
-        ("torch", lambda model: pickle.loads(pickle.dumps(model))),
-        ("paddle", copy.deepcopy),
-    ],
-)
+def pickled(model: Any) -> Any:
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, pickled])
+@pytest.mark.parametrize("name", FROZEN)
 def test_a_copy_is_independent(name: str, make_copy: Callable[[Any], Any]) -> None:
     required(name)
     model = build(SMALL, backend=name, mode="inference")
@@ -174,3 +178,24 @@ def test_a_copy_is_independent(name: str, make_copy: Callable[[Any], Any]) -> No
     load_weights(model, {name: array * 0 for name, array in dump(model).items()})
     assert np.array_equal(run(twin, x), expected)
     assert not run(model, x).any()
+
+
+@pytest.mark.parametrize("count", [5, pytest.param(100, marks=pytest.mark.sweep)])
+@pytest.mark.parametrize("name", FROZEN)
+def test_threads_call_a_new_model_at_once(name: str, count: int) -> None:
+    """Eight threads make the first call of each of some models together, and all get the answer."""
+    required(name)
+    network = loads(ONE_BLOCK)
+    weights, x = initialize(network), draw_images(network)
+    expected = run(build(network, backend="numpy", weights=weights), x)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(count):
+            model, barrier = build(network, backend=name, weights=weights, mode="inference"), Barrier(8)
+            answers = pool.map(partial(call_together, model, x), [barrier] * 8)
+            assert max(difference(answer, expected) for answer in answers) < 1e-5
+
+
+def call_together(model: Any, x: Array, barrier: Barrier) -> Array:
+    barrier.wait()
+    answer: Array = run(model, x)
+    return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import paddle
 from paddle import nn
@@ -19,16 +19,10 @@ from resnet_spec_paddle.layers import make_layer
 from resnet_spec_paddle.locking import LOCK
 from resnet_spec_paddle.weights import fill
 
-Model = TypeVar("Model", bound=modules.ResNet)
-
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
     """Return the network as a paddle.nn.Layer in evaluation mode, with a copy of ``weights``."""
-    return populate(modules.ResNet(network), weights, dtype)
-
-
-def populate(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
-    """Register the layers of an empty model's network, set their weights, and return the model in evaluation mode."""
+    model = modules.ResNet(network)
     with LOCK:
         with _default_dtype(dtype), paddle.LazyGuard():
             _register(model, "", model.network.parts)

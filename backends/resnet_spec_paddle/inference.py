@@ -1,4 +1,4 @@
-"""Build a Paddle model for inference only: Paddle's inference predictor runs it with oneDNN.
+"""Build a Paddle model for inference only: frozen, and run by Paddle's inference predictor with oneDNN.
 
 The predictor computes some operations otherwise than Paddle itself, or crashes on them: ``custom_layers`` avoids these.
 """
@@ -6,140 +6,203 @@ The predictor computes some operations otherwise than Paddle itself, or crashes 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import paddle
 from paddle import Tensor, inference, nn
-from paddle.base.framework import EagerParamBase
 from paddle.static import InputSpec
 
 from resnet_spec.backend import BackendError
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
-from resnet_spec_paddle.build import populate
+from resnet_spec_paddle.build import build
 from resnet_spec_paddle.locking import LOCK
-from resnet_spec_paddle.modules import ResNet
+from resnet_spec_paddle.modules import FrozenModel, ResNet
+
+Program: TypeAlias = Callable[[Tensor], "list[Tensor]"]
+"""A function of the images that returns the network's outputs."""
+
+_STORAGE_DTYPES = {"float32": "float32", "float64": "float64", "bfloat16": "float32"}
+"""The types in which a model can compute, each with that of its weights."""
 
 
 def build_inference(network: Network, weights: Mapping[str, Array], dtype: str, *, compile: bool) -> Inference:
-    """Return a folded network as a paddle.nn.Layer for inference only, with a copy of ``weights``.
+    """Return a folded network as a paddle.nn.Layer for inference only.
 
     ``compile`` makes no difference: the predictor is a compiler itself, and quick enough to be used always. For
-    bfloat16 the parameters stay in float32, and the predictor rounds them. Raises BackendError if the processor cannot.
+    bfloat16 the weights stay in float32, and the predictor rounds them. Raises BackendError if the processor cannot.
     """
+    return Inference(network, weights, dtype)
+
+
+class Inference(FrozenModel):
+    """A frozen network, in float32 or bfloat16 run by the predictor, in float64 by Paddle itself.
+
+    The predictor has packed copies of the weights; beside them there are only arrays that nobody else holds, and no
+    layers or parameters. What runs is made once, from all weights together, when these are set: at first, by
+    ``load_weights``, and by ``to``, which converts the model. So nothing can become out of date.
+
+    The state dict has copies of the weights, under Paddle's own names.
+    """
+
+    def __init__(self, network: Network, weights: Mapping[str, Array], dtype: str) -> None:
+        super().__init__()
+        _check_dtype(dtype)
+        self.__dict__ |= {"network": network, "training": False, "dtype": dtype}
+        self.pack_weights(weights)
+
+    def forward(self, images: Tensor) -> Any:
+        if not paddle.in_dynamic_mode():
+            raise _is_frozen("its layers cannot be traced")
+        with LOCK, paddle.no_grad():
+            maps = tuple(output.astype(images.dtype) for output in self._program(images))
+        return maps if self.network.outputs else maps[0]
+
+    def pack_weights(self, weights: Mapping[str, Array]) -> None:
+        dtype = self.dtype
+        own = {name: array.astype(_STORAGE_DTYPES[dtype]) for name, array in weights.items()}
+        with LOCK:
+            program = _run_layers(self.network, own) if dtype == "float64" else _predict(self.network, own, dtype)
+            self.__dict__ |= {"_weights": own, "_program": program}
+
+    def unpack_weights(self) -> dict[str, Array]:
+        return {name: array.copy() for name, array in self._weights.items()}
+
+    def make_layers(self) -> ResNet:
+        layers = build(self.network, self._weights, _STORAGE_DTYPES[self.dtype])
+        for parameter in layers.parameters():
+            parameter.stop_gradient = True
+        return layers
+
+    # -- what changes the model is refused, or goes through the model itself ------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        starts_training = name == "training" and value and "network" in self.__dict__  # a new layer is in training
+        # Paddle's compiler would replace the method by one that traces it.
+        is_fixed = name in ("network", "dtype", "forward")
+        if isinstance(value, nn.Layer | Tensor) or is_fixed or starts_training:
+            raise _is_frozen(f"its {name} cannot be set")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise _is_frozen(f"its {name} cannot be deleted")
+
+    def __getattr__(self, name: str) -> Any:
+        network: Network | None = self.__dict__.get("network")
+        if network is not None and any(part.path.split(".")[0] == name for part in network.parts):
+            raise AttributeError(f"it has no layer {name!r} to change: {_FROZEN}")
+        return super().__getattr__(name)
+
+    def add_sublayer(self, name: str, sublayer: nn.Layer) -> nn.Layer:
+        raise _is_frozen(f"no layer {name!r} can be added")
+
+    def add_module(self, name: str, module: nn.Layer | None) -> None:
+        raise _is_frozen(f"no layer {name!r} can be added")
+
+    def add_parameter(self, name: str, parameter: Tensor) -> Tensor:
+        raise _is_frozen(f"no parameter {name!r} can be added")
+
+    def register_parameter(self, name: str, param: Tensor | None) -> None:
+        raise _is_frozen(f"no parameter {name!r} can be added")
+
+    def register_buffer(self, name: str, tensor: Tensor, persistable: bool = True) -> None:
+        raise _is_frozen(f"no buffer {name!r} can be added")
+
+    def train(self, mode: bool = True) -> Inference:
+        if mode:
+            raise _is_frozen("it cannot be trained")
+        return self
+
+    def eval(self) -> Inference:
+        return self
+
+    def set_state_dict(self, state_dict: Any, use_structured_name: bool = True) -> Any:
+        raise _is_frozen("set its weights by resnet_spec.load_weights(model, weights)")
+
+    set_dict = load_dict = load_state_dict = set_state_dict
+
+    def astype(self, dtype: Any = None) -> Inference:
+        return self.to(dtype=dtype)
+
+    def _apply(self, func: Any, device: Any, dtype: Any, blocking: Any, include_sublayers: bool = True) -> None:
+        """Convert the weights: ``to``, ``float``, ``bfloat16`` and the like end here."""
+        wanted = self.dtype if dtype is None else _name_dtype(dtype)
+        if device is not None and "cpu" not in str(device).lower():
+            raise BackendError(f"Paddle models built for inference run on CPUs, not on {device}")
+        if wanted != self.dtype:
+            _check_dtype(wanted)
+            self.__dict__["dtype"] = wanted
+            self.pack_weights(self._weights)
+
+    def _state_dict_impl(self, *arguments: Any, **named: Any) -> Any:
+        return self.make_layers()._state_dict_impl(*arguments, **named)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_program"}  # predictors cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.pack_weights(self._weights)
+
+    def __repr__(self) -> str:
+        return repr(self.make_layers()).replace("ResNet(", "Inference(", 1)
+
+
+_FROZEN = 'a model built with mode="inference" is frozen; build it again, or with mode="training" to change or train it'
+
+
+def _is_frozen(what: str) -> TypeError:
+    return TypeError(f"{what}: {_FROZEN}")
+
+
+def _name_dtype(dtype: Any) -> str:
+    return str(np.dtype(dtype)) if isinstance(dtype, type) else str(dtype).rpartition(".")[2]
+
+
+def _check_dtype(dtype: str) -> None:
+    """Raise BackendError if a model cannot compute in a type here."""
+    if dtype not in _STORAGE_DTYPES:
+        raise BackendError(
+            f"a Paddle model for inference cannot be {dtype}; it can be {', '.join(sorted(_STORAGE_DTYPES))}"
+        )
     if dtype == "bfloat16" and not paddle.base.core.supports_bfloat16():
         raise BackendError(
             "Paddle computes in bfloat16 on processors with AVX-512 only, and this one has none: it would compute in "
             "float32 all the same; use dtype float32"
         )
-    model = Inference(network, dtype)
-    populate(model, weights, "float32" if dtype == "bfloat16" else dtype)
-    for parameter in model.parameters():
-        parameter.stop_gradient = True
-    for layer in model.sublayers():
+
+
+def _run_layers(network: Network, weights: Mapping[str, Array]) -> Program:
+    """Return a program that runs Paddle's own layers, in float64, which the predictor's operators lack."""
+    layers = build(network, weights, "float64")
+
+    def run(images: Tensor) -> list[Tensor]:
+        result = layers(images.astype("float64"))
+        return [*result] if network.outputs else [result]
+
+    return run
+
+
+def _predict(network: Network, weights: Mapping[str, Array], dtype: str) -> Program:
+    """Return a program that runs the predictor."""
+    predictor = _create_predictor(network, weights, dtype)
+    return lambda images: predictor.run([images.astype("float32")])
+
+
+def _create_predictor(network: Network, weights: Mapping[str, Array], dtype: str) -> Any:
+    """Return Paddle's predictor for a network, for images of any size."""
+    layers = build(network, weights, "float32")
+    for layer in layers.sublayers():
         if hasattr(layer, "for_predictor"):
-            layer.for_predictor = dtype != "float64"
-    model.original_layers = tuple((layer, dict(layer._sub_layers)) for layer in model.sublayers(include_self=True))
-    return model
-
-
-class Inference(ResNet):
-    """A network that the predictor runs, in float32 or bfloat16.
-
-    In float64, or if a layer was added or replaced, has hooks, is being traced or trained, the layers run instead. The
-    predictor copies the weights at the first call, and again at the next call after they were set.
-    """
-
-    def __init__(self, network: Network, dtype: str) -> None:
-        super().__init__(network)
-        self.dtype = dtype
-        self.original_layers: tuple[tuple[nn.Layer, dict[str, nn.Layer]], ...] = ()
-        self._predictor: Any = None
-        self._weight_versions: tuple[Any, ...] = ()
-
-    def forward(self, images: Tensor) -> Any:
-        if not self.can_predict():
-            self.changed()  # an optimizer sets weights in a way that is not counted
-            return super().forward(images)
-        with LOCK:
-            versions = self._read_versions()
-            if self._predictor is None or versions != self._weight_versions:
-                self._predictor = _create_predictor(self)
-                self._weight_versions = self._read_versions()
-            outputs = self._predictor.run([images.astype("float32")])
-            maps = tuple(output.astype(images.dtype) for output in outputs)
-        return maps if self.network.outputs else maps[0]
-
-    def changed(self) -> None:
-        """Discard the predictor; the next call creates one with the weights of that moment."""
-        self._predictor = None
-
-    def can_predict(self) -> bool:
-        """Return whether a call runs the predictor, and not the layers."""
-        return (
-            paddle.in_dynamic_mode()
-            and self.dtype != "float64"
-            and not self.training
-            and self._is_unmodified()
-            # An unpickled parameter is a plain tensor, which cannot be watched.
-            and all(isinstance(x, EagerParamBase) and x.stop_gradient for x in self._iter_parameters())
-        )
-
-    def _read_versions(self) -> tuple[Any, ...]:
-        """Return what differs, for some weight, from the last time if a weight was set in between."""
-        return tuple(
-            (getattr(weight, "writes", -1), weight.inplace_version, weight.data_ptr())
-            for weight in self._iter_parameters()
-        )
-
-    def _iter_parameters(self) -> Iterator[Tensor]:
-        """Yield the parameters of all layers that were built. Paddle's own ``parameters`` takes twice as long."""
-        return (x for layer, _ in self.original_layers for x in layer._parameters.values() if x is not None)
-
-    def _is_unmodified(self) -> bool:
-        """Return whether all layers are those that were built, without hooks."""
-        return all(
-            layer._sub_layers == children
-            and (layer is self or not (layer._forward_post_hooks or layer._forward_pre_hooks))
-            for layer, children in self.original_layers
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_predictor": None}  # a predictor cannot be pickled
-
-
-class WatchedParameter(EagerParamBase):
-    """A parameter that counts how often it may have been written to by ``set_value``.
-
-    Paddle counts only operations in place. ``set_value``, which a layer's ``set_state_dict`` calls too, writes by one
-    of these two methods.
-    """
-
-    writes: int = 0
-
-    def get_tensor(self, *arguments: Any) -> Any:
-        self.writes += 1
-        return super().get_tensor(*arguments)
-
-    def set_tensor(self, *arguments: Any) -> Any:
-        self.writes += 1
-        return super().set_tensor(*arguments)  # type: ignore[no-untyped-call]
-
-
-def _create_predictor(model: Inference) -> Any:
-    """Return Paddle's predictor for a model, for images of any size. From now on, its parameters are watched."""
-    for parameter in model.parameters():
-        parameter.__class__ = WatchedParameter
-    plain = ResNet(model.network)  # an Inference would call the predictor while it is traced
-    plain._sub_layers, plain._parameters = model._sub_layers, model._parameters
-    plain.eval()
-    images = InputSpec([None, model.network.input[0], None, None], "float32", "images")
+            layer.for_predictor = True
+    images = InputSpec([None, network.input[0], None, None], "float32", "images")
     with TemporaryDirectory() as folder, paddle.no_grad():
         path = Path(folder) / "model"
-        paddle.jit.save(plain, str(path), input_spec=[images])
+        paddle.jit.save(layers, str(path), input_spec=[images])
         config = inference.Config(f"{path}.json", f"{path}.pdiparams")
         config.disable_gpu()
         config.disable_glog_info()
@@ -148,7 +211,7 @@ def _create_predictor(model: Inference) -> Any:
         config.enable_memory_optim(True)
         config.set_cpu_math_library_num_threads(_count_threads())
         config.enable_mkldnn()
-        if model.dtype == "bfloat16":
+        if dtype == "bfloat16":
             config.enable_mkldnn_bfloat16()
         return inference.create_predictor(config)
 

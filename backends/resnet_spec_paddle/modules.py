@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, assert_never
 
 import paddle
@@ -10,6 +10,7 @@ from paddle import Tensor, nn
 
 from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
 from resnet_spec.network.network import Network
+from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.custom_layers import map_size
 
 
@@ -35,8 +36,26 @@ class ResNet(nn.Layer):
             x = maps[".".join(step[0])] = run_steps(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
-    def changed(self) -> None:
-        """Discard what was derived from the weights, after they were set. This class derives nothing."""
+
+class FrozenModel(nn.Layer):
+    """A model that runs packed weights, and has no layers or parameters that a user could change."""
+
+    resnet_spec_backend: ClassVar[str] = "paddle"
+
+    network: Network
+    dtype: str
+
+    def pack_weights(self, weights: Mapping[str, Array]) -> None:
+        """Set all weights, by canonical name, and make anew what runs them."""
+        raise NotImplementedError
+
+    def unpack_weights(self) -> dict[str, Array]:
+        """Return the weights by canonical name, in canonical layouts, as copies."""
+        raise NotImplementedError
+
+    def make_layers(self) -> ResNet:
+        """Return the network as layers, with copies of the weights."""
+        raise NotImplementedError
 
 
 class Chain(nn.Layer):

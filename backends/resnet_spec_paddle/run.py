@@ -10,17 +10,16 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from resnet_spec.backend import OUTPUT, SGD, TrainingStep
+from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.network.execution import module_path
 from resnet_spec.weights.canonical import Array
-from resnet_spec_paddle.inference import Inference
 from resnet_spec_paddle.locking import LOCK
-from resnet_spec_paddle.modules import ResNet, run_part
+from resnet_spec_paddle.modules import FrozenModel, ResNet, run_part
 from resnet_spec_paddle.weights import get_sublayer, named_tensors, to_canonical
 
 
 def run(
-    model: ResNet, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
+    model: ResNet | FrozenModel, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
     """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
 
@@ -28,10 +27,10 @@ def run(
     """
     with LOCK, paddle.no_grad():
         x = _to_tensor(model, images)
-        if isinstance(model, Inference) and model.can_predict() and not (train or part or capture):
+        if isinstance(model, FrozenModel) and not (train or part or capture):
             captured, result = {}, model(x)
         else:
-            twin = _make_twin(model, train)
+            twin = _make_twin(_layers_to_train(model) if train else _layers_of(model), train)
             captured = _capture_outputs(twin, capture)
             result = run_part(twin, part)(x)
         outputs = () if part else model.network.outputs
@@ -40,9 +39,15 @@ def run(
 
 
 def step(
-    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
+    model: ResNet | FrozenModel,
+    images: Array,
+    labels: Array,
+    sgd: SGD,
+    optimizer: Any = None,
+    capture: Collection[str] = (),
 ) -> TrainingStep:
     """Train one step: update the weights and the running statistics."""
+    model = _layers_to_train(model)
     optimizer = optimizer or _make_optimizer(model, sgd)
     optimizer.clear_grad(set_to_zero=False)
     with LOCK:
@@ -66,11 +71,12 @@ def step(
     return step
 
 
-def vjp(model: ResNet, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
+def vjp(model: ResNet | FrozenModel, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
     """Return the vector-Jacobian product of a part in training, by canonical name and under "input".
 
     It is the gradient of (cotangent * part(x)).sum(). The model does not change.
     """
+    model = _layers_to_train(model)
     parameters = {name: tensor for name, tensor in named_tensors(model).items() if not tensor.stop_gradient}
     with LOCK:
         x_tensor = _to_tensor(model, x)
@@ -90,8 +96,20 @@ def _make_optimizer(model: ResNet, sgd: SGD) -> Any:
     return paddle.optimizer.SGD(sgd.rate, parameters, sgd.weight_decay)
 
 
-def _to_tensor(model: ResNet, array: Array) -> Tensor:
-    """Return an array as a tensor with the place and dtype of the model's parameters."""
+def _layers_of(model: ResNet | FrozenModel) -> ResNet:
+    return model.make_layers() if isinstance(model, FrozenModel) else model
+
+
+def _layers_to_train(model: ResNet | FrozenModel) -> ResNet:
+    if isinstance(model, FrozenModel):
+        raise BackendError('a model built with mode="inference" has no training mode; build it with mode="training"')
+    return model
+
+
+def _to_tensor(model: ResNet | FrozenModel, array: Array) -> Tensor:
+    """Return an array as a tensor with the place and dtype of the model's weights."""
+    if isinstance(model, FrozenModel):
+        return paddle.to_tensor(array, dtype="float64" if model.dtype == "float64" else "float32")
     like = next(iter(model.parameters()), None)
     if like is None:
         return paddle.to_tensor(array)
@@ -116,8 +134,7 @@ def _copy_layer(layer: Any, train: bool, copies_statistics: bool, twins: dict[in
     """Return a copy of a layer and the layers inside it, without copying parameters; enter each in ``twins`` by id."""
     if id(layer) in twins:
         return twins[id(layer)]
-    kind: Any = ResNet if isinstance(layer, Inference) else type(layer)  # the predictor has no hooks and one mode
-    twin = twins[id(layer)] = kind.__new__(kind)
+    twin = twins[id(layer)] = type(layer).__new__(type(layer))
     state = vars(twin)
     state.update(vars(layer))
     for name in ("_sub_layers", "_parameters", "_buffers", "_forward_pre_hooks", "_forward_post_hooks"):

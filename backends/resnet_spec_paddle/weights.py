@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array, collect_weights, match_weights
-from resnet_spec_paddle.modules import ResNet
+from resnet_spec_paddle.modules import FrozenModel, ResNet
 
 _PADDLE_NAMES = {"running_mean": "_mean", "running_var": "_variance"}
 
@@ -25,20 +25,24 @@ def fill(model: ResNet, weights: Mapping[str, Array]) -> None:
         tensor.set_value(_swap_layout(model, name, weights[name]))
 
 
-def dump(model: ResNet) -> dict[str, Array]:
+def dump(model: ResNet | FrozenModel) -> dict[str, Array]:
     """Return the canonical weights, bit for bit, as copies."""
-    return to_canonical(model, named_tensors(model))
+    return model.unpack_weights() if isinstance(model, FrozenModel) else to_canonical(model, named_tensors(model))
 
 
-def load(model: ResNet, weights: Mapping[str, Array]) -> None:
+def load(model: ResNet | FrozenModel, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
+    if isinstance(model, FrozenModel):
+        old = model.unpack_weights()
+        matched = match_weights({name: array.shape for name, array in old.items()}, weights)
+        model.pack_weights({name: matched[name].astype(array.dtype) for name, array in old.items()})
+        return
     tensors = named_tensors(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     matched = match_weights({name: _swap_shape(model, name, shape) for name, shape in shapes.items()}, weights)
     for name, tensor in tensors.items():
         array = _swap_layout(model, name, matched[name])
         tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype, place=tensor.place))
-    model.changed()
 
 
 def named_tensors(model: ResNet) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from resnet_spec_flax import modules
 from resnet_spec_flax.layers import make_layer
 from resnet_spec_flax.weights import fill
 
-Model = TypeVar("Model", bound=modules.ResNet)
 LayerFactory: TypeAlias = Callable[[Leaf, str], Any]
 """A function that makes the layer of an operation, with weights of a dtype."""
 
@@ -30,7 +29,9 @@ def build(network: Network, weights: dict[str, Array], dtype: str) -> modules.Re
     return populate(modules.ResNet(network), weights, dtype)
 
 
-def populate(model: Model, weights: dict[str, Array], dtype: str, make_layer: LayerFactory = make_layer) -> Model:
+def populate(
+    model: modules.ResNet, weights: dict[str, Array], dtype: str, make_layer: LayerFactory = make_layer
+) -> modules.ResNet:
     """Set the layers of an empty model's network and their weights; return the model in evaluation mode.
 
     Raises BackendError if JAX does not support the dtype, or if a part's name is an attribute of its module.

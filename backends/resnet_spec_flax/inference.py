@@ -1,143 +1,161 @@
-"""Build a Flax model for inference only. Compiled, it is one function of jax.jit, without the overhead of nnx.jit."""
+"""Build a Flax model for inference only: frozen, and if compiled one function of jax.jit, which nnx.jit slows down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from threading import Lock
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.core
-import jax.numpy as jnp
 from flax import nnx
 
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
 from resnet_spec_flax import matmul_conv
 from resnet_spec_flax.build import populate
-from resnet_spec_flax.modules import OutputHook, ResNet
+from resnet_spec_flax.modules import FrozenModel, ResNet
 
 
 def build_inference(network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Inference:
     """Return a folded network as an nnx.Module for inference only. It empties ``weights``. Raises BackendError."""
-    # NumPy has no bfloat16; JAX defines the dtype.
-    converted = {name: weights.pop(name).astype(jnp.dtype(dtype), copy=False) for name in [*weights]}
-    return populate(Inference(network, compile), converted, dtype, matmul_conv.make_layer)
+    return Inference(network, weights, dtype, compile)
 
 
-class Inference(ResNet):
-    """A network that takes images of any dtype, and returns outputs of the images' dtype.
+class Buffer(nnx.Variable[jax.Array]):
+    """A weight of a frozen model. It is no nnx.Param, so that no optimizer trains it."""
 
-    If it is ``compiled``, a call runs a function made by jax.jit, which is compiled once for each shape of the images.
-    Inside another transformation, the modules are traced instead.
+
+class Inference(FrozenModel):
+    """A frozen network: it takes images of any dtype, and returns outputs of the images' dtype.
+
+    Its weights are variables beside each other in ``weights``, under the names that they have in Flax's layers; there
+    are no layers inside. Every call computes with the variables' present values, so ``nnx.update``, a restored state
+    and other devices take effect at once. If the model is compiled, a call runs a function made by jax.jit, which
+    compiles it once for each shape of the images; inside another transformation it is traced as a part of that.
     """
 
-    def __init__(self, network: Network, compiled: bool) -> None:
-        super().__init__(network)
-        self._compiled = compiled
-        self._evaluator = nnx.static(Evaluator())
+    def __init__(self, network: Network, weights: dict[str, Array], dtype: str, compiled: bool) -> None:
+        # NumPy has no bfloat16; JAX defines the dtype.
+        converted = {name: weights.pop(name).astype(jax.numpy.dtype(dtype), copy=False) for name in [*weights]}
+        layers = populate(ResNet(network), converted, dtype, matmul_conv.make_layer)
+        program = Program(layers, dtype, compiled)
+        buffers = zip(program.names, map(Buffer, program.read(layers)), strict=True)
+        for name, value in {"_network": network, "_program": program, "weights": nnx.Dict(buffers)}.items():
+            super()._setattr(name, value)
 
-    def __call__(self, images: jax.Array, hook: OutputHook | None = None) -> Any:
-        if not self._compiled or hook is not None or isinstance(images, jax.core.Tracer):
-            return self._run_modules(images, hook)
-        return self._evaluator(self, images)
+    def __call__(self, images: jax.Array) -> Any:
+        return self._program(self._values(), images)
 
-    def _run_modules(self, images: jax.Array, hook: OutputHook | None = None) -> Any:
-        like = next(iter(jax.tree.leaves(nnx.state(self, nnx.Param))), images)
-        outputs = super().__call__(images.astype(like.dtype), hook)
-        return jax.tree.map(lambda x: x.astype(images.dtype), outputs)
+    def _values(self) -> list[jax.Array]:
+        held = vars(self.weights)
+        return [held[name].get_raw_value() for name in self._program.names]
+
+    def make_layers(self) -> ResNet:
+        return self._program.merge(self._values())
+
+    @property
+    def is_compiled(self) -> bool:
+        return self._program.is_compiled
+
+    def set_layers(self, layers: ResNet) -> None:
+        for name, value in zip(self._program.names, self._program.read(layers), strict=True):
+            vars(self.weights)[name].set_value(value)
+
+    # -- what changes the model is refused --------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise _is_frozen(f"its {name} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise _is_frozen(f"its {name} cannot be deleted")
+
+    def __getattr__(self, name: str) -> Any:
+        network: Network | None = self.__dict__.get("_network")
+        if network is not None and any(part.path.split(".")[0] == name for part in network.parts):
+            raise AttributeError(f"it has no module {name!r} to change: {_FROZEN}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def train(self, **attributes: Any) -> None:
+        raise _is_frozen("it cannot be trained")
+
+    def eval(self, **attributes: Any) -> None:
+        """Do nothing: a frozen model is always in evaluation mode."""
+
+    def set_attributes(self, *filters: Any, **attributes: Any) -> None:
+        raise _is_frozen("its attributes cannot be set")
 
 
-class Evaluator:
-    """The compiled function of a model, made anew when what the model holds has changed.
+_FROZEN = 'a model built with mode="inference" is frozen; build it again, or with mode="training" to change or train it'
 
-    To compare the model's contents with those of the last call takes tens of microseconds. nnx.jit describes the whole
-    model at each call, which takes milliseconds.
+
+def _is_frozen(what: str) -> TypeError:
+    return TypeError(f"{what}: {_FROZEN}")
+
+
+class Program:
+    """A function of weights and images, which a model and its copies share. It has no weights of its own.
+
+    Attributes:
+        names: The names of the weights, in the order in which a call takes their values.
+        is_compiled: Whether jax.jit made the function.
     """
 
-    def __init__(self) -> None:
-        self.compiled: Compiled | None = None
-        self.lock = Lock()
+    def __init__(self, layers: ResNet, dtype: str, compiled: bool) -> None:
+        self._network, self._dtype, self.is_compiled = layers.network, dtype, compiled
+        self._graph, state = nnx.split(layers)
+        paths, self._structure = jax.tree_util.tree_flatten_with_path(state)
+        self.names = tuple(map(_join_path, (path for path, _ in paths)))
+        kernels = _find_winograd_kernels(layers) if compiled else ()
+        self._winograd_kernels = frozenset(map(self.names.index, kernels))
+        self._packed: dict[int, tuple[jax.Array, jax.Array]] = {}
+        self._run = jax.jit(self._evaluate) if compiled else self._evaluate
 
-    def __call__(self, model: Inference, images: jax.Array) -> Any:
-        with self.lock:
-            contents = tuple(_iter_contents(model))
-            if self.compiled is None or not _are_same(contents, self.compiled.contents):
-                self.compiled = _compile(model, contents)
-            function, arguments = self.compiled.function, self.compiled.update_arguments()
-        return function(arguments, images)
+    def read(self, layers: ResNet) -> list[jax.Array]:
+        """Return the values of the weights of such layers."""
+        return jax.tree.leaves(nnx.state(layers))
 
-    def __reduce__(self) -> tuple[type[Evaluator], tuple[()]]:
-        return Evaluator, ()  # compiled functions cannot be pickled, so a copy compiles its own
+    def merge(self, values: Sequence[jax.Array]) -> ResNet:
+        """Return the network as modules with these weights."""
+        model: ResNet = nnx.merge(self._graph, jax.tree.unflatten(self._structure, values))
+        return model
 
+    def __call__(self, values: list[jax.Array], images: jax.Array) -> Any:
+        for index in self._winograd_kernels:
+            values[index] = self._pack(index, values[index])
+        return self._run(values, images)
 
-@dataclass(eq=False)
-class Compiled:
-    """A compiled function, and the arguments that it takes for the variables of a model."""
+    def _pack(self, index: int, value: jax.Array) -> jax.Array:
+        """Return a kernel in Winograd form. An array of JAX never changes, so one that was packed before is known."""
+        if isinstance(value, jax.core.Tracer):
+            return matmul_conv.winograd_kernel(value)
+        known = self._packed.get(index)
+        if known is None or known[0] is not value:
+            known = self._packed[index] = value, matmul_conv.winograd_kernel(value)
+        return known[1]
 
-    contents: tuple[Any, ...]
-    """What the model and its modules held when the function was made."""
-    function: Callable[..., Any]
-    variables: tuple[nnx.Variable[Any], ...]
-    """The variables whose values are the function's arguments, in order."""
-    winograd_indices: frozenset[int]
-    """Which variables are kernels that the function takes in Winograd form."""
-    values: list[Any]
-    """The value of each variable at the last call."""
-    arguments: list[Any]
-    """The argument made of each value."""
+    def _evaluate(self, values: Sequence[jax.Array], images: jax.Array) -> Any:
+        x = images.astype(values[0].dtype) if values else images
+        return jax.tree.map(lambda y: y.astype(images.dtype), self.merge(values)(x))
 
-    def update_arguments(self) -> list[Any]:
-        """Return the arguments for the variables' present values, as a list that later calls leave alone."""
-        for index, variable in enumerate(self.variables):
-            value = variable.get_raw_value()
-            if value is not self.values[index]:
-                # A mutable array stays the same object when its value changes, so its Winograd form would become stale.
-                transforms = index in self.winograd_indices and isinstance(value, jax.Array)
-                self.values[index] = value
-                self.arguments[index] = matmul_conv.winograd_kernel(value) if transforms else value
-        return [*self.arguments]
+    def __deepcopy__(self, memo: object) -> Program:
+        return self
 
-
-def _compile(model: Inference, contents: tuple[Any, ...]) -> Compiled:
-    graph, state = nnx.split(model)
-    leaves, structure = jax.tree.flatten(state)
-    by_array = {id(value.get_value()): value for value in contents if isinstance(value, nnx.Variable)}
-    variables = tuple(by_array[id(leaf)] for leaf in leaves)
-    convolutions = (module for module in contents if isinstance(module, matmul_conv.Conv2d))
-    kernels = {id(module.kernel) for module in convolutions if module.uses_winograd}
-    winograd_indices = frozenset(index for index, variable in enumerate(variables) if id(variable) in kernels)
-
-    def evaluate(leaves: list[jax.Array], images: jax.Array) -> Any:
-        return nnx.merge(graph, jax.tree.unflatten(structure, leaves))._run_modules(images)
-
-    unknown: list[Any] = [None] * len(leaves)
-    return Compiled(contents, jax.jit(evaluate), variables, winograd_indices, unknown, [*unknown])
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled functions cannot be pickled, so a copy compiles its own.
+        return _rebuild, (self._network, self._dtype, self.is_compiled)
 
 
-def _are_same(contents: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
-    return len(contents) == len(before) and all(map(_is_same, contents, before))
+def _rebuild(network: Network, dtype: str, compiled: bool) -> Program:
+    shapes = {name: jax.numpy.zeros(shape, dtype) for name, shape in network.weights().items()}
+    return Program(populate(ResNet(network), shapes, dtype, matmul_conv.make_layer), dtype, compiled)
 
 
-def _is_same(value: Any, before: Any) -> bool:
-    """Return whether a module still holds a value: the same object, or an equal one that is no module or variable.
-
-    nnx's own transformations replace plain attributes by equal copies.
-    """
-    return value is before or (
-        not isinstance(value, nnx.Module | nnx.Variable) and type(value) is type(before) and value == before
-    )
+def _join_path(path: Sequence[Any]) -> str:
+    return ".".join(str(key.key) for key in path if hasattr(key, "key"))
 
 
-def _iter_contents(module: nnx.Module) -> Iterator[Any]:
-    """Yield everything that a module and those inside it hold, except for nnx's own bookkeeping.
-
-    The order is by name, since nnx changes the order in which attributes are set.
-    """
-    for name, value in sorted(vars(module).items()):
-        if name.startswith("_pytree__"):
-            continue
-        yield value
-        if isinstance(value, nnx.Module):
-            yield from _iter_contents(value)
+def _find_winograd_kernels(layers: ResNet) -> Iterator[str]:
+    """Yield the names of the kernels that are computed with in Winograd form."""
+    for path, node in nnx.iter_graph(layers):
+        if isinstance(node, matmul_conv.Conv2d) and node.uses_winograd:
+            yield ".".join(map(str, (*path, "kernel")))

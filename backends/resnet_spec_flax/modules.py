@@ -59,6 +59,36 @@ class ResNet(nnx.Module):
             )
 
 
+class FrozenModel(nnx.Module):
+    """A model that holds a network's weights, and has no modules inside that a user could change."""
+
+    resnet_spec_backend: ClassVar[str] = "flax"
+
+    _network: Network
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether a call runs one compiled function."""
+        raise NotImplementedError
+
+    def make_layers(self) -> ResNet:
+        """Return the network as modules with variables of their own, which hold the model's arrays."""
+        raise NotImplementedError
+
+    def set_layers(self, layers: ResNet) -> None:
+        """Set the weights to those of such modules."""
+        raise NotImplementedError
+
+
+def layers_of(model: ResNet | FrozenModel) -> ResNet:
+    """Return a model's modules: those that it is made of, or that a frozen one would be made of."""
+    return model.make_layers() if isinstance(model, FrozenModel) else model
+
+
 class Chain(nnx.Module):
     """Parts that run one after another. ``model.layer1[0]`` is the part called 0.
 

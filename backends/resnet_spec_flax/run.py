@@ -13,10 +13,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from resnet_spec.backend import OUTPUT, SGD, TrainingStep
+from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.weights.canonical import Array
 from resnet_spec_flax.custom_layers import FlattenChannelsFirst
-from resnet_spec_flax.modules import ResNet, run_part
+from resnet_spec_flax.modules import FrozenModel, ResNet, layers_of, run_part
 from resnet_spec_flax.weights import named_variables, to_canonical, to_numpy
 
 ArraysByPath: TypeAlias = dict[str, jax.Array]
@@ -37,22 +37,35 @@ the 4,214 of a resnet1202. One by one, the latter, a training pass and five step
 
 
 def run(
-    model: ResNet, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
+    model: ResNet | FrozenModel, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
     """Return by path the outputs of the parts in ``capture`` and of the network, or of one part run on its own.
 
     The model does not change.
     """
-    graph, state = nnx.split(_in_mode(model, train))
+    layers = _layers_to_train(model) if train else layers_of(model)
+    x = _to_native(layers, images)
     with _exact_arithmetic(model):
-        outputs = _run(graph, state, _to_native(model, images), frozenset(capture), part)
-    return _to_arrays(outputs, [*capture, *((OUTPUT,) if part else model.network.outputs or (OUTPUT,))])
+        if isinstance(model, FrozenModel) and model.is_compiled and not (capture or part):
+            result, paths = model(x), model.network.outputs
+            outputs = dict(zip(paths, result, strict=True)) if paths else {OUTPUT: result}
+        else:
+            graph, state = nnx.split(_in_mode(layers, train))
+            outputs = _run(graph, state, x, frozenset(capture), part)
+    own = (OUTPUT,) if part else model.network.outputs or (OUTPUT,)
+    return _to_arrays(outputs, [*capture, *own])
 
 
 def step(
-    model: ResNet, images: Array, labels: Array, sgd: SGD, optimizer: Any = None, capture: Collection[str] = ()
+    model: ResNet | FrozenModel,
+    images: Array,
+    labels: Array,
+    sgd: SGD,
+    optimizer: Any = None,
+    capture: Collection[str] = (),
 ) -> TrainingStep:
     """Train one step: update the weights and the running statistics."""
+    model = _layers_to_train(model)
     optimizer = optimizer or _make_optimizer(model, sgd)
     twin = _in_mode(model, train=True)
     batch = _to_native(model, images), jnp.asarray(labels)
@@ -67,11 +80,12 @@ def step(
     )
 
 
-def vjp(model: ResNet, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
+def vjp(model: ResNet | FrozenModel, part: str, x: Array, cotangent: Array) -> dict[str, Array]:
     """Return the vector-Jacobian product of a part in training, by canonical name and under "input".
 
     It is the gradient of (cotangent * part(x)).sum(). The model does not change.
     """
+    model = _layers_to_train(model)
     graph, state = nnx.split(_in_mode(model, train=True))
     with _exact_arithmetic(model):
         gradients, of_x = _vjp(graph, state, _to_native(model, x), _to_native(model, cotangent), part)
@@ -151,6 +165,12 @@ def _make_optimizer(model: ResNet, sgd: SGD) -> nnx.Optimizer[ResNet]:
     return nnx.Optimizer(model, rule, wrt=nnx.Param)
 
 
+def _layers_to_train(model: ResNet | FrozenModel) -> ResNet:
+    if isinstance(model, FrozenModel):
+        raise BackendError('a model built with mode="inference" has no training mode; build it with mode="training"')
+    return model
+
+
 def _in_mode(model: ResNet, train: bool) -> ResNet:
     """Return a copy of the model in training or evaluation mode that shares the model's variables."""
     twin = nnx.clone(model, variables=False)
@@ -159,7 +179,7 @@ def _in_mode(model: ResNet, train: bool) -> ResNet:
 
 
 @contextmanager
-def _exact_arithmetic(model: ResNet) -> Iterator[None]:
+def _exact_arithmetic(model: ResNet | FrozenModel) -> Iterator[None]:
     """Compute in full precision on accelerators too, without compiling networks of more than MAX_COMPILED_PARTS.
 
     JAX adds notes about its own frames to errors; they are removed, since the errors raised here are about the network.

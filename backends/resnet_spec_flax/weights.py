@@ -13,7 +13,7 @@ from flax import nnx
 
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array, collect_weights, match_weights
-from resnet_spec_flax.modules import ResNet, get_submodule
+from resnet_spec_flax.modules import FrozenModel, ResNet, get_submodule, layers_of
 
 
 def fill(model: ResNet, weights: dict[str, Array]) -> None:
@@ -22,20 +22,23 @@ def fill(model: ResNet, weights: dict[str, Array]) -> None:
         variable.set_value(jax.device_put(_to_native(weights.pop(name))))
 
 
-def dump(model: ResNet) -> dict[str, Array]:
+def dump(model: ResNet | FrozenModel) -> dict[str, Array]:
     """Return the canonical weights, bit for bit, as copies."""
-    return {name: to_canonical(variable.get_value()) for name, variable in named_variables(model).items()}
+    return {name: to_canonical(variable.get_value()) for name, variable in named_variables(layers_of(model)).items()}
 
 
-def load(model: ResNet, weights: Mapping[str, Array]) -> None:
+def load(model: ResNet | FrozenModel, weights: Mapping[str, Array]) -> None:
     """Set all weights. Raises WeightsError, before any is set, if they do not fit."""
-    variables = named_variables(model)
+    layers = layers_of(model)
+    variables = named_variables(layers)
     shapes = {name: _to_canonical_shape(variable.get_value().shape) for name, variable in variables.items()}
     matched = match_weights(shapes, weights)
     for name, variable in variables.items():
         old = variable.get_value()
         array = np.asarray(_to_native(matched[name]), old.dtype)
         variable[...] = jax.device_put(array, old.sharding if old.committed else None)
+    if isinstance(model, FrozenModel):
+        model.set_layers(layers)
 
 
 def named_variables(model: ResNet) -> dict[str, nnx.Variable[Any]]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-from time import sleep
 from typing import Any
 
 import numpy as np
 import pytest
 
 from resnet_spec import build, dump, load_weights, loads, run
-from resnet_spec.backend import BackendError, load_backend
+from resnet_spec.backend import SGD, BackendError, load_backend
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.array_differences import relative_difference
 from shared.frameworks import REQUIRED
@@ -53,62 +50,82 @@ def test_a_compiled_model_is_one_function_of_its_current_weights() -> None:
     network = loads(WIDE_BLOCKS)
     model = build(network, backend="flax", mode="inference", compile=True)
     x = np.random.default_rng(0).standard_normal((2, *network.input))
-    native = to_native(x)
-    assert difference(model(native), run(model, x)) < 1e-5
-    assert difference(nnx.jit(lambda model, x: model(x))(model, native), run(model, x)) < 1e-5
-    assert np.array_equal(pickle.loads(pickle.dumps(model))(native), model(native))
-    assert np.array_equal(copy.deepcopy(model)(native), model(native))
-    function = model._evaluator.compiled.function
+    native, expected = to_native(x), run(build(network, backend="numpy"), x)
+    assert difference(model(native), expected) < 1e-5
+    assert difference(run(model, x), expected) < 1e-5
+    assert difference(nnx.jit(lambda model, x: model(x))(model, native), expected) < 1e-5
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), nnx.clone(model)):
+        assert np.array_equal(twin(native), model(native))
+    twin, compilations = nnx.clone(model), model._program._run._cache_size()
     load_weights(model, {name: array * 0 for name, array in dump(model).items()})
     assert not model(native).any()
-    assert model._evaluator.compiled.function is function
-    model.fc = nnx.Linear(64, 7, rngs=nnx.Rngs(0))
-    assert model(native).shape == (2, 7)
+    assert difference(twin(native), expected) < 1e-5
+    assert model._program._run._cache_size() == compilations
 
 
-def test_threads_share_one_compiled_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each makes its first call at the same time. They switch where the compiled function is made."""
-
-    def call(_: int) -> jax.Array:
-        barrier.wait()
-        return model(native)
-
-    def yield_and_compile(function: Any) -> Any:
-        sleep(0.05)
-        return jit(function)
-
-    network, jit = loads(ONE_BLOCK), jax.jit
-    monkeypatch.setattr(jax, "jit", yield_and_compile)
-    model = build(network, backend="flax", mode="inference", compile=True)
-    native = to_native(np.random.default_rng(0).standard_normal((2, *network.input)))
-    expected, barrier = np.asarray(model._run_modules(native)), Barrier(6)
-    with ThreadPoolExecutor(6) as pool:
-        assert max(difference(output, expected) for output in pool.map(call, range(6))) < 1e-6
+def update_state(model: nnx.Module) -> None:
+    nnx.update(model, jax.tree.map(lambda array: array * 2, nnx.state(model)))
 
 
-def test_a_change_shows_in_the_next_answer() -> None:
-    def change_state(model: nnx.Module) -> None:
-        nnx.update(model, jax.tree.map(lambda array: array * 2, nnx.state(model)))
+def set_kernel(model: Any) -> None:
+    model.weights["a.0.conv2.kernel"].set_value(model.weights["a.0.conv2.kernel"].get_value() * 3)
 
-    def append(model: Any) -> None:
-        model.fc = nnx.Sequential(model.fc, nnx.Linear(5, 5, rngs=nnx.Rngs(0)))
 
-    network = loads(WIDE_BLOCKS)
-    model = build(network, backend="flax", mode="inference", compile=True)
-    native = to_native(np.random.default_rng(0).standard_normal((2, *network.input)))
-    changes: list[Callable[[Any], object]] = [
-        lambda model: model.fc.kernel.set_value(model.fc.kernel.get_value() * 2),
-        lambda model: model.fc.kernel.__setitem__(..., model.fc.kernel[...] * 2),
-        change_state,
-        append,
-        lambda model: model.fc.layers.append(nnx.Linear(5, 5, rngs=nnx.Rngs(1))),
-    ]
-    for change in changes:
+def set_item(model: Any) -> None:
+    model.weights["a.1.conv1.kernel"][...] = model.weights["a.1.conv1.kernel"][...] * 3
+
+
+def move(model: Any) -> None:
+    """Put other values on a device, as a user who restores or moves a model does."""
+    graph, state = nnx.split(model)
+    moved = jax.device_put(jax.tree.map(lambda array: array * 1.5, state), jax.devices()[0])
+    nnx.update(model, nnx.state(nnx.merge(graph, moved)))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_change_of_its_state_shows_in_the_next_answer(compile: bool) -> None:
+    model = build(loads(WIDE_BLOCKS), backend="flax", mode="inference", compile=compile)
+    native = to_native(np.random.default_rng(0).standard_normal((2, *model.network.input)))
+    for change in (update_state, set_kernel, set_item, move):
         before = np.asarray(model(native))
         change(model)
         after = np.asarray(model(native))
-        assert difference(after, np.asarray(model._run_modules(native))) < 1e-5
+        assert difference(after, np.asarray(build(model.network, backend="flax", weights=dump(model))(native))) < 1e-5
         assert difference(after, before) > 1e-2
+
+
+def replace_classifier(model: Any) -> None:
+    model.fc = nnx.Linear(5, 5, rngs=nnx.Rngs(0))
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "a weight": lambda model: model.fc.kernel.set_value(0),
+    "a module": replace_classifier,
+    "an appended module": lambda model: model.a.append(nnx.Linear(5, 5, rngs=nnx.Rngs(0))),
+    "a deleted module": lambda model: delattr(model, "fc"),
+    "the weights": lambda model: setattr(model, "weights", None),
+    "the mode": lambda model: model.train(),
+    "an attribute": lambda model: model.set_attributes(deterministic=False),
+    "a training step": lambda model: load_backend("flax").step(model, IMAGES, np.array([0, 1]), SGD()),
+    "a training run": lambda model: load_backend("flax").run(model, IMAGES, train=True),
+    "gradients": lambda model: load_backend("flax").vjp(model, "fc", np.ones((2, 64)), np.ones((2, 5))),
+}
+"""What would change the structure of a model, or train it."""
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_change_is_refused_and_leaves_the_model_as_it_was(compile: bool) -> None:
+    model = build(loads(WIDE_BLOCKS), backend="flax", mode="inference", compile=compile)
+    expected = np.asarray(model(to_native(IMAGES)))
+    for what, change in CHANGES.items():
+        with pytest.raises((AttributeError, TypeError, BackendError), match='mode="training"'):
+            change(model)
+        assert np.array_equal(model(to_native(IMAGES)), expected), what
+    dump(model)["fc.weight"] *= 3
+    model.eval()
+    assert not jax.tree.leaves(nnx.state(model, nnx.Param))
+    assert np.array_equal(model(to_native(IMAGES)), expected)
 
 
 @pytest.mark.parametrize(("batch", "convolutions"), [(1, 0), (2, 2)])
@@ -149,4 +166,4 @@ stem:
         expected = run(build(network, backend="numpy", weights=weights), x)
         actual = np.asarray(model(to_native(x, dtype))).transpose(0, 3, 1, 2)
         assert difference(actual, expected) < gate
-        assert [array.shape[0] for array in model._evaluator.compiled.arguments if array.ndim == 4].count(4) == 3
+        assert [kernel.shape[0] for _, kernel in model._program._packed.values()] == [4, 4, 4]

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
+from resnet_spec.network.execution import Holder, ParallelPlan, ResidualSteps, Steps, plan_steps
 from resnet_spec.network.network import Network
 
 OutputHook: TypeAlias = Callable[[str, Array], Array]
@@ -30,7 +30,7 @@ class ResNet(nnx.Module):
 
     def __init__(self, network: Network) -> None:
         self._network = network  # nnx does not print attributes that begin with an underscore
-        self._steps = plan_steps("", network.parts)
+        self._holder = Holder("", plan_steps("", network.parts))
 
     @property
     def network(self) -> Network:
@@ -39,10 +39,10 @@ class ResNet(nnx.Module):
     def __call__(self, images: Array, hook: OutputHook | None = None) -> Any:
         self._refuse_channels_first(images)
         if not self._network.outputs:
-            return run_steps(self, "", self._steps, images, hook)
+            return run_steps(self, "", self._holder.steps, images, hook)
         maps: dict[str, Array] = {}
         x = images
-        for step in self._steps:
+        for step in self._holder.steps:
             x = maps[".".join(step[0])] = run_steps(self, "", (step,), x, hook)
         return tuple(maps[path] for path in self._network.outputs)
 
@@ -96,11 +96,10 @@ class Chain(nnx.Module):
     """
 
     def __init__(self, path: str, steps: Steps) -> None:
-        self._path = path
-        self._steps = steps
+        self._holder = Holder(path, steps)
 
     def __call__(self, x: Array, hook: OutputHook | None = None) -> Array:
-        return run_steps(self, self._path, self._steps, x, hook)
+        return run_steps(self, self._holder.path, self._holder.steps, x, hook)
 
     def __getitem__(self, name: int | str) -> Any:
         return getattr(self, str(name))
@@ -123,14 +122,13 @@ class Residual(nnx.Module):
     """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x."""
 
     def __init__(self, path: str, steps: ResidualSteps) -> None:
-        self._path = path
-        self._steps = steps
+        self._holder = Holder(path, steps)
 
     def __call__(self, x: Array, hook: OutputHook | None = None) -> Array:
-        steps = self._steps
-        y = run_steps(self, self._path, steps.before, x, hook)
-        branch = run_steps(self, self._path, steps.branch, y, hook)
-        shortcut = run_steps(self, self._path, steps.shortcut, y if steps.shortcut_reads == "before" else x, hook)
+        path, steps = self._holder.path, self._holder.steps
+        y = run_steps(self, path, steps.before, x, hook)
+        branch = run_steps(self, path, steps.branch, y, hook)
+        shortcut = run_steps(self, path, steps.shortcut, y if steps.shortcut_reads == "before" else x, hook)
         match steps.combine:
             case "add":
                 combined = branch + shortcut
@@ -140,7 +138,7 @@ class Residual(nnx.Module):
                 combined = jnp.concatenate([shortcut, branch], axis=-1)
             case _:
                 assert_never(steps.combine)
-        return run_steps(self, self._path, steps.after, combined, hook)
+        return run_steps(self, path, steps.after, combined, hook)
 
 
 def _add_axes(x: Array, count: int) -> Array:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal, assert_never
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks
 
-from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
+from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Step, Steps, plan_steps
 from resnet_spec.network.network import Network
 
 
@@ -104,20 +105,28 @@ class Residual(nn.Module):
             run_steps(self, self._branch, y),
             run_steps(self, self._shortcut, y if self._reads == "before" else x),
             self._missing_axes,
+            overwrite=bool(self._branch) and _overwrites(y) and _makes_tensor(self, self._branch[-1]),
         )
         del y
-        return run_steps(self, self._after, combined)
+        return run_steps(self, self._after, combined, is_own=True)
 
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
 
 
 def _combine(
-    combine: Literal["add", "multiply", "concat"], branch: Tensor, shortcut: Tensor, missing_axes: int
+    combine: Literal["add", "multiply", "concat"],
+    branch: Tensor,
+    shortcut: Tensor,
+    missing_axes: int,
+    *,
+    overwrite: bool,
 ) -> Tensor:
+    """Return what a block makes of the outputs of its branch and shortcut. ``overwrite`` may reuse the former."""
     match combine:
         case "add":
-            return branch + shortcut
+            same = overwrite and branch.shape == shortcut.shape and branch.dtype == shortcut.dtype
+            return branch.add_(shortcut) if same else branch + shortcut
         case "multiply":
             return shortcut * _add_axes(branch, missing_axes)
         case "concat":
@@ -195,18 +204,48 @@ def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     return partial(run_steps, model, plan_steps("", [model.network.part(path)])) if path else model
 
 
-def run_steps(module: nn.Module, steps: Steps, x: Tensor) -> Tensor:
-    """Run parts of a module one after another. They are looked up by name at each call, so a user may replace one."""
+def run_steps(module: nn.Module, steps: Steps, x: Tensor, *, is_own: bool = False) -> Tensor:
+    """Run parts of a module one after another. They are looked up by name at each call, so a user may replace one.
+
+    Without gradients a rectifier overwrites a tensor that nobody else holds: to allocate its output takes longer than
+    to compute it where batches are small. ``is_own`` says that nobody else holds ``x``.
+    """
+    overwrites = _overwrites(x)
     for names, branches, weight in steps:
         holder: Any = module
         for name in names[:-1]:
             holder = holder._modules[name]
         part = holder._modules[names[-1]]
+        if overwrites and is_own and type(part) is nn.ReLU and _is_plain(part):
+            x = torch.relu_(x)
+            continue
         if weight:
             x = part(x, holder._parameters[weight])
         else:
             x = part(x, _bind_branches(module, branches)) if branches else part(x)
+        is_own = type(part) in _ALLOCATING_LAYERS and _is_plain(part)
     return x
+
+
+_ALLOCATING_LAYERS = frozenset({nn.Conv2d, nn.BatchNorm2d})
+"""Layers whose output is a new tensor, which they do not keep."""
+
+
+def _overwrites(x: Tensor) -> bool:
+    """Return whether tensors that are needed no more may be overwritten: without gradients, outside of tracers."""
+    return type(x) is Tensor and not torch.is_grad_enabled() and not _global_forward_hooks
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Return whether a layer is as torch made it: nothing that a user attached sees its input or output."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
+
+
+def _makes_tensor(holder: Any, step: Step) -> bool:
+    """Return whether the output of a step is a new tensor that nobody else holds."""
+    for name in step[0]:
+        holder = holder._modules[name]
+    return type(holder) in _ALLOCATING_LAYERS and _is_plain(holder)
 
 
 def _bind_branches(module: nn.Module, branches: tuple[Steps, ...]) -> list[Callable[[Tensor], Tensor] | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from resnet_spec.language.spec import Join, Resize
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
@@ -25,6 +25,21 @@ attribute of the module that holds the layer, and an argument when the layer is 
 """
 
 Steps: TypeAlias = tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a module at a path runs: the steps of a row, or those of a residual block.
+
+    Its hash is that of the path alone, because frameworks hash the attributes of each module at every call, and the
+    hash of nested tuples is computed anew each time.
+    """
+
+    path: str
+    steps: Any
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -281,3 +282,54 @@ def test_a_training_run_leaves_the_statistics_as_they_were() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     load_backend("torch").run(model, draw_images().numpy(), train=True)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+OVERWRITING = """
+name: overwriting
+input: [3, 8, 8]
+stem: {conv: {op: conv, out: 4, kernel: 3, padding: 1}, norm: batch_norm, act: relu}
+stages: {a: {block: basic, depth: 2, out: 4}}
+"""
+
+
+def make_identities(model: Any) -> None:
+    """Replace layers so that the input of a rectifier, and of a sum, is also that of the block."""
+    block = model.get_submodule("a.0")
+    for name in ("conv1", "bn1", "conv2", "bn2"):
+        setattr(block, name, torch.nn.Identity())
+
+
+@pytest.mark.parametrize("change", [lambda model: None, make_identities])
+def test_overwriting_without_gradients_changes_no_answer(change: Callable[[Any], None]) -> None:
+    model = build(loads(OVERWRITING), backend="torch", seed=1)
+    change(model)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32))
+    before, expected = x.clone(), model(x)
+    with torch.no_grad():
+        assert torch.equal(model(x), expected)
+    assert torch.equal(x, before)
+
+
+def test_what_a_hook_or_a_caller_holds_is_not_overwritten() -> None:
+    model = build(loads(OVERWRITING), backend="torch", seed=1)
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32))
+    held: dict[str, Any] = {}
+    for name in ("norm", "a.0.bn1", "a.0.bn2", "a.0"):
+        model.get_submodule(name).register_forward_hook(lambda module, inputs, y, name=name: held.update({name: y}))
+    with torch.no_grad():
+        model(x)
+        expected = capture(model, x.numpy(), list(held))
+    assert all(np.array_equal(tensor, expected[name]) for name, tensor in held.items())
+    assert min(float(held[name].min()) for name in ("norm", "a.0.bn1", "a.0.bn2")) < 0
+
+
+def test_without_gradients_rectifiers_and_sums_allocate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(loads(OVERWRITING), backend="torch")
+    calls: list[str] = []
+    relu = torch.relu_
+    monkeypatch.setattr(torch, "relu_", lambda x: (calls.append("relu"), relu(x))[1])
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 8, 8))
+    assert len(calls) == 5
+    model(torch.zeros(1, 3, 8, 8))
+    assert len(calls) == 5

@@ -9,7 +9,7 @@ from pathlib import Path
 from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference
+from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference, move_model
 from resnet_spec.library.load import Setting, check_input, load
 from resnet_spec.network.network import Network
 from resnet_spec.transforms.adaptation import NOT_ADAPTED, Adaptation, Head, Stem, without_classifier
@@ -50,6 +50,7 @@ def build(
     under: str | None = None,
     head: Head | None = None,
     stem: Stem | None = None,
+    device: str | None = None,
     **settings: Setting,
 ) -> Model:
     """Build a network as a native model of a framework, in evaluation mode.
@@ -81,6 +82,8 @@ def build(
             one, so that it outputs what the classifier would read. By default, the weights must have the classifier.
         stem: How the first layer's weights are converted to the channels of ``input``: "sum" adds them up for one
             channel, "repeat" takes them in turn for more, both as timm does; "mean" gives each channel their mean.
+        device: Where the model's weights live and where it computes: "cpu", "cuda", "cuda:1", "tpu" and the like. By
+            default, PyTorch's models are on the CPU, and those of Paddle and Flax on the framework's default device.
         settings: As for ``load``.
 
     Raises:
@@ -88,8 +91,8 @@ def build(
         WeightsError: The weights do not fit the network. The message lists every name that does not fit.
         CheckpointError: The file is damaged, or its format is unknown.
         DownloadError: The published weights cannot be had, or have a wrong hash.
-        BackendError: There is no such backend, its framework is not installed, or it does not support what is asked
-            for.
+        BackendError: There is no such backend or device, its framework is not installed, or it does not support what
+            is asked for.
         ValueError: The type, the mode, a tag, a path in ``outputs``, ``head`` or ``stem`` is not possible, or has no
             effect.
 
@@ -114,19 +117,22 @@ def build(
         model = module.build(network, _resolve_weights(network, weights, seed, dtype, under, adaptation), dtype)
         if module.CAPABILITIES.random_state:
             module.reseed(model, seed)
-        return model
-    from resnet_spec.transforms.norm_folding import fold_norms
+    else:
+        from resnet_spec.transforms.norm_folding import fold_norms
 
-    optimized = load_inference(backend, dtype, compile)
-    resolved = _resolve_weights(network, weights, seed, _STORAGE_DTYPES.get(dtype, dtype), under, adaptation)
-    return optimized(*fold_norms(network, resolved), dtype)
+        optimized = load_inference(backend, dtype, compile)
+        resolved = _resolve_weights(network, weights, seed, _STORAGE_DTYPES.get(dtype, dtype), under, adaptation)
+        model = optimized(*fold_norms(network, resolved), dtype)
+    if device is not None:
+        move_model(model, device)
+    return model
 
 
 def run(model: Model, images: ArrayLike) -> Any:
     """Evaluate a model on images (batch, channels, height, width), and return its output as a NumPy array.
 
-    The images may be nested lists, or an array of any type of real numbers in any memory layout. For a model with
-    ``outputs``, returns a tuple of feature maps in their order.
+    It computes where the model's weights live. The images may be nested lists, or an array of any type of real numbers
+    in any memory layout. For a model with ``outputs``, returns a tuple of feature maps in their order.
 
     Raises:
         BackendError: The model was not built by ``build``.

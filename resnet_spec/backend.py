@@ -76,6 +76,7 @@ class Capabilities:
         training_forward: It runs a network as in training: ``run(..., train=True)``.
         gradients: It has ``step`` and ``vjp``.
         inference: It has ``build_inference``, a faster way to evaluate; without it ``build`` builds a folded network.
+        devices: It has ``move``; without it, models compute on the CPU.
         random_state: Its models hold the state of dropout's random numbers, which ``reseed`` sets. Elsewhere they are
             drawn from the framework's own generator, which the user seeds.
     """
@@ -83,6 +84,7 @@ class Capabilities:
     training_forward: bool = False
     gradients: bool = False
     inference: bool = False
+    devices: bool = False
     random_state: bool = False
 
 
@@ -141,6 +143,13 @@ class Backend(Protocol):
 
     def devices(self) -> list[str]:
         """Return what the framework can compute on here, such as "cpu" and "cuda:0 NVIDIA H200". It may be left out."""
+        ...
+
+    def move(self, model: Model, device: str) -> None:
+        """Move a model to a device, such as "cpu", "cuda" or "cuda:1".
+
+        Raises BackendError, without changing the model, if there is no such device.
+        """
         ...
 
     def build_inference(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:
@@ -226,6 +235,15 @@ def backend_of(model: Model) -> Backend:
     if not isinstance(name, str):
         raise BackendError(f"{type(model).__name__} was not made by resnet_spec.build")
     return load_backend(name)
+
+
+def move_model(model: Model, device: str) -> None:
+    """Move a model to a device. Raises BackendError if its backend, or this machine, has no such device."""
+    backend = backend_of(model)
+    if backend.CAPABILITIES.devices:
+        backend.move(model, device)
+    elif device != "cpu":
+        raise BackendError(f"backend {model.resnet_spec_backend!r} computes on the CPU only; leave device out")
 
 
 def _points() -> dict[str, EntryPoint]:

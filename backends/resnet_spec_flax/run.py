@@ -36,6 +36,17 @@ the 4,214 of a resnet1202. One by one, the latter, a training pass and five step
 """
 
 
+def move(model: ResNet | FrozenModel, device: str) -> None:
+    """Move a model's variables to a device. Raises BackendError, without changing the model, if there is none."""
+    kind, _, number = device.partition(":")
+    try:
+        place = jax.devices(kind)[int(number or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise BackendError(f"JAX has no device {device!r} here: {reason}") from None
+    nnx.update(model, jax.device_put(nnx.state(model), place))
+
+
 def run(
     model: ResNet | FrozenModel, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:

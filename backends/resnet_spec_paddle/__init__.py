@@ -11,6 +11,7 @@ from resnet_spec.backend import Capabilities
 from resnet_spec_paddle.build import build as build
 from resnet_spec_paddle.inference import build_inference as build_inference
 from resnet_spec_paddle.run import devices as devices
+from resnet_spec_paddle.run import move as move
 from resnet_spec_paddle.run import run as run
 from resnet_spec_paddle.run import step as step
 from resnet_spec_paddle.run import vjp as vjp
@@ -20,4 +21,4 @@ from resnet_spec_paddle.weights import load as load
 DTYPE = "float32"
 """The default dtype."""
 
-CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True)
+CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, devices=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from types import MethodType
 from typing import Any
@@ -16,6 +17,20 @@ from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.locking import LOCK
 from resnet_spec_paddle.modules import FrozenModel, ResNet, run_part
 from resnet_spec_paddle.weights import get_sublayer, named_tensors, to_canonical
+
+
+def move(model: ResNet | FrozenModel, device: str) -> None:
+    """Move a model to a device. Raises BackendError, without changing the model, if there is none."""
+    place = device.replace("cuda", "gpu")
+    if not re.fullmatch(r"cpu|(gpu|xpu)(:\d+)?", place):
+        raise BackendError(f"Paddle has no device {device!r}; it can be cpu, cuda or xpu, such as cuda:1")
+    if place.startswith("gpu") and not paddle.is_compiled_with_cuda():
+        raise BackendError(f"Paddle has no device {device!r} here: this build of it computes on the CPU only")
+    try:
+        model.to(device=place)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BackendError(f"Paddle has no device {device!r} here: {reason}") from None
 
 
 def run(

@@ -14,6 +14,7 @@ from resnet_spec.network.parts import Part
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.build import build_layers
 from resnet_spec_torch.fusion import FusedChain, FusedConvolution, Fuser, choose_convolution
+from resnet_spec_torch.graphs import run_by_graphs
 from resnet_spec_torch.modules import FrozenModel, ResNet
 
 
@@ -59,6 +60,8 @@ class Inference(FrozenModel):
         program = _make_program(layers, choose_convolution(like.device, like.dtype, self._compile))
         if self._compile:
             program = replace(program, run=torch.compile(program.run))
+        if like.device.type == "cuda":
+            program = replace(program, run=run_by_graphs(program.run))
         # A dot in a buffer's name would make exporters look for modules.
         buffers = {name.replace(".", "/"): tensor for name, tensor in program.weights.items()}
         self.__dict__ |= {"dtype": like.dtype, "device": like.device, "_program": program, "_buffers": buffers}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any, cast
 
@@ -19,6 +20,16 @@ from resnet_spec_torch.modules import FrozenModel, ResNet, run_part
 from resnet_spec_torch.weights import named_tensors, to_array
 
 
+def move(model: nn.Module, device: str) -> None:
+    """Move a model to a device. Raises BackendError, without changing the model, if there is none."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise BackendError(f"PyTorch has no device {device!r} here: {reason}") from None
+    model.to(device)
+
+
 def run(
     model: nn.Module, images: Array, capture: Collection[str] = (), *, train: bool = False, part: str = ""
 ) -> dict[str, Array]:
@@ -28,7 +39,7 @@ def run(
     """
     x = _to_tensor(model, images)
     captured: dict[str, Tensor] = {}
-    with torch.no_grad():
+    with torch.no_grad(), _exact_arithmetic(x.device):
         if not (train or capture or part or any(module.training for module in model.modules())):
             result = model(x)
         else:
@@ -51,11 +62,12 @@ def step(
     x = _to_tensor(model, images).requires_grad_()
     twin = _make_twin(model, train=True, copies_statistics=False)
     captured = _capture_outputs(twin, capture)
-    captured[OUTPUT] = twin(x)
-    for output in captured.values():
-        output.retain_grad()
-    loss = functional.cross_entropy(captured[OUTPUT].flatten(1), torch.from_numpy(labels).to(x.device))
-    loss.backward()
+    with _exact_arithmetic(x.device):
+        captured[OUTPUT] = twin(x)
+        for output in captured.values():
+            output.retain_grad()
+        loss = functional.cross_entropy(captured[OUTPUT].flatten(1), torch.from_numpy(labels).to(x.device))
+        loss.backward()
     gradients = {name: tensor.grad for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
     step = TrainingStep(
         loss=float(loss.detach()),
@@ -76,12 +88,33 @@ def vjp(model: nn.Module, part: str, x: Array, cotangent: Array) -> dict[str, Ar
     model = _layers_to_train(model)
     x_tensor = _to_tensor(model, x).requires_grad_()
     parameters = {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
-    output = run_part(_make_twin(model, train=True), part)(x_tensor)
-    # Parameters of other parts are not used, and have no gradient.
-    gradients = torch.autograd.grad(
-        output, [x_tensor, *parameters.values()], _to_tensor(model, cotangent), allow_unused=True
-    )
+    with _exact_arithmetic(x_tensor.device):
+        output = run_part(_make_twin(model, train=True), part)(x_tensor)
+        # Parameters of other parts are not used, and have no gradient.
+        gradients = torch.autograd.grad(
+            output, [x_tensor, *parameters.values()], _to_tensor(model, cotangent), allow_unused=True
+        )
     return _to_arrays(dict(zip(["input", *parameters], gradients, strict=True)))
+
+
+@contextmanager
+def _exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Compute in full precision on a GPU, where torch rounds the operands of float32 convolutions to TF32 by default.
+
+    The setting is one of the whole process.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
 
 
 def _layers_to_train(model: nn.Module) -> ResNet:

@@ -43,6 +43,9 @@ spec_option = click.option("--spec", metavar="SPEC", help="The network. [default
 under_option = click.option(
     "--under", metavar="PREFIX", help="Where the weights stand in the file, such as state_dict_ema. [default: searched]"
 )
+device_option = click.option(
+    "--device", metavar="NAME", help="Where to compute, such as cpu, cuda or cuda:1. [default: the framework's choice]"
+)
 until_option = click.option(
     "--until", metavar="PATH,...", help="End the network at this part, such as layer4, for a file without what follows."
 )

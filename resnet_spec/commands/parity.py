@@ -26,6 +26,7 @@ from resnet_spec.commands.comparison import (
 from resnet_spec.commands.options import (
     EXIT_DIFFERENT,
     EXIT_INTERRUPTED,
+    device_option,
     load_network,
     parse_settings,
     set_option,
@@ -47,6 +48,7 @@ DTYPES = ("float64", "float32")
     type=click.Choice(DTYPES),
     help="[default: both, or those of the records that --against names]",
 )
+@device_option
 @click.option("--seed", default=0, show_default=True, help="First seed for weights, images and labels.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Number of seeds.")
 @click.option(
@@ -80,6 +82,7 @@ def parity(
     names: str | None,
     level: str,
     dtypes: tuple[str, ...],
+    device: str | None,
     seed: int,
     seeds: int,
     size: str | None,
@@ -95,7 +98,8 @@ def parity(
 ) -> None:
     """Compare what backends compute: the output of every part, gradients and training steps.
 
-    The reference is the NumPy backend; what it does not compute is compared between the other backends. A SPEC with a *
+    The reference is the NumPy backend; what it does not compute is compared between the other backends. With --device,
+    backends that have devices compute there, in full precision, and the others on the CPU. A SPEC with a *
     stands for all bundled networks that match it, as in 'timm/resnet*'.
     """
     from resnet_spec.parity import saved_records
@@ -109,7 +113,7 @@ def parity(
     others = saved_records.find_records(against)
     kept = {dtype for records in others for dtype in records.dtypes()}
     cases = [
-        Case(network, dtype, level, seed + number)  # type: ignore[arg-type]  # click has checked both
+        Case(network, dtype, level, seed + number, device=device or "")  # type: ignore[arg-type]  # click has checked both
         for network in networks
         for dtype in dtypes or [dtype for dtype in DTYPES if dtype in kept or not kept]
         for number in range(seeds)

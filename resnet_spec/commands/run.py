@@ -12,6 +12,7 @@ from resnet_spec.api import build, run
 from resnet_spec.backend import Model, choose_backends, installed_backends
 from resnet_spec.commands.options import (
     all_option,
+    device_option,
     json_option,
     load_network,
     parse_settings,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 )
 @under_option
 @click.option("--seed", default=0, show_default=True, help="Seed of the initial weights.")
+@device_option
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of classes to print.")
 @click.option(
     "--labels",
@@ -64,6 +66,7 @@ def run_(
     weights: str | None,
     under: str | None,
     seed: int,
+    device: str | None,
     top: int,
     labels: str | None,
     test_size: bool,
@@ -85,7 +88,9 @@ def run_(
     prepare.prepare(files[0])  # a mistake in the first picture is found before any model is built
     source, options = (network, {}) if spec == "-" else (spec, parse_settings(settings))
     models = {
-        name: build(source, backend=name, weights=weights, under=under, seed=seed, dtype="float32", **options)
+        name: build(
+            source, backend=name, weights=weights, under=under, seed=seed, dtype="float32", device=device, **options
+        )
         for name in (choose_backends(names) if names is not None else installed_backends())
     }
     names_of_classes = find_labels(labels, published, next(iter(models.values())).network)

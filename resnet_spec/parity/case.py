@@ -129,6 +129,7 @@ class Case:
     """A network at an input size, with the data that a seed gives: the same in every process.
 
     ``nudged`` moves every pixel by one unit of rounding of the case's type: what results move by, rounding explains.
+    ``device`` is where the backends that have devices compute; the framework's choice if it is empty.
     """
 
     network: Network
@@ -136,6 +137,7 @@ class Case:
     level: Level = "training"
     seed: int = 0
     nudged: bool = False
+    device: str = ""
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -45,13 +45,20 @@ def infer(backend: Backend, case: Case) -> dict[str, Array]:
         model = backend.build_inference(network, weights, case.dtype, compile=False)
     else:
         model = backend.build(network, weights, case.dtype)
-    return backend.run(model, case.images().astype(case.dtype))
+    return backend.run(_place(backend, model, case), case.images().astype(case.dtype))
 
 
 def build_model(backend: Backend, case: Case, training: bool = False) -> Any:
     """Build a case's network with its weights; for training, without dropout and other random operations."""
     network = without_randomness(case.network) if training else case.network
-    return backend.build(network, case.weights(case.dtype), case.dtype)
+    return _place(backend, backend.build(network, case.weights(case.dtype), case.dtype), case)
+
+
+def _place(backend: Backend, model: Any, case: Case) -> Any:
+    """Move a model to the device of a case, if the backend has devices, and return it."""
+    if case.device and backend.CAPABILITIES.devices:
+        backend.move(model, case.device)
+    return model
 
 
 def _train(backend: Backend, model: Any, case: Case, images: Array) -> Iterator[tuple[Group, dict[str, Array]]]:

@@ -135,7 +135,8 @@ def save_smallest(folder: Path, result: CaseResult) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     backends = ",".join(name for name in (different.backend, different.reference) if name != REFERENCE)
     size = "x".join(map(str, result.smallest.input[1:]))
-    options = f"--dtype {case.dtype} --level {case.level} --seed {case.seed} --size {size}"
+    device = f"--device {case.device} " if case.device else ""
+    options = f"{device}--dtype {case.dtype} --level {case.level} --seed {case.seed} --size {size}"
     comment = (
         f"# {different.backend} differs from {different.reference} in {different.group}: {different.worst:.1e}\n"
         f"# resnet-spec parity {path} --backend {backends} {options}\n"

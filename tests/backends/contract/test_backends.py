@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resnet_spec import build, capture, dump, load, load_weights, loads, run
-from resnet_spec.backend import load_backend
+from resnet_spec.backend import BackendError, load_backend
 from resnet_spec.weights.canonical import Array, WeightsError, comparison_weights, initialize
 from resnet_spec_numpy.layers import run_layer
 from shared.array_differences import assert_close
@@ -226,3 +226,18 @@ def test_images_may_have_any_type_and_any_layout(backend_name: str) -> None:
     assert_close({"": captured}, {"": expected}, 1e-5)  # ONNX Runtime fuses less
     repeated = convert_images("repeated", images)
     assert np.array_equal(run(model, repeated), run(model, repeated.copy()))
+
+
+@pytest.mark.parametrize("mode", ["training", "inference"])
+def test_a_model_can_be_placed_on_a_device(backend_name: str, mode: Any) -> None:
+    network = loads("{name: s, input: [3, 8, 8], stem: {conv: {op: conv, out: 4, kernel: 3}}}")
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8))
+    model = build(network, backend=backend_name, mode=mode, device="cpu")
+    assert np.array_equal(run(model, x), run(build(network, backend=backend_name, mode=mode), x))
+
+
+def test_a_device_that_is_not_there_is_refused(backend_name: str) -> None:
+    network = loads("{name: s, input: [3, 8, 8], stem: {conv: {op: conv, out: 4, kernel: 3}}}")
+    for device in ("cuda:99", "cdua"):
+        with pytest.raises(BackendError, match=rf"has no device '{device}'|computes on the CPU only; leave device out"):
+            build(network, backend=backend_name, device=device)

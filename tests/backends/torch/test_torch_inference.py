@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from torch.nn.utils.parametrize import register_parametrization  # noqa: E402
 
 from resnet_spec_torch import inference  # noqa: E402
 from resnet_spec_torch.fusion import CudnnConvolution, FusedConvolution  # noqa: E402
+from resnet_spec_torch.graphs import MAX_BATCH, MAX_GRAPHS, GraphCache  # noqa: E402
 
 LABELS = np.array([0, 1])
 ONE_BLOCK = "{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}"
@@ -228,3 +229,37 @@ def test_a_compiled_model_takes_batches_of_any_size_and_new_weights() -> None:
     changed = build(model.network, backend="torch", weights=dump(model))
     assert difference(run(model, x), run(changed, x)) < 1e-5
     assert difference(run(model, x), before) > 1e-2
+
+
+class FakeGraph:
+    """Stands in for a CUDA graph: it computes by the function itself, and only for images of its own shape."""
+
+    captured: ClassVar[list[tuple[int, ...]]] = []
+
+    def __init__(self, function: Any, x: Any) -> None:
+        self.captured.append(tuple(x.shape))
+        self.function, self.shape = function, x.shape
+
+    def __call__(self, x: Any) -> Any:
+        assert x.shape == self.shape
+        return self.function(x)
+
+
+def test_graphs_are_kept_by_shape_for_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeGraph, "captured", [])
+    cache = GraphCache(lambda x: x * 2, FakeGraph)
+    for batch in (1, 2, 1, MAX_BATCH, MAX_BATCH + 1, 2, 1):
+        x = torch.ones(batch, 3)
+        assert torch.equal(cache(x), x * 2)
+    assert FakeGraph.captured == [(1, 3), (2, 3), (MAX_BATCH, 3)]
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", not torch.backends.cudnn.deterministic)
+    cache(torch.ones(1, 3))
+    assert FakeGraph.captured[3:] == [(1, 3)]
+
+
+def test_the_graphs_that_are_kept_are_those_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeGraph, "captured", [])
+    cache = GraphCache(lambda x: x, FakeGraph)
+    for size in (*range(1, MAX_GRAPHS + 1), 1, MAX_GRAPHS + 1, 1, 2):
+        cache(torch.ones(1, size))
+    assert FakeGraph.captured[MAX_GRAPHS:] == [(1, MAX_GRAPHS + 1), (1, 2)]

@@ -62,7 +62,9 @@ class Figure:
     unit: str
 
 
-def time_in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def time_in_turn(
+    candidates: Mapping[str, Callable[[], object]], rounds: int, min_seconds: float = MIN_SECONDS
+) -> dict[str, list[float]]:
     """Return the seconds of each candidate in each round, after a warm-up. Short rounds are repeated more often.
 
     The order is random in every round, because a candidate's time depends on the one before it.
@@ -75,7 +77,7 @@ def time_in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) ->
     gc.collect()
     gc.disable()
     try:
-        end = time.perf_counter() + MIN_SECONDS
+        end = time.perf_counter() + min_seconds
         while len(next(iter(seconds.values()))) < rounds or time.perf_counter() < end:
             for name in rng.sample(list(candidates), len(candidates)):
                 start = time.perf_counter()

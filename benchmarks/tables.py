@@ -73,6 +73,14 @@ def render_results(results: Results) -> str:
     return f"{machine}\n\n{_render_comparisons(rows)}\n\n{_render_figures(figures)}"
 
 
+NOT_MEASURED = "These rows were not measured: no GPU was at hand. `python benchmarks/gpu.py` measures them."
+
+
+def render_gpu_results(results: Results) -> str:
+    """Return the card and the versions, and tables of what was measured there; a sentence if nothing was."""
+    return render_results(results) if results.records else NOT_MEASURED
+
+
 def _render_comparisons(records: Iterable[Record]) -> str:
     head = [
         "",

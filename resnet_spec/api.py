@@ -9,7 +9,7 @@ from pathlib import Path
 from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from resnet_spec.backend import OUTPUT, Model, backend_of, load_backend, load_inference, move_model
+from resnet_spec.backend import OUTPUT, Model, backend_of, checkpoint_model, load_backend, load_inference, move_model
 from resnet_spec.library.load import Setting, check_input, load
 from resnet_spec.network.network import Network
 from resnet_spec.transforms.adaptation import NOT_ADAPTED, Adaptation, Head, Stem, without_classifier
@@ -51,6 +51,7 @@ def build(
     head: Head | None = None,
     stem: Stem | None = None,
     device: str | None = None,
+    checkpoint: Literal["blocks"] | None = None,
     **settings: Setting,
 ) -> Model:
     """Build a network as a native model of a framework, in evaluation mode.
@@ -84,6 +85,8 @@ def build(
             channel, "repeat" takes them in turn for more, both as timm does; "mean" gives each channel their mean.
         device: Where the model's weights live and where it computes: "cpu", "cuda", "cuda:1", "tpu" and the like. By
             default, PyTorch's models are on the CPU, and those of Paddle and Flax on the framework's default device.
+        checkpoint: "blocks" trains in less memory and more time: residual blocks keep no activations for the backward
+            pass, which computes them again, by the framework's own means. Gradients and statistics are the same.
         settings: As for ``load``.
 
     Raises:
@@ -111,12 +114,14 @@ def build(
     module = load_backend(backend)
     dtype = dtype or module.DTYPE
     seed = _check_seed(seed)
-    _check_options(dtype, mode, compile)
+    _check_options(dtype, mode, compile, checkpoint)
     weights = weights if published is None else _fetch(published)
     if mode == "training":
         model = module.build(network, _resolve_weights(network, weights, seed, dtype, under, adaptation), dtype)
         if module.CAPABILITIES.random_state:
             module.reseed(model, seed)
+        if checkpoint:
+            checkpoint_model(model)
     else:
         from resnet_spec.transforms.norm_folding import fold_norms
 
@@ -416,7 +421,7 @@ def _fetch(published: PublishedWeights) -> Path:
     return fetch(published).path
 
 
-def _check_options(dtype: str, mode: Mode, compile: bool) -> None:
+def _check_options(dtype: str, mode: Mode, compile: bool, checkpoint: str | None) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode is {mode!r}; it can be {' or '.join(get_args(Mode))}")
     if dtype not in DTYPES[mode]:
@@ -425,6 +430,10 @@ def _check_options(dtype: str, mode: Mode, compile: bool) -> None:
         raise ValueError(
             'compile needs mode="inference"; compile a model for training by the framework\'s own functions'
         )
+    if checkpoint not in (None, "blocks"):
+        raise ValueError(f"checkpoint is {checkpoint!r}; it can be 'blocks', or be left out")
+    if checkpoint and mode == "inference":
+        raise ValueError('checkpoint is for training, and mode="inference" keeps no activations; leave it out')
 
 
 def _check_seed(seed: int) -> int:

@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from resnet_spec.diagnostics.suggestions import suggest
+from resnet_spec.network.execution import outermost_blocks
 from resnet_spec.network.network import Network
 from resnet_spec.ops import round_to_float32
 
@@ -77,6 +78,7 @@ class Capabilities:
         gradients: It has ``step`` and ``vjp``.
         inference: It has ``build_inference``, a faster way to evaluate; without it ``build`` builds a folded network.
         devices: It has ``move``; without it, models compute on the CPU.
+        checkpoints: It has ``checkpoint_blocks``, for training in less memory.
         random_state: Its models hold the state of dropout's random numbers, which ``reseed`` sets. Elsewhere they are
             drawn from the framework's own generator, which the user seeds.
     """
@@ -85,6 +87,7 @@ class Capabilities:
     gradients: bool = False
     inference: bool = False
     devices: bool = False
+    checkpoints: bool = False
     random_state: bool = False
 
 
@@ -150,6 +153,10 @@ class Backend(Protocol):
 
         Raises BackendError, without changing the model, if there is no such device.
         """
+        ...
+
+    def checkpoint_blocks(self, model: Model, paths: Collection[str]) -> None:
+        """Have the modules at these paths keep no activations for the backward pass, which computes them again."""
         ...
 
     def build_inference(self, network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Model:
@@ -244,6 +251,19 @@ def move_model(model: Model, device: str) -> None:
         backend.move(model, device)
     elif device != "cpu":
         raise BackendError(f"backend {model.resnet_spec_backend!r} computes on the CPU only; leave device out")
+
+
+def checkpoint_model(model: Model) -> None:
+    """Have a model's residual blocks compute their activations again in the backward pass, instead of keeping them.
+
+    Raises BackendError if its backend cannot, and ValueError if it has no such blocks.
+    """
+    backend, paths = backend_of(model), tuple(outermost_blocks(model.network.parts))
+    if not backend.CAPABILITIES.checkpoints:
+        raise BackendError(f"backend {model.resnet_spec_backend!r} trains no models; leave checkpoint out")
+    if not paths:
+        raise ValueError(f"{model.network.name} has no residual blocks to recompute; leave checkpoint out")
+    backend.checkpoint_blocks(model, paths)
 
 
 def _points() -> dict[str, EntryPoint]:

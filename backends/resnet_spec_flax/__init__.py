@@ -5,6 +5,7 @@ from resnet_spec_flax.build import build as build
 from resnet_spec_flax.build import reseed as reseed
 from resnet_spec_flax.inference import build_inference as build_inference
 from resnet_spec_flax.run import devices as devices
+from resnet_spec_flax.modules import checkpoint_blocks as checkpoint_blocks
 from resnet_spec_flax.run import move as move
 from resnet_spec_flax.run import run as run
 from resnet_spec_flax.run import step as step
@@ -15,4 +16,6 @@ from resnet_spec_flax.weights import load as load
 DTYPE = "float32"
 """The default dtype."""
 
-CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, devices=True, random_state=True)
+CAPABILITIES = Capabilities(
+    training_forward=True, gradients=True, inference=True, devices=True, checkpoints=True, random_state=True
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar, TypeAlias, assert_never
@@ -121,10 +121,18 @@ class Numbered(Chain):
 class Residual(nnx.Module):
     """A residual block: ``after(combine(branch(y), shortcut(z)))`` with y = before(x), and z = y or x."""
 
+    _recomputes: bool = False
+
     def __init__(self, path: str, steps: ResidualSteps) -> None:
         self._holder = Holder(path, steps)
 
     def __call__(self, x: Array, hook: OutputHook | None = None) -> Array:
+        if self._recomputes and hook is None:  # a hook could not hold what is computed again
+            return _run_again(self, x)
+        return self._run(x, hook)
+
+    def _run(self, x: Array, hook: OutputHook | None) -> Array:
+        """Run the block's sections, and keep what the backward pass needs."""
         path, steps = self._holder.path, self._holder.steps
         y = run_steps(self, path, steps.before, x, hook)
         branch = run_steps(self, path, steps.branch, y, hook)
@@ -139,6 +147,18 @@ class Residual(nnx.Module):
             case _:
                 assert_never(steps.combine)
         return run_steps(self, path, steps.after, combined, hook)
+
+
+@nnx.remat
+def _run_again(block: Residual, x: Array) -> Array:
+    """Run a block whose activations are computed again in the backward pass."""
+    return block._run(x, None)
+
+
+def checkpoint_blocks(model: ResNet, paths: Collection[str]) -> None:
+    """Have residual blocks keep no activations for the backward pass, which computes them again."""
+    for path in paths:
+        get_submodule(model, path)._recomputes = True
 
 
 def _add_axes(x: Array, count: int) -> Array:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, assert_never
 
 import paddle
 from paddle import Tensor, nn
+from paddle.distributed.fleet.utils import recompute
 
 from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Steps, plan_steps
 from resnet_spec.network.network import Network
@@ -81,8 +82,15 @@ class Residual(nn.Layer):
         self._combine = steps.combine
         self._reads = steps.shortcut_reads
         self._missing_axes = steps.missing_axes
+        self._recomputes = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._recomputes and paddle.is_grad_enabled() and paddle.in_dynamic_mode():
+            return recompute(_KeepingStatistics(self), x, use_reentrant=False)
+        return self._run(x)
+
+    def _run(self, x: Tensor) -> Tensor:
+        """Run the block's sections, and keep what the backward pass needs."""
         y = run_steps(self, self._before, x)
         branch = run_steps(self, self._branch, y)
         shortcut = run_steps(self, self._shortcut, y if self._reads == "before" else x)
@@ -99,6 +107,32 @@ class Residual(nn.Layer):
 
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
+
+
+class _KeepingStatistics:
+    """A residual block as a function that updates the statistics in the first call, and not when it runs again."""
+
+    def __init__(self, block: Residual) -> None:
+        self._block = block
+        self._has_run = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        held = [*self._block.parameters(), *self._block.buffers()] if self._has_run else []
+        before = [(tensor, tensor.clone()) for tensor in held if tensor.stop_gradient]
+        self._has_run = True
+        y = self._block._run(x)
+        for tensor, old in before:
+            paddle.assign(old, tensor)
+        return y
+
+
+def checkpoint_blocks(model: nn.Layer, paths: Collection[str]) -> None:
+    """Have residual blocks keep no activations for the backward pass, which computes them again."""
+    for path in paths:
+        block: Any = model
+        for name in path.split("."):
+            block = block._sub_layers[name]
+        block._recomputes = True
 
 
 def _add_axes(x: Tensor, count: int) -> Tensor:

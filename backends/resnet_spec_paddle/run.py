@@ -15,7 +15,7 @@ from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.network.execution import module_path
 from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle.locking import LOCK
-from resnet_spec_paddle.modules import FrozenModel, ResNet, run_part
+from resnet_spec_paddle.modules import FrozenModel, Residual, ResNet, run_part
 from resnet_spec_paddle.weights import get_sublayer, named_tensors, to_canonical
 
 
@@ -155,6 +155,8 @@ def _copy_layer(layer: Any, train: bool, copies_statistics: bool, twins: dict[in
     for name in ("_sub_layers", "_parameters", "_buffers", "_forward_pre_hooks", "_forward_post_hooks"):
         state[name] = state[name].copy()
     state["training"] = train
+    if isinstance(twin, Residual):
+        state["_recomputes"] = False  # hooks would be called again
     forward = state.get("forward")
     if getattr(forward, "class_instance", None) is layer:  # compiled by to_static for this layer, in this layer's mode
         del state["forward"]

@@ -4,6 +4,7 @@ from resnet_spec.backend import Capabilities
 from resnet_spec_torch.build import build as build
 from resnet_spec_torch.inference import build_inference as build_inference
 from resnet_spec_torch.run import devices as devices
+from resnet_spec_torch.modules import checkpoint_blocks as checkpoint_blocks
 from resnet_spec_torch.run import move as move
 from resnet_spec_torch.run import run as run
 from resnet_spec_torch.run import step as step
@@ -14,4 +15,4 @@ from resnet_spec_torch.weights import load as load
 DTYPE = "float32"
 """The default dtype."""
 
-CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, devices=True)
+CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, devices=True, checkpoints=True)

@@ -4,13 +4,15 @@
 # them as types, not as text.
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, ClassVar, Literal, assert_never
+from typing import Any, ClassVar, Literal, assert_never, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _global_forward_hooks
+from torch.utils.checkpoint import checkpoint
 
 from resnet_spec.network.execution import ParallelPlan, ResidualSteps, Step, Steps, plan_steps
 from resnet_spec.network.network import Network
@@ -96,8 +98,18 @@ class Residual(nn.Module):
         self._combine = steps.combine
         self._reads = steps.shortcut_reads
         self._missing_axes = steps.missing_axes
+        self._recomputes = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._recomputes and torch.is_grad_enabled():
+            return checkpoint(self._run, x, use_reentrant=False, context_fn=self._make_contexts)
+        return self._run(x)
+
+    def _make_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Return contexts for the forward pass and for computing it again, which must not update statistics twice."""
+        return nullcontext(), _keep_buffers(self)
+
+    def _run(self, x: Tensor) -> Tensor:
         y = run_steps(self, self._before, x)
         # The outputs of branch and shortcut have no names here: a name would keep their memory while ``after`` runs.
         combined = _combine(
@@ -112,6 +124,24 @@ class Residual(nn.Module):
 
     def extra_repr(self) -> str:
         return "" if self._combine == "add" else f"combine={self._combine}"
+
+
+@contextmanager
+def _keep_buffers(module: nn.Module) -> Iterator[None]:
+    """Restore a module's statistics afterwards."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in before:
+                buffer.copy_(old)
+
+
+def checkpoint_blocks(model: nn.Module, paths: Collection[str]) -> None:
+    """Have residual blocks keep no activations for the backward pass, which computes them again."""
+    for path in paths:
+        cast("Residual", model.get_submodule(path))._recomputes = True
 
 
 def _combine(

@@ -16,7 +16,7 @@ from resnet_spec.backend import OUTPUT, SGD, BackendError, TrainingStep
 from resnet_spec.network.execution import module_path
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
-from resnet_spec_torch.modules import FrozenModel, ResNet, run_part
+from resnet_spec_torch.modules import FrozenModel, Residual, ResNet, run_part
 from resnet_spec_torch.weights import named_tensors, to_array
 
 
@@ -189,6 +189,8 @@ def _copy_module(module: nn.Module, train: bool, copies_buffers: bool, twins: di
     twin = twins[module] = object.__new__(type(module))
     twin.__dict__ |= module.__dict__
     twin._compiled_call_impl = None  # it would run the module, not its twin
+    if isinstance(twin, Residual):
+        twin._recomputes = False  # hooks would be called again
     twin._forward_hooks = module._forward_hooks.copy()
     twin._forward_pre_hooks = module._forward_pre_hooks.copy()
     if copies_buffers:

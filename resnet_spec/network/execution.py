@@ -141,6 +141,21 @@ def _output_shape(row: Row, input_shape: Shape) -> Shape:
     return row[-1].output_shape if row else input_shape
 
 
+def outermost_blocks(row: Iterable[Part]) -> Iterator[str]:
+    """Yield the paths of the residual blocks that are in no other one.
+
+    >>> from resnet_spec import load
+    >>> list(outermost_blocks(load("resnet18").parts))[:2]
+    ['layer1.0', 'layer1.1']
+    """
+    for part in row:
+        if isinstance(part, Residual):
+            yield part.path
+        else:
+            for inner in part.rows:
+                yield from outermost_blocks(inner)
+
+
 def held_parts(holder: str, row: Iterable[Part]) -> Iterator[tuple[tuple[str, ...], Part]]:
     """Yield each part that a module at the path ``holder`` registers, with the names that lead to its module.
 

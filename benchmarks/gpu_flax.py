@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import flax
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from gpu_options import Options, measure_rows, parse_options
+from gpu_options import Options, RowGroup, measure_rows, parse_options
 from measure import Case, Comparison, compare, make_comparison, print_records
 from nnx_resnet import ResNet
 
@@ -37,6 +38,10 @@ def make_images(batch: int, options: Options, dtype: Any = jnp.float32) -> jax.A
     return jax.device_put(x, jax.devices(options.device)[0])
 
 
+def wait_for(model: Any, x: jax.Array) -> None:
+    model(x).block_until_ready()
+
+
 def call_by_nnx_jit(model: Any, x: jax.Array) -> Callable[[], object]:
     run = nnx.jit(lambda model, x: model(x))
     return lambda: run(model, x).block_until_ready()
@@ -59,7 +64,7 @@ def compare_evaluation(name: str, batch: int, options: Options) -> Iterator[list
         peer = build_by_hand(name, options)
         nnx.update(peer, jax.tree.map(lambda array, dtype=dtype: array.astype(dtype), nnx.state(peer)))
         calls = {
-            "ours": lambda inference=inference, images=images: inference(images).block_until_ready(),
+            "ours": partial(wait_for, inference, images),
             PEER: call_by_jax_jit(peer, images),
         }
         case = Case("flax", name, batch, f"inference mode, {dtype}, against jax.jit")
@@ -102,14 +107,15 @@ def measure_memory(model: Any, x: jax.Array) -> float:
         )
 
     analysis = jax.jit(compute_gradients).lower(state, x).compile().memory_analysis()
+    assert analysis is not None
     return analysis.temp_size_in_bytes / 2**20
 
 
 def compare_memory(name: str, batch: int, options: Options) -> Iterator[list[Comparison]]:
     x = make_images(batch, options)
     theirs = measure_memory(build_by_hand(name, options), x)
-    for word, more in (("", {}), (', checkpoint="blocks"', {"checkpoint": "blocks"})):
-        own = measure_memory(build_ours(name, options, **more), x)
+    for word, checkpoint in (("", None), (', checkpoint="blocks"', "blocks")):
+        own = measure_memory(build_ours(name, options, checkpoint=checkpoint), x)
         case = Case("flax", name, batch, f"memory of a training step{word}")
         yield [make_comparison([own] * 2, [theirs] * 2, PEER, case, "MiB")]
 
@@ -118,7 +124,7 @@ def main() -> None:
     options = parse_options()
     print(json.dumps({"machine": {"jax": jax.__version__, "flax": flax.__version__}}), flush=True)
     name, large, many = ("resnet18", 2, 2) if options.tiny else ("resnet50", 128, 64)
-    groups = [
+    groups: list[RowGroup] = [
         lambda: compare_evaluation(name, 1, options),
         lambda: compare_evaluation(name, large, options),
         lambda: compare_training(name, many, options),

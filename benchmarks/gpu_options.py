@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from measure import time_in_turn
+
+RowGroup: TypeAlias = Callable[[], Iterator[Sequence[Any]]]
+"""A function that yields rows as they are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def parse_options() -> Options:
 
 
 def measure_rows(
-    groups: Iterable[Callable[[], Iterator[list[Any]]]],
+    groups: Iterable[RowGroup],
     options: Options,
     start: float,
     print_records: Callable[[Iterable[Any]], None],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gpu_options import Options, measure_rows, parse_options
+from gpu_options import Options, RowGroup, measure_rows, parse_options
 from measure import Case, Comparison, Figure, compare, make_comparison, make_figure, print_records
 from torch.nn import functional
 
@@ -148,8 +148,8 @@ def compare_memory(name: str, batch: int, options: Options) -> Iterator[list[Com
     x = make_images(batch, Kind(), options)
     settings: dict[str, Any] = {"backend": "torch", "device": options.device, "input": (3, options.size, options.size)}
     theirs = measure_activations(import_torchvision().models.get_model(name).to(options.device), x)
-    for word, more in (("", {}), (', checkpoint="blocks"', {"checkpoint": "blocks"})):
-        own = measure_activations(build(name, **settings, **more), x)
+    for word, checkpoint in (("", None), (', checkpoint="blocks"', "blocks")):
+        own = measure_activations(build(name, checkpoint=checkpoint, **settings), x)
         case = Case("torch", name, batch, f"activations kept in training{word}")
         yield [make_comparison([own] * 2, [theirs] * 2, PEER, case, "MiB")]
 
@@ -186,7 +186,7 @@ def main() -> None:
     if options.device.startswith("cuda"):
         torch.backends.cudnn.benchmark = True
     name, large, many = ("resnet18", 2, 2) if options.tiny else ("resnet50", 256, 128)
-    groups = [
+    groups: list[RowGroup] = [
         lambda: compare_evaluation(name, 1, options),
         lambda: compare_evaluation(name, large, options),
         lambda: compare_training(name, many, options),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -108,7 +109,7 @@ class Program:
         kernels = _find_winograd_kernels(layers) if compiled else ()
         self._winograd_kernels = frozenset(map(self.names.index, kernels))
         self._packed: dict[int, tuple[jax.Array, jax.Array]] = {}
-        self._run = jax.jit(self._evaluate) if compiled else self._evaluate
+        self._run = _compile(self._evaluate) if compiled else self._evaluate
 
     def read(self, layers: ResNet) -> list[jax.Array]:
         """Return the values of the weights of such layers."""
@@ -143,6 +144,29 @@ class Program:
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled functions cannot be pickled, so a copy compiles its own.
         return _rebuild, (self._network, self._dtype, self.is_compiled)
+
+
+COMMAND_BUFFERS = {
+    "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,CONVOLUTION,DYNAMIC_SLICE_FUSION"
+}
+"""XLA's options for launching all kernels of a network at once on a GPU. By default convolutions are left out."""
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = jax.jit(function, compiler_options=_choose_compiler_options())
+    return compiled
+
+
+@lru_cache
+def _choose_compiler_options() -> dict[str, str] | None:
+    """Return XLA's options for a GPU, if there is one and this XLA knows them."""
+    if jax.default_backend() != "gpu":
+        return None
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=COMMAND_BUFFERS)(1)
+    except jax.errors.JaxRuntimeError:
+        return None
+    return COMMAND_BUFFERS
 
 
 def _rebuild(network: Network, dtype: str, compiled: bool) -> Program:

@@ -127,10 +127,10 @@ def choose_convolution(device: torch.device, dtype: torch.dtype, compile: bool) 
 def _cudnn_fuses(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether cuDNN has its fused calls for a type. Which it has depends on its version and on the device."""
     x, kernel = (torch.ones(8, 8, 1, 1, device=device, dtype=dtype) for _ in range(2))
-    window = ((1, 1), (0, 0), (1, 1), 1)
+    bias, window = torch.ones(8, device=device, dtype=dtype), ((1, 1), (0, 0), (1, 1), 1)
     try:
-        torch.cudnn_convolution_relu(x, kernel, None, *window)
-        torch.cudnn_convolution_add_relu(x, kernel, x, 1.0, None, *window)
+        torch.cudnn_convolution_relu(x, kernel, bias, *window)
+        torch.cudnn_convolution_add_relu(x, kernel, x, 1.0, bias, *window)
     except RuntimeError:
         return False
     return True

@@ -49,6 +49,10 @@ class CudaGraph:
     """A graph of a function for images of one shape. It has input and output of its own, and returns copies."""
 
     def __init__(self, function: Function, x: Tensor) -> None:
+        with torch.cuda.device(x.device):
+            self._capture(function, x)
+
+    def _capture(self, function: Function, x: Tensor) -> None:
         self._input = x.clone(memory_format=torch.preserve_format)
         self._graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(x.device)

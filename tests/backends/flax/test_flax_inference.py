@@ -27,6 +27,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from resnet_spec_flax import inference
+
 WIDE_BLOCKS = """
 name: wide
 input: [3, 16, 16]
@@ -34,6 +36,8 @@ stages: {a: {block: basic, depth: 2, out: 64, stride: 2}}
 head: {pool: global_avg_pool, fc: {op: linear, out: 5}}
 """
 ONE_BLOCK = "{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}"
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 16, 16))
 
 
 def to_native(images: Array, dtype: str = "float32") -> jax.Array:
@@ -111,7 +115,6 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "gradients": lambda model: load_backend("flax").vjp(model, "fc", np.ones((2, 64)), np.ones((2, 5))),
 }
 """What would change the structure of a model, or train it."""
-IMAGES = np.random.default_rng(0).standard_normal((2, 3, 16, 16))
 
 
 @pytest.mark.parametrize("compile", [False, True])
@@ -167,3 +170,10 @@ stem:
         actual = np.asarray(model(to_native(x, dtype))).transpose(0, 3, 1, 2)
         assert difference(actual, expected) < gate
         assert [kernel.shape[0] for _, kernel in model._program._packed.values()] == [4, 4, 4]
+
+
+def test_the_options_for_launching_many_kernels_at_once_are_xlas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_choose_compiler_options", lambda: inference.COMMAND_BUFFERS)
+    network = loads(ONE_BLOCK)
+    model = build(network, backend="flax", mode="inference", compile=True)
+    assert difference(model(to_native(IMAGES)), np.asarray(build(network, backend="flax")(to_native(IMAGES)))) < 1e-5

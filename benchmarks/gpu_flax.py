@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from gpu_options import Options, RowGroup, measure_rows, parse_options
+from gpu_options import CHECKPOINTS, Options, RowGroup, measure_rows, parse_options
 from measure import Case, Comparison, compare, make_comparison, print_records
 from nnx_resnet import ResNet
 
@@ -114,8 +114,9 @@ def measure_memory(model: Any, x: jax.Array) -> float:
 def compare_memory(name: str, batch: int, options: Options) -> Iterator[list[Comparison]]:
     x = make_images(batch, options)
     theirs = measure_memory(build_by_hand(name, options), x)
-    for word, checkpoint in (("", None), (', checkpoint="blocks"', "blocks")):
+    for checkpoint in CHECKPOINTS:
         own = measure_memory(build_ours(name, options, checkpoint=checkpoint), x)
+        word = f', checkpoint="{checkpoint}"' if checkpoint else ""
         case = Case("flax", name, batch, f"memory of a training step{word}")
         yield [make_comparison([own] * 2, [theirs] * 2, PEER, case, "MiB")]
 

@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from measure import time_in_turn
+
+CHECKPOINTS: Sequence[Literal["blocks"] | None] = (None, "blocks")
+"""The values of ``checkpoint`` that memory is measured for."""
 
 RowGroup: TypeAlias = Callable[[], Iterator[Sequence[Any]]]
 """A function that yields rows as they are measured."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gpu_options import Options, RowGroup, measure_rows, parse_options
+from gpu_options import CHECKPOINTS, Options, RowGroup, measure_rows, parse_options
 from measure import Case, Comparison, Figure, compare, make_comparison, make_figure, print_records
 from torch.nn import functional
 
@@ -148,8 +148,9 @@ def compare_memory(name: str, batch: int, options: Options) -> Iterator[list[Com
     x = make_images(batch, Kind(), options)
     settings: dict[str, Any] = {"backend": "torch", "device": options.device, "input": (3, options.size, options.size)}
     theirs = measure_activations(import_torchvision().models.get_model(name).to(options.device), x)
-    for word, checkpoint in (("", None), (', checkpoint="blocks"', "blocks")):
+    for checkpoint in CHECKPOINTS:
         own = measure_activations(build(name, checkpoint=checkpoint, **settings), x)
+        word = f', checkpoint="{checkpoint}"' if checkpoint else ""
         case = Case("torch", name, batch, f"activations kept in training{word}")
         yield [make_comparison([own] * 2, [theirs] * 2, PEER, case, "MiB")]
 

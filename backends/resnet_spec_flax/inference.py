@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.core
+import numpy as np
 from flax import nnx
 
 from resnet_spec.network.network import Network
@@ -170,8 +171,8 @@ def _choose_compiler_options() -> dict[str, str] | None:
 
 
 def _rebuild(network: Network, dtype: str, compiled: bool) -> Program:
-    shapes = {name: jax.numpy.zeros(shape, dtype) for name, shape in network.weights().items()}
-    return Program(populate(ResNet(network), shapes, dtype, matmul_conv.make_layer), dtype, compiled)
+    zeros = {name: np.zeros(shape, jax.numpy.dtype(dtype)) for name, shape in network.weights().items()}
+    return Program(populate(ResNet(network), zeros, dtype, matmul_conv.make_layer), dtype, compiled)
 
 
 def _join_path(path: Sequence[Any]) -> str:

@@ -24,7 +24,7 @@ def move(model: ResNet | FrozenModel, device: str) -> None:
     place = device.replace("cuda", "gpu")
     if not re.fullmatch(r"cpu|(gpu|xpu)(:\d+)?", place):
         raise BackendError(f"Paddle has no device {device!r}; it can be cpu, cuda or xpu, such as cuda:1")
-    if place.startswith("gpu") and not paddle.is_compiled_with_cuda():
+    if place.startswith("gpu") and not paddle.device.is_compiled_with_cuda():
         raise BackendError(f"Paddle has no device {device!r} here: this build of it computes on the CPU only")
     try:
         model.to(device=place)
@@ -149,7 +149,8 @@ def _copy_layer(layer: Any, train: bool, copies_statistics: bool, twins: dict[in
     """Return a copy of a layer and the layers inside it, without copying parameters; enter each in ``twins`` by id."""
     if id(layer) in twins:
         return twins[id(layer)]
-    twin = twins[id(layer)] = type(layer).__new__(type(layer))
+    kind: Any = type(layer)
+    twin = twins[id(layer)] = kind.__new__(kind)
     state = vars(twin)
     state.update(vars(layer))
     for name in ("_sub_layers", "_parameters", "_buffers", "_forward_pre_hooks", "_forward_post_hooks"):

@@ -69,7 +69,7 @@ def test_a_model_moves_to_the_gpu_and_back(on_gpu: str) -> None:
     weights, x = comparison_weights(NETWORK), draw_images(2)
     backend = required(on_gpu)
     for mode in ("training", "inference"):
-        model = build(NETWORK, backend=on_gpu, weights=weights, mode=mode)  # type: ignore[arg-type]
+        model = build(NETWORK, backend=on_gpu, weights=weights, mode=mode)
         backend.move(model, "cpu")
         expected, before = run(model, x), dump(model)
         for device in ("cuda", "cpu"):

@@ -75,7 +75,8 @@ class Inference(FrozenModel):
     # -- what changes the model is refused, or goes through the model itself ------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, nn.Module | Tensor) or name == "network" or (name == "training" and value):
+        is_fixed = name in ("network", "dtype", "device") or (name == "training" and value)
+        if isinstance(value, nn.Module | Tensor) or is_fixed:
             raise _is_frozen(f"its {name} cannot be set")
         super().__setattr__(name, value)
 

@@ -117,6 +117,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "the mode": lambda model: model.train(),
     "the mode by its attribute": lambda model: setattr(model, "training", True),
     "the network": lambda model: setattr(model, "network", None),
+    "the type by its attribute": lambda model: setattr(model, "dtype", torch.float64),
     "a deleted module": lambda model: delattr(model, "fc"),
     "gradients": lambda model: model.requires_grad_(),
     "a state dict": lambda model: model.load_state_dict(model.state_dict()),

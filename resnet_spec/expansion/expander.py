@@ -27,6 +27,7 @@ from resnet_spec.expansion.scopes import (
     Invocation,
     Scope,
     bind_defaults,
+    integer_arguments,
     with_input_channels,
 )
 from resnet_spec.language.grammar import PREDEFINED, REPEAT
@@ -44,7 +45,7 @@ from resnet_spec.language.spec import (
     Values,
 )
 from resnet_spec.language.values import decode_boolean, decode_integer, is_reference, quote_value
-from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
+from resnet_spec.network.parts import BlockUse, Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.ops import OPS, Linear, Shape
 from resnet_spec.syntax.nodes import Scalar
 
@@ -347,8 +348,11 @@ class Expander:
         sites.append((block.name, use.span))
         try:
             if block.combine == "none":
-                return self.chain(path, block, scope, input_shape, use.span)
-            return self.residual(path, block, scope, input_shape, use)
+                parts, shape = self.chain(path, block, scope, input_shape, use.span)
+            else:
+                parts, shape = self.residual(path, block, scope, input_shape, use)
+            used = BlockUse(block.name, integer_arguments(block.takes, scope))
+            return [replace(part, use=used) for part in parts if isinstance(part, Chain | Residual)], shape
         finally:
             sites.pop()
 

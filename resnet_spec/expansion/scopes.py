@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -158,3 +158,20 @@ def bind_defaults(takes: Mapping[str, Written | None], scope: dict[str, Bound]) 
             is_own_name = isinstance(value, Scalar) and value.text == name
             bound[name] = Bound(value, {} if is_own_name else scope)
     return bound
+
+
+def integer_arguments(names: Iterable[str], scope: Scope) -> tuple[tuple[str, int], ...]:
+    """Return those of a block's arguments whose value is an integer, without recording that any name is used."""
+    values = ((name, _follow_names(scope[name])) for name in names)
+    return tuple((name, int(text)) for name, text in values if text.isdecimal() and len(text) < 20)
+
+
+def _follow_names(bound: Bound) -> str:
+    """Return the text of the single value that a name stands for in the scopes around it; "" if it is none."""
+    for _ in range(MAX_NESTING):
+        if not isinstance(bound.written, Scalar):
+            return ""
+        if bound.written.text not in bound.scope:
+            return bound.written.text
+        bound = bound.scope[bound.written.text]
+    return ""

@@ -12,6 +12,14 @@ from resnet_spec.ops import Op, Shape
 
 
 @dataclass(frozen=True, slots=True)
+class BlockUse:
+    """The block of a spec that a part was expanded from, and those of its arguments that are integers."""
+
+    name: str
+    arguments: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """One operation. ``path`` is its dotted name from the root, as in ``layer1.0.conv1``."""
 
@@ -42,6 +50,7 @@ class Chain:
     Attributes:
         written: The paths of the parts in the order in which the spec writes them, which is the order of their weights;
             empty if that is the order in which they run.
+        use: The block that the spec writes; None if it writes layers.
     """
 
     path: str
@@ -50,6 +59,7 @@ class Chain:
     output_shape: Shape
     span: Span | None = field(default=None, compare=False, repr=False)
     written: tuple[str, ...] = ()
+    use: BlockUse | None = field(default=None, compare=False, repr=False)
 
     def parts_as_written(self) -> Row:
         """Return the parts in the order in which the spec writes them; those that it does not write come last."""
@@ -88,6 +98,7 @@ class Residual:
     output_shape: Shape
     reads: Literal["input", "before"] = "input"
     span: Span | None = field(default=None, compare=False, repr=False)
+    use: BlockUse | None = field(default=None, compare=False, repr=False)
 
     def section(self, role: Role) -> Row:
         """Return the parts of one section."""

@@ -1,0 +1,1 @@
+"""Write a network as the source of a Python module that needs its framework alone."""

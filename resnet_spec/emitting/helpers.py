@@ -1,0 +1,29 @@
+"""Copy those classes and functions that a module needs from the source of the helpers of a framework."""
+
+from __future__ import annotations
+
+import ast
+
+
+def used_helpers(source: str, body: str) -> list[str]:
+    """Return the sources of the helpers that a module's text names, and of those that they need, in their order."""
+    pieces = split_helpers(source)
+    needed: set[str] = set()
+    waiting = [body]
+    while waiting:
+        names = {node.id for node in ast.walk(ast.parse(waiting.pop())) if isinstance(node, ast.Name)}
+        found = [name for name in pieces if name in names - needed]
+        needed |= set(found)
+        waiting += [pieces[name] for name in found]
+    return [piece for name, piece in pieces.items() if name in needed]
+
+
+def split_helpers(source: str) -> dict[str, str]:
+    """Return the source of each class and function of a module by its name, with its decorators."""
+    lines = source.splitlines()
+    pieces: dict[str, str] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            pieces[node.name] = "\n".join(lines[start - 1 : node.end_lineno])
+    return pieces

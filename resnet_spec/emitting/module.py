@@ -1,0 +1,384 @@
+"""Write a network as a module: its header, the classes that it needs, the network itself and a function to build it."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from textwrap import wrap
+from typing import TypeAlias
+
+from resnet_spec.emitting.dialect import Dialect, Syntax
+from resnet_spec.emitting.expressions import Atom, Call, Constant, Required, write_atom
+from resnet_spec.emitting.flow import Choices, Expression, Flow, Reference
+from resnet_spec.emitting.formatting import WIDTH, Bracket, Document, Row, lay_out
+from resnet_spec.emitting.helpers import used_helpers
+from resnet_spec.emitting.parameters import Parameter
+from resnet_spec.emitting.sequences import write_expression
+from resnet_spec.emitting.templates import Member, StageTemplate, Template, Templates
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Chain, Part, Residual
+from resnet_spec.ops import Shape, shortest_decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a module is written.
+
+    Attributes:
+        native: Use the framework's own layers where they differ from the specification a little, and say how.
+        comments: Say the shapes of the maps after each stage.
+        with_main: Add a part that prints a summary and runs the network on one image.
+    """
+
+    native: bool = False
+    comments: bool = False
+    with_main: bool = False
+
+
+def write_module(networks: Sequence[Network], dialect: Dialect, options: Options) -> str:
+    """Return the source of a module that builds a network.
+
+    ``networks`` are the network, and the same with one of the arguments of its specification changed, for each of them
+    that is an argument of the module too.
+    """
+    templates = Templates(networks, dialect, options.native)
+    if not templates.has_arguments():
+        templates = Templates(networks[:1], dialect, options.native)
+    return _Writer(templates, dialect, options).module()
+
+
+Statement: TypeAlias = tuple[int, Document]
+"""A statement of a method, and by how many steps it is indented in it."""
+
+
+class _Writer:
+    def __init__(self, templates: Templates, dialect: Dialect, options: Options) -> None:
+        self.templates = templates
+        self.dialect = dialect
+        self.syntax: Syntax = dialect.syntax
+        self.options = options
+        self.network = templates.networks[0]
+        self.constants: dict[float, Constant] = {}
+
+    def module(self) -> str:
+        """Return the whole source."""
+        classes = [self._class(template) for template in self._needed()]
+        body = "\n\n\n".join(["\n".join(lines) for lines in [*classes, self._build()]])
+        main = "\n".join(self._main()) if self.options.with_main else ""
+        helpers = used_helpers(self.dialect.helpers(), body)
+        code = "\n\n\n".join([*helpers, body, *([main] if main else [])])
+        constants = "\n".join(self._constants())
+        head = "\n".join(self._head())
+        blocks = [head, self._imports(code), constants]
+        return "\n\n".join(block for block in blocks if block) + f"\n\n\n{code}\n"
+
+    # -- head ---------------------------------------------------------------------------------------------------
+
+    def _head(self) -> Iterator[str]:
+        network, syntax = self.network, self.syntax
+        yield "# SPDX-License-Identifier: Apache-2.0"
+        shapes = " -> ".join(_shape_text(map(str, shape), syntax) for shape in (network.input, network.output_shape))
+        yield f'"""{network.name} in {syntax.title}: {shapes}, {network.parameters:,} parameters.'
+        yield ""
+        source = f"{network.source}. " if network.source else ""
+        text = f"{source}Weights have the names of the specification {network.name}, from which resnet-spec wrote this."
+        yield from wrap(text.replace("\\", "\\\\").replace('"""', "'''"), WIDTH)
+        if self.templates.notes:
+            yield ""
+            yield f"With {syntax.title}'s own layers, which differ from the specification:"
+            for note in self.templates.notes:
+                yield from wrap(note, WIDTH - 2, initial_indent="- ", subsequent_indent="  ")
+        yield '"""'
+
+    def _imports(self, code: str) -> str:
+        groups: list[list[str]] = [["from __future__ import annotations"], []]
+        for pattern, statement in self.syntax.imports:
+            if not statement:
+                groups.append([])
+            elif re.search(pattern, code):
+                groups[-1].append(statement)
+        return "\n\n".join("\n".join(group) for group in groups if group)
+
+    def _constants(self) -> Iterator[str]:
+        for constant in self.constants.values():
+            short = f"{shortest_decimal(constant.value):g}".replace("e-0", "e-")
+            yield f"{constant.name} = {constant.value!r}  # {short} as float32 has it, so that float64 agrees too"
+
+    def _named(self, constant: Constant) -> Constant:
+        """Return a constant under the name that it has in this module."""
+        if constant.value not in self.constants:
+            number, name = 2, constant.name
+            while any(known.name == name for known in self.constants.values()):
+                name, number = f"{constant.name}_{number}", number + 1
+            self.constants[constant.value] = Constant(name, constant.value)
+        return self.constants[constant.value]
+
+    # -- classes ------------------------------------------------------------------------------------------------
+
+    def _needed(self) -> list[Template | StageTemplate]:
+        """Return the classes that the network needs, each after those that it uses."""
+        needed = {self.templates.root().name}
+        for template in reversed(self.templates.found):
+            if template.name in needed:
+                calls = [template.first, template.rest] if isinstance(template, StageTemplate) else _calls(template)
+                needed |= {name for call in calls for name in _functions(call)}
+        return [template for template in self.templates.found if template.name in needed]
+
+    def _class(self, template: Template | StageTemplate) -> list[str]:
+        if isinstance(template, StageTemplate):
+            return self._stage(template)
+        is_root = template is self.templates.root()
+        members = template.bound_members()
+        statements = self._members(template, members)
+        if is_root:
+            leaves = list(self.templates.leaves.values())
+            statements += [(0, line) for line in self.dialect.initialization(leaves)]
+        lines = [f"class {template.name}({self.syntax.module}):", *self._docstring(template), ""]
+        parameters = template.binding.parameters
+        first: list[Statement] = [(0, self.syntax.superclass_call)] if self.syntax.superclass_call else []
+        lines += self._function("__init__", parameters, "None", [*first, *statements] or [(0, "pass")])
+        return [*lines, "", *self._forward(template, members)]
+
+    def _stage(self, template: StageTemplate) -> list[str]:
+        comment = f"``depth`` blocks, of which the first may change the shape: {self._shapes_of(template.starts, template)}"
+        rest = Row(("*", Bracket("(", (self._expression(template.rest), "for _ in range(1, depth)"), ")", "")))
+        call = Row(("super().__init__", Bracket("(", (self._expression(template.first), rest), ")")))
+        lines = [f"class {template.name}({self.syntax.sequential}):", *_docstring_lines(comment, 1), ""]
+        return lines + self._function("__init__", template.binding.parameters, "None", [(0, call)])
+
+    def _function(
+        self, name: str, parameters: Sequence[Parameter], result: str, body: Sequence[Statement]
+    ) -> list[str]:
+        texts = ["self", *map(self._parameter, parameters)]
+        if self.syntax.extra_parameter:
+            texts += ["*", self.syntax.extra_parameter]
+        head = Row((f"def {name}", Bracket("(", tuple(texts), ")"), f" -> {result}:"))
+        return [*lay_out(head, 1), *(line for level, document in body for line in lay_out(document, level + 2))]
+
+    def _parameter(self, parameter: Parameter) -> str:
+        default = parameter.default
+        text = "" if isinstance(default, Required) else f" = {write_atom(default)}"
+        return f"{parameter.name}: {parameter.annotation}{text}"
+
+    def _members(self, template: Template, members: Sequence[Member]) -> list[Statement]:
+        """Return the statements of a constructor that set what a module holds."""
+        statements: list[Statement] = []
+        held = [member for member in members if member.call is not None]
+        statements += [(0, f"self.{name} = {self._choice(template, kind)}") for name, kind in self._choice_attributes(template)]
+        first_names = [member.names[0] for member in held]
+        condition = self._choice(template, "projects")
+        done: set[str] = set()
+        for optional, group in groupby(held, lambda member: member.is_optional and bool(condition)):
+            inner: list[Document] = []
+            others: list[Document] = []
+            for member in group:
+                name = member.names[0]
+                if name in done:
+                    continue
+                done.add(name)
+                alike = [one for one, first in zip(held, first_names, strict=True) if first == name]
+                value = self._container([(one.names[1:], one) for one in alike])
+                inner.append(_assignment(name, value))
+                others.append(_assignment(name, self.syntax.identity))
+            if optional:
+                names = [member.names[0] for member in held if member.is_optional]
+                statements += [(0, f"self.{name}: {self.syntax.module}") for name in names]
+                statements += [(0, f"if {condition}:"), *((1, line) for line in inner)]
+                statements += [(0, "else:"), *((1, line) for line in others)]
+            else:
+                statements += [(0, line) for line in inner]
+        return statements
+
+    def _container(self, members: Sequence[tuple[tuple[str, ...], Member]]) -> Document:
+        """Return the expression of a member, or of the container of several."""
+        if members[0][0] == ():
+            call = members[0][1].call
+            assert call is not None
+            return self._expression(call)
+        groups: dict[str, list[tuple[tuple[str, ...], Member]]] = {}
+        for names, member in members:
+            groups.setdefault(names[0], []).append((names[1:], member))
+        values = [self._container(group) for group in groups.values()]
+        if list(groups) == [str(index) for index in range(len(groups))]:
+            return Row((self.syntax.module_list, Bracket("(", (Bracket("[", tuple(values), "]"),), ")")))
+        items = tuple(Row((f'"{name}": ', value)) for name, value in zip(groups, values, strict=True))
+        return Row((self.syntax.module_dict, Bracket("(", (Bracket("{", items, "}"),), ")")))
+
+    def _expression(self, call: Call) -> Document:
+        return write_expression(call, self._named)
+
+    # -- choices ------------------------------------------------------------------------------------------------
+
+    def _choice(self, template: Template, kind: str) -> str:
+        """Return the condition of a choice that a block makes; "" if it makes none."""
+        flags = template.flags(kind)
+        if len(set(flags)) < 2 or not isinstance(template.parts[template.shown], Residual):
+            return ""
+        return template.binding.condition(flags) or kind
+
+    def _choice_attributes(self, template: Template) -> list[tuple[str, str]]:
+        found = []
+        if self._choice(template, "adds"):
+            found.append(("has_shortcut", "adds"))
+        shown = template.parts[template.shown]
+        reads = {part.reads for part in template.parts if isinstance(part, Residual)}
+        if isinstance(shown, Residual) and shown.shortcut and shown.before and len(reads) > 1:
+            found.append(("projects", "projects"))
+        return found
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    def _forward(self, template: Template, members: Sequence[Member]) -> list[str]:
+        part = template.parts[template.shown]
+        sizes = {m.part.path: _attribute(m.names) for m in members if m.apply == ""}
+        references = {
+            m.part.path: Reference(_attribute(m.names), m.apply, m.starts_statement) for m in members if m.apply
+        }
+        is_root = template is self.templates.root()
+        flow = Flow(self.syntax, references, sizes)
+        result = self.syntax.tensor
+        if isinstance(part, Residual):
+            names = dict((kind, f"self.{name}") for name, kind in self._choice_attributes(template))
+            y = flow.block(part, Choices(names.get("adds", ""), names.get("projects", "")))
+            text = y.text
+        elif is_root and self.network.outputs:
+            text = self._outputs(flow, part)
+            result = f"tuple[{', '.join([result] * len(self.network.outputs))}]"
+        else:
+            assert isinstance(part, Chain)
+            x = Expression("x", True)
+            for inner in part.parts:
+                x = flow.run((inner,), x, "x")
+                if is_root and self.options.comments and isinstance(inner, Chain | Residual):
+                    x = flow.name(x, "x")
+                    flow.lines.append(f"# {_shape_text(map(str, inner.output_shape), self.syntax)}")
+            text = x.text
+        head = f"def {self.syntax.forward}(self, x: {self.syntax.tensor}) -> {result}:"
+        body = [*_with_comments(flow.lines), f"return {text}"]
+        return [*lay_out(head, 1), *(line for document in body for line in lay_out(document, 2))]
+
+    def _outputs(self, flow: Flow, part: Part) -> str:
+        """Write a network that returns feature maps; return the expression of all of them."""
+        names: list[str] = []
+        x = Expression("x", True)
+        for inner in part.rows[0]:
+            x = flow.run((inner,), x, "x")
+            if inner.path in self.network.outputs:
+                x = flow.name(x, f"map{len(names) + 1}")
+                names.append(x.text)
+        return f"({names[0]},)" if len(names) == 1 else ", ".join(names)
+
+    # -- docstrings ---------------------------------------------------------------------------------------------
+
+    def _docstring(self, template: Template) -> list[str]:
+        if template is self.templates.root():
+            network = self.network
+            shapes = " -> ".join(
+                _shape_text(map(str, shape), self.syntax) for shape in (network.input, network.output_shape)
+            )
+            return _docstring_lines(f"{network.name}: {shapes}", 1)
+        shown = template.parts[template.shown]
+        kind = "Layers"
+        if isinstance(shown, Residual):
+            kind = {"add": "Residual block", "multiply": "Gate", "concat": "Dense block"}[shown.combine]
+        return _docstring_lines(f"{kind}: {self._shapes_of(template.parts, template)}", 1)
+
+    def _shapes_of(self, parts: Sequence[Part], template: Template | StageTemplate) -> str:
+        """Return the shapes of the input and the output, by the arguments of the class where they have these values."""
+        binding = template.binding
+        texts = []
+        for shapes in ([part.input_shape for part in parts], [part.output_shape for part in parts]):
+            channels = [shape[0] for shape in shapes]
+            texts.append([binding.find(channels) or "channels"])
+        first = parts[0]
+        has_map = len(first.input_shape) == 3
+        if has_map:
+            texts[0] += ["height", "width"]
+        if len(first.output_shape) == 3:
+            for axis, name in ((1, "height"), (2, "width")):
+                texts[1].append(_size_text([(p.input_shape, p.output_shape) for p in parts], axis, name, binding.find))
+        return " -> ".join(_shape_text(text, self.syntax) for text in texts)
+
+    # -- functions ----------------------------------------------------------------------------------------------
+
+    def _build(self) -> list[str]:
+        root = self.templates.root()
+        parameters = [self._parameter(parameter) for parameter in root.binding.parameters]
+        if self.syntax.build_parameter:
+            parameters.append(self.syntax.build_parameter)
+        call = f"{root.name}({', '.join(parameter.name for parameter in root.binding.parameters)}"
+        extra = self.syntax.build_argument
+        call += f", {extra})" if extra and root.binding.parameters else f"{extra})"
+        head = Row(("def build", Bracket("(", tuple(parameters), ")"), f" -> {root.name}:"))
+        body = [line.format(call=call) for line in self.syntax.evaluate]
+        docstring = _docstring_lines("Return the network with initial weights, in evaluation mode", 1)
+        return [*lay_out(head, 0), *docstring, *(f"    {line}" for line in body)]
+
+    def _main(self) -> list[str]:
+        statements = ["model = build()", *self.dialect.main(self.network.input)]
+        return ['if __name__ == "__main__":', *(f"    {statement}" for statement in statements)]
+
+
+def _calls(template: Template) -> list[Call]:
+    return [member.call for member in template.members[template.shown] if member.call is not None]
+
+
+def _functions(call: Call) -> Iterator[str]:
+    yield call.function
+    for argument in call.arguments:
+        if isinstance(argument.value, Call):
+            yield from _functions(argument.value)
+
+
+def _attribute(names: Sequence[str]) -> str:
+    """Return the expression of an attribute of a module, or of an item of a container there."""
+    first, *rest = names
+    text = f"self.{first}" if first.isidentifier() and not keyword.iskeyword(first) else f'getattr(self, "{first}")'
+    return text + "".join(f"[{name}]" if name.isdecimal() else f'["{name}"]' for name in rest)
+
+
+def _assignment(name: str, value: Document) -> Document:
+    if name.isidentifier() and not keyword.iskeyword(name):
+        return Row((f"self.{name} = ", value))
+    return Row(("setattr", Bracket("(", ("self", f'"{name}"', value), ")")))
+
+
+def _with_comments(lines: Iterable[Document]) -> list[Document]:
+    """Return statements with those that are comments at the end of the one before them."""
+    merged: list[Document] = []
+    for line in lines:
+        if isinstance(line, str) and line.startswith("# "):
+            merged[-1] = Row((merged[-1], f"  {line}"))
+        else:
+            merged.append(line)
+    return merged
+
+
+def _docstring_lines(text: str, level: int) -> list[str]:
+    """Return the lines of a docstring of one sentence."""
+    margin = "    " * level
+    line = f'{margin}"""{text}."""'
+    if len(line) <= WIDTH:
+        return [line]
+    return [*wrap(f'{margin}"""{text}.', WIDTH, subsequent_indent=margin), f'{margin}"""']
+
+
+def _shape_text(sizes: Iterable[str], syntax: Syntax) -> str:
+    """Return a shape with the axis of the batch, in the order of the framework's axes."""
+    channels, *rest = sizes
+    axes = [*rest, channels] if syntax.has_channels_last else [channels, *rest]
+    return f"({', '.join(['batch', *axes])})"
+
+
+def _size_text(pairs: Sequence[tuple[Shape, Shape]], axis: int, name: str, find: Callable[[list[Atom]], str]) -> str:
+    """Return the size of an output's axis by that of the input."""
+    if any(len(before) < 3 for before, _ in pairs):
+        return str(pairs[0][1][axis])
+    ratios: list[Atom] = [-(-before[axis] // after[axis]) for before, after in pairs]
+    ratio = find(ratios)
+    if any(after[axis] > before[axis] for before, after in pairs):
+        return f"{name}'"
+    return name if ratio == "1" else f"{name} / {ratio}" if ratio else f"{name}'"

@@ -1,0 +1,1 @@
+DIALECT=None

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from resnet_spec.backend import BackendError, load_backend
 from resnet_spec.emitting.expressions import Call, Constant, Raw
+from resnet_spec.emitting.formatting import Document
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Shape, shortest_decimal
 
@@ -44,6 +45,7 @@ class Syntax:
         sequential: The class of layers that run one after another under their numbers.
         module_list: The class of modules in a list.
         module_dict: The class of modules under names.
+        parameter_dict: The class of weights under names.
         identity: The expression of a layer that returns its input.
         extra_parameter: A parameter that every constructor has; "" if there is none.
         extra_argument: How it is passed on.
@@ -70,6 +72,7 @@ class Syntax:
     sequential: str
     module_list: str
     module_dict: str
+    parameter_dict: str
     identity: str
     extra_parameter: str
     extra_argument: str
@@ -100,7 +103,7 @@ class Dialect(Protocol):
         """Return the source of the classes and functions that modules may need; those used are copied from it."""
         ...
 
-    def initialization(self, leaves: list[Leaf]) -> list[str]:
+    def initialization(self, leaves: list[Leaf]) -> list[Document]:
         """Return the statements that initialise a model as its specification says, where the framework does not."""
         ...
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 from resnet_spec.emitting.dialect import Dialect
+from resnet_spec.emitting.formatting import Bracket, Document, Row
 from resnet_spec.network.parts import Leaf
 
 MAX_NAMES = 6
@@ -18,31 +20,44 @@ def initialization_loop(
     modules: str,
     initializers: Mapping[str, str],
     defaults: Mapping[type, str],
-) -> list[str]:
+    bases: Mapping[str, str],
+) -> list[Document]:
     """Return a loop over a model's modules, by name, that draws weights; no statement if none is drawn otherwise.
 
-    ``initializers`` are the statements by the distribution, and ``defaults`` what the framework does by itself.
+    ``initializers`` are the statements by the distribution, ``defaults`` what the framework does by itself, and
+    ``bases`` the classes that emitted layers extend.
     """
     wanted: dict[str, dict[str, str]] = defaultdict(dict)
     for leaf in leaves:
         distribution = _distribution(leaf)
         layer = dialect.layer(leaf, False)
-        if distribution and layer.call is not None and not layer.apply.startswith("{x}"):
-            known = defaults.get(type(leaf.op), "1.0")
-            if layer.call.function in ("nn.PReLU", "PReLU"):
-                continue
-            wanted[layer.call.function][leaf.path] = "" if distribution == known else distribution
-    # A subclass comes before the class that it extends.
-    ordered = sorted(wanted.items(), key=lambda item: item[0].startswith("nn."))
-    rules = [rule for function, paths in ordered for rule in _rules(function, paths, initializers)]
+        if distribution and layer.call is not None:
+            function = layer.call.function
+            is_default = distribution == defaults.get(type(leaf.op), "1.0")
+            wanted[bases.get(function, function)][leaf.path] = "" if is_default else distribution
+    rules = [rule for function, paths in wanted.items() for rule in _rules(function, paths, initializers)]
     if not rules:
         return []
-    needs_name = any("name" in condition.split() or "name." in condition for condition, _ in rules)
+    needs_name = any(isinstance(condition, Row) for condition, _ in rules)
     items = modules if needs_name else modules.replace("named_", "")
-    lines = [f"for {'name, module' if needs_name else 'module'} in {items}:"]
-    for index, (condition, statement) in enumerate(rules):
-        lines += [f"    {'elif' if index else 'if'} {condition}:", f"        {statement}"]
+    lines: list[Document] = [f"for {'name, module' if needs_name else 'module'} in {items}:"]
+    for index, (statement, same) in enumerate(groupby(rules, lambda rule: rule[1])):
+        conditions = [condition for condition, _ in same]
+        test = _either(conditions)
+        lines += [Row((f"    {'elif' if index else 'if'} ", test, ":")), f"        {statement}"]
     return lines
+
+
+def _either(conditions: Sequence[Document]) -> Document:
+    """Return a condition that is true if one of some conditions is."""
+    kinds = [condition for condition in conditions if isinstance(condition, str)]
+    if len(kinds) == len(conditions) > 1:
+        names = " | ".join(kind.removeprefix("isinstance(module, ").removesuffix(")") for kind in kinds)
+        return f"isinstance(module, {names})"
+    pieces: list[Document] = []
+    for condition in conditions:
+        pieces += [" or ", condition] if pieces else [condition]
+    return Row(tuple(pieces))
 
 
 def _distribution(leaf: Leaf) -> str:
@@ -55,7 +70,9 @@ def _distribution(leaf: Leaf) -> str:
     return str(float(gamma)) if gamma is not None and has_scale else ""
 
 
-def _rules(function: str, paths: Mapping[str, str], initializers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _rules(
+    function: str, paths: Mapping[str, str], initializers: Mapping[str, str]
+) -> Iterator[tuple[Document, str]]:
     """Yield a condition and a statement for each distribution among the layers of one class, exceptions first."""
     ranked = [name for name, _ in Counter(paths.values()).most_common()]
     for name in reversed(ranked):
@@ -68,13 +85,18 @@ def _rules(function: str, paths: Mapping[str, str], initializers: Mapping[str, s
         yield test, initializers[kind].format(w="module.weight", value=name)
 
 
-def _condition(function: str, paths: Mapping[str, str], wanted: str) -> str:
+def _condition(function: str, paths: Mapping[str, str], wanted: str) -> Document:
+    """Return the condition that a module is one of those that are drawn in one way: by the ends of their names."""
     chosen = [path for path, name in paths.items() if name == wanted]
     others = [path for path, name in paths.items() if name != wanted]
-    ends = tuple(dict.fromkeys(f".{path.rpartition('.')[2]}" for path in chosen))
-    if not any(f".{path}".endswith(ends) for path in others):
-        chosen_text = ", ".join(f'"{end[1:]}"' for end in ends)
-        names = f"({chosen_text},)" if len(ends) == 1 else f"({chosen_text})"
-        return f'isinstance(module, {function}) and name.rpartition(".")[2] in {names}'
-    names = ", ".join(f'"{path}"' for path in chosen)
-    return f"isinstance(module, {function}) and name in ({names},)"
+    kind = f"isinstance(module, {function}) and name"
+    for length in (1, 2, 3):
+        ends = tuple(dict.fromkeys(".".join(path.split(".")[-length:]) for path in chosen))
+        if len(ends) <= MAX_NAMES and not any(path.endswith(ends) for path in others):
+            return Row((f"{kind}.endswith(", _strings(ends), ")"))
+    return Row((f"{kind} in ", _strings(tuple(chosen))))
+
+
+def _strings(texts: Sequence[str]) -> Document:
+    quoted = tuple(f'"{text}"' for text in texts)
+    return Row(("(", quoted[0], ",)")) if len(quoted) == 1 else Bracket("(", quoted, ")")

@@ -143,10 +143,12 @@ class _Writer:
         return [*lines, "", *self._forward(template, members)]
 
     def _stage(self, template: StageTemplate) -> list[str]:
-        comment = f"``depth`` blocks, of which the first may change the shape: {self._shapes_of(template.starts, template)}"
+        docstring = _docstring_lines(
+            f"Stage: {self._shapes_of(template.starts, template)}", 1, f"The first of its {template.block} blocks may change the shape."
+        )
         rest = Row(("*", Bracket("(", (self._expression(template.rest), "for _ in range(1, depth)"), ")", "")))
         call = Row(("super().__init__", Bracket("(", (self._expression(template.first), rest), ")")))
-        lines = [f"class {template.name}({self.syntax.sequential}):", *_docstring_lines(comment, 1), ""]
+        lines = [f"class {template.name}({self.syntax.sequential}):", *docstring, ""]
         return lines + self._function("__init__", template.binding.parameters, "None", [(0, call)])
 
     def _function(
@@ -205,7 +207,9 @@ class _Writer:
         if list(groups) == [str(index) for index in range(len(groups))]:
             return Row((self.syntax.module_list, Bracket("(", (Bracket("[", tuple(values), "]"),), ")")))
         items = tuple(Row((f'"{name}": ', value)) for name, value in zip(groups, values, strict=True))
-        return Row((self.syntax.module_dict, Bracket("(", (Bracket("{", items, "}"),), ")")))
+        holds_weights = all(member.apply.startswith("{x} ") for _, member in members)
+        kind = self.syntax.parameter_dict if holds_weights else self.syntax.module_dict
+        return Row((kind, Bracket("(", (Bracket("{", items, "}"),), ")")))
 
     def _expression(self, call: Call) -> Document:
         return write_expression(call, self._named)
@@ -243,7 +247,7 @@ class _Writer:
         if isinstance(part, Residual):
             names = dict((kind, f"self.{name}") for name, kind in self._choice_attributes(template))
             y = flow.block(part, Choices(names.get("adds", ""), names.get("projects", "")))
-            text = y.text
+            text: Document = y.text
         elif is_root and self.network.outputs:
             text = self._outputs(flow, part)
             result = f"tuple[{', '.join([result] * len(self.network.outputs))}]"
@@ -257,7 +261,12 @@ class _Writer:
                     flow.lines.append(f"# {_shape_text(map(str, inner.output_shape), self.syntax)}")
             text = x.text
         head = f"def {self.syntax.forward}(self, x: {self.syntax.tensor}) -> {result}:"
-        body = [*_with_comments(flow.lines), f"return {text}"]
+        lines = _with_comments(flow.lines)
+        if lines and isinstance(lines[-1], str) and lines[-1].startswith(f"{text} = "):
+            text = lines.pop().removeprefix(f"{text} = ")
+        elif lines and isinstance(lines[-1], Row) and lines[-1].pieces[0] == f"{text} = ":
+            text = Row(lines.pop().pieces[1:])
+        body = [*lines, Row(("return ", text))]
         return [*lay_out(head, 1), *(line for document in body for line in lay_out(document, 2))]
 
     def _outputs(self, flow: Flow, part: Part) -> str:
@@ -357,13 +366,14 @@ def _with_comments(lines: Iterable[Document]) -> list[Document]:
     return merged
 
 
-def _docstring_lines(text: str, level: int) -> list[str]:
-    """Return the lines of a docstring of one sentence."""
+def _docstring_lines(text: str, level: int, more: str = "") -> list[str]:
+    """Return the lines of a docstring of one sentence, and of another below it."""
     margin = "    " * level
     line = f'{margin}"""{text}."""'
-    if len(line) <= WIDTH:
+    if len(line) <= WIDTH and not more:
         return [line]
-    return [*wrap(f'{margin}"""{text}.', WIDTH, subsequent_indent=margin), f'{margin}"""']
+    first = wrap(f'{margin}"""{text}.', WIDTH, subsequent_indent=margin)
+    return [*first, *(["", f"{margin}{more}"] if more else []), f'{margin}"""']
 
 
 def _shape_text(sizes: Iterable[str], syntax: Syntax) -> str:

@@ -33,11 +33,12 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """An argument of an emitted class, with its value in each use."""
+    """An argument of an emitted class, with its value in each use; ``is_keyword`` if it is passed by its name."""
 
     name: str
     values: tuple[Atom | Hole, ...]
     default: Atom | Required
+    is_keyword: bool = False
 
     @property
     def annotation(self) -> str:
@@ -54,7 +55,7 @@ class Parameter:
             value = next(known for known in self.values if not isinstance(known, Hole))
             value = value if isinstance(self.default, Required) else self.default
         if isinstance(self.default, Required):
-            return positional(self.name, value)
+            return Argument(self.name, value, is_positional=not self.is_keyword)
         return Argument(self.name, value, self.default)
 
 
@@ -138,7 +139,7 @@ def _new_parameter(slot: Slot, hints: Mapping[str, Sequence[Atom]], taken: set[s
     name = next(name for name in map(_identifier, candidates) if name not in taken)
     default = argument.default
     has_default = not isinstance(default, Required) and default in slot.values
-    return Parameter(name, slot.values, default if has_default else REQUIRED)
+    return Parameter(name, slot.values, default if has_default else REQUIRED, slot.is_always_argument)
 
 
 def _identifier(name: str) -> str:

@@ -26,6 +26,8 @@ def write_expression(call: Call, naming: Naming) -> Document:
             items += _write_row([one.value for one in arguments if isinstance(one.value, Call)], naming)
         else:
             items += [_write_argument(one, naming) for one in arguments]
+    if not call.function and len(items) == 1:
+        return Row(("(", items[0], ",)"))
     return Row((call.function, Bracket("(", tuple(items), ")")))
 
 
@@ -87,14 +89,14 @@ def _write_varied(calls: Sequence[Call], place: int, naming: Naming) -> Document
     numbers = [value for value in values if type(value) is int]
     step = numbers[1] - numbers[0] if len(numbers) == len(values) else 0
     if step > 0 and numbers == list(range(numbers[0], numbers[0] + step * len(numbers), step)):
-        source = f"range({numbers[0]}, {numbers[-1] + 1}, {step})"
+        source: Document = f"range({numbers[0]}, {numbers[-1] + 1}, {step})"
     else:
         texts = [write_atom(value) for value in values if not isinstance(value, Call)]
-        source = f"({', '.join(texts)})"
+        source = Bracket("(", tuple(texts), ")")
     changed: list[Atom] = [value for value in _values(calls[0]) if not isinstance(value, Call)]
     changed[place] = Raw(name)
-    return _loop(write_expression(with_atoms(calls[0], iter(changed)), naming), f"for {name} in {source}")
+    return _loop(write_expression(with_atoms(calls[0], iter(changed)), naming), Row((f"for {name} in ", source)))
 
 
-def _loop(item: Document, clause: str) -> Document:
+def _loop(item: Document, clause: Document) -> Document:
     return Row(("*", Bracket("(", (item, clause), ")", "")))

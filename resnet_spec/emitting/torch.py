@@ -7,7 +7,8 @@ from typing import assert_never
 
 from resnet_spec import ops
 from resnet_spec.emitting.dialect import Layer, Syntax, exactly, read_helpers
-from resnet_spec.emitting.expressions import Argument, Call, Raw, positional
+from resnet_spec.emitting.expressions import Argument, Call, positional
+from resnet_spec.emitting.formatting import Document
 from resnet_spec.emitting.initialization import initialization_loop
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Shape
@@ -21,6 +22,7 @@ SYNTAX = Syntax(
     sequential="nn.Sequential",
     module_list="nn.ModuleList",
     module_dict="nn.ModuleDict",
+    parameter_dict="nn.ParameterDict",
     identity="nn.Identity()",
     extra_parameter="",
     extra_argument="",
@@ -195,9 +197,9 @@ class TorchDialect:
         """Return the source of the layers that torch lacks."""
         return read_helpers("resnet_spec_torch")
 
-    def initialization(self, leaves: list[Leaf]) -> list[str]:
+    def initialization(self, leaves: list[Leaf]) -> list[Document]:
         """Return a loop over the modules that draws the weights that torch draws otherwise."""
-        return initialization_loop(leaves, self, "self.named_modules()", _INITIALIZERS, _DEFAULTS)
+        return initialization_loop(leaves, self, "self.named_modules()", _INITIALIZERS, _DEFAULTS, _BASES)
 
     def main(self, shape: Shape) -> list[str]:
         """Return the statements that print the modules and run the network."""
@@ -229,6 +231,19 @@ _DEFAULTS: dict[type, str] = {
     ops.GlobalResponseNorm: "0.0",
 }
 """How torch draws the weights of an operation; ones for norms."""
+
+
+_BASES = {
+    "SameConv2d": "nn.Conv2d",
+    "StandardizedConv2d": "nn.Conv2d",
+    "ChannelConv1d": "nn.Conv1d",
+    "Linear2d": "nn.Linear",
+    "BiasedBatchNorm2d": "nn.BatchNorm2d",
+    "LayerNorm2d": "nn.LayerNorm",
+    "RMSNorm2d": "nn.RMSNorm",
+    "group_norm_without_bias": "nn.GroupNorm",
+}
+"""What the emitted layers are subclasses of."""
 
 
 def _conv(function: str, channels: int, op: ops.Conv, bias: bool) -> Call:
@@ -282,8 +297,7 @@ def _own_weight(leaf: Leaf, start: float, operator: str) -> Layer:
     """Return a factor or a summand, whose weight is an attribute of the module that holds it."""
     (weight,) = leaf.op.weights(leaf.input_shape)
     shape = tuple(positional("channels", size, "in" if index == 0 else "") for index, size in enumerate(weight.shape))
-    sizes = Call("", shape) if len(shape) > 1 else Call("", (*shape, positional("end", Raw("")))) if shape else Call("")
-    full = Call("torch.full", (positional("shape", sizes), positional("value", float(start))))
+    full = Call("torch.full", (positional("shape", Call("", shape)), positional("value", float(start))))
     axes = "[:, None, None]" if len(leaf.input_shape) == 3 and len(weight.shape) == 1 and weight.shape[0] > 1 else ""
     return Layer(Call("nn.Parameter", (positional("start", full),)), f"{{x}} {operator} {{f}}{axes}")
 

@@ -15,15 +15,29 @@ def used_helpers(source: str, body: str) -> list[str]:
         found = [name for name in pieces if name in names - needed]
         needed |= set(found)
         waiting += [pieces[name] for name in found]
-    return [piece for name, piece in pieces.items() if name in needed]
+    used = [piece for name, piece in pieces.items() if name in needed]
+    blocks: list[str] = []
+    for piece in used:
+        if blocks and is_assignment(blocks[-1]) and is_assignment(piece):
+            blocks[-1] += f"\n{piece}"
+        else:
+            blocks.append(piece)
+    return blocks
+
+
+def is_assignment(piece: str) -> bool:
+    """Return whether the source of a helper is that of a constant."""
+    return not piece.startswith(("class ", "def ", "@"))
 
 
 def split_helpers(source: str) -> dict[str, str]:
-    """Return the source of each class and function of a module by its name, with its decorators."""
+    """Return the source of each class, function and constant of a module by its name, with its decorators."""
     lines = source.splitlines()
     pieces: dict[str, str] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             pieces[node.name] = "\n".join(lines[start - 1 : node.end_lineno])
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            pieces[node.targets[0].id] = "\n".join(lines[node.lineno - 1 : node.end_lineno])
     return pieces

@@ -14,7 +14,7 @@ from resnet_spec.emitting.dialect import Dialect, Syntax
 from resnet_spec.emitting.expressions import Atom, Call, Constant, Required, write_atom
 from resnet_spec.emitting.flow import Choices, Expression, Flow, Reference
 from resnet_spec.emitting.formatting import WIDTH, Bracket, Document, Row, lay_out
-from resnet_spec.emitting.helpers import used_helpers
+from resnet_spec.emitting.helpers import is_assignment, used_helpers
 from resnet_spec.emitting.parameters import Parameter
 from resnet_spec.emitting.sequences import write_expression
 from resnet_spec.emitting.templates import Member, StageTemplate, Template, Templates
@@ -70,10 +70,13 @@ class _Writer:
         main = "\n".join(self._main()) if self.options.with_main else ""
         helpers = used_helpers(self.dialect.helpers(), body)
         code = "\n\n\n".join([*helpers, body, *([main] if main else [])])
-        constants = "\n".join(self._constants())
         head = "\n".join(self._head())
-        blocks = [head, self._imports(code), constants]
-        return "\n\n".join(block for block in blocks if block) + f"\n\n\n{code}\n"
+        constants = "\n".join(self._constants())
+        is_joined = constants and helpers and is_assignment(helpers[0])
+        gap = "\n" if is_joined else "\n\n\n"
+        start = f"{constants}{gap}" if constants else ""
+        first = "\n\n" if constants or (helpers and is_assignment(helpers[0])) else "\n\n\n"
+        return f"{head}\n\n{self._imports(code)}{first}{start}{code}\n"
 
     # -- head ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ class _Writer:
         yield f'"""{network.name} in {syntax.title}: {shapes}, {network.parameters:,} parameters.'
         yield ""
         source = f"{network.source}. " if network.source else ""
-        text = f"{source}Weights have the names of the specification {network.name}, from which resnet-spec wrote this."
+        text = f"{source}Written by resnet-spec; weights have the names of the specification."
         yield from wrap(text.replace("\\", "\\\\").replace('"""', "'''"), WIDTH)
         if self.templates.notes:
             yield ""
@@ -175,7 +178,6 @@ class _Writer:
         done: set[str] = set()
         for optional, group in groupby(held, lambda member: member.is_optional and bool(condition)):
             inner: list[Document] = []
-            others: list[Document] = []
             for member in group:
                 name = member.names[0]
                 if name in done:
@@ -184,12 +186,10 @@ class _Writer:
                 alike = [one for one, first in zip(held, first_names, strict=True) if first == name]
                 value = self._container([(one.names[1:], one) for one in alike])
                 inner.append(_assignment(name, value))
-                others.append(_assignment(name, self.syntax.identity))
             if optional:
                 names = [member.names[0] for member in held if member.is_optional]
-                statements += [(0, f"self.{name}: {self.syntax.module}") for name in names]
+                statements += [(0, f"self.{name}: {self.syntax.layer_type} = {self.syntax.identity}") for name in names]
                 statements += [(0, f"if {condition}:"), *((1, line) for line in inner)]
-                statements += [(0, "else:"), *((1, line) for line in others)]
             else:
                 statements += [(0, line) for line in inner]
         return statements

@@ -9,6 +9,10 @@ from dataclasses import dataclass, replace
 from resnet_spec.emitting.expressions import REQUIRED, Argument, Atom, Constant, Raw, Required, positional
 
 
+MEANINGS = ("stride", "kernel", "padding", "dilation", "rate", "factor", "eps", "slope", "size", "depth")
+"""Words in the names of arguments that are no number of channels: equal values of two of them are a coincidence."""
+
+
 class Hole:
     """The value of a layer that a use of the class lacks: any other value may stand there."""
 
@@ -93,10 +97,11 @@ def bind(slots: Sequence[Slot], hints: Mapping[str, Sequence[Atom]]) -> Binding:
     chosen: list[Atom] = []
     for slot in slots:
         known = [value for value in slot.values if not isinstance(value, Hole)]
-        if not slot.is_always_argument and all(value == known[0] for value in known):
+        place = next((index for index, old in enumerate(found) if _is_same(old, slot)), None)
+        is_literal = not slot.is_always_argument and all(value == known[0] for value in known)
+        if is_literal and (place is None or len(known) == len(slot.values)):
             chosen.append(known[0])
             continue
-        place = next((index for index, old in enumerate(found) if _agree(old.values, slot.values)), None)
         half = None if place is not None else _half(slot, found)
         if half is not None:
             chosen.append(Raw(half))
@@ -113,6 +118,15 @@ def _agree(left: Sequence[Atom | Hole], right: Sequence[Atom | Hole]) -> bool:
     pairs = list(zip(left, right, strict=True))
     shared = [(a, b) for a, b in pairs if not isinstance(a, Hole) and not isinstance(b, Hole)]
     return bool(shared) and all(a == b and _type_name(a) == _type_name(b) for a, b in shared)
+
+
+def _is_same(parameter: Parameter, slot: Slot) -> bool:
+    """Return whether an argument of a class can stand in a slot: it has its values, and a meaning of the same kind."""
+    return _agree(parameter.values, slot.values) and _meaning(parameter.name) == _meaning(slot.argument.name)
+
+
+def _meaning(name: str) -> str:
+    return next((word for word in MEANINGS if word in name), "")
 
 
 def _merge(left: Sequence[Atom | Hole], right: Sequence[Atom | Hole]) -> tuple[Atom | Hole, ...]:

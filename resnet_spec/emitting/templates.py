@@ -138,6 +138,7 @@ class Templates:
         """The expression that makes each part, by the part's identity."""
         self.notes: dict[str, None] = {}
         self.leaves: dict[str, Leaf] = {}
+        self._held: dict[int, list[Member]] = {}
         self._names: set[str] = set()
         self._adding = {
             part.use.name for part in walk(networks[0].parts) if isinstance(part, Residual) and part.use is not None
@@ -274,6 +275,11 @@ class Templates:
 
     def _members(self, part: Composite) -> list[Member]:
         """Return what the module of a part holds, in the order of its weights."""
+        if id(part) not in self._held:
+            self._held[id(part)] = self._find_members(part)
+        return self._held[id(part)]
+
+    def _find_members(self, part: Composite) -> list[Member]:
         rows = rows_as_written(part)
         optional = {id(row) for row in (part.shortcut,)} if isinstance(part, Residual) else set()
         return [

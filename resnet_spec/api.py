@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from operator import index
 from os import PathLike
 from pathlib import Path
@@ -10,6 +12,9 @@ from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from resnet_spec.backend import OUTPUT, Model, backend_of, checkpoint_model, load_backend, load_inference, move_model
+from resnet_spec.diagnostics.problems import SpecError
+from resnet_spec.emitting.dialect import find_dialect
+from resnet_spec.emitting.module import Options, write_module
 from resnet_spec.library.load import Setting, check_input, load
 from resnet_spec.network.network import Network
 from resnet_spec.transforms.adaptation import NOT_ADAPTED, Adaptation, Head, Stem, without_classifier
@@ -131,6 +136,65 @@ def build(
     if device is not None:
         move_model(model, device)
     return model
+
+
+def emit(
+    spec: str | PathLike[str] | Network,
+    *,
+    backend: str,
+    input: Sequence[int] | None = None,
+    outputs: Sequence[str] | None = None,
+    native: bool = False,
+    comments: bool = False,
+    with_main: bool = False,
+    **settings: Setting,
+) -> str:
+    """Return the source of a Python module that builds a network and imports its framework alone.
+
+    The module's weights have the names that ``build`` gives them, so checkpoints load. Integers that the spec takes,
+    such as the number of classes, are arguments of the module's ``build`` too; those of a loaded network are not.
+
+    Args:
+        spec: As for ``build``.
+        backend: "torch", "paddle" or "flax", or another backend that writes code. Its framework need not be installed.
+        input: As for ``load``.
+        outputs: As for ``build``.
+        native: Whether to use the framework's own layers where those differ from the spec a little, as in a running
+            variance. The module's docstring says what differs then.
+        comments: Whether to say the shapes of the maps after each stage.
+        with_main: Whether to add a part that prints a summary and runs the network on two images.
+        settings: As for ``load``.
+
+    Raises:
+        SpecError: The spec has problems.
+        BackendError: There is no such backend, or it writes no code.
+        ValueError: A path in ``outputs`` is not possible, or a layer's name can't be written.
+
+    >>> source = emit("resnet18", backend="torch")
+    >>> [line for line in source.splitlines() if "self.layer2 =" in line]
+    ['        self.layer2 = Layer(64, 128, depth=2, stride=2)']
+    """
+    network = _resolve_network(spec, input, outputs, settings)
+    load_with = None if isinstance(spec, Network) else partial(load, spec, input=input, outputs=outputs)
+    return emit_loaded(network, load_with, settings, backend, Options(native, comments, with_main))
+
+
+def emit_loaded(
+    network: Network,
+    load_with: Callable[..., Network] | None,
+    settings: Mapping[str, Setting],
+    backend: str,
+    options: Options,
+) -> str:
+    """Return the source of a module for a loaded network; see ``emit``.
+
+    ``load_with`` loads it with other settings, by which is found where its arguments stand; None if it has none.
+    """
+    variants = [network]
+    for name, value in network.takes if load_with else ():
+        with suppress(SpecError, ValueError):  # the network can't have this value, so it is no argument
+            variants.append(load_with(**{**settings, name: value + 1}))  # type: ignore[misc]
+    return write_module(variants, find_dialect(backend), options)
 
 
 def run(model: Model, images: ArrayLike) -> Any:

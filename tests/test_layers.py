@@ -20,7 +20,7 @@ LAYERS = [
     {"network"},
     {"expansion", "weights"},
     {"transforms", "backend", "images"},
-    {"library"},
+    {"library", "emitting"},
     {"checkpoints", "preparation"},
     {"downloads"},
     {"api", "parity", "views"},

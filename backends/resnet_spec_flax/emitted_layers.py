@@ -1,4 +1,4 @@
-"""Layers that Flax lacks, or has with another meaning: the source from which ``resnet-spec emit`` copies those it needs.
+"""Layers that Flax lacks, or has with another meaning, from which ``resnet-spec emit`` copies those it needs.
 
 Maps are (batch, height, width, channels).
 """
@@ -58,9 +58,9 @@ def numbered(name: str, *layers: Callable[[Array], Array], start: int = 0) -> Nu
     return Numbered(name, *layers, start=start)
 
 
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
     """Return a value for the height and one for the width."""
-    return value if isinstance(value, tuple) else (value, value)
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def uniform(bound: float) -> nnx.Initializer:
@@ -90,9 +90,9 @@ class BatchNorm(nnx.BatchNorm):
         options |= {"epsilon": epsilon, "momentum": momentum, "use_fast_variance": False}
         super().__init__(channels, rngs=rngs, **options)
 
-    def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:
+    def __call__(self, x: Array, use_running_average: bool | None = None, **options: Any) -> Array:
         old = self.var[...] * self.momentum
-        y = super().__call__(x, use_running_average)
+        y = super().__call__(x, use_running_average, **options)
         if not (self.use_running_average if use_running_average is None else use_running_average):
             count = x.size // x.shape[-1]
             self.var[...] = old + (self.var[...] - old) * (count / (count - 1))
@@ -115,7 +115,12 @@ class StandardizedConv(nnx.Conv):
         **options: Any,
     ) -> None:
         fan_in = in_features // options.get("feature_group_count", 1) * math.prod(kernel_size)
-        defaults = {"padding": 0, "use_bias": False, "kernel_init": he_normal_fan_out, "bias_init": uniform(fan_in**-0.5)}
+        defaults = {
+            "padding": 0,
+            "use_bias": False,
+            "kernel_init": he_normal_fan_out,
+            "bias_init": uniform(fan_in**-0.5),
+        }
         super().__init__(in_features, out_features, kernel_size, rngs=rngs, **defaults | options)
         self.epsilon = epsilon
         self.factor = factor * fan_in**-0.5
@@ -297,14 +302,14 @@ class AvgPool2d(Window):
         if self.count_padding:
             padding = self.margins(x, False)
             counted = [(before, min(after, end)) for (before, after), (_, end) in zip(padding, margins, strict=True)]
-            x, counts = (jnp.pad(y, [(0, 0), *counted, (0, 0)], constant_values=value) for y, value in ((x, 0), (counts, 1)))
+            sides = [(0, 0), *counted, (0, 0)]
+            x, counts = jnp.pad(x, sides), jnp.pad(counts, sides, constant_values=1)
             margins = [(0, after - pixels) for (_, after), (_, pixels) in zip(margins, counted, strict=True)]
-        sums = [jax.lax.reduce_window(y, 0.0, jax.lax.add, *self.sizes(), [(0, 0), *margins, (0, 0)]) for y in (x, counts)]
+        window, strides = (1, *pair(self.kernel), 1), (1, *pair(self.stride), 1)
+        sums = [
+            jax.lax.reduce_window(y, 0.0, jax.lax.add, window, strides, [(0, 0), *margins, (0, 0)]) for y in (x, counts)
+        ]
         return sums[0] / sums[1]
-
-    def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the window and the steps on all four axes."""
-        return (1, *pair(self.kernel), 1), (1, *pair(self.stride), 1)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Layers that Paddle lacks, or has with another meaning: the source from which ``resnet-spec emit`` copies those it needs.
+"""Layers that Paddle lacks, or has with another meaning, from which ``resnet-spec emit`` copies those it needs.
 
 Maps are (batch, channels, height, width).
 """
@@ -35,7 +35,7 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: f
 
 
 class GroupNorm2D(nn.GroupNorm):
-    """Group normalisation; nn.GroupNorm computes the variance as E[x^2] - E[x]^2, which loses precision far from zero."""
+    """Group normalisation; the variance of nn.GroupNorm is E[x^2] - E[x]^2, which loses precision far from zero."""
 
     def forward(self, input: Tensor) -> Tensor:
         grouped = input.reshape([0, self._num_groups, -1])
@@ -214,7 +214,8 @@ class StandardizedConv2D(nn.Conv2D):
     ) -> None:
         super().__init__(in_channels, channels, kernel_size, stride, padding, dilation, groups, bias_attr=bias_attr)
         self.sizes = (stride, padding, dilation, groups)
-        self.extent = tuple(d * (k - 1) + 1 for d, k in zip(pair(dilation), pair(kernel_size), strict=True))
+        (height, width), (down, right) = pair(kernel_size), pair(dilation)
+        self.extent = (down * (height - 1) + 1, right * (width - 1) + 1)
         self.epsilon = epsilon
         self.same = same
         self.factor = factor / math.sqrt(math.prod(self.weight.shape[1:]))

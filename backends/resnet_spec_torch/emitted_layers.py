@@ -1,4 +1,4 @@
-"""Layers that torch lacks, or has with another meaning: the source from which ``resnet-spec emit`` copies those it needs.
+"""Layers that torch lacks, or has with another meaning, from which ``resnet-spec emit`` copies those it needs.
 
 Maps are (batch, channels, height, width).
 """
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 
 class BiasedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation whose running variance is that of the batch itself; nn.BatchNorm2d keeps n / (n - 1) of it."""
+    """Batch normalisation whose running variance is biased; nn.BatchNorm2d keeps the unbiased one."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.running_var is None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "schema": "schema",
     "run": "run_",
     "export": "export",
+    "emit": "emit",
     "parity": "parity",
     "fuzz": "fuzz",
     "completion": "completion",

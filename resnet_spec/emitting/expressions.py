@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Raw:
     """An expression as it is written, such as the name of an argument."""
@@ -32,7 +30,7 @@ class Call:
     arguments: tuple[Argument, ...] = ()
 
 
-Atom: TypeAlias = "None | bool | int | float | str | tuple[int, ...] | Raw | Constant"
+Atom: TypeAlias = "bool | int | float | str | tuple[int, ...] | Raw | Constant | None"
 Value: TypeAlias = "Atom | Call"
 
 Kind: TypeAlias = Literal["", "in", "out"]
@@ -100,5 +98,3 @@ def write_atom(value: Atom) -> str:
     if isinstance(value, Constant):
         return value.name
     return f'"{value}"' if isinstance(value, str) else repr(value)
-
-

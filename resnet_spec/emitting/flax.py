@@ -21,7 +21,7 @@ SYNTAX = Syntax(
     module_list="nnx.List",
     module_dict="nnx.Dict",
     parameter_dict="nnx.Dict",
-    identity="nnx.identity",
+    identity="Sequential()",
     layer_type="Callable[[Array], Array]",
     extra_parameter="rngs: nnx.Rngs",
     extra_argument="rngs=rngs",
@@ -66,13 +66,13 @@ class FlaxDialect:
             case ops.Conv() as op:
                 return Layer(Call("conv_with_bias" if op.bias else "conv", (*_conv_arguments(channels, op), _RNGS)))
             case ops.StandardizedConv() as op:
-                own = (
+                more = (
                     Argument("use_bias", op.bias, False),
                     Argument("epsilon", exactly(op.epsilon, "KERNEL_EPSILON"), 1e-6),
                     Argument("scaled", op.scaled, False),
                     Argument("factor", op.factor, 1.0),
                 )
-                return Layer(Call("StandardizedConv", (*_conv_arguments(channels, op.to_conv()), *own, _RNGS)))
+                return Layer(Call("StandardizedConv", (*_conv_arguments(channels, op.to_conv()), *more, _RNGS)))
             case ops.ChannelConv(kernel, init):
                 drawn = Argument("init", Raw(init), Raw("uniform_fan_in"))
                 return Layer(Call("ChannelConv", (positional("kernel_size", kernel), drawn, _RNGS)))
@@ -100,9 +100,9 @@ class FlaxDialect:
                 eps = Argument("epsilon", exactly(epsilon, "EPSILON"), 1e-6)
                 return Layer(Call("GlobalResponseNorm", (into, eps, Argument("start", float(gamma), 0.0))))
             case ops.EvoNormS0() as op:
-                groups, eps = op.group_count(channels), exactly(op.epsilon, "EPSILON")
+                own = positional("groups", op.group_count(channels)), positional("eps", exactly(op.epsilon, "EPSILON"))
                 flags = Argument("act", op.act, True), Argument("start", float(op.gamma), 1.0)
-                return Layer(Call("EvoNormS0", (into, positional("groups", groups), positional("epsilon", eps), *flags)))
+                return Layer(Call("EvoNormS0", (into, *own, *flags)))
             case ops.FilterResponseNorm(epsilon, gamma):
                 eps, start = positional("epsilon", exactly(epsilon, "EPSILON")), Argument("start", float(gamma), 1.0)
                 return Layer(Call("FilterResponseNorm", (into, eps, start)))

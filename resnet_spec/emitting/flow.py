@@ -91,12 +91,13 @@ class Flow:
             shortcut = self.run(part.shortcut, source, "shortcut")
         if choices.has_shortcut:
             branch = self.name(branch, "y")
-            chosen = f"y = {branch.text} + {self._operand(shortcut, 'shortcut')} if {choices.has_shortcut} else {branch.text}"
-            self.lines.append(chosen)
+            right = self._operand(shortcut, "shortcut")
+            self.lines.append(f"y = {branch.text} + {right} if {choices.has_shortcut} else {branch.text}")
             return self.run(part.after, Expression("y", True), "y")
         match part.combine:
             case "add":
-                combined = Expression(f"{self._operand(branch, 'y')} + {self._operand(shortcut, 'shortcut')}", False, True)
+                left = self._operand(branch, "y")
+                combined = Expression(f"{left} + {self._operand(shortcut, 'shortcut')}", False, True)
             case "multiply":
                 gate = self._operand(branch, "y")
                 gate = self.syntax.expand.format(x=gate) if plan.missing_axes else gate

@@ -70,9 +70,7 @@ def _distribution(leaf: Leaf) -> str:
     return str(float(gamma)) if gamma is not None and has_scale else ""
 
 
-def _rules(
-    function: str, paths: Mapping[str, str], initializers: Mapping[str, str]
-) -> Iterator[tuple[Document, str]]:
+def _rules(function: str, paths: Mapping[str, str], initializers: Mapping[str, str]) -> Iterator[tuple[Document, str]]:
     """Yield a condition and a statement for each distribution among the layers of one class, exceptions first."""
     ranked = [name for name, _ in Counter(paths.values()).most_common()]
     for name in reversed(ranked):

@@ -147,7 +147,9 @@ class _Writer:
 
     def _stage(self, template: StageTemplate) -> list[str]:
         docstring = _docstring_lines(
-            f"Stage: {self._shapes_of(template.starts, template)}", 1, f"The first of its {template.block} blocks may change the shape."
+            f"Stage: {self._shapes_of(template.starts, template)}",
+            1,
+            f"The first of its {template.block} blocks may change the shape.",
         )
         rest = Row(("*", Bracket("(", (self._expression(template.rest), "for _ in range(1, depth)"), ")", "")))
         call = Row(("super().__init__", Bracket("(", (self._expression(template.first), rest), ")")))
@@ -172,7 +174,8 @@ class _Writer:
         """Return the statements of a constructor that set what a module holds."""
         statements: list[Statement] = []
         held = [member for member in members if member.call is not None]
-        statements += [(0, f"self.{name} = {self._choice(template, kind)}") for name, kind in self._choice_attributes(template)]
+        attributes = self._choice_attributes(template)
+        statements += [(0, f"self.{name} = {self._choice(template, kind)}") for name, kind in attributes]
         first_names = [member.names[0] for member in held]
         condition = self._choice(template, "projects")
         done: set[str] = set()
@@ -207,8 +210,11 @@ class _Writer:
         if list(groups) == [str(index) for index in range(len(groups))]:
             return Row((self.syntax.module_list, Bracket("(", (Bracket("[", tuple(values), "]"),), ")")))
         items = tuple(Row((f'"{name}": ', value)) for name, value in zip(groups, values, strict=True))
-        holds_weights = all(member.apply.startswith("{x} ") for _, member in members)
-        kind = self.syntax.parameter_dict if holds_weights else self.syntax.module_dict
+        are_weights = {names[1:] == () and member.apply.startswith("{x} ") for names, member in members}
+        if len(are_weights) > 1:
+            path = members[0][1].part.path
+            raise ValueError(f"{path} is a weight or a layer beside the other kind; name it without the dot before it")
+        kind = self.syntax.parameter_dict if True in are_weights else self.syntax.module_dict
         return Row((kind, Bracket("(", (Bracket("{", items, "}"),), ")")))
 
     def _expression(self, call: Call) -> Document:
@@ -245,9 +251,9 @@ class _Writer:
         flow = Flow(self.syntax, references, sizes)
         result = self.syntax.tensor
         if isinstance(part, Residual):
-            names = dict((kind, f"self.{name}") for name, kind in self._choice_attributes(template))
+            names = {kind: f"self.{name}" for name, kind in self._choice_attributes(template)}
             y = flow.block(part, Choices(names.get("adds", ""), names.get("projects", "")))
-            text: Document = y.text
+            text = y.text
         elif is_root and self.network.outputs:
             text = self._outputs(flow, part)
             result = f"tuple[{', '.join([result] * len(self.network.outputs))}]"
@@ -261,12 +267,7 @@ class _Writer:
                     flow.lines.append(f"# {_shape_text(map(str, inner.output_shape), self.syntax)}")
             text = x.text
         head = f"def {self.syntax.forward}(self, x: {self.syntax.tensor}) -> {result}:"
-        lines = _with_comments(flow.lines)
-        if lines and isinstance(lines[-1], str) and lines[-1].startswith(f"{text} = "):
-            text = lines.pop().removeprefix(f"{text} = ")
-        elif lines and isinstance(lines[-1], Row) and lines[-1].pieces[0] == f"{text} = ":
-            text = Row(lines.pop().pieces[1:])
-        body = [*lines, Row(("return ", text))]
+        body = _with_return(_with_comments(flow.lines), text)
         return [*lay_out(head, 1), *(line for document in body for line in lay_out(document, 2))]
 
     def _outputs(self, flow: Flow, part: Part) -> str:
@@ -364,6 +365,17 @@ def _with_comments(lines: Iterable[Document]) -> list[Document]:
         else:
             merged.append(line)
     return merged
+
+
+def _with_return(lines: list[Document], name: str) -> list[Document]:
+    """Return statements and the return of a value: directly, if the last statement gives it its name."""
+    last = lines[-1] if lines else ""
+    start = f"{name} = "
+    if isinstance(last, str) and last.startswith(start):
+        return [*lines[:-1], f"return {last.removeprefix(start)}"]
+    if isinstance(last, Row) and last.pieces[0] == start:
+        return [*lines[:-1], Row(("return ", *last.pieces[1:]))]
+    return [*lines, f"return {name}"]
 
 
 def _docstring_lines(text: str, level: int, more: str = "") -> list[str]:

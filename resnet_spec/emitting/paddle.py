@@ -61,13 +61,13 @@ class PaddleDialect:
                 return Layer(_conv("SameConv2D" if op.padding == "same" else "nn.Conv2D", channels, op))
             case ops.StandardizedConv() as op:
                 plain = _conv("StandardizedConv2D", channels, op.to_conv())
-                own = (
+                more = (
                     Argument("epsilon", shortest_decimal(op.epsilon), 1e-6),
                     Argument("scaled", op.scaled, False),
                     Argument("factor", op.factor, 1.0),
                     Argument("same", op.padding == "same", False),
                 )
-                return Layer(Call(plain.function, (*plain.arguments, *own)))
+                return Layer(Call(plain.function, (*plain.arguments, *more)))
             case ops.ChannelConv(kernel):
                 return Layer(Call("ChannelConv1D", (positional("kernel_size", kernel),)))
             case ops.Linear(out, bias):
@@ -88,9 +88,8 @@ class PaddleDialect:
             case ops.GlobalResponseNorm(epsilon):
                 return Layer(Call("GlobalResponseNorm2D", (into, positional("epsilon", exactly(epsilon, "EPSILON")))))
             case ops.EvoNormS0() as op:
-                groups, eps = op.group_count(channels), exactly(op.epsilon, "EPSILON")
-                act = Argument("act", op.act, True)
-                return Layer(Call("EvoNorm2DS0", (into, positional("groups", groups), positional("epsilon", eps), act)))
+                own = positional("groups", op.group_count(channels)), positional("eps", exactly(op.epsilon, "EPSILON"))
+                return Layer(Call("EvoNorm2DS0", (into, *own, Argument("act", op.act, True))))
             case ops.FilterResponseNorm(epsilon):
                 return Layer(Call("FilterResponseNorm2D", (into, positional("epsilon", exactly(epsilon, "EPSILON")))))
             case ops.Relu():
@@ -129,7 +128,8 @@ class PaddleDialect:
             case ops.AvgPool() as op:
                 if native and not op.ceil and op.padding != "same":
                     exclusive = Argument("exclusive", not op.count_padding or op.padding == 0, True)
-                    return _native_pool("nn.AvgPool2D", op, exclusive, note="nn.AvgPool2D: its gradient divides in float32.")
+                    note = "nn.AvgPool2D: its gradient divides in float32."
+                    return _native_pool("nn.AvgPool2D", op, exclusive, note=note)
                 return _own_pool("AvgPool2D", op, Argument("count_padding", op.count_padding, False))
             case ops.BlurPool(stride):
                 return Layer(Call("BlurPool2D", (Argument("stride", stride, 2),)))
@@ -139,8 +139,8 @@ class PaddleDialect:
                 return Layer(None, "{x}.mean([2, 3])", module=Call("GlobalAvgPool2D"))
             case ops.GlobalMaxPool(keepdims):
                 pool = Call("nn.AdaptiveMaxPool2D", (positional("output_size", 1),))
-                own = Call("GlobalMaxPool2D", pool.arguments)
-                return Layer(pool) if keepdims else Layer(pool, "{f}({x}).flatten(1)", module=own)
+                module = Call("GlobalMaxPool2D", pool.arguments)
+                return Layer(pool) if keepdims else Layer(pool, "{f}({x}).flatten(1)", module=module)
             case ops.AdaptiveAvgPool(size):
                 return Layer(Call("AdaptiveAvgPool2D", (positional("size", size),)))
             case ops.ChannelAvgPool():
@@ -148,8 +148,8 @@ class PaddleDialect:
             case ops.ChannelMaxPool():
                 return Layer(Call("ChannelMaxPool2D"))
             case ops.ZeroPad(top, bottom, left, right):
-                sizes = tuple(positional("size", size) for size in (left, right, top, bottom))
-                return Layer(Call("nn.ZeroPad2D", (positional("padding", Call("list", (positional("", Call("", sizes)),))),)))
+                sides = Call("", tuple(positional("side", side) for side in (left, right, top, bottom)))
+                return Layer(Call("nn.ZeroPad2D", (positional("padding", Call("list", (positional("", sides),))),)))
             case ops.PadChannels(before, after):
                 return Layer(Call("PadChannels2D", (positional("before", before), positional("after", after))))
             case ops.SplitSum(parts):
@@ -175,8 +175,8 @@ class PaddleDialect:
             case ops.DropPath(rate):
                 return Layer(Call("DropPath", (positional("rate", shortest_decimal(rate)),)))
             case ops.DropBlock(rate, size, scale):
-                sizes = (Argument("size", size, 7), Argument("scale", scale, 1.0))
-                return Layer(Call("DropBlock2D", (positional("rate", shortest_decimal(rate)), *sizes)))
+                squares = Argument("size", size, 7), Argument("scale", scale, 1.0)
+                return Layer(Call("DropBlock2D", (positional("rate", shortest_decimal(rate)), *squares)))
             case ops.Identity():
                 return Layer(Call("nn.Identity"))
             case _:

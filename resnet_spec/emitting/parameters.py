@@ -6,8 +6,7 @@ import keyword
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from resnet_spec.emitting.expressions import REQUIRED, Argument, Atom, Constant, Raw, Required, positional
-
+from resnet_spec.emitting.expressions import REQUIRED, Argument, Atom, Constant, Raw, Required
 
 MEANINGS = ("stride", "kernel", "padding", "dilation", "rate", "factor", "eps", "slope", "size", "depth")
 """Words in the names of arguments that are no number of channels: equal values of two of them are a coincidence."""

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from resnet_spec.emitting.expressions import Argument, Atom, Call, Constant, Raw, Value, atoms, skeleton, with_atoms, write_atom
+from resnet_spec.emitting.expressions import (
+    Argument,
+    Atom,
+    Call,
+    Constant,
+    Raw,
+    Value,
+    atoms,
+    skeleton,
+    with_atoms,
+    write_atom,
+)
 from resnet_spec.emitting.formatting import Bracket, Document, Row
 
 MIN_REPEATS = 2

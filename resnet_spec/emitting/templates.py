@@ -9,7 +9,6 @@ from functools import cached_property
 
 from resnet_spec.emitting.dialect import Dialect, class_name
 from resnet_spec.emitting.expressions import (
-    REQUIRED,
     Argument,
     Atom,
     Call,
@@ -20,7 +19,7 @@ from resnet_spec.emitting.expressions import (
     with_atoms,
 )
 from resnet_spec.emitting.parameters import HOLE, Binding, Hole, Parameter, Slot, bind
-from resnet_spec.network.execution import held_parts, is_plain_row, own_weight, plan_residual, relative_names
+from resnet_spec.network.execution import held_parts, is_plain_row, plan_residual, relative_names
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.traversal import rows_as_written, walk
@@ -93,7 +92,7 @@ class Template:
         """Return the members of the class, with its arguments in place of what differs."""
         values = iter(self.binding.atoms)
         shown = self.members[self.shown]
-        return [member if member.call is None else replace(member, call=with_atoms(member.call, values)) for member in shown]
+        return [replace(member, call=member.call and with_atoms(member.call, values)) for member in shown]
 
     def call(self, use: int, extra: str) -> Call:
         """Return the call that makes one of the parts."""
@@ -103,7 +102,7 @@ class Template:
         return Call(self.name, tuple(arguments))
 
     def flags(self, kind: str) -> list[bool]:
-        """Return for each part whether it is a residual block ("adds"), or one whose shortcut has layers ("projects")."""
+        """Return for each part whether it has a shortcut ("adds"), or one with layers ("projects")."""
         blocks = [part if isinstance(part, Residual) else None for part in self.parts]
         if kind == "adds":
             return [block is not None for block in blocks]
@@ -181,7 +180,7 @@ class Templates:
         hints = self._arguments()
         template = Template(model, list(roots), members if self.is_uniform else members[:1])
         self._add(template, hints)
-        parameters = [replace(one, default=one.values[0]) for one in template.binding.parameters]
+        parameters = [replace(one, default=_known(one.values[0])) for one in template.binding.parameters]
         template.binding = replace(template.binding, parameters=tuple(parameters))
 
     def _arguments(self) -> dict[str, list[Atom]]:
@@ -231,9 +230,9 @@ class Templates:
         """Yield arguments for what a block decides, unless that follows from its other arguments."""
         for name in ("projects", "adds"):
             flags = template.flags(name)
-            if len(set(flags)) == 2 and isinstance(template.parts[template.shown], Residual):
-                if not template.binding.condition(flags):
-                    yield Parameter(name, tuple(flags), False)
+            is_block = isinstance(template.parts[template.shown], Residual)
+            if is_block and len(set(flags)) == 2 and not template.binding.condition(flags):
+                yield Parameter(name, tuple(flags), False)
 
     def _key(self, part: Composite) -> object:
         """Return what the parts of one class have in common, apart from their shortcuts."""
@@ -395,6 +394,11 @@ def _atom(call: Call, index: int) -> Atom:
     return value
 
 
+def _known(value: Atom | Hole) -> Atom:
+    assert not isinstance(value, Hole)
+    return value
+
+
 def _levels(parts: Sequence[Part]) -> list[tuple[Composite, int]]:
     """Return the parts that have modules of their own, each with a level above that of those inside it.
 
@@ -422,25 +426,22 @@ def _levels(parts: Sequence[Part]) -> list[tuple[Composite, int]]:
 
 def _structure(holder: str, row: Row) -> tuple[object, ...]:
     """Return the order in which a row runs the parts of its holder."""
-    return tuple(
-        (
-            relative_names(holder, part),
-            *(
-                (part.combine, bool(part.split), len(part.branches), part.cascade, part.collect, part.resize)
-                if isinstance(part, Parallel)
-                else ()
-            ),
-            *((tuple(_structure(holder, branch) for branch in part.branches)) if isinstance(part, Parallel) else ()),
-            *(tuple(len(branch[-1].output_shape) if branch else 0 for branch in part.rows) if isinstance(part, Parallel) else ()),
-        )
-        for part in row
-    )
+    return tuple((relative_names(holder, part), _branch_structure(holder, part)) for part in row)
+
+
+def _branch_structure(holder: str, part: Part) -> tuple[object, ...]:
+    if not isinstance(part, Parallel):
+        return ()
+    settings = part.combine, bool(part.split), part.cascade, part.collect, part.resize
+    axes = tuple(len(branch[-1].output_shape) if branch else 0 for branch in part.branches)
+    return *settings, axes, tuple(_structure(holder, branch) for branch in part.branches)
 
 
 def _merge_dropped(groups: Mapping[object, list[Composite]]) -> Iterator[list[Composite]]:
     """Yield groups of parts, with chains that are blocks without their shortcut beside the blocks that have it."""
-    chains = {key[1:4]: parts for key, parts in groups.items() if isinstance(key, tuple) and key[0] == "chain" and key[1]}
-    blocks = Counter(key[1:4] for key in groups if isinstance(key, tuple) and key[0] == "block" and key[4] == "add")
+    keys = [key for key in groups if isinstance(key, tuple)]
+    chains = {key[1:4]: groups[key] for key in keys if key[0] == "chain" and key[1]}
+    blocks = Counter(key[1:4] for key in keys if key[0] == "block" and key[4] == "add")
     merged = {key for key in chains if blocks[key] == 1}
     for key, parts in groups.items():
         assert isinstance(key, tuple)
@@ -467,7 +468,8 @@ def _numbering(part: Chain) -> tuple[str, int] | None:
     names = [_bare_name(inner.path) for inner in part.parts]
     prefix = names[0].rstrip("0123456789")
     ends = [name[len(prefix) :] for name in names]
-    if not all(name.startswith(prefix) and end.isdecimal() and str(int(end)) == end for name, end in zip(names, ends, strict=True)):
+    are_numbers = all(end.isdecimal() and str(int(end)) == end for end in ends)
+    if not are_numbers or not all(name.startswith(prefix) for name in names):
         return None
     numbers = list(map(int, ends))
     if prefix:

@@ -63,13 +63,13 @@ class TorchDialect:
                 return Layer(_conv("SameConv2d" if op.padding == "same" else "nn.Conv2d", channels, op, True))
             case ops.StandardizedConv() as op:
                 plain = _conv("StandardizedConv2d", channels, op.to_conv(), False)
-                own = (
+                more = (
                     Argument("eps", exactly(op.epsilon, "KERNEL_EPSILON"), 1e-6),
                     Argument("scaled", op.scaled, False),
                     Argument("factor", op.factor, 1.0),
                     Argument("same", op.padding == "same", False),
                 )
-                return Layer(Call(plain.function, (*plain.arguments, *own)))
+                return Layer(Call(plain.function, (*plain.arguments, *more)))
             case ops.ChannelConv(kernel):
                 return Layer(Call("ChannelConv1d", (positional("kernel_size", kernel),)))
             case ops.Linear(out, bias):
@@ -97,9 +97,8 @@ class TorchDialect:
                 eps = Argument("eps", exactly(epsilon, "EPSILON"), 1e-6)
                 return Layer(Call("GlobalResponseNorm2d", (into, eps)))
             case ops.EvoNormS0() as op:
-                groups, eps = op.group_count(channels), exactly(op.epsilon, "EPSILON")
-                arguments = (into, positional("groups", groups), positional("eps", eps), Argument("act", op.act, True))
-                return Layer(Call("EvoNorm2dS0", arguments))
+                own = positional("groups", op.group_count(channels)), positional("eps", exactly(op.epsilon, "EPSILON"))
+                return Layer(Call("EvoNorm2dS0", (into, *own, Argument("act", op.act, True))))
             case ops.FilterResponseNorm(epsilon):
                 return Layer(Call("FilterResponseNorm2d", (into, positional("eps", exactly(epsilon, "EPSILON")))))
             case ops.Relu():
@@ -187,8 +186,8 @@ class TorchDialect:
                 return Layer(Call("DropPath", (positional("rate", ops.shortest_decimal(rate)),)))
             case ops.DropBlock(rate, size, scale):
                 size_argument, scale_argument = Argument("size", size, 7), Argument("scale", scale, 1.0)
-                arguments = (positional("rate", ops.shortest_decimal(rate)), size_argument, scale_argument)
-                return Layer(Call("DropBlock2d", arguments))
+                drop = positional("rate", ops.shortest_decimal(rate))
+                return Layer(Call("DropBlock2d", (drop, size_argument, scale_argument)))
             case ops.Identity():
                 return Layer(Call("nn.Identity"))
             case _:
@@ -264,9 +263,7 @@ def _conv(function: str, channels: int, op: ops.Conv, bias: bool) -> Call:
     )
 
 
-def _batch_norm(
-    channels: int, epsilon: float, decay: float, is_biased: bool, affine: bool, variance: str
-) -> Layer:
+def _batch_norm(channels: int, epsilon: float, decay: float, is_biased: bool, affine: bool, variance: str) -> Layer:
     momentum = float(1 - Decimal(repr(ops.shortest_decimal(decay))))
     call = Call(
         "BiasedBatchNorm2d" if is_biased else "nn.BatchNorm2d",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from textwrap import wrap
@@ -207,7 +207,7 @@ class _Writer:
         for names, member in members:
             groups.setdefault(names[0], []).append((names[1:], member))
         values = [self._container(group) for group in groups.values()]
-        if list(groups) == [str(index) for index in range(len(groups))]:
+        if is_list(groups):
             return Row((self.syntax.module_list, Bracket("(", (Bracket("[", tuple(values), "]"),), ")")))
         items = tuple(Row((f'"{name}": ', value)) for name, value in zip(groups, values, strict=True))
         are_weights = {names[1:] == () and member.apply.startswith("{x} ") for names, member in members}
@@ -243,9 +243,11 @@ class _Writer:
 
     def _forward(self, template: Template, members: Sequence[Member]) -> list[str]:
         part = template.parts[template.shown]
-        sizes = {m.part.path: _attribute(m.names) for m in members if m.apply == ""}
+        lists = _lists([member.names for member in members])
+        attributes = {member.part.path: _attribute(member.names, lists) for member in members}
+        sizes = {m.part.path: attributes[m.part.path] for m in members if m.apply == ""}
         references = {
-            m.part.path: Reference(_attribute(m.names), m.apply, m.starts_statement) for m in members if m.apply
+            m.part.path: Reference(attributes[m.part.path], m.apply, m.starts_statement) for m in members if m.apply
         }
         is_root = template is self.templates.root()
         flow = Flow(self.syntax, references, sizes)
@@ -343,11 +345,29 @@ def _functions(call: Call) -> Iterator[str]:
             yield from _functions(argument.value)
 
 
-def _attribute(names: Sequence[str]) -> str:
+def _lists(names: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Return the names that lead to containers whose items are numbered from zero."""
+    items: dict[tuple[str, ...], dict[str, None]] = {}
+    for own in names:
+        for length in range(1, len(own)):
+            items.setdefault(own[:length], {})[own[length]] = None
+    return {prefix for prefix, keys in items.items() if is_list(keys)}
+
+
+def is_list(keys: Iterable[str]) -> bool:
+    """Return whether keys are the numbers from zero."""
+    found = list(keys)
+    return found == [str(index) for index in range(len(found))]
+
+
+def _attribute(names: tuple[str, ...], lists: Container[tuple[str, ...]]) -> str:
     """Return the expression of an attribute of a module, or of an item of a container there."""
-    first, *rest = names
-    text = f"self.{first}" if first.isidentifier() and not keyword.iskeyword(first) else f'getattr(self, "{first}")'
-    return text + "".join(f"[{name}]" if name.isdecimal() else f'["{name}"]' for name in rest)
+    first = names[0]
+    is_plain = first.isidentifier() and not keyword.iskeyword(first)
+    text = f"self.{first}" if is_plain else f'getattr(self, "{first}")'
+    for length in range(1, len(names)):
+        text += f"[{names[length]}]" if names[:length] in lists else f'["{names[length]}"]'
+    return text
 
 
 def _assignment(name: str, value: Document) -> Document:

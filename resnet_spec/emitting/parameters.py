@@ -137,8 +137,9 @@ def _half(slot: Slot, found: Sequence[Parameter]) -> str | None:
     if slot.argument.name != "padding":
         return None
     for parameter in found:
-        halves = [value // 2 if isinstance(value, int) else HOLE for value in parameter.values]
-        if parameter.name.endswith("kernel_size") and _agree(halves, slot.values):
+        halves = [value // 2 if isinstance(value, int) else value for value in parameter.values]
+        are_numbers = all(isinstance(value, int | Hole) for value in halves)
+        if are_numbers and _meaning(parameter.name) == "kernel" and _agree(halves, slot.values):
             return f"{parameter.name} // 2"
     return None
 

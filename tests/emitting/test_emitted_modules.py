@@ -35,7 +35,7 @@ SHARE = {"torch": 5, "paddle": 2, "flax": 1}
 """How many of the families are compared in each run of the tests; JAX compiles for seconds."""
 
 RANDOM_SHARE = {"torch": 4, "paddle": 2, "flax": 1}
-TOLERANCES = {"output": 1e-12, "gradient": 1e-10, "weight": 1e-7}
+TOLERANCES = {"output": 1e-12, "gradient": 1e-10, "weight": 1e-6}
 """The largest relative differences; of weights, the running statistics change in training, by a decay of 0.9.
 
 ``build`` rounds that to float32, as Paddle does; an emitted module says 0.9, for whoever reads it.
@@ -86,7 +86,8 @@ def compare(
         found = np.load(folder / f"{stem}.found.npz")
         assert sorted(found) == sorted(arrays), stem
         for name, array in arrays.items():
-            tolerance = TOLERANCE if name == "output" else TRAINING_TOLERANCE
+            kind = name if name == "output" else "gradient" if "gradient" in name else "weight"
+            tolerance = TOLERANCES[kind]
             scale = max(np.abs(array).max(initial=0), 1e-300 if name == "output" else 1e-3)
             assert np.abs(found[name] - array).max(initial=0) <= tolerance * scale, (stem, name)
 
@@ -131,9 +132,7 @@ def test_every_operation_is_that_which_build_makes(backend: str, tmp_path: Path)
 TRAINED = ["resnet18", "timm/resnet50d"]
 
 
-@pytest.mark.parametrize(
-    ("backend", "names"), [("torch", TRAINED), ("paddle", TRAINED[:1]), ("flax", TRAINED[:1])]
-)
+@pytest.mark.parametrize(("backend", "names"), [("torch", TRAINED), ("paddle", TRAINED[:1]), ("flax", TRAINED[:1])])
 def test_gradients_and_statistics_are_those_of_build(backend: str, names: Sequence[str], tmp_path: Path) -> None:
     required(backend)
     compare([small(name) for name in names], backend, tmp_path, trains=True)

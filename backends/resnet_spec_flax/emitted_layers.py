@@ -115,7 +115,7 @@ class StandardizedConv(nnx.Conv):
         **options: Any,
     ) -> None:
         fan_in = in_features // options.get("feature_group_count", 1) * math.prod(kernel_size)
-        defaults = {
+        defaults: dict[str, Any] = {
             "padding": 0,
             "use_bias": False,
             "kernel_init": he_normal_fan_out,

@@ -47,6 +47,7 @@ class Syntax:
         module_dict: The class of modules under names.
         parameter_dict: The class of weights under names.
         identity: The expression of a layer that returns its input.
+        identity_function: The same for an attribute that can only hold a function, as in Flax.
         layer_type: The type of a layer that may also be the identity.
         extra_parameter: A parameter that every constructor has; "" if there is none.
         extra_argument: How it is passed on.
@@ -75,6 +76,7 @@ class Syntax:
     module_dict: str
     parameter_dict: str
     identity: str
+    identity_function: str
     layer_type: str
     extra_parameter: str
     extra_argument: str

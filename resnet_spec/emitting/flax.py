@@ -22,6 +22,7 @@ SYNTAX = Syntax(
     module_dict="nnx.Dict",
     parameter_dict="nnx.Dict",
     identity="Sequential()",
+    identity_function="nnx.identity",
     layer_type="Callable[[Array], Array]",
     extra_parameter="rngs: nnx.Rngs",
     extra_argument="rngs=rngs",

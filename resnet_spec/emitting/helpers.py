@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 
-def used_helpers(source: str, body: str) -> list[str]:
+def used_helpers(pieces: Mapping[str, str], body: str) -> list[str]:
     """Return the sources of the helpers that a module's text names, and of those that they need, in their order."""
-    pieces = split_helpers(source)
     needed: set[str] = set()
     waiting = [body]
     while waiting:

@@ -14,7 +14,7 @@ from resnet_spec.emitting.dialect import Dialect, Syntax
 from resnet_spec.emitting.expressions import Atom, Call, Constant, Required, write_atom
 from resnet_spec.emitting.flow import Choices, Expression, Flow, Reference
 from resnet_spec.emitting.formatting import WIDTH, Bracket, Document, Row, lay_out
-from resnet_spec.emitting.helpers import is_assignment, used_helpers
+from resnet_spec.emitting.helpers import is_assignment, split_helpers, used_helpers
 from resnet_spec.emitting.parameters import Parameter
 from resnet_spec.emitting.sequences import write_expression
 from resnet_spec.emitting.templates import Member, StageTemplate, Template, Templates
@@ -61,6 +61,7 @@ class _Writer:
         self.syntax: Syntax = dialect.syntax
         self.options = options
         self.network = templates.networks[0]
+        self.helpers = split_helpers(dialect.helpers())
         self.constants: dict[float, Constant] = {}
 
     def module(self) -> str:
@@ -68,7 +69,7 @@ class _Writer:
         classes = [self._class(template) for template in self._needed()]
         body = "\n\n\n".join(["\n".join(lines) for lines in [*classes, self._build()]])
         main = "\n".join(self._main()) if self.options.with_main else ""
-        helpers = used_helpers(self.dialect.helpers(), body)
+        helpers = used_helpers(self.helpers, body)
         code = "\n\n\n".join([*helpers, body, *([main] if main else [])])
         head = "\n".join(self._head())
         constants = "\n".join(self._constants())
@@ -190,12 +191,30 @@ class _Writer:
                 value = self._container([(one.names[1:], one) for one in alike])
                 inner.append(_assignment(name, value))
             if optional:
-                names = [member.names[0] for member in held if member.is_optional]
-                statements += [(0, f"self.{name}: {self.syntax.layer_type} = {self.syntax.identity}") for name in names]
-                statements += [(0, f"if {condition}:"), *((1, line) for line in inner)]
+                statements += self._optional([member for member in held if member.is_optional], inner, condition)
             else:
                 statements += [(0, line) for line in inner]
         return statements
+
+    def _optional(self, members: Sequence[Member], made: Sequence[Document], condition: str) -> Iterator[Statement]:
+        """Yield the statements that set layers which some blocks of a class lack."""
+        functions: list[Document] = []
+        for member in members:
+            annotated = f"self.{member.names[0]}: {self.syntax.layer_type}"
+            if member.call is not None and self._is_function(member.call):
+                yield 0, annotated
+                functions.append(_assignment(member.names[0], self.syntax.identity_function))
+            else:
+                yield 0, f"{annotated} = {self.syntax.identity}"
+        yield 0, f"if {condition}:"
+        yield from ((1, line) for line in made)
+        if functions:
+            yield 0, "else:"
+            yield from ((1, line) for line in functions)
+
+    def _is_function(self, call: Call) -> bool:
+        """Return whether a layer is a function with its arguments, which Flax keeps apart from modules."""
+        return self.helpers.get(call.function, "").startswith("@dataclass")
 
     def _container(self, members: Sequence[tuple[tuple[str, ...], Member]]) -> Document:
         """Return the expression of a member, or of the container of several."""

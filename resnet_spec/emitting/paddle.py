@@ -23,6 +23,7 @@ SYNTAX = Syntax(
     module_dict="nn.LayerDict",
     parameter_dict="nn.ParameterDict",
     identity="nn.Identity()",
+    identity_function="nn.Identity()",
     layer_type="nn.Layer",
     extra_parameter="",
     extra_argument="",

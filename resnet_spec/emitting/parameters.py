@@ -170,8 +170,10 @@ def _type_name(value: Atom | Hole) -> str:
             return "float"
         case tuple():
             return f"tuple[{', '.join(['int'] * len(value))}]"
-        case None:
+        case None | Raw("None"):
             return "None"
+        case Raw():  # a function or an initialiser of JAX
+            return "Callable[..., Array]"
         case _:
             return type(value).__name__
 

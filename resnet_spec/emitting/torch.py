@@ -24,6 +24,7 @@ SYNTAX = Syntax(
     module_dict="nn.ModuleDict",
     parameter_dict="nn.ParameterDict",
     identity="nn.Identity()",
+    identity_function="nn.Identity()",
     layer_type="nn.Module",
     extra_parameter="",
     extra_argument="",

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from resnet_spec.backend import BackendError, load_backend
 from resnet_spec.emitting.expressions import Call, Constant, Raw
-from resnet_spec.emitting.formatting import Document
+from resnet_spec.emitting.formatting import Statement
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Shape, shortest_decimal
 
@@ -107,7 +107,7 @@ class Dialect(Protocol):
         """Return the source of the classes and functions that modules may need; those used are copied from it."""
         ...
 
-    def initialization(self, leaves: list[Leaf]) -> list[Document]:
+    def initialization(self, leaves: list[Leaf]) -> list[Statement]:
         """Return the statements that initialise a model as its specification says, where the framework does not."""
         ...
 

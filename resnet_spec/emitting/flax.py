@@ -7,7 +7,7 @@ from typing import assert_never
 from resnet_spec import ops
 from resnet_spec.emitting.dialect import Layer, Syntax, exactly, read_helpers
 from resnet_spec.emitting.expressions import Argument, Call, Raw, positional
-from resnet_spec.emitting.formatting import Document
+from resnet_spec.emitting.formatting import Statement
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Shape, shortest_decimal
 
@@ -192,7 +192,7 @@ class FlaxDialect:
         """Return the source of the layers that Flax lacks."""
         return read_helpers("resnet_spec_flax")
 
-    def initialization(self, leaves: list[Leaf]) -> list[Document]:
+    def initialization(self, leaves: list[Leaf]) -> list[Statement]:
         """Return no statements: each layer is given its initialisers."""
         return []
 

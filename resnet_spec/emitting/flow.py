@@ -177,7 +177,7 @@ class Flow:
 
     def _concat(self, outputs: Sequence[Expression], target: str) -> Expression:
         function, _, rest = self.syntax.concat.partition("(")
-        items = Bracket("[", tuple(y.text for y in outputs), "]")
+        items = Bracket("[", tuple(y.text for y in outputs), "]", is_literal=True)
         call = Row((function, Bracket("(", (items, rest.removesuffix(")").removeprefix("{items}, ")), ")")))
         if len(flat(call)) <= MAX_LENGTH:
             return Expression(flat(call))

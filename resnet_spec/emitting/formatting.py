@@ -21,16 +21,20 @@ class Row:
 class Bracket:
     """Items in brackets, which stand on lines of their own if they don't fit in one.
 
-    ``separator`` is what stands between them: a comma, or nothing between the clauses of a comprehension.
+    ``separator`` is what stands between them: a comma, or nothing between the clauses of a comprehension. Items of a
+    literal that don't fit in one line have a line each; those of a call share one if they fit there.
     """
 
     opening: str
     items: tuple[Document, ...]
     closing: str
     separator: str = ","
+    is_literal: bool = False
 
 
 Document: TypeAlias = "str | Row | Bracket"
+Statement: TypeAlias = tuple[int, Document]
+"""A statement, and by how many steps it is indented in its function."""
 
 
 def flat(document: Document) -> str:
@@ -40,7 +44,7 @@ def flat(document: Document) -> str:
             return document
         case Row(pieces):
             return "".join(map(flat, pieces))
-        case Bracket(opening, items, closing, separator):
+        case Bracket(opening, items, closing, separator, _):
             return f"{opening}{f'{separator} '.join(map(flat, items))}{closing}"
 
 
@@ -63,7 +67,7 @@ def lay_out(document: Document, level: int) -> list[str]:
 
 def _lay_out_items(bracket: Bracket, level: int) -> list[str]:
     line = INDENT * level + f"{bracket.separator} ".join(map(flat, bracket.items))
-    if len(line) <= WIDTH:
+    if len(line) <= WIDTH and not bracket.is_literal:
         return [line]
     end = bracket.separator
     return [text for item in bracket.items for text in lay_out(Row((item, end)), level)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from resnet_spec.emitting.dialect import Dialect
-from resnet_spec.emitting.formatting import Bracket, Document, Row
+from resnet_spec.emitting.formatting import Bracket, Document, Row, Statement
 from resnet_spec.network.parts import Leaf
 
 MAX_NAMES = 6
@@ -21,7 +21,7 @@ def initialization_loop(
     initializers: Mapping[str, str],
     defaults: Mapping[type, str],
     bases: Mapping[str, str],
-) -> list[Document]:
+) -> list[Statement]:
     """Return a loop over a model's modules, by name, that draws weights; no statement if none is drawn otherwise.
 
     ``initializers`` are the statements by the distribution, ``defaults`` what the framework does by itself, and
@@ -40,11 +40,11 @@ def initialization_loop(
         return []
     needs_name = any(isinstance(condition, Row) for condition, _ in rules)
     items = modules if needs_name else modules.replace("named_", "")
-    lines: list[Document] = [f"for {'name, module' if needs_name else 'module'} in {items}:"]
+    lines: list[Statement] = [(0, f"for {'name, module' if needs_name else 'module'} in {items}:")]
     for index, (statement, same) in enumerate(groupby(rules, lambda rule: rule[1])):
         conditions = [condition for condition, _ in same]
         test = _either(conditions)
-        lines += [Row((f"    {'elif' if index else 'if'} ", test, ":")), f"        {statement}"]
+        lines += [(1, Row((f"{'elif' if index else 'if'} ", test, ":"))), (2, statement)]
     return lines
 
 
@@ -97,4 +97,4 @@ def _condition(function: str, paths: Mapping[str, str], wanted: str) -> Document
 
 def _strings(texts: Sequence[str]) -> Document:
     quoted = tuple(f'"{text}"' for text in texts)
-    return Row(("(", quoted[0], ",)")) if len(quoted) == 1 else Bracket("(", quoted, ")")
+    return Row(("(", quoted[0], ",)")) if len(quoted) == 1 else Bracket("(", quoted, ")", is_literal=True)

@@ -8,12 +8,11 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from textwrap import wrap
-from typing import TypeAlias
 
 from resnet_spec.emitting.dialect import Dialect, Syntax
 from resnet_spec.emitting.expressions import Atom, Call, Constant, Required, write_atom
 from resnet_spec.emitting.flow import Choices, Expression, Flow, Reference
-from resnet_spec.emitting.formatting import WIDTH, Bracket, Document, Row, lay_out
+from resnet_spec.emitting.formatting import WIDTH, Bracket, Document, Row, Statement, lay_out
 from resnet_spec.emitting.helpers import is_assignment, split_helpers, used_helpers
 from resnet_spec.emitting.parameters import Parameter
 from resnet_spec.emitting.sequences import write_expression
@@ -48,10 +47,6 @@ def write_module(networks: Sequence[Network], dialect: Dialect, options: Options
     if not templates.has_arguments():
         templates = Templates(networks[:1], dialect, options.native)
     return _Writer(templates, dialect, options).module()
-
-
-Statement: TypeAlias = tuple[int, Document]
-"""A statement of a method, and by how many steps it is indented in it."""
 
 
 class _Writer:
@@ -139,7 +134,7 @@ class _Writer:
         statements = self._members(template, members)
         if is_root:
             leaves = list(self.templates.leaves.values())
-            statements += [(0, line) for line in self.dialect.initialization(leaves)]
+            statements += self.dialect.initialization(leaves)
         lines = [f"class {template.name}({self.syntax.module}):", *self._docstring(template), ""]
         parameters = template.binding.parameters
         first: list[Statement] = [(0, self.syntax.superclass_call)] if self.syntax.superclass_call else []
@@ -227,14 +222,16 @@ class _Writer:
             groups.setdefault(names[0], []).append((names[1:], member))
         values = [self._container(group) for group in groups.values()]
         if is_list(groups):
-            return Row((self.syntax.module_list, Bracket("(", (Bracket("[", tuple(values), "]"),), ")")))
+            return Row(
+                (self.syntax.module_list, Bracket("(", (Bracket("[", tuple(values), "]", is_literal=True),), ")"))
+            )
         items = tuple(Row((f'"{name}": ', value)) for name, value in zip(groups, values, strict=True))
         are_weights = {names[1:] == () and member.apply.startswith("{x} ") for names, member in members}
         if len(are_weights) > 1:
             path = members[0][1].part.path
             raise ValueError(f"{path} is a weight or a layer beside the other kind; name it without the dot before it")
         kind = self.syntax.parameter_dict if True in are_weights else self.syntax.module_dict
-        return Row((kind, Bracket("(", (Bracket("{", items, "}"),), ")")))
+        return Row((kind, Bracket("(", (Bracket("{", items, "}", is_literal=True),), ")")))
 
     def _expression(self, call: Call) -> Document:
         return write_expression(call, self._named)

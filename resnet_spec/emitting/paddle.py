@@ -7,7 +7,7 @@ from typing import assert_never
 from resnet_spec import ops
 from resnet_spec.emitting.dialect import Layer, Syntax, exactly, read_helpers
 from resnet_spec.emitting.expressions import Argument, Call, positional
-from resnet_spec.emitting.formatting import Document
+from resnet_spec.emitting.formatting import Statement
 from resnet_spec.emitting.initialization import initialization_loop
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Shape, shortest_decimal
@@ -149,8 +149,8 @@ class PaddleDialect:
             case ops.ChannelMaxPool():
                 return Layer(Call("ChannelMaxPool2D"))
             case ops.ZeroPad(top, bottom, left, right):
-                sides = Call("", tuple(positional("side", side) for side in (left, right, top, bottom)))
-                return Layer(Call("nn.ZeroPad2D", (positional("padding", Call("list", (positional("", sides),))),)))
+                sides = Call("[", tuple(positional("side", side) for side in (left, right, top, bottom)))
+                return Layer(Call("nn.ZeroPad2D", (positional("padding", sides),)))
             case ops.PadChannels(before, after):
                 return Layer(Call("PadChannels2D", (positional("before", before), positional("after", after))))
             case ops.SplitSum(parts):
@@ -187,7 +187,7 @@ class PaddleDialect:
         """Return the source of the layers that Paddle lacks."""
         return read_helpers("resnet_spec_paddle")
 
-    def initialization(self, leaves: list[Leaf]) -> list[Document]:
+    def initialization(self, leaves: list[Leaf]) -> list[Statement]:
         """Return a loop over the layers that draws the weights that Paddle draws otherwise."""
         lines = initialization_loop(leaves, self, "self.named_sublayers()", _INITIALIZERS, {}, _BASES)
         kinds = {
@@ -198,9 +198,9 @@ class PaddleDialect:
             if call is not None
         }
         if kinds:
-            lines.append("for module in self.sublayers():")
-            lines.append(f"    if isinstance(module, {' | '.join(sorted(kinds))}) and module.bias is not None:")
-            lines.append("        draw_bias(module)")
+            lines.append((0, "for module in self.sublayers():"))
+            lines.append((1, f"if isinstance(module, {' | '.join(sorted(kinds))}) and module.bias is not None:"))
+            lines.append((2, "draw_bias(module)"))
         return lines
 
     def main(self, shape: Shape) -> list[str]:

@@ -39,7 +39,9 @@ def write_expression(call: Call, naming: Naming) -> Document:
             items += [_write_argument(one, naming) for one in arguments]
     if not call.function and len(items) == 1:
         return Row(("(", items[0], ",)"))
-    return Row((call.function, Bracket("(", tuple(items), ")")))
+    if call.function == "[":
+        return Bracket("[", tuple(items), "]", is_literal=True)
+    return Row((call.function, Bracket("(", tuple(items), ")", is_literal=not call.function)))
 
 
 def _write_argument(argument: Argument, naming: Naming) -> Document:
@@ -103,7 +105,7 @@ def _write_varied(calls: Sequence[Call], place: int, naming: Naming) -> Document
         source: Document = f"range({numbers[0]}, {numbers[-1] + 1}, {step})"
     else:
         texts = [write_atom(value) for value in values if not isinstance(value, Call)]
-        source = Bracket("(", tuple(texts), ")")
+        source = Bracket("(", tuple(texts), ")", is_literal=True)
     changed: list[Atom] = [value for value in _values(calls[0]) if not isinstance(value, Call)]
     changed[place] = Raw(name)
     return _loop(write_expression(with_atoms(calls[0], iter(changed)), naming), Row((f"for {name} in ", source)))

@@ -8,7 +8,7 @@ from typing import assert_never
 from resnet_spec import ops
 from resnet_spec.emitting.dialect import Layer, Syntax, exactly, read_helpers
 from resnet_spec.emitting.expressions import Argument, Call, positional
-from resnet_spec.emitting.formatting import Document
+from resnet_spec.emitting.formatting import Statement
 from resnet_spec.emitting.initialization import initialization_loop
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Shape
@@ -198,7 +198,7 @@ class TorchDialect:
         """Return the source of the layers that torch lacks."""
         return read_helpers("resnet_spec_torch")
 
-    def initialization(self, leaves: list[Leaf]) -> list[Document]:
+    def initialization(self, leaves: list[Leaf]) -> list[Statement]:
         """Return a loop over the modules that draws the weights that torch draws otherwise."""
         return initialization_loop(leaves, self, "self.named_modules()", _INITIALIZERS, _DEFAULTS, _BASES)
 

@@ -46,7 +46,7 @@ class Torch:
     def train(self, model: Any, images: Any, cotangent: Any) -> Arrays:
         import torch
 
-        x = torch.from_numpy(images).requires_grad_()
+        x: Any = torch.from_numpy(images).requires_grad_()
         (model.train()(x) * torch.from_numpy(cotangent)).sum().backward()
         gradients = {f"gradient {name}": weight.grad for name, weight in model.named_parameters()}
         found = {name: tensor.numpy().copy() for name, tensor in gradients.items() if tensor is not None}
@@ -79,7 +79,7 @@ class Paddle:
         import paddle
 
         model.train()
-        x = paddle.to_tensor(images, stop_gradient=False)
+        x: Any = paddle.to_tensor(images, stop_gradient=False)
         (model(x) * paddle.to_tensor(cotangent)).sum().backward()
         gradients = {f"gradient {name}": weight.grad for name, weight in model.named_parameters()}
         found = {name: tensor.numpy() for name, tensor in gradients.items() if tensor is not None}

@@ -189,7 +189,9 @@ class PaddleDialect:
 
     def initialization(self, leaves: list[Leaf]) -> list[Statement]:
         """Return a loop over the layers that draws the weights that Paddle draws otherwise."""
-        lines = initialization_loop(leaves, self, "self.named_sublayers()", _INITIALIZERS, {}, _BASES)
+        drawn = [leaf for leaf in leaves if not isinstance(leaf.op, ops.BatchNorm | ops.GroupNorm | ops.LayerNorm)]
+        defaults: dict[type, str] = {ops.GlobalResponseNorm: "0.0"}
+        lines = initialization_loop(drawn, self, "self.named_sublayers()", _INITIALIZERS, defaults, _BASES)
         kinds = {
             _BASES.get(call.function, call.function)
             for leaf in leaves
@@ -243,6 +245,13 @@ def _attribute(name: str, is_present: bool) -> Argument:
     return Argument(f"{name}_attr", None if is_present else False, None)
 
 
+def _scale_attribute(op: ops.BatchNorm | ops.GroupNorm | ops.LayerNorm) -> Argument:
+    """Return the argument that says how the scale of a norm is drawn, or that there is none."""
+    if not op.affine or op.gamma == 1.0:
+        return _attribute("weight", op.affine)
+    return Argument("weight_attr", Call("nn.initializer.Constant", (positional("value", float(op.gamma)),)), None)
+
+
 def _conv(function: str, channels: int, op: ops.Conv) -> Call:
     padding = ops.fixed_padding(op)
     return Call(
@@ -268,7 +277,7 @@ def _batch_norm(channels: int, op: ops.BatchNorm, native: bool) -> Layer:
             positional("num_features", channels, "in"),
             Argument("momentum", shortest_decimal(op.decay), 0.9),
             Argument("epsilon", shortest_decimal(op.epsilon), 1e-5),
-            _attribute("weight", op.affine),
+            _scale_attribute(op),
             _attribute("bias", op.affine),
         ),
     )
@@ -278,7 +287,7 @@ def _batch_norm(channels: int, op: ops.BatchNorm, native: bool) -> Layer:
 
 def _norm(function: str, sizes: tuple[Argument, ...], op: ops.GroupNorm | ops.LayerNorm, note: str) -> Layer:
     epsilon = Argument("epsilon", shortest_decimal(op.epsilon), 1e-5)
-    flags = _attribute("weight", op.affine), _attribute("bias", op.affine and op.bias)
+    flags = _scale_attribute(op), _attribute("bias", op.affine and op.bias)
     return Layer(Call(function, (*sizes, epsilon, *flags)), note=note)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from resnet_spec.backend import OUTPUT, Model, backend_of, checkpoint_model, load_backend, load_inference, move_model
 from resnet_spec.diagnostics.problems import SpecError
-from resnet_spec.emitting.dialect import find_dialect
+from resnet_spec.emitting.dialects import find_dialect
 from resnet_spec.emitting.module import Options, write_module
 from resnet_spec.library.load import Setting, check_input, load
 from resnet_spec.network.network import Network

@@ -1,4 +1,4 @@
-"""What differs between the frameworks in which modules are emitted: the contract of a dialect, and how one is found."""
+"""What differs between the frameworks in which modules are emitted: the contract of a dialect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from typing import Protocol
 
-from resnet_spec.backend import BackendError, load_backend
+from resnet_spec.backend import BackendError
 from resnet_spec.emitting.expressions import Call, Constant, Raw
 from resnet_spec.emitting.formatting import Statement
 from resnet_spec.network.parts import Leaf
@@ -114,19 +114,6 @@ class Dialect(Protocol):
     def main(self, shape: Shape) -> list[str]:
         """Return the statements that print a summary of ``model`` and run it on one image."""
         ...
-
-
-def find_dialect(name: str) -> Dialect:
-    """Return the dialect of a backend. No framework is imported for those of this project. Raises BackendError."""
-    from resnet_spec.emitting import flax, paddle, torch
-
-    own: dict[str, Dialect] = {"torch": torch.DIALECT, "paddle": paddle.DIALECT, "flax": flax.DIALECT}
-    if name in own:
-        return own[name]
-    dialect: Dialect | None = getattr(load_backend(name), "DIALECT", None)
-    if dialect is None:
-        raise BackendError(f"backend {name!r} writes no code; those that do are: {', '.join(own)}")
-    return dialect
 
 
 def read_helpers(package: str) -> str:

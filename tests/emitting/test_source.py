@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from resnet_spec import BackendError, emit, load, loads
-from resnet_spec.emitting.dialect import class_name, find_dialect
+from resnet_spec.emitting.dialect import class_name
+from resnet_spec.emitting.dialects import find_dialect
 from resnet_spec.emitting.helpers import split_helpers
 from resnet_spec.library import bundled
 from shared.command_line import run_cli

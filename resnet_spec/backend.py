@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
@@ -22,6 +22,7 @@ from resnet_spec.ops import round_to_float32
 
 if TYPE_CHECKING:  # NumPy takes longer to import than a spec to expand
     from importlib.metadata import EntryPoint
+    from pathlib import Path
 
     from resnet_spec.weights.canonical import Array
 
@@ -70,6 +71,43 @@ class TrainingStep:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What a program that ``export`` writes takes and computes.
+
+    Attributes:
+        format: The format of the file, such as "onnx".
+        batch: The number of images; None for any number.
+        free_size: Whether it takes images of any height and width.
+        training_step: Whether it computes a training step instead of an evaluation.
+        opset: The version of ONNX's operators; None for the default.
+        calibration: Images, each (1, channels, height, width), from whose maps the ranges of 8-bit integers follow;
+            empty for a program in floating-point numbers.
+    """
+
+    format: str
+    batch: int | None = 1
+    free_size: bool = False
+    training_step: bool = False
+    opset: int | None = None
+    calibration: Sequence[Array] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFormat:
+    """A format of programs that a backend writes.
+
+    Attributes:
+        name: Its name, such as "onnx".
+        suffix: The suffix of its files, such as ".onnx".
+        options: The names of those ``ExportOptions`` that it takes besides the batch.
+    """
+
+    name: str
+    suffix: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can do besides evaluating a network.
 
@@ -81,6 +119,8 @@ class Capabilities:
         checkpoints: It has ``checkpoint_blocks``, for training in less memory.
         random_state: Its models hold the state of dropout's random numbers, which ``reseed`` sets. Elsewhere they are
             drawn from the framework's own generator, which the user seeds.
+        fixed_order: It has ``fix_order``, after which a model computes the same bits on every machine.
+        exports: The formats in which its ``export`` writes programs.
     """
 
     training_forward: bool = False
@@ -89,6 +129,8 @@ class Capabilities:
     devices: bool = False
     checkpoints: bool = False
     random_state: bool = False
+    fixed_order: bool = False
+    exports: tuple[ExportFormat, ...] = ()
 
 
 class Backend(Protocol):
@@ -167,6 +209,25 @@ class Backend(Protocol):
         """
         ...
 
+    def fix_order(self, model: Model) -> None:
+        """Have a model sum in a fixed order and compute functions by itself, so that all machines give the same bits.
+
+        It then takes several times as long.
+        """
+        ...
+
+    def export(self, model: Model, path: Path, options: ExportOptions) -> list[Path]:
+        """Write a program that computes what a model does; return the files, of which ``path`` is one.
+
+        Images are (batch, channels, height, width). The files appear complete or not at all. Raises BackendError or
+        ValueError, before anything is written, for what the network or the format does not allow.
+        """
+        ...
+
+    def run_file(self, path: Path, images: Array, capture: Collection[str]) -> dict[str, Array]:
+        """Run a program of a format that takes the option ``calibration``; return the outputs of parts by path."""
+        ...
+
 
 class BackendError(ImportError):
     """A backend does not exist, its framework is not installed, or it cannot do what was requested."""
@@ -234,6 +295,21 @@ def load_inference(name: str, dtype: str, compile: bool) -> Callable[[Network, d
     if dtype == "bfloat16":
         raise BackendError(f"backend {name!r} does not compute in bfloat16; it can be float32 or float64")
     return backend.build
+
+
+def load_exporter(name: str, options: ExportOptions) -> tuple[Backend, ExportFormat]:
+    """Return a backend, and its format of the options' name. Raises BackendError if it has none, or not the options."""
+    backend = load_backend(name)
+    found = {form.name: form for form in backend.CAPABILITIES.exports}
+    if options.format not in found:
+        written = f"; it writes {', '.join(found)}" if found else ""
+        raise BackendError(f"backend {name!r} does not write the format {options.format!r}{written}")
+    form = found[options.format]
+    for item in fields(ExportOptions):
+        if item.name in ("format", "batch", *form.options) or getattr(options, item.name) == item.default:
+            continue
+        raise BackendError(f"the format {form.name} of backend {name!r} has no option {item.name}; leave it out")
+    return backend, form
 
 
 def backend_of(model: Model) -> Backend:

@@ -24,6 +24,7 @@ LAYERS = [
     {"checkpoints", "preparation"},
     {"downloads"},
     {"api", "parity", "views"},
+    {"vectors"},
     {"commands", "pytest_plugin"},
     {"__main__"},
 ]

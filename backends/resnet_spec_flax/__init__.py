@@ -1,8 +1,9 @@
 """Build and run networks in Flax NNX."""
 
-from resnet_spec.backend import Capabilities
+from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_flax.build import build as build
 from resnet_spec_flax.build import reseed as reseed
+from resnet_spec_flax.export import export as export
 from resnet_spec_flax.inference import build_inference as build_inference
 from resnet_spec_flax.run import devices as devices
 from resnet_spec_flax.modules import checkpoint_blocks as checkpoint_blocks
@@ -17,5 +18,11 @@ DTYPE = "float32"
 """The default dtype."""
 
 CAPABILITIES = Capabilities(
-    training_forward=True, gradients=True, inference=True, devices=True, checkpoints=True, random_state=True
+    training_forward=True,
+    gradients=True,
+    inference=True,
+    devices=True,
+    checkpoints=True,
+    random_state=True,
+    exports=(ExportFormat("stablehlo", ".stablehlo", ("training_step",)),),
 )

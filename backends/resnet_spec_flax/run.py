@@ -61,7 +61,7 @@ def run(
             result, paths = model(x), model.network.outputs
             outputs = dict(zip(paths, result, strict=True)) if paths else {OUTPUT: result}
         else:
-            graph, state = nnx.split(_in_mode(layers, train))
+            graph, state = nnx.split(copy_in_mode(layers, train))
             outputs = _run(graph, state, x, frozenset(capture), part)
     own = (OUTPUT,) if part else model.network.outputs or (OUTPUT,)
     return _to_arrays(outputs, [*capture, *own])
@@ -78,7 +78,7 @@ def step(
     """Train one step: update the weights and the running statistics."""
     model = _layers_to_train(model)
     optimizer = optimizer or _make_optimizer(model, sgd)
-    twin = _in_mode(model, train=True)
+    twin = copy_in_mode(model, train=True)
     batch = _to_native(model, images), jnp.asarray(labels)
     with _exact_arithmetic(model):
         loss, outputs, gradients, output_gradients = _step(twin, optimizer, *batch, frozenset(capture))
@@ -97,7 +97,7 @@ def vjp(model: ResNet | FrozenModel, part: str, x: Array, cotangent: Array) -> d
     It is the gradient of (cotangent * part(x)).sum(). The model does not change.
     """
     model = _layers_to_train(model)
-    graph, state = nnx.split(_in_mode(model, train=True))
+    graph, state = nnx.split(copy_in_mode(model, train=True))
     with _exact_arithmetic(model):
         gradients, of_x = _vjp(graph, state, _to_native(model, x), _to_native(model, cotangent), part)
     prefix = f"{part}." if part else ""
@@ -182,7 +182,7 @@ def _layers_to_train(model: ResNet | FrozenModel) -> ResNet:
     return model
 
 
-def _in_mode(model: ResNet, train: bool) -> ResNet:
+def copy_in_mode(model: ResNet, train: bool) -> ResNet:
     """Return a copy of the model in training or evaluation mode that shares the model's variables."""
     twin = nnx.clone(model, variables=False)
     twin.set_attributes(use_running_average=not train, deterministic=not train, raise_if_not_found=False)

@@ -19,7 +19,7 @@ from resnet_spec_flax.modules import FrozenModel, ResNet, get_submodule, layers_
 def fill(model: ResNet, weights: dict[str, Array]) -> None:
     """Set the weights of a model that has abstract ones; remove each from ``weights``, so that memory holds it once."""
     for name, variable in named_variables(model).items():
-        variable.set_value(jax.device_put(_to_native(weights.pop(name))))
+        variable.set_value(jax.device_put(with_native_axes(weights.pop(name))))
 
 
 def dump(model: ResNet | FrozenModel) -> dict[str, Array]:
@@ -35,7 +35,7 @@ def load(model: ResNet | FrozenModel, weights: Mapping[str, Array]) -> None:
     matched = match_weights(shapes, weights)
     for name, variable in variables.items():
         old = variable.get_value()
-        array = np.asarray(_to_native(matched[name]), old.dtype)
+        array = np.asarray(with_native_axes(matched[name]), old.dtype)
         variable[...] = jax.device_put(array, old.sharding if old.committed else None)
     if isinstance(model, FrozenModel):
         model.set_layers(layers)
@@ -63,13 +63,17 @@ def _find_variable(model: ResNet, name: str) -> nnx.Variable[Any] | None:
 
 def to_canonical(array: jax.Array) -> Array:
     """Return a weight in PyTorch's layout, as a copy; bfloat16 is ml_dtypes'."""
-    weight = np.asarray(array)
+    return np.array(with_canonical_axes(np.asarray(array)), order="C")
+
+
+def with_canonical_axes(weight: Any) -> Any:
+    """Return a weight of Flax's layout with its axes in PyTorch's order."""
     match weight.ndim:
         case 4:  # (height, width, in, out) -> (out, in, height, width)
-            weight = weight.transpose(3, 2, 0, 1)
+            return weight.transpose(3, 2, 0, 1)
         case 2 | 3:  # (in, out) -> (out, in), and (length, in, out) -> (out, in, length)
-            weight = weight.T
-    return np.array(weight, order="C")
+            return weight.T
+    return weight
 
 
 def _to_canonical_shape(shape: Shape) -> Shape:
@@ -82,8 +86,8 @@ def to_numpy(array: jax.Array) -> Array:
     return np.asarray(array, np.float32 if array.dtype == jnp.bfloat16 else None)
 
 
-def _to_native(array: Array) -> Array:
-    """Return a canonical weight in Flax's layout."""
+def with_native_axes(array: Any) -> Any:
+    """Return a canonical weight with its axes in Flax's order."""
     match array.ndim:
         case 4:  # (out, in, height, width) -> (height, width, in, out)
             return array.transpose(2, 3, 1, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
@@ -13,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
 from resnet_spec.weights.canonical import Array
+from resnet_spec_numpy import arithmetic
 
 Statistics = dict[str, Array]
 
@@ -40,9 +40,9 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
             return _conv(op.to_conv(), kernel, weights.get("bias"), x)
         case ops.ChannelConv(kernel_size):
             padded = np.pad(x, ((0, 0), (kernel_size // 2, kernel_size // 2)))
-            return sliding_window_view(padded, kernel_size, axis=1) @ weights["weight"].reshape(-1)
+            return arithmetic.matmul(sliding_window_view(padded, kernel_size, axis=1), weights["weight"].reshape(-1))
         case ops.Linear(_, bias):
-            y = np.moveaxis(np.moveaxis(x, 1, -1) @ weights["weight"].T, -1, 1)
+            y = np.moveaxis(arithmetic.matmul(np.moveaxis(x, 1, -1), weights["weight"].T), -1, 1)
             return y + _per_channel(weights["bias"], x) if bias else y
         case ops.GroupNorm() as op:
             grouped = x.reshape(x.shape[0], op.group_count(x.shape[1]), -1)
@@ -74,7 +74,7 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
         case ops.LeakyRelu(slope):
             return np.where(x > 0, x, x * x.dtype.type(slope))
         case ops.Elu():
-            return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+            return np.where(x > 0, x, arithmetic.expm1(np.minimum(x, 0)))
         case ops.Gelu(approximate):
             return _gelu_tanh(x) if approximate else _gelu(x)
         case ops.Silu():
@@ -82,7 +82,7 @@ def _apply(leaf: Leaf, weights: dict[str, Array], x: Array, random: np.random.Ge
         case ops.Sigmoid():
             return _sigmoid(x)
         case ops.Tanh():
-            return np.tanh(x)
+            return arithmetic.tanh(x)
         case ops.HardSigmoid():
             return np.clip(x + 3, 0, 6) / 6
         case ops.HardSwish():
@@ -144,7 +144,7 @@ def _conv(op: ops.Conv, weight: Array, bias: Array | None, x: Array) -> Array:
     # (batch, in, height, width, kernel, kernel) -> (batch, groups, in / groups * kernel, height * width)
     columns = windows.transpose(0, 1, 4, 5, 2, 3).reshape(batch, op.groups, -1, height * width)
     rows = weight.reshape(op.groups, op.out // op.groups, -1)
-    y = (rows @ columns).reshape(batch, op.out, height, width)
+    y = arithmetic.matmul(rows, columns).reshape(batch, op.out, height, width)
     return y if bias is None else y + bias[:, None, None]
 
 
@@ -198,19 +198,16 @@ def _evo_norm_s0(groups: int, epsilon: float, weights: dict[str, Array], x: Arra
 
 
 def _sigmoid(x: Array) -> Array:
-    decay = np.exp(-np.abs(x))  # at most 1, so it does not overflow
+    decay = arithmetic.exp(-np.abs(x))  # at most 1, so it does not overflow
     return np.where(x >= 0, 1, decay) / (1 + decay)
 
 
-_ERF: Callable[[Array], Array] = np.vectorize(math.erf, otypes=[np.float64])
-
-
 def _gelu(x: Array) -> Array:
-    return x * ((1 + _ERF(x * math.sqrt(0.5))) / 2).astype(x.dtype)
+    return x * ((1 + arithmetic.erf(x * math.sqrt(0.5))) / 2).astype(x.dtype)
 
 
 def _gelu_tanh(x: Array) -> Array:
-    return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+    return x * (1 + arithmetic.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x)))) / 2
 
 
 def _max_pool(op: ops.MaxPool, x: Array) -> Array:
@@ -234,13 +231,13 @@ def _blur_pool(stride: int, x: Array) -> Array:
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
     windows = sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::stride, ::stride]
     row = np.array([1, 2, 1], x.dtype) / 4
-    return windows @ row @ row
+    return arithmetic.matmul(arithmetic.matmul(windows, row), row)
 
 
 def _split_softmax(parts: int, groups: int, x: Array) -> Array:
     # (batch, groups, parts, rest) -> (batch, parts, groups, rest)
     split = x.reshape(x.shape[0], groups, parts, -1).swapaxes(1, 2)
-    exponentials = np.exp(split - split.max(axis=1, keepdims=True))
+    exponentials = arithmetic.exp(split - split.max(axis=1, keepdims=True))
     return (exponentials / exponentials.sum(axis=1, keepdims=True)).reshape(x.shape)
 
 

@@ -12,6 +12,7 @@ from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, propagate
 from resnet_spec.weights.canonical import Array
+from resnet_spec_numpy import arithmetic
 from resnet_spec_numpy.layers import run_layer
 
 
@@ -19,7 +20,7 @@ class ResNet:
     """A network with its weights: (batch, channels, height, width) -> the output of its last part.
 
     If ``training`` is set, norms use the statistics of the batch and dropout is active, as in the frameworks. A call
-    then updates the running statistics in ``weights``.
+    then updates the running statistics in ``weights``. If ``is_ordered`` is set, all machines compute the same bits.
     """
 
     resnet_spec_backend: ClassVar[str] = "numpy"
@@ -28,6 +29,7 @@ class ResNet:
         self.network = network
         self.weights = weights
         self.training = False
+        self.is_ordered = False
         self.random = np.random.default_rng(0)
 
     def __call__(
@@ -53,7 +55,8 @@ class ResNet:
             cascade=lambda part, index, piece, previous: piece + previous,
             leave=leave,
         )
-        _, last = propagate(row, images.astype(dtype, copy=False), rules)
+        with arithmetic.summation(self.is_ordered):
+            _, last = propagate(row, images.astype(dtype, copy=False), rules)
         return tuple(captured[path] for path in outputs) if outputs else last
 
     def _run_leaf(self, leaf: Leaf, x: Array) -> tuple[Part, Array]:

@@ -45,7 +45,8 @@ def add_group_norm(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[str
     one = graph.add_weight(f"{path}/one", np.ones(groups, graph.dtype))
     zero = graph.add_weight(f"{path}/zero", np.zeros(groups, graph.dtype))
     normalized = graph.add_node("InstanceNormalization", [grouped, one, zero], f"{path}/normal", epsilon=epsilon)
-    return add_affine(graph.add_reshape(normalized, [0, *leaf.input_shape], f"{path}/image"), leaf, weights, graph)
+    image = graph.add_reshape_like(normalized, x, leaf.input_shape, f"{path}/image")
+    return add_affine(image, leaf, weights, graph)
 
 
 def add_affine(x: str, leaf: Leaf, weights: Mapping[str, Array], graph: Graph, output: str = "") -> str:
@@ -126,7 +127,8 @@ def add_evo_norm_s0(groups: int, epsilon: float, leaf: Leaf, weights: Mapping[st
     mean = graph.add_node("GlobalAveragePool", [grouped], f"{path}/mean")
     std = _add_root_mean_square(graph.add_node("Sub", [grouped, mean], f"{path}/centred"), epsilon, path, graph)
     normalized = graph.add_node("Div", [grouped_gated, std], f"{path}/normal")
-    return add_affine(graph.add_reshape(normalized, [0, *leaf.input_shape], f"{path}/image"), leaf, weights, graph)
+    image = graph.add_reshape_like(normalized, x, leaf.input_shape, f"{path}/image")
+    return add_affine(image, leaf, weights, graph)
 
 
 def add_filter_response_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
@@ -177,8 +179,9 @@ def add_blur_pool(stride: int, leaf: Leaf, x: str, graph: Graph) -> str:
 
 def add_split_sum(parts: int, leaf: Leaf, x: str, graph: Graph) -> str:
     """Add the sum of equal parts of the channels."""
-    split = graph.add_reshape(x, [0, parts, *leaf.output_shape], f"{leaf.path}/parts")
-    return graph.add_node("ReduceSum", [split, graph.add_integers(f"{leaf.path}/axis", [1])], leaf.path, keepdims=0)
+    names = [f"{leaf.path}/parts{index}" for index in range(parts)]
+    pieces = graph.add_split(x, [leaf.output_shape[0]] * parts, names, leaf.path)
+    return graph.add_node("Sum", pieces, leaf.path)
 
 
 def add_split_softmax(parts: int, groups: int, leaf: Leaf, x: str, graph: Graph) -> str:
@@ -187,7 +190,7 @@ def add_split_softmax(parts: int, groups: int, leaf: Leaf, x: str, graph: Graph)
     split = graph.add_reshape(x, [0, groups, parts, -1], f"{leaf.path}/parts")
     transposed = graph.add_node("Transpose", [split], f"{leaf.path}/turned", perm=[0, 2, 1, 3])
     softmax = graph.add_node("Softmax", [transposed], f"{leaf.path}/softmax", axis=1)
-    return graph.add_reshape(softmax, [0, *leaf.input_shape], leaf.path)
+    return graph.add_reshape_like(softmax, x, leaf.input_shape, leaf.path)
 
 
 def add_pad(x: str, pads: tuple[int, ...], output: str, graph: Graph, mode: str = "constant") -> str:
@@ -216,9 +219,9 @@ def add_rms_norm(op: RmsNorm, leaf: Leaf, weights: Mapping[str, Array], x: str, 
 
 def add_global_response_norm(epsilon: float, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
     """Add x + weight * x * n + bias, with n a channel's norm over the mean of all norms."""
-    path, pixels = leaf.path, math.prod(leaf.input_shape[1:])
-    power = graph.add_node("GlobalAveragePool", [graph.add_node("Mul", [x, x], f"{path}/square")], f"{path}/power")
-    total = graph.add_node("Mul", [power, graph.add_scalar(f"{path}/pixels", pixels)], f"{path}/total")
+    path = leaf.path
+    square = graph.add_node("Mul", [x, x], f"{path}/square")
+    total = graph.add_node("ReduceSum", [square, graph.add_integers(f"{path}/axes", [2, 3])], f"{path}/total")
     norm = graph.add_node("Sqrt", [total], f"{path}/norm")
     mean = add_reduction("ReduceMean", leaf, norm, graph, f"{path}/mean")
     raised = graph.add_node("Add", [mean, graph.add_scalar(f"{path}/epsilon", epsilon)], f"{path}/raised")
@@ -256,21 +259,23 @@ def _add_products(shares: Sequence[Array], leaf: Leaf, x: str, graph: Graph) -> 
 
 
 def add_space_to_depth(op: SpaceToDepth, leaf: Leaf, x: str, graph: Graph) -> str:
-    """Add tiles of pixels as channels."""
-    channels, height, width = leaf.input_shape
-    tiles_shape = [0, channels, height // op.size, op.size, width // op.size, op.size]
-    tiles = graph.add_reshape(x, tiles_shape, f"{leaf.path}/tiles")
-    # The axes are batch, channel, tile's row, row in the tile, tile's column, column in the tile.
-    axes = [{"channel": 1, "row": 3, "column": 5}[name] for name in op.order.split("_")]
-    moved = graph.add_node("Transpose", [tiles], f"{leaf.path}/moved", perm=[0, *axes, 2, 4])
-    return graph.add_reshape(moved, [0, *leaf.output_shape], leaf.path)
+    """Add tiles of pixels as channels. ONNX orders them by row, column and channel; a gather sorts them."""
+    tiles = graph.add_node("SpaceToDepth", [x], f"{leaf.path}/tiles", blocksize=op.size)
+    # The axes are row in the tile, column in the tile, channel.
+    places = np.arange(leaf.output_shape[0]).reshape(op.size, op.size, leaf.input_shape[0])
+    axes = [{"row": 0, "column": 1, "channel": 2}[name] for name in op.order.split("_")]
+    return _add_channel_order(places.transpose(axes).reshape(-1).tolist(), leaf.path, tiles, graph)
 
 
 def add_channel_shuffle(groups: int, leaf: Leaf, x: str, graph: Graph) -> str:
     """Add the move of channel (group, i) to (i, group)."""
-    grouped = graph.add_reshape(x, [0, groups, leaf.input_shape[0] // groups, -1], f"{leaf.path}/groups")
-    moved = graph.add_node("Transpose", [grouped], f"{leaf.path}/moved", perm=[0, 2, 1, 3])
-    return graph.add_reshape(moved, [0, *leaf.input_shape], leaf.path)
+    places = np.arange(leaf.input_shape[0]).reshape(groups, -1)
+    return _add_channel_order(places.T.reshape(-1).tolist(), leaf.path, x, graph)
+
+
+def _add_channel_order(order: Sequence[int], path: str, x: str, graph: Graph) -> str:
+    """Add a gather of channels in an order."""
+    return graph.add_node("Gather", [x, graph.add_integers(f"{path}/order", order)], path, axis=1)
 
 
 def add_upsample(op: Upsample, leaf: Leaf, x: str, graph: Graph) -> str:

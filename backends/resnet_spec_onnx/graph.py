@@ -6,7 +6,7 @@ path of the part that needs them, a slash and a word, as in ``layer1.0/add``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class Graph:
         nodes: The nodes.
         weights: The initializers by name.
         shapes: The shape, without the batch, of each value that is the output of a part.
+        larger_shapes: The shapes by path for an image of twice the height and width, if any size is accepted; otherwise
+            empty.
     """
 
     dtype: str
@@ -39,6 +41,12 @@ class Graph:
     nodes: list[NodeProto] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    larger_shapes: Mapping[str, Shape] = field(default_factory=dict)
+
+    @property
+    def has_free_size(self) -> bool:
+        """Whether the graph takes images of any height and width."""
+        return bool(self.larger_shapes)
 
     def add_node(self, op_type: str, inputs: Sequence[str], output: str, *more_outputs: str, **attributes: Any) -> str:
         """Add a node, named as its first output; return that name."""
@@ -73,7 +81,16 @@ class Graph:
         """Add a node that reshapes x; return the output. 0 keeps the size of an axis, and -1 infers it."""
         return self.add_node("Reshape", [x, self.add_integers(f"{output}/shape", shape)], output)
 
+    def add_reshape_like(self, x: str, like: str, shape: Shape, output: str) -> str:
+        """Add a node that gives x the shape of a value, which is ``shape`` unless the size is free."""
+        if self.has_free_size and len(shape) == 3:
+            return self.add_node("Reshape", [x, self.add_node("Shape", [like], f"{output}/shape")], output)
+        return self.add_reshape(x, [0, *shape], output)
+
     def make_value_info(self, name: str, shape: Shape) -> ValueInfoProto:
-        """Return the declaration of a value."""
+        """Return the declaration of a value. Sizes that depend on a free height and width have no number."""
         element_type = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
-        return helper.make_tensor_value_info(name, element_type, [self.batch, *shape])
+        larger = self.larger_shapes.get(name, shape)
+        names = ("channels", "height", "width") if name == INPUT else (None,) * len(shape)
+        sizes = [size if size == other else free for size, other, free in zip(shape, larger, names, strict=True)]
+        return helper.make_tensor_value_info(name, element_type, [self.batch, *sizes])

@@ -15,7 +15,7 @@ import numpy as np
 from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
 from resnet_spec.weights.canonical import Array
-from resnet_spec_onnx import custom_layers
+from resnet_spec_onnx import custom_layers, free_size
 from resnet_spec_onnx.graph import Graph
 
 
@@ -76,7 +76,8 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
             return graph.add_node("Mul", [x, custom_layers.add_hard_sigmoid(path, x, f"{path}/gate", graph)], path)
         case ops.MaxPool() as op:
             window = ops.window_of(op)
-            attributes = {"kernel_shape": window.kernel, "strides": window.stride, "pads": _pads(window, leaf)}
+            x, pads = _add_padding(window, leaf, x, -np.inf, graph)
+            attributes = {"kernel_shape": window.kernel, "strides": window.stride, "pads": pads}
             # ONNX Runtime merges zeros padded before a max pool into it, as minus infinity. A second output, even one
             # that nothing reads, prevents that.
             indices = [f"{path}/indices"] if graph.is_output_of("Pad", x) else []
@@ -125,13 +126,14 @@ def add_layer(leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) ->
 
 def _add_conv(op: ops.Conv, leaf: Leaf, weights: Mapping[str, Array], x: str, graph: Graph) -> str:
     window = ops.window_of(op)
+    x, pads = _add_padding(window, leaf, x, 0, graph)
     return graph.add_node(
         "Conv",
         [x, *custom_layers.add_weights(leaf, weights, graph)],
         leaf.path,
         kernel_shape=window.kernel,
         strides=window.stride,
-        pads=_pads(window, leaf),
+        pads=pads,
         dilations=window.dilation,
         group=op.groups,
     )
@@ -145,6 +147,14 @@ def _add_batch_norm(op: ops.BatchNorm, leaf: Leaf, weights: Mapping[str, Array],
     return graph.add_node("BatchNormalization", [x, *names.values()], path, epsilon=op.epsilon)
 
 
+def _add_padding(window: ops.Window, leaf: Leaf, x: str, value: float, graph: Graph) -> tuple[str, list[int]]:
+    """Return what an operation with windows reads, and its pads: if the size is free, a node may pad instead."""
+    if graph.has_free_size and free_size.depends_on_size(window):
+        margins = free_size.add_margins(window, x, f"{leaf.path}/padded", graph)
+        return free_size.add_pad(x, margins, value, f"{leaf.path}/padded", graph), [0, 0, 0, 0]
+    return x, _pads(window, leaf)
+
+
 def _pads(window: ops.Window, leaf: Leaf) -> list[int]:
     """Return top, left, bottom and right: after the image up to the last window's end, so that nothing is rounded."""
     (top, bottom), (left, right) = window.margins(*leaf.input_shape[1:])
@@ -154,6 +164,8 @@ def _pads(window: ops.Window, leaf: Leaf) -> list[int]:
 def _add_avg_pool(op: ops.AvgPool, leaf: Leaf, x: str, graph: Graph) -> str:
     """Add an average pool. If padding counts, a node pads the image first: what ``ceil`` adds beyond must not count."""
     window = ops.window_of(op)
+    if graph.has_free_size and free_size.depends_on_size(window):
+        return free_size.add_avg_pool(window, op.count_padding, leaf.path, x, graph)
     pads = _pads(window, leaf)
     padding = _pads(replace(window, ceil=False), leaf)
     if op.count_padding and any(padding):

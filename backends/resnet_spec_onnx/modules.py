@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, assert_never
 
 from onnx import ModelProto, helper, numpy_helper
@@ -11,7 +11,9 @@ from resnet_spec.network.execution import plan_parallel, plan_residual
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, propagate
+from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
+from resnet_spec_onnx.free_size import infer_larger_shapes
 from resnet_spec_onnx.graph import INPUT, Graph
 from resnet_spec_onnx.layers import add_layer
 
@@ -36,13 +38,14 @@ class ResNet:
         self.dtype = dtype
         self.session = NO_SESSION
 
-    def to_proto(self, *, opset: int = OPSET, batch: int | str = "batch") -> ModelProto:
-        """Return the network as an ONNX model.
+    def to_proto(self, *, opset: int = OPSET, batch: int | str = "batch", free_size: bool = False) -> ModelProto:
+        """Return the network as an ONNX model, with a free height and width of the images if asked.
 
         Its input is called ``input``. Its outputs are called by their paths: that of the last part, or the network's
-        ``outputs``.
+        ``outputs``. Raises ValueError if a part does not allow a free size.
         """
-        graph, values = self.to_graph(self.network.parts, opset, batch)
+        larger_shapes = infer_larger_shapes(self.network) if free_size else {}
+        graph, values = self.to_graph(self.network.parts, opset, batch, larger_shapes)
         outputs = self.network.outputs or (self.network.parts[-1].path,)
         for path in outputs:
             if values[path] != path:  # the output of a chain has the path of its last part
@@ -51,10 +54,14 @@ class ResNet:
         return self.make_model_proto(graph, self.network.input, outputs)
 
     def to_graph(
-        self, parts: tuple[Part, ...], opset: int = OPSET, batch: int | str = "batch"
+        self,
+        parts: tuple[Part, ...],
+        opset: int = OPSET,
+        batch: int | str = "batch",
+        larger_shapes: Mapping[str, Shape] | None = None,
     ) -> tuple[Graph, dict[str, str]]:
         """Return a graph of a row of parts that reads ``input``, and the name of each part's output, by path."""
-        graph, values = Graph(self.dtype, opset, batch), dict[str, str]()
+        graph, values = Graph(self.dtype, opset, batch, larger_shapes=larger_shapes or {}), dict[str, str]()
 
         def leave(part: Part, x: str, y: str) -> tuple[Part, str]:
             values[part.path] = y
@@ -75,7 +82,8 @@ class ResNet:
 
     def make_model_proto(self, graph: Graph, input_shape: tuple[int, ...], outputs: Collection[str]) -> ModelProto:
         """Return a graph as a model with these outputs."""
-        inner = [graph.make_value_info(name, shape) for name, shape in graph.shapes.items() if name not in outputs]
+        declared = {} if graph.has_free_size else graph.shapes
+        inner = [graph.make_value_info(name, shape) for name, shape in declared.items() if name not in outputs]
         graph_proto = helper.make_graph(
             graph.nodes,
             self.network.name,

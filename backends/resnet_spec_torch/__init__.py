@@ -1,7 +1,8 @@
 """Build and run networks in PyTorch."""
 
-from resnet_spec.backend import Capabilities
+from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_torch.build import build as build
+from resnet_spec_torch.export import export as export
 from resnet_spec_torch.inference import build_inference as build_inference
 from resnet_spec_torch.run import devices as devices
 from resnet_spec_torch.modules import checkpoint_blocks as checkpoint_blocks
@@ -15,4 +16,11 @@ from resnet_spec_torch.weights import load as load
 DTYPE = "float32"
 """The default dtype."""
 
-CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, devices=True, checkpoints=True)
+CAPABILITIES = Capabilities(
+    training_forward=True,
+    gradients=True,
+    inference=True,
+    devices=True,
+    checkpoints=True,
+    exports=(ExportFormat("pt2", ".pt2", ("free_size",)),),
+)

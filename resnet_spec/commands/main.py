@@ -33,6 +33,7 @@ COMMANDS = {
     "run": "run_",
     "export": "export",
     "emit": "emit",
+    "vectors": "vectors",
     "parity": "parity",
     "fuzz": "fuzz",
     "completion": "completion",

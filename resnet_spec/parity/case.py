@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -267,11 +267,11 @@ def without_randomness(network: Network) -> Network:
     )
 
 
-def load_for_comparison(spec: str, **settings: Any) -> Network:
+def load_for_comparison(spec: str, sizes: Sequence[tuple[int, int]] = COMPARISON_SIZES, /, **settings: Any) -> Network:
     """Load a network with a small input, not square, that gives parts of odd and even sizes if the network allows.
 
-    The input is the first of COMPARISON_SIZES that the network accepts, cut to its own height and width, or its own if
-    it accepts none. Raises SpecError.
+    The input is the first of the sizes that the network accepts, cut to its own height and width, or its own if it
+    accepts none. Raises SpecError.
 
     >>> load_for_comparison("resnet18").input, load_for_comparison("resnet34_cifar").input
     ((3, 72, 56), (3, 32, 32))
@@ -280,7 +280,7 @@ def load_for_comparison(spec: str, **settings: Any) -> Network:
     """
     network = load(spec, **settings)
     channels, *own = network.input
-    for size in COMPARISON_SIZES:
+    for size in sizes:
         height, width = map(min, size, own)
         try:
             return load(spec, input=(channels, height, width), **settings)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import accumulate
-from math import gcd
+from math import ceil, gcd, log2
 from typing import Any
 
 from resnet_spec.network.network import Network
@@ -22,8 +22,11 @@ MIN_CHANNELS = 4
 """Fewest channels that are left: with one or two, a ReLU may zero all values, or all but rounding errors."""
 
 
-def reduce_width(network: Network) -> Network:
+def reduce_width(network: Network, max_channels: int | None = None) -> Network:
     """Return the network with its channels divided by the largest of ``FACTORS`` that works, or unchanged if none does.
+
+    With ``max_channels``, the factor is instead the smallest power of two that leaves the widest operation at most that
+    many channels, or the next smaller one that works; no operation is left with fewer than MIN_CHANNELS.
 
     The number of classes stays. Depthwise convolutions stay depthwise, and shortcuts keep their kind, with or without
     weights. A number of groups that does not divide the channels any more becomes the largest that does.
@@ -39,14 +42,22 @@ def reduce_width(network: Network) -> Network:
         for leaf in network.leaves()
         if len(leaf.output_shape) == 3 and leaf.output_shape[0] > 1 and leaf.output_shape[1:] != (1, 1)
     ]
-    min_channels = min((channels for channels, *_ in maps), default=0)
-    for factor in FACTORS:
-        if min_channels < factor * MIN_CHANNELS and factor > 2:
-            continue
+    if max_channels is None:
+        min_channels = min((channels for channels, *_ in maps), default=0)
+        factors = [factor for factor in FACTORS if min_channels >= factor * MIN_CHANNELS or factor <= 2]
+    else:
+        widest = max((leaf.op.out for leaf in network.leaves() if _has_width(leaf, classifiers)), default=0)
+        factors = [2**power for power in range(ceil(log2(max(1, widest / max_channels))), 0, -1)]
+    for factor in factors:
         with suppress(ShapeError):
             parts, _ = propagate(network.parts, network.input, _rules(factor, classifiers))
             return infer_shapes(replace(network, parts=parts))
     return network
+
+
+def _has_width(leaf: Leaf, classifiers: Collection[str]) -> bool:
+    """Return whether an operation has a number of channels that is reduced."""
+    return hasattr(leaf.op, "out") and leaf.path not in classifiers
 
 
 def _find_classifiers(row: Row) -> Iterator[str]:

@@ -227,11 +227,11 @@ def test_flax_array_in_pieces_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_exported_onnx_model_is_read(tmp_path: Path) -> None:
     required("onnx")
-    from resnet_spec.backend import load_backend
+    from resnet_spec.backend import ExportOptions, load_backend
 
     backend: Any = load_backend("onnx")
     model = build("cifar/resnet20", backend="onnx", seed=2)
-    backend.export(model, tmp_path / "m.onnx")
+    backend.export(model, tmp_path / "m.onnx", ExportOptions("onnx"))
     convert(tmp_path / "m.onnx", tmp_path / "w.npz", "cifar/resnet20")
     with np.load(tmp_path / "w.npz") as file:
         assert_equal(dict(file), backend.dump(model))

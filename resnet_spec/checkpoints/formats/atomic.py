@@ -66,9 +66,7 @@ def create_folder(path: str | PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(
-            f"{path} exists, and a checkpoint folder is never overwritten; remove it or choose another"
-        )
+        raise FileExistsError(f"{path} exists, and a folder is never overwritten; remove it or choose another")
     with _errors_that_name(path):
         mode = _read_mode(target)
         part = _temporary_path(target)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from resnet_spec import BackendError, Network, build, load, loads, run
-from resnet_spec.backend import load_backend
+from resnet_spec.backend import ExportOptions, load_backend
 from resnet_spec.commands.main import cli, main
 from resnet_spec.library import bundled
 from resnet_spec.parity.case import Case
@@ -171,7 +171,9 @@ def test_a_bundled_network_is_written_and_runs(name: str, tmp_path: Path) -> Non
     random = Case(network).weights()
     weights = {key: random.pop(key).astype(np.float32) for key in list(random)}
     backend: Any = load_backend("onnx")
-    files = backend.export(build(network, backend="onnx", weights=weights), tmp_path / "model.onnx")
+    files = backend.export(
+        build(network, backend="onnx", weights=weights), tmp_path / "model.onnx", ExportOptions("onnx")
+    )
     x = draw_images(network)
     actual = run_file(tmp_path, x)
     for file in files:
@@ -307,7 +309,7 @@ def test_a_file_that_cannot_be_evaluated_is_not_written(tmp_path: Path, monkeypa
     network = loads("{name: n, input: [3, 8, 8], stages: {a: {block: basic, depth: 1, out: 4}}}")
     model = build(network, backend="onnx")
     with pytest.raises(BackendError, match=r"^the ONNX file cannot be evaluated, so it is not written: "):
-        export_model(model, tmp_path / "model.onnx", batch="batch")
+        export_model(model, tmp_path / "model.onnx", ExportOptions("onnx", None))
     assert not [*tmp_path.iterdir()]
 
 

@@ -1,0 +1,1 @@
+"""Test vectors: small models with the reference's output of every node, for runtimes outside of this package."""

@@ -3,7 +3,7 @@
 from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_flax.build import build as build
 from resnet_spec_flax.build import reseed as reseed
-from resnet_spec_flax.export import export as export
+from resnet_spec_flax.file import export as export
 from resnet_spec_flax.inference import build_inference as build_inference
 from resnet_spec_flax.run import devices as devices
 from resnet_spec_flax.modules import checkpoint_blocks as checkpoint_blocks

@@ -6,9 +6,9 @@ A size is an int64 vector (height, width).
 from __future__ import annotations
 
 from resnet_spec import ops
+from resnet_spec.network.free_size import infer_larger
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part
-from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.ops import Pair, Shape
 from resnet_spec_onnx.graph import INPUT, Graph
 
@@ -16,27 +16,14 @@ from resnet_spec_onnx.graph import INPUT, Graph
 def infer_larger_shapes(network: Network) -> dict[str, Shape]:
     """Return the shape of each part's output, by path, for an image of twice the height and width.
 
-    Raises ValueError, with the path of the first part in which the network depends on the size of the image.
+    Raises ValueError, with the path of the first part that cannot be written for any size.
     """
-    channels, height, width = network.input
-    larger = infer_shapes(network, (channels, 2 * height, 2 * width))
-    for part, other in zip(network.nodes(), larger.nodes(), strict=True):
-        reason = _find_dependence(part, other)
-        if reason:
-            size = "x".join(map(str, network.input))
-            raise ValueError(
-                f"height and width of {network.name} cannot be free: {part.path} {reason}; give a size, as in {size}"
-            )
+    larger = infer_larger(network, _find_fixed_matrix)
     return {INPUT: larger.input, **{part.path: part.output_shape for part in larger.nodes()}}
 
 
-def _find_dependence(part: Part, larger: Part) -> str:
-    """Return why a part cannot be written for any size, or ""."""
-    if len(part.output_shape) == 1 and part.output_shape != larger.output_shape:
-        (count,), (larger_count,) = part.output_shape, larger.output_shape
-        return f"gives {count} values for this image, and {larger_count} for one of twice the height and width"
-    if part.input_shape == larger.input_shape:
-        return ""
+def _find_fixed_matrix(part: Part) -> str:
+    """Return why a part is written for one size only, or ""."""
     if isinstance(part, Leaf) and isinstance(part.op, ops.AdaptiveAvgPool | ops.Upsample):
         return f"is an operation {ops.op_name(part.op)}, whose file holds a matrix for one size"
     return "resizes its branches to one size" if isinstance(part, Parallel) and part.resize else ""

@@ -91,6 +91,7 @@ class Graph:
         """Return the declaration of a value. Sizes that depend on a free height and width have no number."""
         element_type = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         larger = self.larger_shapes.get(name, shape)
-        names = ("channels", "height", "width") if name == INPUT else (None,) * len(shape)
-        sizes = [size if size == other else free for size, other, free in zip(shape, larger, names, strict=True)]
+        # The axes of images have names, since two sizes of one name are the same number.
+        names = ("", "height", "width") if name == INPUT else (None,) * len(shape)
+        sizes = [size if size == other else free for size, other, free in zip(shape, larger, names, strict=False)]
         return helper.make_tensor_value_info(name, element_type, [self.batch, *sizes])

@@ -2,7 +2,7 @@
 
 from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_torch.build import build as build
-from resnet_spec_torch.export import export as export
+from resnet_spec_torch.file import export as export
 from resnet_spec_torch.inference import build_inference as build_inference
 from resnet_spec_torch.run import devices as devices
 from resnet_spec_torch.modules import checkpoint_blocks as checkpoint_blocks

@@ -21,9 +21,6 @@ from resnet_spec.commands.options import (
 )
 from resnet_spec.network.network import Network
 
-SIZES = ((32, 24), (64, 48), (96, 72), (128, 96))
-"""Heights and widths of the images, in order of preference: the first that a network accepts."""
-
 
 class _Group(click.Group):
     """A group whose command ``make`` need not be written: ``vectors resnet18`` is ``vectors make resnet18``."""
@@ -114,6 +111,7 @@ def make(
 
 def _load(spec: str, settings: tuple[str, ...], size: str | None) -> Network:
     from resnet_spec.parity.case import load_for_comparison
+    from resnet_spec.vectors.write import SIZES
 
     if size is None:
         return load_for_comparison(spec, SIZES, **parse_settings(settings))

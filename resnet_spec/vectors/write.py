@@ -52,6 +52,9 @@ from resnet_spec.weights.canonical import Array
 
 Arrays: TypeAlias = Mapping[str, Array]
 DTYPES: tuple[Dtype, ...] = ("float64", "float32")
+SIZES = ((32, 24), (64, 48), (96, 72), (128, 96))
+"""Heights and widths of the images, in order of preference: the first that a network accepts."""
+
 MODEL_FILE, NETWORK_FILE, DATA_FOLDER = "model.onnx", "network.yaml", "test_data_set_0"
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from resnet_spec.backend import BackendError, ExportOptions
 from resnet_spec.checkpoints.formats.atomic import replace_file
+from resnet_spec.network.free_size import infer_larger
 from resnet_spec_torch.modules import FrozenModel, layers_of
 
 
@@ -17,13 +18,15 @@ def export(model: nn.Module, path: Path, options: ExportOptions) -> list[Path]:
     """Write a ``.pt2`` file of a model in evaluation mode; return it.
 
     ``torch.export.load(path).module()`` is a function of images (batch, channels, height, width). Raises BackendError,
-    before anything is written, if PyTorch cannot trace the model for sizes that are free.
+    before anything is written, if PyTorch cannot trace the model, and ValueError if a part fixes a size that is free.
     """
     if isinstance(model, FrozenModel):
         raise BackendError('a model built with mode="inference" cannot be exported; build it with mode="training"')
     layers = layers_of(model)
     like = next(layers.parameters(), torch.zeros(()))
     channels, height, width = layers.network.input
+    if options.free_size:
+        infer_larger(layers.network)  # PyTorch would write a program that takes this size alone
     # A batch or a size of 1 is taken for a fixed one.
     images = torch.zeros((options.batch or 2, channels, height, width), dtype=like.dtype, device=like.device)
     was_training = layers.training

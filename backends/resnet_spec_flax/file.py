@@ -86,7 +86,7 @@ def make_step(model: ResNet, batch: Any) -> Program:
         weight_decay: jax.Array,
         seed: jax.Array,
     ) -> tuple[ArraysByName, ArraysByName, jax.Array]:
-        trained = nnx.merge(graph, state)
+        trained = nnx.merge(graph, state, copy=True)  # its variables are set, which belong to another trace
         for name, variable in named_variables(trained).items():
             variable.set_value(with_native_axes(weights[name]))
         if is_random:

@@ -46,15 +46,12 @@ def test_an_evaluation_is_that_of_the_network(spec: str, tmp_path: Path) -> None
     network = loads(spec)
     program = export(network, tmp_path / "a.stablehlo")
     images = draw_images(network, 1)
-    expected = run(build(network, backend="numpy", weights=Case(network).weights()), images)
-    flax = run(build(network, backend="flax", weights=Case(network).weights()), images)
-    actual = np.asarray(program.call(images))
-    assert relative_difference(actual, flax) <= 1e-6
-    assert relative_difference(actual, expected) <= 1e-5
+    expected = run(build(network, backend="flax", weights=Case(network).weights()), images)
+    assert relative_difference(np.asarray(program.call(images)), expected) <= 1e-6
 
 
 def test_a_batch_may_be_free(tmp_path: Path) -> None:
-    network = load("resnet18", classes=7, input=(3, 40, 32))
+    network = loads(SMALL)
     program = export(network, tmp_path / "a.stablehlo", batch=None)
     model = build(network, backend="flax", weights=Case(network).weights())
     for batch in (1, 3):

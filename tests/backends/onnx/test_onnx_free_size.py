@@ -35,7 +35,7 @@ def check_sizes(network: Network, path: Path, dtype: str = "float32", sizes: Any
         expected = run(build(network, backend="numpy", weights=weights, dtype=dtype), x)
         (actual,) = evaluator.run(None, {"input": x})
         gate = 1e-5 if dtype == "float32" else 1e-12
-        assert relative_difference(actual, expected) <= gate, (height, width)
+        assert relative_difference(actual.astype(expected.dtype), expected) <= gate, (height, width)
     return onnx.load(path)
 
 

@@ -116,7 +116,7 @@ for spec in (EVERY_OPERATION, MODERN_OPERATIONS):
 print(digest.hexdigest())
 """
 
-DIGEST = "unset"
+DIGEST = "daa22e2f195d347d70f38296778a3c9c6573dc167822e62db2e8d030a87857a2"
 """The bits of every node of two networks with all operations, in float64 and float32."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ from resnet_spec_onnx.run import make_evaluator
 
 DEQUANTIZED = "_DequantizeLinear_Output"
 """What the quantiser appends to the name of a value for the one that has passed through 8-bit integers."""
+
+
+RECTIFIERS = {"Relu", "Clip"}
 
 
 def quantize(path: Path, calibration: Sequence[Array]) -> None:
@@ -34,7 +37,7 @@ def quantize(path: Path, calibration: Sequence[Array]) -> None:
         per_channel=True,
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
-        extra_options={"QDQKeepRemovableActivations": True, "CalibMaxIntermediateOutputs": 1},
+        extra_options={"QDQKeepRemovableActivations": True},
     )
 
 
@@ -49,11 +52,24 @@ class _Reader(CalibrationDataReader):
         return None if image is None else {INPUT: image.astype(np.float32, copy=False)}
 
 
+def _find_value(part: str, readers: Mapping[str, Collection[str]]) -> str:
+    """Return the name of the value of a part that tells its loss, by the types of the nodes that read each value.
+
+    That is the one that has passed through integers, unless only a rectifier reads it: then the quantiser gives it the
+    range of the rectifier's output, and what is cut off is lost in the rectifier anyway.
+    """
+    quantized = f"{part}{DEQUANTIZED}"
+    return quantized if set(readers.get(quantized, ())) - RECTIFIERS else part
+
+
 def run_file(path: Path, images: Array, capture: Collection[str]) -> dict[str, Array]:
     """Run a model's file; return the outputs of parts by path, as the parts behind them read them."""
     model = onnx.load(path)
-    known = {output for node in model.graph.node for output in node.output}
-    values = {part: f"{part}{DEQUANTIZED}" if f"{part}{DEQUANTIZED}" in known else part for part in capture}
+    readers: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    values = {part: _find_value(part, readers) for part in capture}
     present = {output.name for output in model.graph.output}
     added = [name for name in dict.fromkeys(values.values()) if name not in present]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in added)

@@ -52,7 +52,7 @@ def vectors() -> None:
     "--narrow",
     type=click.IntRange(1),
     metavar="N",
-    help="Make a copy of the same topology whose widest operation has N channels, if 4 are left to each.",
+    help="Make a copy of the same topology whose widest operation has at most N channels, and the others at least 2.",
 )
 @click.option(
     "--level",
@@ -110,11 +110,10 @@ def make(
 
 
 def _load(spec: str, settings: tuple[str, ...], size: str | None) -> Network:
-    from resnet_spec.parity.case import load_for_comparison
-    from resnet_spec.vectors.write import SIZES
+    from resnet_spec.vectors.write import load_small
 
     if size is None:
-        return load_for_comparison(spec, SIZES, **parse_settings(settings))
+        return load_small(spec, **parse_settings(settings))
     return load_network(spec, settings, extent=size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -267,7 +267,7 @@ def without_randomness(network: Network) -> Network:
     )
 
 
-def load_for_comparison(spec: str, sizes: Sequence[tuple[int, int]] = COMPARISON_SIZES, /, **settings: Any) -> Network:
+def load_for_comparison(spec: str, sizes: Iterable[tuple[int, int]] = COMPARISON_SIZES, /, **settings: Any) -> Network:
     """Load a network with a small input, not square, that gives parts of odd and even sizes if the network allows.
 
     The input is the first of the sizes that the network accepts, cut to its own height and width, or its own if it

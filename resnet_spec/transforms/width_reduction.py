@@ -21,12 +21,15 @@ FACTORS = (16, 8, 4, 2)
 MIN_CHANNELS = 4
 """Fewest channels that are left: with one or two, a ReLU may zero all values, or all but rounding errors."""
 
+MIN_EVALUATED_CHANNELS = 2
+"""Fewest channels that are left in a network that is as narrow as can be, for evaluation more than for training."""
+
 
 def reduce_width(network: Network, max_channels: int | None = None) -> Network:
     """Return the network with its channels divided by the largest of ``FACTORS`` that works, or unchanged if none does.
 
     With ``max_channels``, the factor is instead the smallest power of two that leaves the widest operation at most that
-    many channels, or the next smaller one that works; no operation is left with fewer than MIN_CHANNELS.
+    many channels, or the next smaller one that works, and no operation is left with fewer than MIN_EVALUATED_CHANNELS.
 
     The number of classes stays. Depthwise convolutions stay depthwise, and shortcuts keep their kind, with or without
     weights. A number of groups that does not divide the channels any more becomes the largest that does.
@@ -37,6 +40,7 @@ def reduce_width(network: Network, max_channels: int | None = None) -> Network:
     (224492, ['conv1.weight', 'bn1.weight'])
     """
     classifiers = frozenset(_find_classifiers(network.parts))
+    least = MIN_CHANNELS if max_channels is None else MIN_EVALUATED_CHANNELS
     maps = [
         leaf.output_shape
         for leaf in network.leaves()
@@ -50,7 +54,7 @@ def reduce_width(network: Network, max_channels: int | None = None) -> Network:
         factors = [2**power for power in range(ceil(log2(max(1, widest / max_channels))), 0, -1)]
     for factor in factors:
         with suppress(ShapeError):
-            parts, _ = propagate(network.parts, network.input, _rules(factor, classifiers))
+            parts, _ = propagate(network.parts, network.input, _rules(factor, least, classifiers))
             return infer_shapes(replace(network, parts=parts))
     return network
 
@@ -77,11 +81,11 @@ def _find_classifiers(row: Row) -> Iterator[str]:
             return
 
 
-def _rules(factor: int, classifiers: Collection[str]) -> Rules[Shape]:
+def _rules(factor: int, least: int, classifiers: Collection[str]) -> Rules[Shape]:
     """Return the rules by which shapes pass through a network while its channels are divided by a factor."""
 
     def leaf(part: Leaf, x: Shape) -> tuple[Part, Shape]:
-        op = _reduce(part, x, factor, part.path in classifiers)
+        op = _reduce(part, x, factor, least, part.path in classifiers)
         return replace(part, op=op), op.output_shape(x)
 
     def split(part: Parallel, x: Shape) -> list[Shape]:
@@ -109,13 +113,13 @@ def _pieces(part: Parallel, channels: int) -> bool | tuple[int, ...]:
     return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
 
 
-def _reduce(leaf: Leaf, input_shape: Shape, factor: int, is_classifier: bool) -> Op:
+def _reduce(leaf: Leaf, input_shape: Shape, factor: int, least: int, is_classifier: bool) -> Op:
     arguments: dict[str, Any] = {field.name: getattr(leaf.op, field.name) for field in fields(leaf.op)}
     changed: dict[str, Any] = {}
     if isinstance(leaf.op, PadChannels):
         changed = {name: round(arguments[name] / factor) for name in ("before", "after")}
     if "out" in arguments and not is_classifier:
-        changed["out"] = _divide(arguments["out"], factor)
+        changed["out"] = _divide(arguments["out"], factor, least)
     if len(leaf.input_shape) == 3 and not isinstance(leaf.op, ChannelShuffle):
         if "groups" in arguments:
             groups = input_shape[0] if arguments["groups"] == leaf.input_shape[0] else arguments["groups"]
@@ -125,6 +129,6 @@ def _reduce(leaf: Leaf, input_shape: Shape, factor: int, is_classifier: bool) ->
     return replace(leaf.op, **changed)
 
 
-def _divide(channels: int, factor: int) -> int:
-    """Divide a number of channels, but leave at least MIN_CHANNELS if there are as many."""
-    return max(round(channels / factor), min(channels, MIN_CHANNELS))
+def _divide(channels: int, factor: int, least: int) -> int:
+    """Divide a number of channels, but leave at least so many if there are as many."""
+    return max(round(channels / factor), min(channels, least))

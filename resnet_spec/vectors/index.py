@@ -62,9 +62,10 @@ class Index:
     entries: tuple[Entry, ...]
 
     def to_json(self) -> str:
-        """Return the index as JSON text."""
-        data = {"version": VERSION, "made_by": self.made_by, "arrays": [asdict(entry) for entry in self.entries]}
-        return json.dumps(data, indent=1) + "\n"
+        """Return the index as JSON text, with a line for each array."""
+        head = json.dumps({"version": VERSION, "made_by": self.made_by}, indent=1).removesuffix("\n}")
+        rows = ",\n".join(json.dumps(asdict(entry), separators=(",", ":")) for entry in self.entries)
+        return f'{head},\n "arrays": [\n{rows}\n]}}\n'
 
 
 def read_index(folder: Path) -> Index:

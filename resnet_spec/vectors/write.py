@@ -24,6 +24,7 @@ from resnet_spec.backend import (
     load_backend,
 )
 from resnet_spec.checkpoints.formats.atomic import create_folder
+from resnet_spec.library.load import load
 from resnet_spec.network.network import Network
 from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.parity.case import (
@@ -37,6 +38,7 @@ from resnet_spec.parity.case import (
     Dtype,
     Group,
     Level,
+    load_for_comparison,
     without_randomness,
 )
 from resnet_spec.parity.compare import error_scales, relative_error
@@ -52,8 +54,11 @@ from resnet_spec.weights.canonical import Array
 
 Arrays: TypeAlias = Mapping[str, Array]
 DTYPES: tuple[Dtype, ...] = ("float64", "float32")
-SIZES = ((32, 24), (64, 48), (96, 72), (128, 96))
-"""Heights and widths of the images, in order of preference: the first that a network accepts."""
+SIZES = ((32, 24), (32, 32), (64, 48), (64, 64), (96, 72), (128, 96))
+"""Heights and widths of the images, in order of preference: the first that a network accepts.
+
+They are cut to half of the network's own, so that networks for small images, whose maps stay large, are small too.
+"""
 
 MODEL_FILE, NETWORK_FILE, DATA_FOLDER = "model.onnx", "network.yaml", "test_data_set_0"
 
@@ -101,6 +106,13 @@ class Request:
     def case(self) -> Case:
         """The parity case with the same weights, images and labels."""
         return RoundedCase(self.network, "float64", self.level, self.seed)
+
+
+def load_small(spec: str, **settings: Any) -> Network:
+    """Load a network with the first of SIZES that it accepts, or else with its own size. Raises SpecError."""
+    _, *own = load(spec, **settings).input
+    sizes = [(min(height, max(1, own[0] // 2)), min(width, max(1, own[1] // 2))) for height, width in SIZES]
+    return load_for_comparison(spec, sizes, **settings)
 
 
 def write_vectors(request: Request, folder: Path) -> Index:

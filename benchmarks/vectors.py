@@ -22,7 +22,7 @@ from resnet_spec.vectors.write import Request, load_small, write_vectors
 NARROW = 8
 """The channels of the widest operation."""
 
-MAX_BYTES, MAX_SECONDS = 1_000_000, 10.0
+MAX_BYTES, MAX_SECONDS = 2**20, 10.0
 """The largest folder, and the longest time of the processor."""
 
 PREFIXES = ("tf", "legacy", "test", "nf", "eca", "se", "dm", "cs3", "SE")

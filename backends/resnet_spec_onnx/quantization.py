@@ -41,7 +41,7 @@ def quantize(path: Path, calibration: Sequence[Array]) -> None:
     )
 
 
-class _Reader(CalibrationDataReader):
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     """Gives the quantiser one image after another."""
 
     def __init__(self, images: Sequence[Array]) -> None:

@@ -44,8 +44,8 @@ class Entry:
     operation: str
     input_shapes: tuple[Shape, ...]
     shape: Shape
-    files: Mapping[str, str]
-    tolerance: Mapping[str, float | None]
+    files: Mapping[Any, str]
+    tolerance: Mapping[Any, float | None]
     scale: float
 
 

@@ -54,7 +54,7 @@ from resnet_spec.weights.canonical import Array
 
 Arrays: TypeAlias = Mapping[str, Array]
 DTYPES: tuple[Dtype, ...] = ("float64", "float32")
-SIZES = ((32, 24), (32, 32), (64, 48), (64, 64), (96, 72), (128, 96))
+SIZES = ((32, 24), (32, 32), (64, 48), (64, 64), (80, 76), (128, 96))
 """Heights and widths of the images, in order of preference: the first that a network accepts.
 
 They are cut to half of the network's own, so that networks for small images, whose maps stay large, are small too.
@@ -158,9 +158,9 @@ class _Writer:
         self.folder = folder
         self.entries: list[Entry] = []
 
-    def add(self, entry: Entry, arrays: Mapping[str, Array]) -> None:
+    def add(self, entry: Entry, arrays: Mapping[Dtype, Array]) -> None:
         """Write an array in each of some dtypes, and add its entry with their files."""
-        files = {dtype: f"{_FOLDERS[entry.kind]}/{entry.name}.{dtype}.npy" for dtype in arrays}
+        files: dict[Any, str] = {dtype: f"{_FOLDERS[entry.kind]}/{entry.name}.{dtype}.npy" for dtype in arrays}
         for dtype, array in arrays.items():
             self.save(files[dtype], array)
         self.entries.append(replace(entry, files=files))
@@ -198,7 +198,7 @@ def _tolerance(double: Array, single: Array) -> float | None:
     """Return the gate of a node in float32, as parity derives it: fixed, or wider by what rounding explains."""
     explained = ROUNDING_FACTOR * relative_error(double, single.astype(np.float64))
     gate = max(GATES["float32"]["evaluation"], explained)
-    return gate if gate <= MAX_WIDENED_GATE else None
+    return float(f"{gate:.3g}") if gate <= MAX_WIDENED_GATE else None
 
 
 def _run_nodes(network: Network, weights: Arrays, images: Array, dtype: Dtype) -> dict[str, Array]:

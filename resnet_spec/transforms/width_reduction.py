@@ -54,7 +54,8 @@ def reduce_width(network: Network, max_channels: int | None = None) -> Network:
         min_channels = min((channels for channels, *_ in maps), default=0)
         factors = [factor for factor in FACTORS if min_channels >= factor * MIN_CHANNELS or factor <= 2]
     else:
-        widest = max((leaf.op.out for leaf in network.leaves() if _has_width(leaf, classifiers)), default=0)
+        widths = (getattr(leaf.op, "out", 0) for leaf in network.leaves() if leaf.path not in classifiers)
+        widest = max(widths, default=0)
         power = ceil(log2(max(1, widest / max_channels)))
         factors = [2**other for other in (*range(power, MAX_POWER), *range(power - 1, 0, -1))]
     for factor in factors:
@@ -106,11 +107,6 @@ def _combine(part: Residual, branch: Shape, shortcut: Shape, division: _Division
                 division.matched.update(dict.fromkeys(paths, channels // len(paths)))
                 raise _Unmatched
     return combined_shape(branch, shortcut, part.combine)
-
-
-def _has_width(leaf: Leaf, classifiers: Collection[str]) -> bool:
-    """Return whether an operation has a number of channels that is reduced."""
-    return hasattr(leaf.op, "out") and leaf.path not in classifiers
 
 
 def _find_classifiers(row: Row) -> Iterator[str]:

@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 from jax import export as jax_export
 
-from resnet_spec.backend import ExportOptions
+from resnet_spec.backend import BackendError, ExportOptions
 from resnet_spec.checkpoints.formats.atomic import write_file
 from resnet_spec.ops import Stochastic
 from resnet_spec_flax.custom_layers import FlattenChannelsFirst
@@ -45,8 +45,17 @@ def export(model: ResNet, path: Path, options: ExportOptions) -> list[Path]:
     with jax.default_matmul_precision("highest"):
         # A program for several platforms takes the platform as an argument, which other compilers do not expect.
         program = jax_export.export(jax.jit(function), platforms=PLATFORMS[:1] if is_text else PLATFORMS)(*arguments)
-    write_file(path, str(program.mlir_module()) if is_text else bytes(program.serialize()))
+    write_file(path, str(program.mlir_module()) if is_text else _serialize(program))
     return [path]
+
+
+def _serialize(program: jax_export.Exported) -> bytes:
+    try:
+        return bytes(program.serialize())
+    except ImportError as error:
+        raise BackendError(
+            f"a StableHLO program needs {error.name}, which is not installed; try: pip install 'resnet-spec[flax]'"
+        ) from error
 
 
 Program: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]

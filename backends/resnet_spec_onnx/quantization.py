@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from resnet_spec.backend import BackendError
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.graph import INPUT
 from resnet_spec_onnx.run import make_evaluator
@@ -24,21 +25,25 @@ def quantize(path: Path, calibration: Sequence[Array]) -> None:
     """Replace a model's file by one in 8-bit integers, with the ranges that maps have on images.
 
     Weights have a scale for each channel. Activations stay nodes of their own, so that each part still has a value.
+    Raises BackendError.
     """
     model = onnx.load(path)
     # The quantiser warns otherwise, and advises to fold norms, which is done before.
     model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     onnx.save_model(model, path)
-    quantize_static(
-        path,
-        path,
-        _Reader(calibration),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        extra_options={"QDQKeepRemovableActivations": True},
-    )
+    try:
+        quantize_static(
+            path,
+            path,
+            _Reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"QDQKeepRemovableActivations": True},
+        )
+    except Exception as error:  # ONNX Runtime's own classes have no other base
+        raise BackendError(f"ONNX Runtime cannot quantise this network: {error}") from error
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

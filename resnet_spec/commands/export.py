@@ -112,6 +112,8 @@ def export(
         raise click.UsageError("a training step needs the norms; omit --fold")
     if int8 and dtype != "float32":
         raise click.UsageError("--int8 quantises a network in float32; omit --dtype")
+    if int8 and options.batch not in (1, None):
+        raise click.UsageError("--int8 reads images one by one; --batch can be 1 or dynamic")
     backend, file_format = load_exporter(name or BACKENDS[form], options)
     path = output or Path(re.sub(r"[^\w.-]+", "-", network.name) + file_format.suffix)
     if not path.parent.is_dir():

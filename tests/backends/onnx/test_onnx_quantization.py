@@ -85,6 +85,7 @@ def test_an_operation_whose_range_is_spoilt_is_named(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--int8", "none"], "error: no folder named 'none'"),
+        (["--int8", "images", "--batch", "4"], "--int8 reads images one by one; --batch can be 1 or dynamic"),
         (["--int8", "."], "error: no images in '.'; put some there"),
         (["--int8", "images", "--dtype", "float64"], "--int8 quantises a network in float32; omit --dtype"),
         (["--format", "pt2", "--int8", "images"], "error: the format pt2 of backend 'torch' has no option calibration"),

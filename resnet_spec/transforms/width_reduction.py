@@ -150,12 +150,18 @@ def _rules(division: _Division) -> Rules[Shape]:
 
 
 def _pieces(part: Parallel, channels: int) -> bool | tuple[int, ...]:
-    """Return how parallel branches split fewer channels: in the same proportions, as nearly as whole numbers allow."""
+    """Return how parallel branches split fewer channels: in the same proportions, as nearly as whole numbers allow.
+
+    Raises ShapeError if a piece would have no channel.
+    """
     if not isinstance(part.split, tuple):
         return part.split
     total = sum(part.split)
     ends = [round(end * channels / total) for end in accumulate(part.split)]
-    return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
+    pieces = tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
+    if 0 in pieces:
+        raise ShapeError(f"{channels} channels are too few for the pieces {part.split}")
+    return pieces
 
 
 def _reduce(leaf: Leaf, input_shape: Shape, division: _Division) -> Op:

@@ -25,6 +25,18 @@ NARROW = 8
 MAX_BYTES, MAX_SECONDS = 2**20, 10.0
 """The largest folder, and the longest time of the processor."""
 
+LARGER = (
+    "cifar/bearpaw/resnet164",
+    "keras/InceptionResNetV2",
+    "keras/InceptionV3",
+    "paddleclas/ESNet_x0_25",
+    "paddleclas/GhostNet_x0_5",
+    "timm/ghostnetv3_050",
+    "timm/mixnet_s",
+    "timm/vgg11",
+)
+"""Networks whose folders are larger, as docs/how-to/make-test-vectors.md explains."""
+
 PREFIXES = ("tf", "legacy", "test", "nf", "eca", "se", "dm", "cs3", "SE")
 """Words before the name of a family."""
 
@@ -53,7 +65,7 @@ def main() -> None:
     for name in arguments.networks[:: arguments.every]:
         measured = measure(name)
         print(f"| {name} | {measured.arrays} | {measured.bytes / 1e3:.0f} | {measured.seconds:.1f} |", flush=True)
-        failed += [] if measured.passes else [name]
+        failed += [] if measured.passes or name in LARGER else [name]
     if failed:
         sys.exit(f"too large or too slow: {', '.join(failed)}")
 

@@ -28,7 +28,7 @@ onnxruntime: Any = pytest.importorskip("onnxruntime")
 
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 import check_vectors  # noqa: E402
-from vectors import measure, smallest_networks  # noqa: E402
+from vectors import LARGER, measure, smallest_networks  # noqa: E402
 
 
 def make(folder: Path, spec: str = "resnet18", *options: str) -> Path:
@@ -253,7 +253,7 @@ ALWAYS = {"resnet18", "timm/densenet121", "torchvision/vgg11"}
 """The networks whose size and time are measured each time; one of each family is with ``pytest --sweep``."""
 
 
-MEASURED = sorted({*ALWAYS, *smallest_networks().values()})
+MEASURED = sorted({*ALWAYS, *smallest_networks().values()} - {*LARGER})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,255 @@
+"""Name the items of a tree, nest them by their paths, and return the parts of a network."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from resnet_spec import ops
+from resnet_spec.importing.graph import Node
+from resnet_spec.importing.reduce import Fork, Item, Row, Step, steps
+from resnet_spec.language.reserved_names import WEIGHT_NAMES, why_reserved
+from resnet_spec.language.spec import Role
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
+from resnet_spec.network.shape_rules import infer_row
+from resnet_spec.ops import Op, Shape, op_name
+
+SHORTCUTS = ("shortcut", "downsample", "skip", "proj", "identity", "residual", "res")
+"""What names of the layers of a shortcut begin with."""
+
+NAMES: Mapping[str, str] = {
+    "global_avg_pool": "avgpool",
+    "global_max_pool": "maxpool",
+    "adaptive_avg_pool": "avgpool",
+    "max_pool": "maxpool",
+    "avg_pool": "avgpool",
+    "channel_shuffle": "shuffle",
+    "zero_pad": "pad",
+    "pad_channels": "pad",
+    "drop_path": "drop_path",
+}
+"""Names of layers whose operation has a long name."""
+
+FORKS: Mapping[str, str] = {"add": "sum", "concat": "concat", "multiply": "gate", "subtract": "difference", "mean": "mean"}
+"""Names of parallel branches, by how they are combined."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Items that have a name in common below a path, or one that has none."""
+
+    key: str
+    items: list[Item] = field(default_factory=list)
+
+
+def weight_path(node: Node) -> str:
+    """Return the path that a node's weights have in common, or "" if it has none, or several."""
+    paths = {name.removesuffix(f".{own}") if own else name for own, name in node.weights.items()}
+    fits = all(name == (f"{path}.{own}" if own else path) for path in paths for own, name in node.weights.items())
+    return next(iter(paths)) if len(paths) == 1 and fits else ""
+
+
+class Arranger:
+    """Arranges a tree. ``renamed`` holds the weights that get another name than the model's."""
+
+    def __init__(self, row: Row, order: Iterable[str]) -> None:
+        self.order = {name: index for index, name in enumerate(order)}
+        self.renamed: dict[str, str] = {}
+        self.fixed: dict[int, str] = {}
+        taken = Counter(site.path for step in steps(row) if (site := step.node.site).is_layer)
+        for step in steps(row):
+            node, path = step.node, weight_path(step.node)
+            if path and not _is_usable(path, "" in node.weights):
+                path = ""
+            elif not path and not node.weights and node.site.is_layer and taken[node.site.path] == 1:
+                path = node.site.path if _is_usable(node.site.path) else ""
+            if path:
+                self.fixed[id(node)] = path
+        prefixes = {".".join(path.split(".")[:count]) for path in self.fixed.values() for count in range(1, path.count(".") + 1)}
+        for key, path in list(self.fixed.items()):
+            if path in prefixes:  # a module that holds others
+                del self.fixed[key]
+
+    def network_parts(self, row: Row, input_shape: Shape) -> tuple[Part, ...]:
+        """Return the parts of a tree, with their shapes."""
+        parts, _ = infer_row(tuple(self.parts(row, "")), input_shape)
+        return parts
+
+    # -- nesting -------------------------------------------------------------------------------------------------
+
+    def parts(self, row: Iterable[Item], holder: str, taken: set[str] | None = None) -> list[Part]:
+        """Return the parts of items, below the path of what holds them. ``taken`` are the names there."""
+        items = list(row)
+        taken = self._names_below(items, holder) if taken is None else taken
+        return [part for group in self._groups(items, holder) for part in self._group_parts(group, holder, taken)]
+
+    def _names_below(self, items: Iterable[Item], holder: str) -> set[str]:
+        """Return the first names below a path that the layers in items have."""
+        return {name for item in items for place in self._places(item) if (name := _first_name(place, holder))}
+
+    def _groups(self, items: list[Item], holder: str) -> list[_Group]:
+        """Return items grouped by their names below a path; those of a name that is used at two places stay apart."""
+        keys = [self._key(item, holder) for item in items]
+        runs = [key for key, _ in groupby(keys) if key]
+        uses = Counter(runs)
+        for item, key in zip(items, keys, strict=True):
+            if not key:
+                uses.update(self._names_below([item], holder))
+        groups: list[_Group] = []
+        for item, key in zip(items, keys, strict=True):
+            usable = key if uses[key] == 1 else ""
+            if usable and groups and groups[-1].key == usable:
+                groups[-1].items.append(item)
+            else:
+                groups.append(_Group(usable, [item]))
+        return groups
+
+    def _key(self, item: Item, holder: str) -> str:
+        """Return the name below a path that all layers in an item have in common; "" if there is none."""
+        names = {_first_name(place, holder) for place in self._places(item)}
+        return next(iter(names)) if len(names) == 1 else ""
+
+    def _places(self, item: Item) -> Iterator[str]:
+        """Yield the paths of layers in an item; one without a name has that of the module that calls it, and a dot."""
+        if isinstance(item, Step):
+            yield self.fixed.get(id(item.node)) or f"{item.node.site.scope}."
+            return
+        yield f"{item.node.site.scope}."
+        for branch in item.branches:
+            for inner in branch:
+                yield from self._places(inner)
+
+    def _group_parts(self, group: _Group, holder: str, taken: set[str]) -> list[Part]:
+        path = _join(holder, group.key)
+        if not group.key:
+            return [self._lone_part(item, holder, taken) for item in group.items]
+        match group.items:
+            case [Step(node)] if self.fixed.get(id(node)) == path:
+                return [self._leaf(node, path)]
+        groups = self._groups(group.items, path)
+        lone = [inner.items[0] for inner in groups if not inner.key and isinstance(inner.items[0], Fork)]
+        if len(lone) == 1 and isinstance(lone[0], Fork) and _is_residual(lone[0]):
+            return [self._residual(group.items, lone[0], path)]
+        return [Chain(path, tuple(self.parts(group.items, path)), (), ())]
+
+    def _residual(self, items: list[Item], fork: Fork, path: str) -> Part:
+        place = items.index(fork)
+        branch, shortcut = self._sides(fork)
+        taken = self._names_below(items, path)
+        rows: dict[Role, tuple[Part, ...]] = {}
+        sections: dict[Role, Iterable[Item]] = {
+            "before": items[:place],
+            "branch": branch,
+            "shortcut": shortcut,
+            "after": items[place + 1 :],
+        }
+        for role, section in sections.items():
+            rows[role] = tuple(self.parts(section, path, taken))
+        reads = "before" if items[:place] else "input"
+        order = sorted((role for role in rows if rows[role]), key=lambda role: self._first_weight(sections[role]))
+        return Residual(
+            path, rows["before"], rows["branch"], rows["shortcut"], fork.combine, rows["after"],  # type: ignore[arg-type]
+            tuple(order), (), (), reads,  # type: ignore[arg-type]
+        )
+
+    def _first_weight(self, section: Iterable[Item]) -> float:
+        indices = [
+            self.order.get(name, math.inf) for step in steps(tuple(section)) for name in step.node.weights.values()
+        ]
+        return min(indices, default=math.inf)
+
+    def _sides(self, fork: Fork) -> tuple[Row, Row]:
+        """Return which of two branches is the branch, and which the shortcut."""
+        first, second = fork.branches
+        if fork.combine == "concat":
+            return second, first
+        if fork.combine == "multiply":
+            is_first = len(second) == 0 or _size(fork.node.inputs[0].shape) < _size(fork.node.inputs[1].shape)
+        else:
+            is_first = self._shortcut_rank(second) >= self._shortcut_rank(first)
+        return (first, second) if is_first else (second, first)
+
+    def _shortcut_rank(self, row: Row) -> tuple[bool, bool, int]:
+        """Return how much a row looks like a shortcut."""
+        paths = [self.fixed.get(id(step.node), "") for step in steps(row)]
+        names = [name for path in paths for name in path.split(".")]
+        return not row, any(name.startswith(SHORTCUTS) for name in names), -len(names)
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _lone_part(self, item: Item, holder: str, taken: set[str]) -> Part:
+        if isinstance(item, Step):
+            fixed = self.fixed.get(id(item.node), "")
+            path = fixed if fixed.startswith(f"{holder}." if holder else "") else ""
+            return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node), taken)))
+        path = _join(holder, self._new_name(FORKS[item.combine], taken))
+        branches = tuple(tuple(self.parts(branch, holder, taken)) for branch in self._ordered(item))
+        count = len(item.split)
+        split = len(set(item.split)) == 1 if count and len(set(item.split)) == 1 else item.split or False
+        return Parallel(path, branches, split, item.cascade, item.combine, (), (), item.collect)
+
+    def _ordered(self, fork: Fork) -> tuple[Row, ...]:
+        """Return the branches of a fork, what is multiplied before its gates."""
+        if fork.combine != "multiply" or fork.split:
+            return fork.branches
+        return tuple(sorted(fork.branches, key=len))
+
+    def _new_name(self, name: str, taken: set[str]) -> str:
+        candidates = [name, *(f"{name}{number}" for number in range(2, len(taken) + 3))]
+        name = next(candidate for candidate in candidates if candidate not in taken and not why_reserved(candidate))
+        taken.add(name)
+        return name
+
+    def _leaf(self, node: Node, path: str) -> Leaf:
+        assert node.op is not None
+        for own, name in node.weights.items():
+            full = f"{path}.{own}" if own else path
+            self.renamed[full] = name
+        return Leaf(path, node.op, (), ())
+
+
+def _is_residual(fork: Fork) -> bool:
+    is_plain = not (fork.split or fork.cascade or fork.collect)
+    return is_plain and len(fork.branches) == 2 and fork.combine in ("add", "multiply", "concat") and _has_shortcut(fork)
+
+
+def _has_shortcut(fork: Fork) -> bool:
+    """Return whether a fork is a block's: a concatenation is one only behind what it reads."""
+    return fork.combine != "concat" or (not fork.branches[0] and bool(fork.branches[1]))
+
+
+def _size(shape: Shape) -> int:
+    return math.prod(shape)
+
+
+def _join(holder: str, name: str) -> str:
+    return f"{holder}.{name}" if holder and name else holder or name
+
+
+def _first_name(place: str, holder: str) -> str:
+    """Return the first name of a path below another; "" if it is not below it, or ends there."""
+    prefix = f"{holder}." if holder else ""
+    return place.removeprefix(prefix).partition(".")[0] if place.startswith(prefix) and place != "." else ""
+
+
+def _is_usable(path: str, is_weight: bool = False) -> bool:
+    """Return whether a layer can have a path; the last name may be a weight's where it is one."""
+    holder, _, last = path.rpartition(".")
+    names = holder if is_weight and last in WEIGHT_NAMES else path
+    return all(path.split(".")) and not (names and why_reserved(names))
+
+
+def _step_name(node: Node) -> str:
+    if node.site.name and _is_usable(node.site.name) and "." not in node.site.name and not node.site.name.isdecimal():
+        return node.site.name
+    op: Op | None = node.op
+    name = op_name(op) if op is not None else node.kind
+    return NAMES.get(name, name)
+
+
+def is_activation(op: Op | None) -> bool:
+    """Return whether an operation is an activation, which belongs to the layer before it."""
+    return type(op).__module__ == ops.Relu.__module__

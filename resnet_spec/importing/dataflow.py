@@ -1,0 +1,77 @@
+"""Identify what a network computes, whatever its parts are called and however they are nested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
+
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
+from resnet_spec.network.traversal import Rules, propagate
+from resnet_spec.ops import Flatten, GlobalAvgPool, GlobalMaxPool, Identity, op_name
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A value as an expression: its digest and, for a sum or a concatenation, those of its terms, by kind."""
+
+    digest: str
+    kind: str = ""
+    terms: tuple[str, ...] = ()
+
+
+def dataflow_fingerprint(network: Network) -> str:
+    """Return a text that two networks share if they apply the same operations, with the same weights, to the same values.
+
+    Names of layers without weights, and how parts are nested, make no difference, nor does the order of sums.
+
+    >>> from resnet_spec import load, loads
+    >>> relu = "{{name: a, input: [3, 8, 8], stem: {{{}: relu, group: {{pool: global_avg_pool}}}}}}"
+    >>> dataflow_fingerprint(loads(relu.format("relu"))) == dataflow_fingerprint(loads(relu.format("act")))
+    True
+    """
+    rules: Rules[_Term] = Rules(leaf=_leaf, combine=_combine, join=_join, split=_split, cascade=_cascade)
+    _, last = propagate(network.parts, _Term("input"), rules)
+    return last.digest
+
+
+def _digest(*items: object) -> str:
+    return sha256(repr(items).encode()).hexdigest()[:32]
+
+
+def _leaf(leaf: Leaf, x: _Term) -> tuple[Part, _Term]:
+    op = leaf.op
+    if isinstance(op, Identity) or (isinstance(op, Flatten) and leaf.input_shape[1:] in ((), (1, 1))):
+        return leaf, x
+    if isinstance(op, GlobalAvgPool | GlobalMaxPool):
+        op = replace(op, keepdims=False)
+    path = leaf.path if op.weights(leaf.input_shape) else ""
+    arguments = [getattr(op, field.name) for field in fields(op)]
+    return leaf, _Term(_digest(op_name(op), arguments, path, x.digest))
+
+
+def _combine(part: Residual, branch: _Term, shortcut: _Term) -> _Term:
+    return _joined(part.combine, [shortcut, branch])
+
+
+def _join(part: Parallel, x: _Term, outputs: Sequence[_Term]) -> _Term:
+    return _joined(f"{part.combine}{part.resize}", outputs)
+
+
+def _joined(combine: str, terms: Sequence[_Term]) -> _Term:
+    inner = [digest for term in terms for digest in (term.terms if term.kind == combine else (term.digest,))]
+    ordered = sorted(inner) if combine in ("add", "multiply", "mean") else inner
+    mergeable = combine in ("add", "concat")
+    return _Term(_digest(combine, ordered), combine if mergeable else "", tuple(inner) if mergeable else ())
+
+
+def _split(part: Parallel, x: _Term) -> list[_Term]:
+    if not part.pieces:
+        return [x] * len(part.branches)
+    starts = [sum(part.pieces[:index]) for index in range(len(part.pieces))]
+    return [_Term(_digest("piece", start, size, x.digest)) for start, size in zip(starts, part.pieces, strict=True)]
+
+
+def _cascade(part: Parallel, index: int, piece: _Term, previous: _Term) -> _Term:
+    return _joined("add", [piece, previous])

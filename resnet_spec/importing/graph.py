@@ -1,0 +1,317 @@
+"""The dataflow graph of a model: calls of our operations and places where values meet or part. Shapes lack the batch.
+
+Readers add nodes through ``Builder``. A value is a node's output seen through a rearrangement, such as a transposition;
+what a rearrangement computes is known only when something reads it, so it is kept as an array of indices until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from resnet_spec.importing.rearrangements import describe_rearrangement, is_identity, positions, shrink_broadcast
+from resnet_spec.network.shape_rules import joined_shape
+from resnet_spec.ops import Flatten, GlobalAvgPool, GlobalMaxPool, Op, Scale, Shape, ShapeError, SplitSoftmax
+from resnet_spec.weights.canonical import Array
+
+Combine: TypeAlias = Literal["add", "multiply", "subtract", "concat"]
+Index: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+Curve: TypeAlias = Callable[..., Array]
+"""A function of each element of one array, or of two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a model calls an operation.
+
+    Attributes:
+        scope: The path of the module whose code makes the call.
+        name: A name for the layer, such as that of its module; "" if it has none.
+        source: The file and line of the call, if they are known.
+        operation: The operation as the model's author knows it: ``torch.add``, ``Conv``.
+        is_layer: Whether ``scope`` and ``name`` are the path of a module of its own, called once.
+    """
+
+    scope: str = ""
+    name: str = ""
+    source: str = ""
+    operation: str = ""
+    is_layer: bool = False
+
+    @property
+    def path(self) -> str:
+        """The path that the layer would have below the module that calls it."""
+        return ".".join(filter(None, [self.scope, self.name]))
+
+    def __str__(self) -> str:
+        place = f" at {self.source}" if self.source else ""
+        return f"{self.path or 'the model'}: {self.operation}{place}"
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One value of a graph and how it is computed.
+
+    Attributes:
+        kind: "op" is a call of one of our operations, "merge" combines several values, "piece" is a range of channels,
+            "curve" a function of each element that is not recognised yet, and "refused" what the language can't say.
+        weights: The name in ``Graph.weights`` of each of the operation's weights, by the operation's name for it.
+        curve: The function of a curve, which takes as many arrays as there are inputs.
+        channels: The first channel of a piece, and the one after the last.
+        reason: Why a node is refused.
+    """
+
+    kind: Literal["input", "op", "merge", "piece", "curve", "refused"]
+    inputs: tuple[Node, ...]
+    shape: Shape
+    site: Site = field(default_factory=Site)
+    op: Op | None = None
+    combine: Combine | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    curve: Curve | None = None
+    channels: tuple[int, int] = (0, 0)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A node's output, seen through a rearrangement: an array of indices into it, or None for the output itself."""
+
+    node: Node
+    index: Index | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """The shape without the batch axis."""
+        return self.node.shape if self.index is None else self.index.shape
+
+    def indices(self) -> Index:
+        """Return the indices into the node's output."""
+        return positions(self.node.shape) if self.index is None else self.index
+
+
+@dataclass(slots=True)
+class Graph:
+    """What a reader returns: the output of a model, and all weights by name, in PyTorch's layouts.
+
+    ``order`` lists the model's own names of weights, as its ``state_dict`` does, and ``control_flow`` the places where
+    the model looks at numbers that depend on the images, by which it may choose what to compute.
+    """
+
+    input: Node
+    outputs: tuple[Node, ...]
+    weights: dict[str, Array]
+    order: tuple[str, ...] = ()
+    control_flow: tuple[str, ...] = ()
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes on which the outputs depend, each after its inputs."""
+        return list(topological(self.outputs))
+
+
+def topological(outputs: Sequence[Node]) -> Iterator[Node]:
+    """Yield the nodes on which others depend, each after its inputs. Networks are deep, so this does not recurse."""
+    seen: set[int] = set()
+    stack = [(node, False) for node in reversed(outputs)]
+    while stack:
+        node, is_done = stack.pop()
+        if is_done:
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack += [(inner, False) for inner in reversed(node.inputs)]
+
+
+class Refused(ValueError):
+    """A call that the language can't say."""
+
+
+class Builder:
+    """Adds nodes to a graph for a reader, and recognises what rearrangements and sums of pieces compute."""
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.input = Node("input", (), input_shape)
+        self._resolved: dict[tuple[int, bytes, Shape], Node] = {}
+        self._concats: dict[tuple[int, ...], Node] = {}
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def rearrange(self, value: Value, index: Index) -> Value:
+        """Return a value with its elements picked by their positions in it."""
+        node, chosen = value.node, value.indices().reshape(-1)[index]
+        while isinstance(node.op, Flatten):  # which keeps the order of elements
+            node = node.inputs[0]
+        return Value(node, None if is_identity(chosen, node.shape) else chosen)
+
+    def node_of(self, value: Value, site: Site) -> Node:
+        """Return a node that computes a value, rearranged as it is. Raises Refused if no operation does that."""
+        if value.index is None:
+            return value.node
+        key = id(value.node), value.index.tobytes(), value.index.shape
+        if key not in self._resolved:
+            self._resolved[key] = self._add_rearrangement(value, value.index, site)
+        return self._resolved[key]
+
+    def _add_rearrangement(self, value: Value, index: Index, site: Site) -> Node:
+        found = describe_rearrangement(index, value.node.shape)
+        if found is None:
+            raise Refused(f"no operation turns a map of shape {value.node.shape} into {index.shape} in this way")
+        if isinstance(found, tuple):
+            return Node("piece", (value.node,), index.shape, site, channels=found)
+        pooled = value.node.op
+        if isinstance(found, Flatten) and isinstance(pooled, GlobalAvgPool | GlobalMaxPool) and pooled.keepdims:
+            return replace(value.node, op=replace(pooled, keepdims=False), shape=index.shape)
+        return Node("op", (value.node,), index.shape, replace(site, name="", is_layer=False), op=found)
+
+    def channels_of(self, value: Value, axis: int, site: Site) -> tuple[Node, Callable[[Node], Value]]:
+        """Return a node whose channels are an axis of a value, and how to see its successor as the value was seen.
+
+        (height, width, channels) is a node's output with its channels moved, on which a linear layer works as on pixels.
+        """
+        if value.index is None and axis % len(value.shape) == 0:
+            return value.node, Value
+        moved = np.moveaxis(value.indices(), axis, 0)
+        plain = moved.size == np.prod(value.node.shape) and moved.shape[0] == value.node.shape[0]
+        if len(value.shape) == 1 or not plain or not is_identity(moved.reshape(value.node.shape), value.node.shape):
+            if axis % len(value.shape) == 0:
+                return self.node_of(value, site), Value
+            raise Refused("its channels are not where this operation looks for them")
+        rest = moved.shape[1:]
+
+        def see(node: Node) -> Value:
+            index = positions((node.shape[0], *rest))
+            return self.rearrange(Value(node), np.moveaxis(index, 0, axis))
+
+        return value.node, see
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def add(self, op: Op, value: Value, site: Site, weights: Mapping[str, str] | None = None) -> Value:
+        """Add a call of an operation on a value. Raises Refused."""
+        return Value(self.add_op(op, self.node_of(value, site), site, weights))
+
+    def add_op(self, op: Op, node: Node, site: Site, weights: Mapping[str, str] | None = None) -> Node:
+        """Add a call of an operation on a node. Raises Refused if the shape does not fit."""
+        if node.kind == "refused":  # its shape is unknown
+            return node
+        try:
+            shape = op.output_shape(node.shape)
+        except ShapeError as error:
+            raise Refused(str(error)) from None
+        return Node("op", (node,), shape, site, op=op, weights=weights or {})
+
+    def refuse(self, inputs: Sequence[Value], shape: Shape, site: Site, reason: str) -> Value:
+        """Add a node for a call that the language can't say."""
+        return Value(Node("refused", tuple(value.node for value in inputs), shape, site, reason=reason))
+
+    def elementwise(self, op: Op, value: Value, site: Site) -> Value:
+        """Add a function of each element, which commutes with rearrangements."""
+        return Value(self.add_op(op, value.node, site), value.index)
+
+    def elementwise_with(self, op: Op, value: Value, site: Site, weights: Mapping[str, str]) -> Value:
+        """Add a function of each element that has weights and commutes with rearrangements all the same."""
+        return Value(self.add_op(op, value.node, site, weights), value.index)
+
+    def curve(self, curve: Curve, values: Sequence[Value], site: Site) -> Value:
+        """Add a function of each element that is recognised later. Two values must be seen alike. Raises Refused."""
+        first = values[0]
+        if any(value.node.shape != first.node.shape for value in values) or not _seen_alike(values):
+            nodes = tuple(self.node_of(value, site) for value in values)
+            return Value(Node("curve", nodes, nodes[0].shape, site, curve=curve))
+        nodes = tuple(value.node for value in values)
+        return Value(Node("curve", nodes, first.node.shape, site, curve=curve), first.index)
+
+    def merge(self, combine: Combine, values: Sequence[Value], site: Site) -> Value:
+        """Add a place where values meet. Raises Refused if their shapes don't fit."""
+        if combine == "multiply":
+            return self._multiply(values, site)
+        if combine != "concat" and _seen_alike(values) and len({value.node.shape for value in values}) == 1:
+            shape = values[0].node.shape
+            nodes = tuple(value.node for value in values)
+            return Value(Node("merge", nodes, shape, site, combine=combine), values[0].index)
+        nodes = tuple(self.node_of(value, site) for value in values)
+        if combine == "concat":
+            return Value(self._concat(nodes, site))
+        return Value(self._add_merge(combine, nodes, site))
+
+    def _add_merge(self, combine: Combine, nodes: tuple[Node, ...], site: Site) -> Node:
+        if any(node.kind == "refused" for node in nodes):
+            return next(node for node in nodes if node.kind == "refused")
+        try:
+            shape = joined_shape(combine, [node.shape for node in nodes])
+        except ShapeError as error:
+            raise Refused(str(error)) from None
+        return Node("merge", nodes, shape, site, combine=combine)
+
+    def _multiply(self, values: Sequence[Value], site: Site) -> Value:
+        if _seen_alike(values) and len({value.node.shape for value in values}) == 1:
+            nodes = tuple(value.node for value in values)
+            return Value(Node("merge", nodes, values[0].node.shape, site, combine="multiply"), values[0].index)
+        nodes = tuple(self.node_of(_as_gate(value), site) for value in values)
+        return Value(self._add_merge("multiply", nodes, site))
+
+    def _concat(self, nodes: tuple[Node, ...], site: Site) -> Node:
+        """Add a concatenation. One that begins with all of another is written as that one and the rest."""
+        for count in range(len(nodes) - 1, 1, -1):
+            known = self._concats.get(tuple(map(id, nodes[:count])))
+            if known is not None:
+                nodes, whole = (known, *nodes[count:]), nodes
+                break
+        else:
+            whole = nodes
+        if len(nodes) == 1:
+            return nodes[0]
+        merged = self._add_merge("concat", nodes, site)
+        self._concats[tuple(map(id, whole))] = merged
+        return merged
+
+    def scale(self, value: Value, factor: float, site: Site) -> Value:
+        """Add a multiplication by a constant."""
+        return self.elementwise(Scale(factor, per="all", learned=False), value, site)
+
+    def softmax(self, value: Value, axis: int, site: Site) -> Value:
+        """Add a softmax over parts of the channels, the first axis of what a value shows. Raises Refused."""
+        index = value.indices()
+        for groups in range(1, index.shape[1] + 1 if index.ndim > 1 else 1):
+            if index.shape[1] % groups == 0 and axis % index.ndim == 0:
+                grouped = np.arange(index.size).reshape(groups, len(index), -1).swapaxes(0, 1)
+                if np.array_equal(grouped.reshape(-1), index.reshape(-1)) and index.size == np.prod(value.node.shape):
+                    node = self.add_op(SplitSoftmax(len(index), groups), value.node, site)
+                    return self.rearrange(Value(node), positions(index.shape))
+        raise Refused("a softmax that is not over equal parts of the channels")
+
+    def reduce(self, kind: Literal["mean", "max", "sum"], value: Value, axes: Sequence[int], keepdims: bool, site: Site
+    ) -> Value:
+        """Add a mean, a maximum or a sum over axes. Raises Refused."""
+        from resnet_spec.importing.reductions import reduction_op
+
+        ndim = len(value.shape)
+        axes = tuple(sorted(axis % ndim for axis in axes))
+        result = Value(self.add_op(reduction_op(kind, value, axes), value.node, site))
+        shape = [1 if axis in axes else size for axis, size in enumerate(value.shape)]
+        kept = [size for axis, size in enumerate(shape) if keepdims or axis not in axes]
+        return self.rearrange(result, positions(tuple(kept)))
+
+
+def _seen_alike(values: Sequence[Value]) -> bool:
+    """Return whether values are seen through the same rearrangement of nodes of one shape."""
+    first = values[0]
+    return all(
+        value.index is first.index
+        or (value.index is not None and first.index is not None and np.array_equal(value.index, first.index))
+        for value in values[1:]
+    )
+
+
+def _as_gate(value: Value) -> Value:
+    """Return a value that was expanded to a map, or has axes of size 1, as the gate that multiplies a map."""
+    if value.index is None:
+        return value
+    index = shrink_broadcast(value.index)
+    if is_identity(index.reshape(-1), value.node.shape):  # (channels, 1, 1) of (channels,)
+        return Value(value.node)
+    return Value(value.node, None if is_identity(index, value.node.shape) else index)

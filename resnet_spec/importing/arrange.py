@@ -17,6 +17,9 @@ from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.network.shape_rules import infer_row
 from resnet_spec.ops import Op, Shape, op_name
 
+MAX_NAMES = 3
+"""Most names that one layer may have below what holds it, as in ``paths.0``, where the first is used elsewhere too."""
+
 SHORTCUTS = ("shortcut", "downsample", "skip", "proj", "identity", "residual", "res")
 """What names of the layers of a shortcut begin with."""
 
@@ -43,6 +46,14 @@ class _Group:
 
     key: str
     items: list[Item] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Level:
+    """The names below one path: those that are taken, and at how many places each is used."""
+
+    taken: set[str]
+    uses: Counter[str] = field(default_factory=Counter)
 
 
 def weight_path(node: Node) -> str:
@@ -80,36 +91,41 @@ class Arranger:
 
     # -- nesting -------------------------------------------------------------------------------------------------
 
-    def parts(self, row: Iterable[Item], holder: str, taken: set[str] | None = None) -> list[Part]:
-        """Return the parts of items, below the path of what holds them. ``taken`` are the names there."""
+    def parts(self, row: Iterable[Item], holder: str, level: _Level | None = None) -> list[Part]:
+        """Return the parts of items, below the path of what holds them."""
         items = list(row)
-        taken = self._names_below(items, holder) if taken is None else taken
-        return [part for group in self._groups(items, holder) for part in self._group_parts(group, holder, taken)]
+        level = self._level(items, holder) if level is None else level
+        return [part for group in self._groups(items, holder, level) for part in self._group_parts(group, holder, level)]
 
-    def _names_below(self, items: Iterable[Item], holder: str) -> set[str]:
-        """Return the first names below a path that the layers in items have."""
-        return {name for item in items for place in self._places(item) if (name := _first_name(place, holder))}
+    def _level(self, items: Iterable[Item], holder: str) -> _Level:
+        """Return the names that items have below a path, and which of them are used at one place only."""
+        level = _Level({name for item in items for place in self._places(item) if (name := _first_names(place, holder))})
+        self._count_uses(items, holder, level)
+        return level
 
-    def _groups(self, items: list[Item], holder: str) -> list[_Group]:
+    def _count_uses(self, items: Iterable[Item], holder: str, level: _Level) -> None:
+        for depth in range(1, MAX_NAMES + 1):
+            level.uses.update(key for key, _ in groupby(self._key(item, holder, depth) for item in items) if key)
+        for item in items:
+            if isinstance(item, Fork) and not self._key(item, holder):
+                for branch in item.branches:
+                    self._count_uses(branch, holder, level)
+
+    def _groups(self, items: list[Item], holder: str, level: _Level) -> list[_Group]:
         """Return items grouped by their names below a path; those of a name that is used at two places stay apart."""
-        keys = [self._key(item, holder) for item in items]
-        runs = [key for key, _ in groupby(keys) if key]
-        uses = Counter(runs)
-        for item, key in zip(items, keys, strict=True):
-            if not key:
-                uses.update(self._names_below([item], holder))
         groups: list[_Group] = []
-        for item, key in zip(items, keys, strict=True):
-            usable = key if uses[key] == 1 else ""
+        for item in items:
+            keys = (self._key(item, holder, depth) for depth in range(1, MAX_NAMES + 1))
+            usable = next((key for key in keys if level.uses[key] == 1), "")
             if usable and groups and groups[-1].key == usable:
                 groups[-1].items.append(item)
             else:
                 groups.append(_Group(usable, [item]))
         return groups
 
-    def _key(self, item: Item, holder: str) -> str:
-        """Return the name below a path that all layers in an item have in common; "" if there is none."""
-        names = {_first_name(place, holder) for place in self._places(item)}
+    def _key(self, item: Item, holder: str, count: int = 1) -> str:
+        """Return the first names below a path that all layers in an item have in common; "" if there are none."""
+        names = {_first_names(place, holder, count) for place in self._places(item)}
         return next(iter(names)) if len(names) == 1 else ""
 
     def _places(self, item: Item) -> Iterator[str]:
@@ -122,23 +138,23 @@ class Arranger:
             for inner in branch:
                 yield from self._places(inner)
 
-    def _group_parts(self, group: _Group, holder: str, taken: set[str]) -> list[Part]:
+    def _group_parts(self, group: _Group, holder: str, level: _Level) -> list[Part]:
         path = _join(holder, group.key)
         if not group.key:
-            return [self._lone_part(item, holder, taken) for item in group.items]
+            return [self._lone_part(item, holder, level) for item in group.items]
         match group.items:
             case [Step(node)] if self.fixed.get(id(node)) == path:
                 return [self._leaf(node, path)]
-        groups = self._groups(group.items, path)
+        inner_level = self._level(group.items, path)
+        groups = self._groups(group.items, path, inner_level)
         lone = [inner.items[0] for inner in groups if not inner.key and isinstance(inner.items[0], Fork)]
         if len(lone) == 1 and isinstance(lone[0], Fork) and _is_residual(lone[0]):
-            return [self._residual(group.items, lone[0], path)]
-        return [Chain(path, tuple(self.parts(group.items, path)), (), ())]
+            return [self._residual(group.items, lone[0], path, inner_level)]
+        return [Chain(path, tuple(self.parts(group.items, path, inner_level)), (), ())]
 
-    def _residual(self, items: list[Item], fork: Fork, path: str) -> Part:
+    def _residual(self, items: list[Item], fork: Fork, path: str, level: _Level) -> Part:
         place = items.index(fork)
         branch, shortcut = self._sides(fork)
-        taken = self._names_below(items, path)
         rows: dict[Role, tuple[Part, ...]] = {}
         sections: dict[Role, Iterable[Item]] = {
             "before": items[:place],
@@ -147,7 +163,7 @@ class Arranger:
             "after": items[place + 1 :],
         }
         for role, section in sections.items():
-            rows[role] = tuple(self.parts(section, path, taken))
+            rows[role] = tuple(self.parts(section, path, level))
         reads = "before" if items[:place] else "input"
         order = sorted((role for role in rows if rows[role]), key=lambda role: self._first_weight(sections[role]))
         return Residual(
@@ -180,13 +196,13 @@ class Arranger:
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    def _lone_part(self, item: Item, holder: str, taken: set[str]) -> Part:
+    def _lone_part(self, item: Item, holder: str, level: _Level) -> Part:
         if isinstance(item, Step):
             fixed = self.fixed.get(id(item.node), "")
             path = fixed if fixed.startswith(f"{holder}." if holder else "") else ""
-            return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node), taken)))
-        path = _join(holder, self._new_name(FORKS[item.combine], taken))
-        branches = tuple(tuple(self.parts(branch, holder, taken)) for branch in self._ordered(item))
+            return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node), level.taken)))
+        path = _join(holder, self._new_name(FORKS[item.combine], level.taken))
+        branches = tuple(tuple(self.parts(branch, holder, level)) for branch in self._ordered(item))
         count = len(item.split)
         split = len(set(item.split)) == 1 if count and len(set(item.split)) == 1 else item.split or False
         return Parallel(path, branches, split, item.cascade, item.combine, (), (), item.collect)
@@ -229,10 +245,12 @@ def _join(holder: str, name: str) -> str:
     return f"{holder}.{name}" if holder and name else holder or name
 
 
-def _first_name(place: str, holder: str) -> str:
-    """Return the first name of a path below another; "" if it is not below it, or ends there."""
+def _first_names(place: str, holder: str, count: int = 1) -> str:
+    """Return the first names of a path below another; "" if it is not below it, or has fewer."""
     prefix = f"{holder}." if holder else ""
-    return place.removeprefix(prefix).partition(".")[0] if place.startswith(prefix) and place != "." else ""
+    names = place.removeprefix(prefix).split(".") if place.startswith(prefix) and place != "." else []
+    first = names[:count]
+    return ".".join(first) if len(first) == count and all(first) else ""
 
 
 def _is_usable(path: str, is_weight: bool = False) -> bool:

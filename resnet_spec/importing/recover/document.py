@@ -1,0 +1,310 @@
+"""Assemble the document of a spec from terms: its words, its defaults, its blocks, its stages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from resnet_spec.importing.recover.bundled_blocks import Words, literal, numeric
+from resnet_spec.importing.recover.families import Block, Families, most_common
+from resnet_spec.importing.recover.terms import (
+    BlockCall,
+    Body,
+    Branching,
+    Collecting,
+    OpCall,
+    Param,
+    PerBlock,
+    Repeats,
+    Sequence,
+    default_arguments,
+    op_term,
+    subterms,
+)
+from resnet_spec.importing.recover.unify import ACTIVATIONS, MISSING
+from resnet_spec.library.load import bundled_block
+from resnet_spec.network.parts import Leaf, Row
+from resnet_spec.network.traversal import walk
+from resnet_spec.ops import shortest_decimal
+from resnet_spec.syntax.nodes import Scalar
+
+NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "filter_response_norm", "evo_norm_s0")
+
+Data = Any
+"""Values as YAML has them: mappings, lists and scalars."""
+
+
+def recover_document(
+    name: str, input_shape: tuple[int, int, int], parts: Row, classes: Mapping[str, str], uses_bundled: bool = True
+) -> dict[str, Data]:
+    """Return a spec of parts as YAML values."""
+    calls = [op_term(leaf) for leaf in walk(parts) if isinstance(leaf, Leaf)]
+    words, defaults = _choose_words(calls)
+    families = Families(words, classes, uses_bundled)
+    row = families.row(parts, "")
+    writer = _Writer(words, families.blocks)
+    document: dict[str, Data] = {"name": name}
+    row, count = _with_classes(row)
+    if count:
+        document["takes"] = {"classes": count}
+    document["input"] = list(input_shape)
+    if defaults:
+        document["defaults"] = {op: {key: writer.scalar(value) for key, value in found.items()} for op, found in defaults.items()}
+    layers = {}
+    if words.norm != Words(_plain("batch_norm", defaults), words.act, {}).norm:
+        layers["norm"] = writer.op_call(words.norm)
+    if words.act != _plain("relu", defaults):
+        layers["act"] = writer.op_call(words.act)
+    stem, stages, head = _sections(row)
+    body = {"stem": stem, "stages": stages, "head": head}
+    written = {key: {name: writer.layer(term) for name, term in items} for key, items in body.items() if items}
+    blocks = {name: writer.block(block) for name, block in families.blocks.items()}
+    if layers:
+        used = repr((written, blocks))
+        document["layers"] = {word: value for word, value in layers.items() if f"'{word}'" in used or "'block'" in used}
+    if blocks:
+        document["blocks"] = blocks
+    return document | written
+
+
+def _plain(op: str, defaults: Mapping[str, Mapping[str, Any]]) -> OpCall:
+    return OpCall(op, tuple((default_arguments(op) | dict(defaults.get(op, {}))).items()), op in NORMS)
+
+
+def _choose_words(calls: list[OpCall]) -> tuple[Words, dict[str, dict[str, Any]]]:
+    """Return what norm and act stand for, and the arguments that most calls of an operation have in common."""
+    norm = most_common([_without_gamma(call) for call in calls], NORMS) or _plain("batch_norm", {})
+    act = most_common([call for call in calls if not call.has_weights], ACTIVATIONS - {"sigmoid", "identity", "hard_sigmoid"})
+    defaults: dict[str, dict[str, Any]] = {}
+    for op in ("conv", "standardized_conv", "linear"):
+        found = [call for call in calls if call.op == op]
+        for name in ("bias", "init", "padding", "epsilon"):
+            common = _common_argument(found, name)
+            if common is not None:
+                defaults.setdefault(op, {})[name] = common
+    return Words(norm, act or _plain("relu", {}), defaults), defaults
+
+
+def _common_argument(calls: list[OpCall], name: str) -> Any:
+    """Return the value of an argument that most calls have, unless it is the default."""
+    values = [value for call in calls if (value := call.argument(name)) is not None]
+    if not values or (name == "padding" and "same" not in values):
+        return None
+    value, count = Counter(values).most_common(1)[0]
+    usual = default_arguments(calls[0].op).get(name)
+    return value if value != usual and value != "half" and count * 2 > len(values) and (len(values) > 2 or name == "init") else None
+
+
+def _without_gamma(call: OpCall) -> OpCall:
+    return OpCall(call.op, tuple((name, value) for name, value in call.arguments), call.has_weights)
+
+
+def _with_classes(row: Sequence) -> tuple[Sequence, int]:
+    """Return a row whose last linear layer has as many outputs as the argument ``classes`` says, and their number."""
+    if not row.items:
+        return row, 0
+    name, last = row.items[-1]
+    match last:
+        case OpCall("linear" | "conv", arguments) if isinstance(last.argument("out"), int):
+            out = last.argument("out")
+            changed: Any = replace(last, arguments=tuple((key, Param("classes") if key == "out" else value) for key, value in arguments))
+        case Sequence():
+            changed, out = _with_classes(last)
+        case OpCall() if last.has_weights is False and len(row.items) > 1:
+            inner, out = _with_classes(Sequence(row.items[:-1]))
+            return Sequence((*inner.items, row.items[-1])), out
+        case _:
+            return row, 0
+    return Sequence((*row.items[:-1], (name, changed))), out
+
+
+def _sections(row: Sequence) -> tuple[Any, Any, Any]:
+    """Return the items before the first stage, the stages, and those after the last."""
+    holds = [_holds_blocks(term) and not isinstance(term, BlockCall) for _, term in row.items]
+    first = next((index for index, held in enumerate(holds) if held), len(holds))
+    last = next((index for index in range(len(holds), first, -1) if holds[index - 1]), first)
+    if any(isinstance(term, BlockCall) for _, term in row.items[first:last]):
+        return row.items, (), ()  # a block alone is no stage
+    return row.items[:first], row.items[first:last], row.items[last:]
+
+
+def _holds_blocks(term: Any) -> bool:
+    return any(isinstance(inner, BlockCall | Repeats) for inner in subterms(term)) and not isinstance(term, OpCall)
+
+
+class _Writer:
+    """Writes terms as YAML values, without arguments that have their defaults."""
+
+    def __init__(self, words: Words, blocks: Mapping[str, Block]) -> None:
+        self.words = words
+        self.blocks = blocks
+        self.nonlinear = words.act
+
+    def layer(self, term: Any) -> Data:
+        match term:
+            case OpCall():
+                return "norm" if term == self.words.norm else "act" if term == self.words.act else self.op_call(term)
+            case BlockCall(block, arguments):
+                written = self.block_arguments(block, dict(arguments))
+                return {"block": block, **written} if written else (block if block in self.blocks or True else block)
+            case Repeats():
+                return self.repeats(term)
+            case Sequence(items):
+                return self.sequence(items)
+            case Branching():
+                return self.branching(term)
+            case Collecting(items):
+                return {"collect": {name: self.layer(inner) for name, inner in self._runs(items.items)}}
+            case Param(name):
+                return name
+            case _:
+                return self.scalar(term)
+
+    def _runs(self, items: tuple[tuple[str, Any], ...]) -> Any:
+        return items
+
+    def sequence(self, items: tuple[tuple[str, Any], ...]) -> Data:
+        """Return layers as a mapping, or as a list if they are numbered; equal blocks in a list are one item."""
+        if not items:
+            return "none"
+        if [name for name, _ in items] != [str(index) for index in range(len(items))]:
+            return {name: self.layer(inner) for name, inner in items}
+        written: list[Data] = []
+        index = 0
+        while index < len(items):
+            run = self._run([term for _, term in items[index:]])
+            if len(run) > 1 or (run and run[0].project):
+                written.append(self.repeats(_repeat(run)))
+                index += len(run)
+            else:
+                written.append(self.layer(items[index][1]))
+                index += 1
+        return written
+
+    def _run(self, terms: list[Any]) -> list[BlockCall]:
+        """Return the calls of one block with which a list of terms begins, as far as one repeat can say them."""
+        run: list[BlockCall] = []
+        for term in terms:
+            if not isinstance(term, BlockCall) or (run and not _continues(run, term)):
+                break
+            run.append(term)
+        return run
+
+    def op_call(self, term: OpCall) -> Data:
+        usual = default_arguments(term.op) | dict(self.words.defaults.get(term.op, {}))
+        written = {}
+        for name, value in term.arguments:
+            plain = numeric(term, name) if value == "half" and isinstance(term.argument("kernel"), int | tuple) and isinstance(term.argument("dilation") or 1, int | tuple) else value
+            if name not in usual or plain != usual[name]:
+                written[name] = self.scalar(plain)
+        return {"op": term.op, **written} if written else term.op
+
+    def block_arguments(self, block: str, arguments: Mapping[str, Any]) -> dict[str, Data]:
+        defaults = self._defaults(block)
+        return {
+            name: self.value(value) for name, value in arguments.items() if name not in defaults or not _equal(defaults[name], value)
+        }
+
+    def _defaults(self, block: str) -> dict[str, Any]:
+        if block in self.blocks:
+            return {name: value for name, value in self.blocks[block].takes.items() if value is not MISSING}
+        found = bundled_block(block)
+        takes = found.takes if found is not None else {}
+        return {name: literal(value) for name, value in takes.items() if isinstance(value, Scalar) and name}
+
+    def repeats(self, term: Repeats) -> Data:
+        written: dict[str, Data] = {"block": term.block, "depth": self.value(term.depth)}
+        defaults, first = self._defaults(term.block), {}
+        for name, value in term.arguments:
+            if not isinstance(value, PerBlock):
+                if name not in defaults or not _equal(defaults[name], value):
+                    written[name] = self.value(value)
+                continue
+            head, *rest = value.values
+            if rest and all(_equal(item, rest[0]) for item in rest) and name != "stride" and len(rest) > 1:
+                first[name] = self.value(head)
+                if name not in defaults or not _equal(defaults[name], rest[0]):
+                    written[name] = self.value(rest[0])
+            else:
+                written[name] = [self.value(item) for item in value.values]
+        if first:
+            written["first"] = first
+        if term.project:
+            written["project"] = term.project
+        if term.numbering != "{index}":
+            written["as"] = term.numbering
+        return written
+
+    def branching(self, term: Branching) -> Data:
+        written: dict[str, Data] = {}
+        if term.split:
+            written["split"] = [self.value(size) for size in term.split] if isinstance(term.split, tuple) else True
+        if term.cascade:
+            written["cascade"] = True
+        if term.resize:
+            written["resize"] = term.resize
+        branches = [{name: self.layer(inner) for name, inner in row.items} or "none" for row in term.branches]
+        return {**written, "combine": term.combine, "branches": branches}
+
+    def block(self, block: Block) -> Data:
+        written: dict[str, Data] = {}
+        takes = {name: "required" if value is MISSING else self.value(value) for name, value in block.takes.items()}
+        if takes:
+            written["takes"] = takes
+        body: Body = block.body
+        if body.combine != "add":
+            written["combine"] = body.combine
+        if body.project:
+            written["project"] = body.project
+        if body.reads:
+            written["reads"] = body.reads
+        for role, row in body.sections:
+            if row.items:
+                written[role] = self.sequence(row.items)
+        return written
+
+    def value(self, value: Any) -> Data:
+        return self.layer(value) if isinstance(value, OpCall | BlockCall | Sequence | Branching | Collecting | Repeats) else self.scalar(value)
+
+    def scalar(self, value: Any) -> Data:
+        match value:
+            case Param(name):
+                return name
+            case tuple():
+                return [self.scalar(item) for item in value]
+            case float():
+                return _shortest(value)
+            case _:
+                return value
+
+
+def _shortest(value: float) -> float:
+    """Return the number with the fewest digits that means the same where it is rounded to float32."""
+    try:
+        return shortest_decimal(value)
+    except StopIteration:
+        return value
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b)
+
+
+def _repeat(run: list[BlockCall]) -> Repeats:
+    from resnet_spec.importing.recover.families import _project
+
+    arguments = Families.arguments(None, run)  # type: ignore[arg-type]
+    return Repeats(run[0].block, len(run), arguments, "{index}", _project(run) or "")
+
+
+def _continues(run: list[BlockCall], call: BlockCall) -> bool:
+    """Return whether a call reads well as one more block of a repeat: its number of channels is the same."""
+    first = run[0]
+    if call.block != first.block or [name for name, _ in call.arguments] != [name for name, _ in first.arguments]:
+        return False
+    if bool(call.project) != bool(run[-1].project) and len(run) > 1:
+        return False
+    known, given = dict(first.arguments), dict(call.arguments)
+    return known.get("out") == given.get("out") and given.get("stride", 1) == 1

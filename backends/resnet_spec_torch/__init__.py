@@ -1,6 +1,9 @@
 """Build and run networks in PyTorch."""
 
 from resnet_spec.backend import Capabilities, ExportFormat
+from typing import Any
+
+from resnet_spec.backend import Capabilities
 from resnet_spec_torch.build import build as build
 from resnet_spec_torch.file import export as export
 from resnet_spec_torch.inference import build_inference as build_inference
@@ -24,3 +27,11 @@ CAPABILITIES = Capabilities(
     checkpoints=True,
     exports=(ExportFormat("pt2", ".pt2", ("free_size",)),),
 )
+CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True)
+
+
+def wrap_model(model: object) -> Any:
+    """Return a model that this project did not build, as ``importing.foreign.ForeignModel`` describes."""
+    from resnet_spec_torch.foreign import TorchModel
+
+    return TorchModel(model)

@@ -70,6 +70,7 @@ class Arranger:
         self.order = {name: index for index, name in enumerate(order)}
         self.renamed: dict[str, str] = {}
         self.fixed: dict[int, str] = {}
+        self.placed: dict[int, str] = {}
         taken = Counter(site.path for step in steps(row) if (site := step.node.site).is_layer)
         for step in steps(row):
             node, path = step.node, weight_path(step.node)
@@ -88,6 +89,10 @@ class Arranger:
         """Return the parts of a tree, with their shapes."""
         parts, _ = infer_row(tuple(self.parts(row, "")), input_shape)
         return parts
+
+    def path_of(self, node: Node) -> str:
+        """Return the path of the part whose output a node is."""
+        return self.placed.get(id(node), "")
 
     # -- nesting -------------------------------------------------------------------------------------------------
 
@@ -164,6 +169,8 @@ class Arranger:
         }
         for role, section in sections.items():
             rows[role] = tuple(self.parts(section, path, level))
+        if not items[place + 1 :]:
+            self.placed[id(fork.node)] = path
         reads = "before" if items[:place] else "input"
         order = sorted((role for role in rows if rows[role]), key=lambda role: self._first_weight(sections[role]))
         return Residual(
@@ -202,6 +209,7 @@ class Arranger:
             path = fixed if fixed.startswith(f"{holder}." if holder else "") else ""
             return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node), level.taken)))
         path = _join(holder, self._new_name(FORKS[item.combine], level.taken))
+        self.placed[id(item.node)] = path
         branches = tuple(tuple(self.parts(branch, holder, level)) for branch in self._ordered(item))
         count = len(item.split)
         split = len(set(item.split)) == 1 if count and len(set(item.split)) == 1 else item.split or False
@@ -221,6 +229,7 @@ class Arranger:
 
     def _leaf(self, node: Node, path: str) -> Leaf:
         assert node.op is not None
+        self.placed[id(node)] = path
         for own, name in node.weights.items():
             full = f"{path}.{own}" if own else path
             self.renamed[full] = name

@@ -79,6 +79,8 @@ class Unifier:
         """Return the template of terms, of which those that are None do not matter."""
         present = [term for term in terms if term is not None]
         first = present[0]
+        if any(skeleton(term) != skeleton(first) for term in present[1:]):
+            return self.value(terms, name)
         match first:
             case OpCall() if any(term.op != first.op for term in present):
                 return self.value(terms, "act" if first.op in ACTIVATIONS else name)
@@ -174,6 +176,8 @@ def _is_like(name: str, hint: str) -> bool:
 def argument_default(name: str, values: Items[Any]) -> Any:
     """Return the default of an argument that most blocks leave at its usual value; MISSING if it is required."""
     known = [value for value in values if value is not None]
+    if len(known) < len(values) and all(has_weights(value) and not isinstance(value, int | float | str | tuple) for value in known):
+        return "none"  # a layer that some of the blocks lack
     base = name.rpartition("_")[2].rstrip("0123456789") or name
     usual = _default(base)
     if base == "stride":

@@ -1,0 +1,98 @@
+"""Wrap a PyTorch model that this project did not build, for import and comparison."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import resnet_spec_torch.functions as functions  # it registers what the tracer knows
+from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
+from resnet_spec.importing.graph import Graph
+from resnet_spec.weights.canonical import Array
+from resnet_spec_torch.trace import prepare_copy, trace
+from resnet_spec_torch.weights import to_array
+
+Shape3 = tuple[int, int, int]
+
+assert functions.HANDLERS
+
+
+class TorchModel:
+    """A torch.nn.Module, of which a copy in float64 and in evaluation mode runs."""
+
+    dtype = "float64"
+    input_shape: Shape3 | None = None
+
+    def __init__(self, model: object) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
+        self.name = type(model).__name__
+        self.model = prepare_copy(model)
+        self.classes = {path: type(module).__name__ for path, module in self.model.named_modules()}
+
+    def graph(self, input_shape: Shape3, until: str = "") -> Graph:
+        """Return the graph for images of a shape, up to the output of the module at ``until``."""
+        return trace(self.model, input_shape, until)
+
+    def takes(self, input_shape: Shape3) -> bool:
+        """Return whether the model can run on images of a shape."""
+        try:
+            with torch.no_grad():
+                self.model(torch.zeros(1, *input_shape, dtype=torch.float64))
+        except (RuntimeError, ValueError, AssertionError, IndexError):
+            return False
+        return True
+
+    def run(self, images: Array, until: str = "") -> ForeignOutputs:
+        """Evaluate the model; modules that ran once stand under their paths."""
+        outputs: dict[str, Array] = {}
+        counts: Counter[str] = Counter()
+
+        def make_hook(path: str) -> Callable[..., None]:
+            def hook(module: nn.Module, inputs: object, output: object) -> None:
+                counts[path] += 1
+                if isinstance(output, Tensor):
+                    outputs[path] = to_array(output)
+
+            return hook
+
+        handles = [module.register_forward_hook(make_hook(path)) for path, module in self.model.named_modules() if path]
+        try:
+            with torch.no_grad():
+                result = self.model(torch.from_numpy(images))
+        finally:
+            for handle in handles:
+                handle.remove()
+        modules = {path: array for path, array in outputs.items() if counts[path] == 1}
+        if until:
+            return ForeignOutputs((modules[until],), modules)
+        return ForeignOutputs(tuple(to_array(tensor) for tensor in flatten_output(result)), modules)
+
+    def step(self, images: Array, labels: Array, rate: float) -> ForeignStep | None:
+        """Train a copy for one step of gradient descent."""
+        model = copy.deepcopy(self.model).train()
+        try:
+            (output, *others) = flatten_output(model(torch.from_numpy(images)))
+        except (RuntimeError, ValueError):
+            return None
+        if others:
+            return None
+        loss = functional.cross_entropy(output.flatten(1), torch.from_numpy(labels))
+        loss.backward()
+        gradients = {name: to_array(tensor.grad) for name, tensor in model.named_parameters() if tensor.grad is not None}
+        statistics = {name: to_array(tensor) for name, tensor in model.named_buffers() if tensor.is_floating_point()}
+        return ForeignStep(float(loss.detach()), gradients, statistics)
+
+
+def flatten_output(output: Any) -> list[Tensor]:
+    """Return the tensors in a model's output, in order."""
+    if isinstance(output, Tensor):
+        return [output]
+    items = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else ()
+    return [tensor for item in items for tensor in flatten_output(item)]

@@ -1,0 +1,197 @@
+"""Turn a dataflow graph into a network and the text of its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resnet_spec.diagnostics.problems import SpecError
+from resnet_spec.importing.arrange import Arranger
+from resnet_spec.importing.curves import recognize_curves
+from resnet_spec.importing.dataflow import dataflow_digests, dataflow_fingerprint
+from resnet_spec.importing.extend import differences
+from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.initialization import with_initialization
+from resnet_spec.importing.problems import ImportRefused
+from resnet_spec.importing.reconcile import reconcile
+from resnet_spec.importing.recover.document import recover_document
+from resnet_spec.importing.recover.layout import lay_out
+from resnet_spec.importing.reduce import Row, find_repeated, reduce_graph, steps
+from resnet_spec.library.load import loads
+from resnet_spec.network.network import Network
+from resnet_spec.network.parts import Leaf, Part
+from resnet_spec.network.to_yaml import to_yaml
+from resnet_spec.network.traversal import map_parts, walk
+from resnet_spec.ops import DropPath
+from resnet_spec.transforms.feature_outputs import with_feature_outputs
+from resnet_spec.weights.canonical import Array
+
+UNTIL = "import the part before them with --until PATH (until= in Python), or write the rest by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A spec's text, its network, the weights under its names, and the model's names of those that are called otherwise."""
+
+    spec: str
+    network: Network
+    weights: dict[str, Array]
+    renamed: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def import_graphs(
+    graphs: Sequence[Graph], name: str, input_shape: tuple[int, int, int], classes: Mapping[str, str], *, extends: bool = True
+) -> Recovered:
+    """Return the spec of a model by its graphs on images of one or two sizes. Raises ImportRefused.
+
+    ``classes`` holds the classes of the model's modules by path, which name blocks. Unless ``extends``, the spec stands
+    on its own.
+    """
+    graph = graphs[0]
+    _check_refused(graph)
+    for other in graphs[1:]:
+        if problem := reconcile(graph, other):
+            raise ImportRefused("the model depends on the size of the image in a way that no spec says", [problem])
+    recognize_curves(graph)
+    _check_refused(graph)
+    row = reduce_graph(graph)
+    _check_tree(row)
+    arranger = Arranger(row, graph.order)
+    parts = arranger.network_parts(row, input_shape)
+    weights = {full: graph.weights[own] for full, own in arranger.renamed.items()}
+    parts = with_initialization(parts, weights)
+    target = Network(name, input_shape, parts)
+    spec, network = _recover(target, classes, extends)
+    if len(graph.outputs) > 1:
+        network = _with_outputs(network, target, [arranger.path_of(node) for node in graph.outputs])
+    renamed = {full: own for full, own in arranger.renamed.items() if full != own}
+    ordered = {full: weights[full] for full in network.weights()}
+    return Recovered(spec, network, ordered, renamed, _notes(graph))
+
+
+def _check_refused(graph: Graph) -> None:
+    refused = [node for node in graph.nodes() if node.kind == "refused"]
+    if refused:
+        places = list(dict.fromkeys(f"{node.site}: {node.reason}" for node in refused))
+        count = f"{len(places)} calls" if len(places) > 1 else "a call"
+        raise ImportRefused(f"the model makes {count} that the language can't say", [*places, *graph.control_flow], UNTIL)
+
+
+def _check_tree(row: Row) -> None:
+    pieces = [step.node for step in steps(row) if step.node.kind == "piece"]
+    if pieces:
+        places = [f"{node.site}: channels {node.channels[0]} to {node.channels[1]} of {node.inputs[0].shape[0]}" for node in pieces]
+        message = "the model reads some channels of a map, but no branches that take all of them, in order, and meet again"
+        raise ImportRefused(message, places, UNTIL)
+    repeated = find_repeated(row)
+    if repeated:
+        places = [str(node.site) for node in repeated]
+        message = "layers with weights are used more than once, or two ways cross, which no tree of blocks and branches says"
+        raise ImportRefused(message, places, UNTIL)
+
+
+def _notes(graph: Graph) -> tuple[str, ...]:
+    """Return what the trace can't rule out."""
+    if not graph.control_flow:
+        return ()
+    places = "; ".join(graph.control_flow[:5])
+    return (f"the model looks at numbers that depend on the images, and may compute something else for others: {places}",)
+
+
+def _with_outputs(network: Network, target: Network, paths: Sequence[str]) -> Network:
+    """Return a network with the outputs that have the same values as parts of another."""
+    wanted = dataflow_digests(target)
+    digests = dataflow_digests(network)
+    chosen = []
+    for path in paths:
+        same = [other for other, digest in digests.items() if digest == wanted[path]]
+        possible = [other for other in same if _is_output(network, other)]
+        if not possible:
+            raise ImportRefused(f"the output of {path} is inside a block or a branch, where no spec has outputs")
+        chosen.append(min(possible, key=lambda path: path.count(".")))
+    return with_feature_outputs(network, chosen)
+
+
+def _is_output(network: Network, path: str) -> bool:
+    try:
+        with_feature_outputs(network, [path])
+    except ValueError:
+        return False
+    return True
+
+
+# -- text --------------------------------------------------------------------------------------------------------
+
+
+def _recover(target: Network, classes: Mapping[str, str], extends: bool) -> tuple[str, Network]:
+    """Return the shortest text that loads as a network that computes the same, and that network."""
+    fingerprint, names = dataflow_fingerprint(target), set(target.weights())
+
+    def check(text: str) -> Network | None:
+        try:
+            network = loads(text, target.name)
+        except (SpecError, ValueError):
+            return None
+        same = set(network.weights()) == names and dataflow_fingerprint(network) == fingerprint
+        return network if same else None
+
+    for document in _documents(target, classes):
+        text = lay_out(document)
+        network = check(text)
+        if network is None:
+            continue
+        for shorter in differences(document, target.parameters) if extends else ():
+            written = lay_out(shorter)
+            if len(written.splitlines()) * 3 <= len(text.splitlines()) * 2 and (found := check(written)):
+                return written, found
+        return text, network
+    text = to_yaml(target)
+    return text, loads(text, target.name)
+
+
+def _documents(target: Network, classes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield documents that may say a network, the most readable first."""
+    for options, parts in _optioned(target.parts):
+        document = _document(target, parts, classes, True)
+        if options:
+            document = {"name": document.pop("name"), **({"takes": document.pop("takes")} if "takes" in document else {}), "input": document.pop("input"), "options": options, **document}
+        yield document
+    yield _document(target, target.parts, classes, False)
+
+
+def _document(target: Network, parts: Sequence[Part], classes: Mapping[str, str], uses_bundled: bool) -> dict[str, Any]:
+    return recover_document(target.name, target.input, tuple(parts), classes, uses_bundled)
+
+
+def _optioned(parts: tuple[Part, ...]) -> Iterator[tuple[dict[str, Any], tuple[Part, ...]]]:
+    """Yield parts without what an option may say, with that option; lastly the parts as they are."""
+    rates = [part.op.rate for part in walk(parts) if isinstance(part, Leaf) and isinstance(part.op, DropPath)]
+    zeros = any(isinstance(part, Leaf) and getattr(part.op, "gamma", 1.0) == 0 for part in walk(parts))
+    drop = {"drop_path": float(f"{max(rates):.6g}")} if rates else {}
+    gamma = {"zero_last_gamma": True} if zeros else {}
+    for options in ({**gamma, **drop}, gamma, drop):
+        if options:
+            changed = _without_gamma(parts) if "zero_last_gamma" in options else parts
+            yield options, _without_drop_path(changed) if "drop_path" in options else changed
+    yield {}, parts
+
+
+def _without_gamma(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    def change(part: Part) -> Part:
+        if isinstance(part, Leaf) and getattr(part.op, "gamma", 1.0) == 0:
+            changes: dict[str, Any] = {"gamma": 1.0}
+            return replace(part, op=replace(part.op, **changes))
+        return part
+
+    return map_parts(parts, change)
+
+
+def _without_drop_path(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    def strip(row: tuple[Part, ...]) -> tuple[Part, ...]:
+        kept = (part for part in row if not (isinstance(part, Leaf) and isinstance(part.op, DropPath)))
+        return tuple(part.with_rows([strip(inner) for inner in part.rows]) for part in kept)
+
+    return strip(parts)
+

@@ -1,0 +1,16 @@
+"""The error for a model that the language can't say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_SHOWN = 30
+
+
+class ImportRefused(ValueError):
+    """A model, or a file of one, that the language can't say. ``places`` lists each call at fault, with its reason."""
+
+    def __init__(self, message: str, places: Sequence[str] = (), remedy: str = "") -> None:
+        self.places = tuple(places)
+        shown = [*places[:MAX_SHOWN], *([f"and {len(places) - MAX_SHOWN} more"] if len(places) > MAX_SHOWN else [])]
+        super().__init__("\n".join([message, *shown, *([remedy] if remedy else [])]))

@@ -1,0 +1,148 @@
+"""Prove that a network computes what a foreign model does: outputs, the outputs of its parts, and one training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.backend import OUTPUT, SGD, load_backend
+from resnet_spec.importing.foreign import ForeignModel, ForeignOutputs
+from resnet_spec.importing.importer import Recovered
+from resnet_spec.network.network import Network
+from resnet_spec.network.shape_inference import infer_shapes
+from resnet_spec.ops import ShapeError, Stochastic
+from resnet_spec.parity.compare import relative_error
+from resnet_spec.weights.canonical import Array
+
+GATES: Mapping[str, Mapping[str, float]] = {
+    "float64": {"outputs": 1e-9, "parts": 1e-9, "training": 1e-6},
+    "float32": {"outputs": 1e-3, "parts": 1e-3, "training": 1e-2},
+}
+"""The largest error that passes, relative to the largest value of an array, by the type that the model computes in."""
+
+RATE = 0.0625
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a backend's arrays compare with the model's.
+
+    Attributes:
+        what: "outputs", "parts" or "training".
+        backend: The backend that ran the spec.
+        size: Height and width of the images.
+        count: How many arrays were compared; 0 if none were, for the reason in ``where``.
+        worst: The largest error, relative to the largest value of an array.
+        where: The first array that differs or, if none does, the one with the largest error.
+        gate: The largest error that passes.
+    """
+
+    what: str
+    backend: str
+    size: str
+    count: int
+    worst: float
+    where: str
+    gate: float
+
+    @property
+    def verdict(self) -> str:
+        """"same", "differs" or "not compared"."""
+        if not self.count:
+            return "not compared"
+        return "same" if self.worst <= self.gate else "differs"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON has it."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def prove(
+    model: ForeignModel, recovered: Recovered, sizes: Sequence[tuple[int, int, int]], backends: Sequence[str], until: str = ""
+) -> list[Comparison]:
+    """Compare a recovered network with the model that it was recovered from, on images of each size."""
+    comparisons = []
+    for index, size in enumerate(sizes):
+        names = backends if index == 0 else backends[:1]
+        images = np.random.default_rng(index).standard_normal((2, *size))
+        theirs = model.run(images, until)
+        for name in names:
+            comparisons += _compare_outputs(name, recovered.network, recovered.weights, images, theirs, model.dtype)
+    if "torch" in backends and not until:
+        comparisons += _compare_training(model, recovered, sizes[-1])
+    return comparisons
+
+
+def _compare_outputs(
+    name: str, network: Network, weights: Mapping[str, Array], images: Array, theirs: ForeignOutputs, dtype: str
+) -> Iterator[Comparison]:
+    backend: Any = load_backend(name)
+    sized = infer_shapes(network, images.shape[1:])
+    model = backend.build(sized, {key: array.astype("float64") for key, array in weights.items()}, "float64")
+    known = {part.path for part in sized.nodes()}
+    paths = [path for path in theirs.modules if path in known and path not in network.outputs]
+    arrays = backend.run(model, images, paths)
+    ours = [arrays[path] for path in network.outputs] if network.outputs else [arrays[OUTPUT]]
+    size, gates = "x".join(map(str, images.shape[2:])), GATES[dtype]
+    pairs = {_output_name(index, network): pair for index, pair in enumerate(zip(ours, theirs.outputs, strict=False))}
+    yield _comparison("outputs", name, size, pairs, gates["outputs"], len(ours) == len(theirs.outputs))
+    parts = {path: (arrays[path], theirs.modules[path]) for path in paths}
+    yield _comparison("parts", name, size, parts, gates["parts"], True)
+
+
+def _output_name(index: int, network: Network) -> str:
+    return network.outputs[index] if network.outputs else "output"
+
+
+def _comparison(
+    what: str, backend: str, size: str, pairs: Mapping[str, tuple[Array, Array]], gate: float, complete: bool
+) -> Comparison:
+    """Compare arrays by name. An output may be a map of one pixel where the other is a vector."""
+    errors = {name: _error(ours, theirs) for name, (ours, theirs) in pairs.items()}
+    if not errors:
+        return Comparison(what, backend, size, 0, 0.0, "nothing has the name of a module", gate)
+    first = next((name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name]))
+    worst = max(errors.values()) if complete else np.inf
+    return Comparison(what, backend, size, len(errors), float(worst), first, gate)
+
+
+def _error(ours: Array, theirs: Array) -> float:
+    if ours.shape != theirs.shape and ours.size == theirs.size:
+        theirs = theirs.reshape(ours.shape)
+    return relative_error(theirs, ours, float(np.abs(theirs).max(initial=0)) or 1.0)
+
+
+def _compare_training(model: ForeignModel, recovered: Recovered, size: tuple[int, int, int]) -> list[Comparison]:
+    """Compare one training step: the loss, gradients by name, and statistics."""
+    network, gate = recovered.network, GATES[model.dtype]["training"]
+    text = "x".join(map(str, size[1:]))
+    if network.outputs or any(isinstance(leaf.op, Stochastic) and leaf.op.rate for leaf in network.leaves()):
+        reason = "several outputs" if network.outputs else "dropout is random in training"
+        return [Comparison("training", "torch", text, 0, 0.0, reason, gate)]
+    rng = np.random.default_rng(2)
+    images = rng.standard_normal((4, *size))
+    backend: Any = load_backend("torch")
+    try:
+        sized = infer_shapes(network, size)
+    except ShapeError as error:
+        return [Comparison("training", "torch", text, 0, 0.0, str(error), gate)]
+    ours = backend.build(sized, {key: array.astype("float64") for key, array in recovered.weights.items()}, "float64")
+    labels = rng.integers(0, int(np.prod(sized.output_shape)), 4)
+    theirs = model.step(images, labels, RATE)
+    if theirs is None:
+        return [Comparison("training", "torch", text, 0, 0.0, "the model does not train", gate)]
+    step = backend.step(ours, images, labels, SGD(rate=RATE))
+    after = backend.dump(ours)
+    own = {full: recovered.renamed.get(full, full) for full in recovered.weights}
+    gradients = {full: (array, theirs.gradients[own[full]]) for full, array in step.gradients.items() if own[full] in theirs.gradients}
+    statistics = {full: (after[full], theirs.statistics[own[full]]) for full in after if own[full] in theirs.statistics}
+    # Some gradients are zero in theory, such as that of a bias before a norm, so all are relative to the largest.
+    largest = max((float(np.abs(array).max(initial=0)) for _, array in gradients.values()), default=0.0)
+    errors = {"loss": abs(step.loss - theirs.loss) / max(abs(theirs.loss), 1e-9)}
+    errors |= {f"gradient of {name}": relative_error(b.reshape(a.shape), a, largest) for name, (a, b) in gradients.items()}
+    errors |= {name: _error(*pair) for name, pair in statistics.items()}
+    first = next((name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name]))
+    return [Comparison("training", "torch", text, len(errors), float(max(errors.values())), first, gate)]

@@ -1,0 +1,69 @@
+"""Compare the graphs of one model on images of two sizes, and replace what follows the size by what does so everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from resnet_spec import ops
+from resnet_spec.importing.graph import Graph, Node
+from resnet_spec.ops import Op, per_axis
+
+
+def reconcile(first: Graph, second: Graph) -> str:
+    """Change a graph so that it also says what the model computes at another size; return why it does not, or "".
+
+    The two graphs belong to images of different sizes. A window as large as the map is a global pool, and zeros that
+    depend on the size belong to the padding ``same`` of what follows.
+    """
+    ours, theirs = first.nodes(), second.nodes()
+    if len(ours) != len(theirs) or any((a.kind, a.combine) != (b.kind, b.combine) for a, b in zip(ours, theirs, strict=True)):
+        return "the model calls other operations for an image of another size"
+    pads: list[Node] = []
+    for a, b in zip(ours, theirs, strict=True):
+        if a.op == b.op or a.op is None or b.op is None:
+            continue
+        if isinstance(a.op, ops.ZeroPad) and isinstance(b.op, ops.ZeroPad | ops.Identity):
+            pads.append(a)
+            continue
+        common = _common(a, b)
+        if common is None:
+            return f"{a.site} has a size baked in: {a.op} for one image, {b.op} for an image of another size"
+        a.op = common
+    return _with_same_padding(first, pads)
+
+
+def _common(a: Node, b: Node) -> Op | None:
+    """Return an operation that is one at one size, and the other at another."""
+    if type(a.op) is not type(b.op) or a.op is None:
+        return None
+    inputs, outputs = (a.inputs[0].shape, b.inputs[0].shape), (a.shape, b.shape)
+    if isinstance(a.op, ops.AvgPool | ops.MaxPool) and all(
+        per_axis(op.kernel) == shape[1:] for op, shape in zip((a.op, b.op), inputs, strict=True)  # type: ignore[union-attr]
+    ):
+        return (ops.GlobalAvgPool if isinstance(a.op, ops.AvgPool) else ops.GlobalMaxPool)(keepdims=True)
+    if isinstance(a.op, ops.AdaptiveAvgPool) and all(shape == output for shape, output in zip(inputs, outputs, strict=True)):
+        return ops.Identity()
+    return None
+
+
+def _with_same_padding(graph: Graph, pads: list[Node]) -> str:
+    """Move zeros that depend on the size of the image into the window that reads them."""
+    for pad in pads:
+        readers = [node for node in graph.nodes() if pad in node.inputs]
+        for reader in readers:
+            op = _same(reader, pad.inputs[0])
+            if op is None:
+                return f"{pad.site} pads by what depends on the size of the image, and not as same padding does"
+            reader.op, reader.inputs = op, pad.inputs
+    return ""
+
+
+def _same(reader: Node, source: Node) -> Op | None:
+    """Return a window with the padding ``same`` that reads what is not padded, if it is the same."""
+    op = reader.op
+    if not isinstance(op, ops.Conv | ops.MaxPool | ops.AvgPool | ops.StandardizedConv) or op.padding != 0:
+        return None
+    changes: dict[str, Any] = {"padding": "same"}
+    same: Op = replace(op, **changes)
+    return same if same.output_shape(source.shape) == reader.shape else None

@@ -1,0 +1,172 @@
+"""Import models: from PyTorch, from ONNX files, from Keras' files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+from resnet_spec.backend import load_backend
+from resnet_spec.importing.foreign import ForeignModel
+from resnet_spec.importing.importer import import_graphs
+from resnet_spec.importing.problems import ImportRefused
+from resnet_spec.importing.proof import Comparison, prove
+from resnet_spec.network.network import Network
+from resnet_spec.weights.canonical import Array
+
+MIN_SECOND_SIDE = 33
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A model as a spec. It unpacks into the network and its weights.
+
+    Attributes:
+        network: The network that ``spec`` loads as; with the outputs of a model that returns several maps.
+        weights: The model's weights in float64, or in the type of a file, under the network's names.
+        spec: The text of the spec.
+        proof: How the network's outputs compare with the model's.
+        renamed: The model's own names of weights that have another one in the network.
+        notes: What the proof can't rule out, in sentences.
+    """
+
+    network: Network
+    weights: dict[str, Array]
+    spec: str
+    proof: tuple[Comparison, ...]
+    renamed: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.network
+        yield self.weights
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether everything that was compared is the same, and outputs were."""
+        compared = [comparison for comparison in self.proof if comparison.count]
+        return any(comparison.what == "outputs" for comparison in compared) and all(
+            comparison.verdict == "same" for comparison in compared
+        )
+
+
+def from_torch(
+    model: object, input: Sequence[int], *, name: str | None = None, until: str = "", extends: bool = True, check: bool = True
+) -> Imported:
+    """Return a PyTorch model as a network with its weights, proven to compute the same.
+
+    The model is run, and is not changed. ``network, weights = from_torch(model, (3, 224, 224))``.
+
+    Args:
+        model: A ``torch.nn.Module``.
+        input: The shape (channels, height, width) of an image.
+        name: The name of the network. By default, that of the model's class.
+        until: The path of a module; the network ends with its output.
+        extends: Whether the spec may extend a bundled network that is nearly the same.
+        check: Whether to raise an error if the network computes something else than the model.
+
+    Raises:
+        ImportRefused: The model makes calls that the language can't say, or the network computes something else. The
+            message lists every place.
+        BackendError: PyTorch is not installed.
+    """
+    backend: Any = load_backend("torch")
+    return import_model(backend.wrap_model(model), input, name=name, until=until, extends=extends, check=check)
+
+
+def from_onnx(
+    path: str | PathLike[str], input: Sequence[int] | None = None, *, name: str | None = None, extends: bool = True, check: bool = True
+) -> Imported:
+    """Return the network in an ONNX file with its weights, proven to compute the same; no framework is needed.
+
+    The arguments are those of ``from_torch``; ``input`` is needed only if the file leaves the size of images open.
+    Raises ImportRefused, FileNotFoundError, or BackendError if the package onnx is not installed.
+    """
+    backend: Any = load_backend("onnx")
+    return import_model(backend.wrap_model(path), input, name=name, extends=extends, check=check)
+
+
+def from_keras(
+    path: str | PathLike[str], input: Sequence[int] | None = None, *, name: str | None = None, extends: bool = True, check: bool = True
+) -> Imported:
+    """Return the network in a Keras file (.keras or .h5) with its weights; neither TensorFlow nor Keras is needed.
+
+    The arguments are those of ``from_torch``; ``input`` is needed only if the file leaves the size of images open.
+    Raises ImportRefused, FileNotFoundError, or BackendError if the package h5py is not installed.
+    """
+    from resnet_spec.importing.keras_file import KerasModel
+
+    return import_model(KerasModel(path), input, name=name, extends=extends, check=check)
+
+
+def import_model(
+    model: ForeignModel,
+    input: Sequence[int] | None,
+    *,
+    name: str | None = None,
+    until: str = "",
+    extends: bool = True,
+    check: bool = True,
+    backends: Sequence[str] | None = None,
+) -> Imported:
+    """Return a wrapped model as a network. ``backends`` prove it: by default numpy, and the model's own."""
+    shape = _check_input(model, input)
+    try:
+        graphs = [model.graph(shape, until)]
+    except RecursionError:
+        raise ImportRefused("the model is nested too deeply to trace") from None
+    second = _second_size(model, shape)
+    if second is not None:
+        graphs.append(model.graph(second, until))
+    recovered = import_graphs(graphs, name or file_name(model.name), shape, model.classes, extends=extends)
+    sizes = [shape] if second is None else [second, shape]
+    proof = prove(model, recovered, sizes, backends or _proving_backends(model), until)
+    notes = list(recovered.notes)
+    if second is None:
+        notes.append("the model takes images of one size only, so no second size was compared")
+    imported = Imported(
+        recovered.network, recovered.weights, recovered.spec, tuple(proof), recovered.renamed, tuple(notes)
+    )
+    if check and not imported.is_proven:
+        raise ImportRefused("the spec computes something else than the model", [describe(line) for line in proof if line.verdict != "same"])
+    return imported
+
+
+def describe(line: Comparison) -> str:
+    """Return a comparison as a sentence."""
+    if not line.count:
+        return f"{line.what} at {line.size} in {line.backend}: not compared, since {line.where}"
+    return f"{line.what} at {line.size} in {line.backend}: {line.verdict}, {line.worst:.1e} at most, in {line.where}"
+
+
+def file_name(name: str) -> str:
+    """Return a text as the name of a network."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-") or "network"
+
+
+def _proving_backends(model: ForeignModel) -> list[str]:
+    kind = type(model).__name__
+    return ["torch", "numpy"] if kind == "TorchModel" else ["numpy"]
+
+
+def _check_input(model: ForeignModel, input: Sequence[int] | None) -> tuple[int, int, int]:
+    if input is None and model.input_shape is None:
+        raise ValueError("the model does not say the size of its images; pass input, as in (3, 224, 224)")
+    shape = tuple(int(size) for size in (input if input is not None else model.input_shape or ()))
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"input must be (channels, height, width), such as (3, 224, 224), not {input!r}")
+    return shape[0], shape[1], shape[2]
+
+
+def _second_size(model: ForeignModel, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """Return another size of images that the model can take: an odd one, if possible, since padding depends on it."""
+    channels, height, width = shape
+    smaller = max(MIN_SECOND_SIDE, height // 2 + 17 - height // 2 % 2)
+    for side in (smaller, height + 33, max(32, height // 2), height + 32):
+        candidate = channels, side, side + (width - height if width > height else 0)
+        if candidate != shape and model.takes(candidate):
+            return candidate
+    return None
+

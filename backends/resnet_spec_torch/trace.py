@@ -207,8 +207,8 @@ class Tracer(TorchFunctionMode):
         whole = torch.arange(BATCH * size).reshape(BATCH, *value.shape)
         moved = function(whole)
         if isinstance(moved, Tensor):
-            return self.builder.rearrange(value, _without_batch(moved, size))
-        return [self.builder.rearrange(value, _without_batch(piece, size)) for piece in moved]
+            return self.builder.rearrange(value, _without_batch(moved, size), self.site)
+        return [self.builder.rearrange(value, _without_batch(piece, size), self.site) for piece in moved]
 
     def axis(self, axis: int, ndim: int) -> int:
         """Return an axis without the batch's. Raises Refused for the batch's own."""

@@ -12,6 +12,7 @@ from resnet_spec import ops
 from resnet_spec.importing.graph import Node
 from resnet_spec.importing.reduce import Fork, Item, Row, Step, steps
 from resnet_spec.language.reserved_names import WEIGHT_NAMES, why_reserved
+from resnet_spec.language.scalars import LAYER_KEYS
 from resnet_spec.language.spec import Role
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.network.shape_rules import infer_row
@@ -64,13 +65,21 @@ def weight_path(node: Node) -> str:
 
 
 class Arranger:
-    """Arranges a tree. ``renamed`` holds the weights that get another name than the model's."""
+    """Arranges a tree.
+
+    Attributes:
+        renamed: The model's name of each weight, by the name that it gets.
+        fixed: The paths that the model gives layers, by the node's identity.
+        placed: The paths of parts by the identity of the nodes whose outputs are theirs.
+        surrounding: The paths of blocks that the model has no module for: a shortcut around the module at that path.
+    """
 
     def __init__(self, row: Row, order: Iterable[str]) -> None:
         self.order = {name: index for index, name in enumerate(order)}
         self.renamed: dict[str, str] = {}
         self.fixed: dict[int, str] = {}
         self.placed: dict[int, str] = {}
+        self.surrounding: set[str] = set()
         taken = Counter(site.path for step in steps(row) if (site := step.node.site).is_layer)
         for step in steps(row):
             node, path = step.node, weight_path(step.node)
@@ -106,6 +115,7 @@ class Arranger:
         """Return the names that items have below a path, and which of them are used at one place only."""
         level = _Level({name for item in items for place in self._places(item) if (name := _first_names(place, holder))})
         self._count_uses(items, holder, level)
+        level.uses.update(dict.fromkeys(LAYER_KEYS, 1))  # no layer has such a name alone
         return level
 
     def _count_uses(self, items: Iterable[Item], holder: str, level: _Level) -> None:
@@ -138,10 +148,10 @@ class Arranger:
         if isinstance(item, Step):
             yield self.fixed.get(id(item.node)) or f"{item.node.site.scope}."
             return
-        yield f"{item.node.site.scope}."
-        for branch in item.branches:
-            for inner in branch:
-                yield from self._places(inner)
+        inner = [place for branch in item.branches for step in branch for place in self._places(step)]
+        if all(item.branches) or item.split:  # otherwise it surrounds the layers of its branches, wherever it is called
+            yield f"{item.node.site.scope}."
+        yield from inner
 
     def _group_parts(self, group: _Group, holder: str, level: _Level) -> list[Part]:
         path = _join(holder, group.key)
@@ -159,6 +169,8 @@ class Arranger:
 
     def _residual(self, items: list[Item], fork: Fork, path: str, level: _Level) -> Part:
         place = items.index(fork)
+        if not f"{fork.node.site.scope}.".startswith(f"{path}."):
+            self.surrounding.add(path)
         branch, shortcut = self._sides(fork)
         rows: dict[Role, tuple[Part, ...]] = {}
         sections: dict[Role, Iterable[Item]] = {

@@ -7,6 +7,7 @@ what a rearrangement computes is known only when something reads it, so it is ke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -140,8 +141,11 @@ class Builder:
 
     # -- values --------------------------------------------------------------------------------------------------
 
-    def rearrange(self, value: Value, index: Index) -> Value:
+    def rearrange(self, value: Value, index: Index, site: Site | None = None) -> Value:
         """Return a value with its elements picked by their positions in it."""
+        if value.index is not None and index.size < value.index.size:  # a piece of what was shuffled first
+            with suppress(Refused):
+                value = Value(self.node_of(value, site or value.node.site))
         node, chosen = value.node, value.indices().reshape(-1)[index]
         while isinstance(node.op, Flatten):  # which keeps the order of elements
             node = node.inputs[0]

@@ -32,12 +32,19 @@ UNTIL = "import the part before them with --until PATH (until= in Python), or wr
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A spec's text, its network, the weights under its names, and the model's names of those that are called otherwise."""
+    """A spec's text and its network, with the weights under its names.
+
+    Attributes:
+        renamed: The model's names of weights that are called otherwise.
+        surrounding: The paths of blocks around a module of that path, whose output the block's is not.
+        notes: What the trace can't rule out.
+    """
 
     spec: str
     network: Network
     weights: dict[str, Array]
     renamed: Mapping[str, str]
+    surrounding: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
 
@@ -68,7 +75,7 @@ def import_graphs(
         network = _with_outputs(network, target, [arranger.path_of(node) for node in graph.outputs])
     renamed = {full: own for full, own in arranger.renamed.items() if full != own}
     ordered = {full: weights[full] for full in network.weights()}
-    return Recovered(spec, network, ordered, renamed, _notes(graph))
+    return Recovered(spec, network, ordered, renamed, frozenset(arranger.surrounding), _notes(graph))
 
 
 def _check_refused(graph: Graph) -> None:

@@ -70,20 +70,21 @@ def prove(
         images = np.random.default_rng(index).standard_normal((2, *size))
         theirs = model.run(images, until)
         for name in names:
-            comparisons += _compare_outputs(name, recovered.network, recovered.weights, images, theirs, model.dtype)
+            comparisons += _compare_outputs(name, recovered, images, theirs, model.dtype)
     if "torch" in backends and not until:
         comparisons += _compare_training(model, recovered, sizes[-1])
     return comparisons
 
 
 def _compare_outputs(
-    name: str, network: Network, weights: Mapping[str, Array], images: Array, theirs: ForeignOutputs, dtype: str
+    name: str, recovered: Recovered, images: Array, theirs: ForeignOutputs, dtype: str
 ) -> Iterator[Comparison]:
     backend: Any = load_backend(name)
+    network, weights = recovered.network, recovered.weights
     sized = infer_shapes(network, images.shape[1:])
     model = backend.build(sized, {key: array.astype("float64") for key, array in weights.items()}, "float64")
     known = {part.path for part in sized.nodes()}
-    paths = [path for path in theirs.modules if path in known and path not in network.outputs]
+    paths = [path for path in theirs.modules if path in known and path not in recovered.surrounding]
     arrays = backend.run(model, images, paths)
     ours = [arrays[path] for path in network.outputs] if network.outputs else [arrays[OUTPUT]]
     size, gates = "x".join(map(str, images.shape[2:])), GATES[dtype]

@@ -134,7 +134,8 @@ class Families:
             return
         if is_chain and (len(group) < MIN_CHAINS or not _is_worth_a_block(group[0].body)):
             return
-        self._defined(group)
+        for same in _with_same_shortcuts(group):
+            self._defined(same)
 
     def _bundled(self, group: list[_Instance]) -> bool:
         """Resolve a family as calls of a bundled block, if one fits all of it."""
@@ -172,7 +173,7 @@ class Families:
         body = replace(body, combine=combine, project="drop" if drops else "always" if always else "")
         takes = {name: argument_default(name, values) for name, values in unifier.arguments.items()}
         ordered = dict(sorted(takes.items(), key=lambda item: (item[1] is not MISSING, _ORDER.get(item[0], 50))))
-        name = self._name(group[0], combine)
+        name = self._name(group, combine)
         self.blocks[name] = Block(body, ordered)
         for index, instance in enumerate(group):
             arguments = {name: values[index] for name, values in unifier.arguments.items()}
@@ -182,9 +183,10 @@ class Families:
                 name, tuple((key, known[key]) for key in ordered), "" if always else instance.projects
             )
 
-    def _name(self, instance: _Instance, combine: str) -> str:
-        """Return a new name for a block, after the class of its module."""
-        name = snake_case(self.classes.get(instance.part.path, ""))
+    def _name(self, group: list[_Instance], combine: str) -> str:
+        """Return a new name for a block, after the most common class of its modules."""
+        classes = Counter(self.classes.get(instance.part.path, "") for instance in group)
+        name = snake_case(classes.most_common(1)[0][0])
         if not name or name in _GENERIC:
             kinds = {"multiply": "gate", "concat": "dense", "none": "unit"}
             name = kinds.get(combine, "residual")
@@ -233,6 +235,16 @@ def _key(instance: _Instance) -> tuple[Any, ...]:
     row = Sequence((*body.section("before").items, *body.section("branch").items, *body.section("after").items))
     inner = tuple(body.section(role).items != () for role in ("after",)) if body.combine not in ("add", "none") else ()
     return body.combine, skeleton(row), inner
+
+
+def _with_same_shortcuts(group: list[_Instance]) -> list[list[_Instance]]:
+    """Return a family divided by the names in its shortcuts; an identity belongs to the first of them."""
+    divided: dict[tuple[str, ...], list[_Instance]] = {}
+    names = [tuple(name for name, _ in instance.body.section("shortcut").items) for instance in group]
+    usual = next((found for found in names if found), ())
+    for instance, found in zip(group, names, strict=True):
+        divided.setdefault(found or usual, []).append(instance)
+    return list(divided.values())
 
 
 def _has_shortcuts(group: Iterable[_Instance]) -> bool:

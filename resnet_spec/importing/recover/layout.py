@@ -28,7 +28,19 @@ def _entry(key: str, value: Any, indent: int) -> list[str]:
     fits = indent + len(_scalar(key)) + 2 + len(flow) <= WIDTH
     if fits and _is_one_line(key, value, indent):
         return [f"{margin}{_scalar(key)}: {flow}"]
+    if isinstance(value, dict) and {"op", "block"} & set(value):
+        return [f"{margin}{_scalar(key)}:", *_wrapped(flow, indent + 2)]
     return [f"{margin}{_scalar(key)}:", *_block(value, indent + 2)]
+
+
+def _wrapped(flow: str, indent: int) -> list[str]:
+    """Return the lines of a flow value that is too long for its key's line, broken behind commas."""
+    lines, margin = [""], " " * indent
+    for piece in re.split(r"(?<=,) ", flow):
+        if lines[-1] and len(margin) + len(lines[-1]) + len(piece) + 1 > WIDTH:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {piece}".lstrip()
+    return [margin + lines[0], *(f"{margin} {line}" for line in lines[1:])]
 
 
 def _block(value: Any, indent: int) -> list[str]:

@@ -79,7 +79,8 @@ class Unifier:
         """Return the template of terms, of which those that are None do not matter."""
         present = [term for term in terms if term is not None]
         first = present[0]
-        if any(skeleton(term) != skeleton(first) for term in present[1:]):
+        names = {tuple(key for key, _ in term.items) if isinstance(term, Sequence) else term for term in present}
+        if any(skeleton(term) != skeleton(first) for term in present[1:]) and not (isinstance(first, Sequence) and len(names) == 1):
             return self.value(terms, name)
         match first:
             case OpCall() if any(term.op != first.op for term in present):

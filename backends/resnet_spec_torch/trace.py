@@ -176,8 +176,8 @@ class Tracer(TorchFunctionMode):
             if handler is None:
                 raise Refused("no operation of the language is this function")
             values = handler(self, *args, **{key: value for key, value in kwargs.items() if key not in ("out", "inplace")})
-        except (Refused, TypeError) as error:
-            reason = str(error) if isinstance(error, Refused) else "it is called with arguments that are not known here"
+        except (Refused, TypeError, RuntimeError, ValueError, IndexError) as error:
+            reason = str(error) if isinstance(error, Refused) else f"it is called in a way that is not known here ({error})"
             values = self.refused(outputs, (args, kwargs), site, reason)
         if in_place:
             shared = self.by_storage.get(outputs[0].untyped_storage().data_ptr(), [])

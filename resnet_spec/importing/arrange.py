@@ -21,6 +21,9 @@ from resnet_spec.ops import Op, Shape, op_name
 MAX_NAMES = 3
 """Most names that one layer may have below what holds it, as in ``paths.0``, where the first is used elsewhere too."""
 
+NAMELESS = "@"
+"""What paths of weights begin with that have no name in a file."""
+
 SHORTCUTS = ("shortcut", "downsample", "skip", "proj", "identity", "residual", "res")
 """What names of the layers of a shortcut begin with."""
 
@@ -70,29 +73,43 @@ class Arranger:
     Attributes:
         renamed: The model's name of each weight, by the name that it gets.
         fixed: The paths that the model gives layers, by the node's identity.
+        scopes: The paths of the modules that call layers, where those are inside of a layer with weights.
         placed: The paths of parts by the identity of the nodes whose outputs are theirs.
-        surrounding: The paths of blocks that the model has no module for: a shortcut around the module at that path.
+        unlike: The paths of parts that compute something else than the module there: blocks around a module, and norms
+            whose module holds an activation too.
     """
 
     def __init__(self, row: Row, order: Iterable[str]) -> None:
         self.order = {name: index for index, name in enumerate(order)}
         self.renamed: dict[str, str] = {}
         self.fixed: dict[int, str] = {}
+        self.scopes: dict[int, str] = {}
         self.placed: dict[int, str] = {}
-        self.surrounding: set[str] = set()
-        taken = Counter(site.path for step in steps(row) if (site := step.node.site).is_layer)
-        for step in steps(row):
-            node, path = step.node, weight_path(step.node)
-            if path and not _is_usable(path, "" in node.weights):
-                path = ""
-            elif not path and not node.weights and node.site.is_layer and taken[node.site.path] == 1:
-                path = node.site.path if _is_usable(node.site.path) else ""
-            if path:
+        self.unlike: set[str] = set()
+        self._fix_paths(row)
+
+    def _fix_paths(self, row: Row) -> None:
+        """Give layers with weights the weights' path, and others that of their module where it is theirs alone."""
+        nodes = [step.node for step in steps(row)]
+        for node in nodes:
+            path = weight_path(node)
+            if path and not path.startswith(NAMELESS) and _is_usable(path, "" in node.weights):
                 self.fixed[id(node)] = path
+        weighted = set(self.fixed.values())
+        taken = Counter(node.site.path for node in nodes if node.site.is_layer)
+        for node in nodes:
+            names = node.site.path.split(".")
+            above = [".".join(names[:count]) for count in range(1, len(names) + 1)]
+            holder = next((path for path in above if path in weighted), "")
+            if holder and not node.weights:  # as an activation inside of a norm's module
+                self.scopes[id(node)] = holder.rpartition(".")[0]
+                self.unlike.add(holder)
+            elif not node.weights and node.site.is_layer and taken[node.site.path] == 1 and _is_usable(node.site.path):
+                self.fixed[id(node)] = node.site.path
         prefixes = {".".join(path.split(".")[:count]) for path in self.fixed.values() for count in range(1, path.count(".") + 1)}
-        for key, path in list(self.fixed.items()):
-            if path in prefixes:  # a module that holds others
-                del self.fixed[key]
+        for node in nodes:
+            if self.fixed.get(id(node)) in prefixes:  # a module that holds others
+                del self.fixed[id(node)]
 
     def network_parts(self, row: Row, input_shape: Shape) -> tuple[Part, ...]:
         """Return the parts of a tree, with their shapes."""
@@ -146,7 +163,7 @@ class Arranger:
     def _places(self, item: Item) -> Iterator[str]:
         """Yield the paths of layers in an item; one without a name has that of the module that calls it, and a dot."""
         if isinstance(item, Step):
-            yield self.fixed.get(id(item.node)) or f"{item.node.site.scope}."
+            yield self.fixed.get(id(item.node)) or f"{self.scopes.get(id(item.node), item.node.site.scope)}."
             return
         inner = [place for branch in item.branches for step in branch for place in self._places(step)]
         if all(item.branches) or item.split:  # otherwise it surrounds the layers of its branches, wherever it is called
@@ -170,7 +187,7 @@ class Arranger:
     def _residual(self, items: list[Item], fork: Fork, path: str, level: _Level) -> Part:
         place = items.index(fork)
         if not f"{fork.node.site.scope}.".startswith(f"{path}."):
-            self.surrounding.add(path)
+            self.unlike.add(path)
         branch, shortcut = self._sides(fork)
         rows: dict[Role, tuple[Part, ...]] = {}
         sections: dict[Role, Iterable[Item]] = {

@@ -83,6 +83,7 @@ class Value:
 
     node: Node
     index: Index | None = None
+    site: Site | None = field(default=None, compare=False)
 
     @property
     def shape(self) -> Shape:
@@ -149,7 +150,7 @@ class Builder:
         node, chosen = value.node, value.indices().reshape(-1)[index]
         while isinstance(node.op, Flatten):  # which keeps the order of elements
             node = node.inputs[0]
-        return Value(node, None if is_identity(chosen, node.shape) else chosen)
+        return Value(node, None if is_identity(chosen, node.shape) else chosen, site or value.site)
 
     def node_of(self, value: Value, site: Site) -> Node:
         """Return a node that computes a value, rearranged as it is. Raises Refused if no operation does that."""
@@ -157,7 +158,7 @@ class Builder:
             return value.node
         key = id(value.node), value.index.tobytes(), value.index.shape
         if key not in self._resolved:
-            self._resolved[key] = self._add_rearrangement(value, value.index, site)
+            self._resolved[key] = self._add_rearrangement(value, value.index, value.site or site)
         return self._resolved[key]
 
     def _add_rearrangement(self, value: Value, index: Index, site: Site) -> Node:
@@ -255,6 +256,10 @@ class Builder:
         if _seen_alike(values) and len({value.node.shape for value in values}) == 1:
             nodes = tuple(value.node for value in values)
             return Value(Node("merge", nodes, values[0].node.shape, site, combine="multiply"), values[0].index)
+        first = max(values, key=lambda value: len(value.indices().reshape(-1)))
+        if first.index is not None and all(_is_gate_of(value, first) for value in values if value is not first):
+            nodes = tuple(value.node for value in values)
+            return Value(self._add_merge("multiply", nodes, site), first.index)
         nodes = tuple(self.node_of(_as_gate(value), site) for value in values)
         return Value(self._add_merge("multiply", nodes, site))
 
@@ -309,6 +314,18 @@ def _seen_alike(values: Sequence[Value]) -> bool:
         or (value.index is not None and first.index is not None and np.array_equal(value.index, first.index))
         for value in values[1:]
     )
+
+
+def _is_gate_of(gate: Value, value: Value) -> bool:
+    """Return whether a value has one number for each channel of a node that another value shows rearranged."""
+    channels, shape = gate.node.shape[0], value.node.shape
+    if channels != shape[0] or np.prod(gate.node.shape) != channels:
+        return False
+    try:
+        spread = np.broadcast_to(gate.indices(), value.shape)
+    except ValueError:
+        return False
+    return bool(np.array_equal(spread, value.indices() // max(1, int(np.prod(shape[1:])))))
 
 
 def _as_gate(value: Value) -> Value:

@@ -36,7 +36,7 @@ class Recovered:
 
     Attributes:
         renamed: The model's names of weights that are called otherwise.
-        surrounding: The paths of blocks around a module of that path, whose output the block's is not.
+        unlike: The paths of parts that compute something else than the module there.
         notes: What the trace can't rule out.
     """
 
@@ -44,7 +44,7 @@ class Recovered:
     network: Network
     weights: dict[str, Array]
     renamed: Mapping[str, str]
-    surrounding: frozenset[str] = frozenset()
+    unlike: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
 
@@ -75,7 +75,7 @@ def import_graphs(
         network = _with_outputs(network, target, [arranger.path_of(node) for node in graph.outputs])
     renamed = {full: own for full, own in arranger.renamed.items() if full != own}
     ordered = {full: weights[full] for full in network.weights()}
-    return Recovered(spec, network, ordered, renamed, frozenset(arranger.surrounding), _notes(graph))
+    return Recovered(spec, network, ordered, renamed, frozenset(arranger.unlike), _notes(graph))
 
 
 def _check_refused(graph: Graph) -> None:

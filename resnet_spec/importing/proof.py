@@ -84,7 +84,7 @@ def _compare_outputs(
     sized = infer_shapes(network, images.shape[1:])
     model = backend.build(sized, {key: array.astype("float64") for key, array in weights.items()}, "float64")
     known = {part.path for part in sized.nodes()}
-    paths = [path for path in theirs.modules if path in known and path not in recovered.surrounding]
+    paths = [path for path in theirs.modules if path in known and path not in recovered.unlike]
     arrays = backend.run(model, images, paths)
     ours = [arrays[path] for path in network.outputs] if network.outputs else [arrays[OUTPUT]]
     size, gates = "x".join(map(str, images.shape[2:])), GATES[dtype]

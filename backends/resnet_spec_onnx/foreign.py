@@ -1,0 +1,259 @@
+"""Wrap an ONNX file for import: its graph as ours, and its outputs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
+from resnet_spec.importing.graph import Builder, Graph, Index, Refused, Site, Value
+from resnet_spec.importing.problems import ImportRefused
+from resnet_spec.weights.canonical import Array
+from resnet_spec_onnx.run import make_evaluator
+
+Shape3 = tuple[int, int, int]
+
+MIN_OPSET = 11
+
+
+class OnnxModel:
+    """The model in an ONNX file. No code in it is run: ONNX has none."""
+
+    classes: Mapping[str, str] = {}
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"no file named {str(path)!r}")
+        try:
+            self.proto: ModelProto = onnx.load(str(self.path))
+            onnx.checker.check_model(self.proto)
+        except Exception as error:  # protobuf, onnx and the operating system each have classes of their own
+            message = str(error).strip().splitlines()
+            raise ImportRefused(f"{self.path} is no ONNX model that can be read: {message[0] if message else 'damaged'}") from error
+        self.name = self.path.stem
+        graph = self.proto.graph
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        inputs = [value for value in graph.input if value.name not in self.constants]
+        if len(inputs) != 1:
+            raise ImportRefused(f"the graph has {len(inputs)} inputs, and a spec has one: {[value.name for value in inputs]}")
+        opset = max((item.version for item in self.proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
+        if opset < MIN_OPSET:
+            raise ImportRefused(f"the file uses opset {opset}; {MIN_OPSET} and later can be read")
+        self.input = inputs[0]
+        kind = self.input.type.tensor_type
+        dims = [item.dim_value for item in kind.shape.dim]
+        self.dtype = "float64" if kind.elem_type == onnx.TensorProto.DOUBLE else "float32"
+        if len(dims) != 4:
+            raise ImportRefused(f"the input {self.input.name} has {len(dims)} axes, and images have 4")
+        self.batch = dims[0] or 2
+        self.is_channels_last = dims[3] in (1, 3) and dims[1] not in (1, 3)
+        sizes = [dims[3], dims[1], dims[2]] if self.is_channels_last else dims[1:]
+        self.sizes = sizes
+        self.input_shape: Shape3 | None = (sizes[0], sizes[1], sizes[2]) if all(sizes) else None
+
+    def takes(self, input_shape: Shape3) -> bool:
+        """Return whether the model can run on images of a shape."""
+        if any(size and size != given for size, given in zip(self.sizes, input_shape, strict=True)):
+            return False
+        try:
+            self.run(np.zeros((1, *input_shape)))
+        except Exception:  # each runtime has classes of its own
+            return False
+        return True
+
+    def graph(self, input_shape: Shape3, until: str = "") -> Graph:
+        """Return the graph for images of a shape. ``until`` is the name of one of the file's values."""
+        reader = Reader(self, input_shape)
+        return reader.read(until)
+
+    def run(self, images: Array, until: str = "") -> ForeignOutputs:
+        """Evaluate the model."""
+        x = images.astype(self.dtype)
+        if self.is_channels_last:
+            x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        names = [value.name for value in self.proto.graph.output]
+        evaluator = make_evaluator(self.proto, self.dtype)
+        batches = [x] if len(x) == self.batch or not self.input.type.tensor_type.shape.dim[0].dim_value else list(x[:, None])
+        rows = [evaluator.run(names, {self.input.name: batch}) for batch in batches]
+        return ForeignOutputs(tuple(np.concatenate(column).astype(np.float64) for column in zip(*rows, strict=True)))
+
+    def step(self, images: Array, labels: Array, rate: float) -> ForeignStep | None:
+        """Return None: a file does not train."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A node with its attributes, and its inputs: values that depend on the images, constants, or None."""
+
+    node: NodeProto
+    attributes: Mapping[str, Any]
+    inputs: tuple[Value | Array | None, ...]
+    names: tuple[str, ...]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, texts as such."""
+        value = self.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def constant(self, index: int) -> Array | None:
+        """Return an input that must be a constant; None if there is none. Raises Refused if it depends on the images."""
+        value = self.inputs[index] if index < len(self.inputs) else None
+        if isinstance(value, Value):
+            raise Refused("an argument that depends on the images")
+        return value
+
+    def value(self, index: int = 0) -> Value:
+        """Return an input that depends on the images. Raises Refused if it is a constant."""
+        value = self.inputs[index]
+        if not isinstance(value, Value):
+            raise Refused("it reads a constant where values are expected")
+        return value
+
+
+class Reader:
+    """Reads the nodes of a file in order."""
+
+    def __init__(self, model: OnnxModel, input_shape: Shape3) -> None:
+        self.model = model
+        self.builder = Builder(input_shape)
+        self.batch = model.batch
+        self.weights: dict[str, Array] = {}
+        self.known: dict[str, Value | Array] = dict(model.constants)
+        images = Value(self.builder.input)
+        if model.is_channels_last:
+            index = np.moveaxis(images.indices(), 0, 2)
+            images = self.builder.rearrange(images, index)
+        self.known[model.input.name] = images
+        self.site = Site()
+
+    def read(self, until: str = "") -> Graph:
+        """Return the graph."""
+        from resnet_spec_onnx.nodes import HANDLERS
+
+        for node in self.model.proto.graph.node:
+            self._read_node(node, HANDLERS)
+            if until and until in node.output:
+                break
+        names = [until] if until else [value.name for value in self.model.proto.graph.output]
+        missing = [name for name in names if not isinstance(self.known.get(name), Value)]
+        if missing:
+            raise ImportRefused(f"the output {missing[0]} does not depend on the images, or there is none of that name")
+        outputs = tuple(self.builder.node_of(value, self.site) for name in names if isinstance(value := self.known[name], Value))
+        return Graph(self.builder.input, outputs, self.weights, tuple(self.weights))
+
+    def _read_node(self, node: NodeProto, handlers: Mapping[str, Any]) -> None:
+        inputs = tuple(self.known.get(name) if name else None for name in node.input)
+        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        call = Call(node, attributes, inputs, tuple(node.input))
+        self.site = _site(node)
+        if not any(isinstance(value, Value) for value in inputs):
+            self.known |= _evaluate(node, inputs)
+            return
+        if node.op_type == "Shape":
+            self.known[node.output[0]] = np.array([self.batch, *call.value().shape], np.int64)
+            return
+        try:
+            handler = handlers.get(node.op_type)
+            if handler is None or node.domain not in ("", "ai.onnx"):
+                raise Refused("no operation of the language is this one")
+            results = handler(self, call)
+            values = results if isinstance(results, list) else [results]
+        except Refused as error:
+            sources = [value for value in inputs if isinstance(value, Value)]
+            values = [self.builder.refuse(sources, sources[0].shape, self.site, str(error)) for _ in node.output]
+        self.known |= dict(zip(node.output, values, strict=False))
+
+    # -- for handlers --------------------------------------------------------------------------------------------
+
+    def axis(self, axis: int, ndim: int) -> int:
+        """Return an axis without the batch's. Raises Refused for the batch's own."""
+        if axis % ndim == 0:
+            raise Refused("it mixes the images of a batch")
+        return axis % ndim - 1
+
+    def rearranged(self, value: Value, function: Any) -> Value:
+        """Return what a function that only rearranges elements makes of a value."""
+        size = int(np.prod(value.shape))
+        moved = function(np.arange(self.batch * size).reshape(self.batch, *value.shape))
+        return self.builder.rearrange(value, self._without_batch(moved, size), self.site)
+
+    def _without_batch(self, whole: Index, size: int) -> Index:
+        if whole.ndim == 0 or len(whole) != self.batch or any(
+            not np.array_equal(whole[index], whole[0] + index * size) for index in range(1, self.batch)
+        ):
+            raise Refused("it mixes the images of a batch, or merges the batch axis with others")
+        return whole[0]
+
+    def weight(self, layer: str, own: str, array: Array) -> str:
+        """Record a weight under the name of its layer; return the name."""
+        name = f"{layer}.{own}" if own else layer
+        while name in self.weights and not np.array_equal(self.weights[name], array):
+            name = f"{layer}_.{own}" if own else f"{layer}_"
+            layer = f"{layer}_"
+        self.weights[name] = np.asarray(array)
+        return name
+
+    def layer_name(self, names: Mapping[str, str]) -> str:
+        """Return the path of a layer by its initializers' names, as PyTorch writes them, or by the node's scope.
+
+        Without either it is ``@`` and a number, which means that the file has no name for it.
+        """
+        own = {"weight", "bias", "running_mean", "running_var", "gamma", "beta", "tau", "v"}
+        paths = {name.rpartition(".")[0] for name in names.values() if name.rpartition(".")[2] in own}
+        if len(paths) == 1 and (path := paths.pop()):
+            return path
+        if self.site.is_layer and self.site.path:
+            return self.site.path
+        return f"@{len(self.weights)}"
+
+
+def _site(node: NodeProto) -> Site:
+    """Return where a node is called, by its name, or by what torch's exporter notes."""
+    scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "")
+    if scopes:
+        try:
+            names = [str(name) for name in ast.literal_eval(scopes)][1:-1]
+        except (ValueError, SyntaxError):
+            names = []
+        path = names[-1] if names else ""
+        return _split_site(path, node)
+    if node.name.startswith("/"):  # torch's older exporter: /layer1/layer1.0/conv1/Conv
+        path = ""
+        for name in node.name.split("/")[1:-1]:
+            path = name if not path or name.startswith(f"{path}.") else f"{path}.{name}"
+        return _split_site(path, node)
+    path = node.name.partition("/")[0]
+    if "." in path or (path and not path[-1].isdigit() and path == node.output[0].partition("/")[0]):
+        return _split_site(path, node)  # our own
+    return Site("", "", "", _describe(node))
+
+
+def _split_site(path: str, node: NodeProto) -> Site:
+    scope, _, name = path.rpartition(".")
+    return Site(scope, name, "", _describe(node), is_layer=bool(path))
+
+
+def _describe(node: NodeProto) -> str:
+    return f"{node.op_type} {node.name}".strip()
+
+
+def _evaluate(node: NodeProto, inputs: tuple[Any, ...]) -> dict[str, Array]:
+    """Return the outputs of a node whose inputs are constants."""
+    names = [name for name in node.input if name]
+    arrays = dict(zip(names, [value for name, value in zip(node.input, inputs, strict=True) if name], strict=True))
+    infos = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in arrays.items()]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], "constant", infos, outputs)
+    results = ReferenceEvaluator(graph).run(None, arrays)
+    return dict(zip([name for name in node.output if name], results, strict=True))

@@ -1,5 +1,7 @@
 """Build and run networks in Flax NNX."""
 
+from typing import Any
+
 from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_flax.build import build as build
 from resnet_spec_flax.build import reseed as reseed
@@ -26,3 +28,10 @@ CAPABILITIES = Capabilities(
     random_state=True,
     exports=(ExportFormat("stablehlo", ".stablehlo", ("training_step",)),),
 )
+
+
+def wrap_model(model: object) -> Any:
+    """Return a model that this project did not build, with ``run`` and ``weights``, for comparison."""
+    from resnet_spec_flax.foreign import FlaxModel
+
+    return FlaxModel(model)

@@ -1,5 +1,7 @@
 """Write networks as ONNX models, and evaluate them: by ONNX Runtime in float32, by ONNX's own reference in float64."""
 
+from typing import Any
+
 from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_onnx.build import build as build
 from resnet_spec_onnx.file import export as export
@@ -14,3 +16,10 @@ DTYPE = "float32"
 
 CAPABILITIES = Capabilities(exports=(ExportFormat("onnx", ".onnx", ("free_size", "opset", "calibration")),))
 """It only evaluates: ONNX graphs of this backend have no training mode."""
+
+
+def wrap_model(path: Any) -> Any:
+    """Return the model in a file, as ``importing.foreign.ForeignModel`` describes."""
+    from resnet_spec_onnx.foreign import OnnxModel
+
+    return OnnxModel(path)

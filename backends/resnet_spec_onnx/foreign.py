@@ -129,6 +129,8 @@ class Reader:
         self.builder = Builder(input_shape)
         self.batch = model.batch
         self.weights: dict[str, Array] = {}
+        paths = [node_path(node).split(".") for node in model.proto.graph.node]
+        self.scopes = {".".join(names[:count]) for names in paths for count in range(1, len(names))}
         self.known: dict[str, Value | Array] = dict(model.constants)
         images = Value(self.builder.input)
         if model.is_channels_last:
@@ -156,7 +158,7 @@ class Reader:
         inputs = tuple(self.known.get(name) if name else None for name in node.input)
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         call = Call(node, attributes, inputs, tuple(node.input))
-        self.site = _site(node)
+        self.site = self._site(node)
         if not any(isinstance(value, Value) for value in inputs):
             self.known |= _evaluate(node, inputs)
             return
@@ -173,6 +175,14 @@ class Reader:
             sources = [value for value in inputs if isinstance(value, Value)]
             values = [self.builder.refuse(sources, sources[0].shape, self.site, str(error)) for _ in node.output]
         self.known |= dict(zip(node.output, values, strict=False))
+
+    def _site(self, node: NodeProto) -> Site:
+        """Return where a node is called: a module that holds others is a scope, and any other a layer."""
+        path = node_path(node)
+        if not path or path in self.scopes:
+            return Site(path, "", "", _describe(node))
+        scope, _, name = path.rpartition(".")
+        return Site(scope, name, "", _describe(node), is_layer=True)
 
     # -- for handlers --------------------------------------------------------------------------------------------
 
@@ -218,30 +228,23 @@ class Reader:
         return f"@{len(self.weights)}"
 
 
-def _site(node: NodeProto) -> Site:
-    """Return where a node is called, by its name, or by what torch's exporter notes."""
+def node_path(node: NodeProto) -> str:
+    """Return the path of the module that a node belongs to, by its name, or by what torch's exporter notes; or ""."""
     scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "")
     if scopes:
         try:
             names = [str(name) for name in ast.literal_eval(scopes)][1:-1]
         except (ValueError, SyntaxError):
             names = []
-        path = names[-1] if names else ""
-        return _split_site(path, node)
+        return names[-1] if names else ""
     if node.name.startswith("/"):  # torch's older exporter: /layer1/layer1.0/conv1/Conv
         path = ""
         for name in node.name.split("/")[1:-1]:
             path = name if not path or name.startswith(f"{path}.") else f"{path}.{name}"
-        return _split_site(path, node)
+        return path
     path = node.name.partition("/")[0]
-    if "." in path or (path and not path[-1].isdigit() and path == node.output[0].partition("/")[0]):
-        return _split_site(path, node)  # our own
-    return Site("", "", "", _describe(node))
-
-
-def _split_site(path: str, node: NodeProto) -> Site:
-    scope, _, name = path.rpartition(".")
-    return Site(scope, name, "", _describe(node), is_layer=bool(path))
+    is_own = bool(node.output) and path == node.output[0].partition("/")[0]  # this project's own files
+    return path if is_own and node.name == node.output[0] else ""
 
 
 def _describe(node: NodeProto) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -452,10 +453,10 @@ def _pad(r: Reader, call: Call) -> Value:
         raise Refused(f"padding with mode={mode}, or by other numbers than zero")
     if ndim != 4 or pads[0] or pads[4]:
         raise Refused("padding of other axes than height, width and channels")
-    zero = value.index is not None and value.shape[0] != value.node.shape[0]
-    if zero:  # the map is seen with its channels last
-        node, see = r.builder.channels_of(value, -1, r.site)
-        return see(r.builder.add_op(ops.ZeroPad(pads[1], pads[5], pads[2], pads[6]), node, r.site))
+    if pads[3] == pads[7] == 0 and any(pads[1::4]) and value.index is not None:  # the map may have its channels last
+        with suppress(Refused):
+            node, see = r.builder.channels_of(value, -1, r.site)
+            return see(r.builder.add_op(ops.ZeroPad(pads[1], pads[5], pads[2], pads[6]), node, r.site))
     if any((pads[2], pads[3], pads[6], pads[7])):
         value = r.builder.add(ops.ZeroPad(pads[2], pads[6], pads[3], pads[7]), value, r.site)
     return r.builder.add(ops.PadChannels(pads[1], pads[5]), value, r.site) if pads[1] or pads[5] else value

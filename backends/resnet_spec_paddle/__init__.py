@@ -7,6 +7,8 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "No ccache found", UserWarning)
     import paddle as paddle
 
+from typing import Any
+
 from resnet_spec.backend import Capabilities
 from resnet_spec_paddle.build import build as build
 from resnet_spec_paddle.inference import build_inference as build_inference
@@ -23,3 +25,10 @@ DTYPE = "float32"
 """The default dtype."""
 
 CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, devices=True, checkpoints=True)
+
+
+def wrap_model(model: object) -> Any:
+    """Return a model that this project did not build, with ``run`` and ``weights``, for comparison."""
+    from resnet_spec_paddle.foreign import PaddleModel
+
+    return PaddleModel(model)

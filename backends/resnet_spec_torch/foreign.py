@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -73,6 +73,21 @@ class TorchModel:
         if until:
             return ForeignOutputs((modules[until],), modules)
         return ForeignOutputs(tuple(to_array(tensor) for tensor in flatten_output(result)), modules)
+
+    def weights(self) -> dict[str, Array]:
+        """Return the model's weights and statistics by its own names."""
+        return {name: to_array(tensor) for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
+
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Set the model's weights by its own names. Raises ValueError if they do not fit."""
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        own = {name for name in self.model.state_dict() if not name.endswith("num_batches_tracked")}
+        try:
+            self.model.load_state_dict(tensors, strict=False)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
+        if missing := sorted(own - set(tensors)):
+            raise ValueError(f"the weights lack {', '.join(missing[:5])} of the model")
 
     def step(self, images: Array, labels: Array, rate: float) -> ForeignStep | None:
         """Train a copy for one step of gradient descent."""

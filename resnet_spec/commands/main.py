@@ -41,8 +41,13 @@ COMMANDS = {
     "identify": "identify",
     "weights": "weights",
     "doctor": "doctor",
+    "import": "import_",
+    "compare-model": "compare_model",
 }
 """Names of commands, each of which is a module in ``resnet_spec/commands/``, with the function in that module."""
+
+MODULES = {"import": "import_model", "compare-model": "compare_model"}
+"""The modules of commands whose names are no names of modules."""
 
 
 class Commands(click.Group):
@@ -60,7 +65,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"resnet_spec.commands.{cmd_name}"), COMMANDS[cmd_name])
+        command: click.Command = getattr(import_module(f"resnet_spec.commands.{MODULES.get(cmd_name, cmd_name)}"), COMMANDS[cmd_name])
         for parameter in command.params:
             if isinstance(parameter, click.Argument) and parameter.name in ("spec", "specs"):
                 parameter.type = SpecName()

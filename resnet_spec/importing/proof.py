@@ -70,28 +70,34 @@ def prove(
         images = np.random.default_rng(index).standard_normal((2, *size))
         theirs = model.run(images, until)
         for name in names:
-            comparisons += _compare_outputs(name, recovered, images, theirs, model.dtype)
+            network, weights = recovered.network, recovered.weights
+            comparisons += compare_outputs(name, network, weights, images, theirs, model.dtype, recovered.unlike)
     if "torch" in backends and not until:
         comparisons += _compare_training(model, recovered, sizes[-1])
     return comparisons
 
 
-def _compare_outputs(
-    name: str, recovered: Recovered, images: Array, theirs: ForeignOutputs, dtype: str
+def compare_outputs(
+    name: str,
+    network: Network,
+    weights: Mapping[str, Array],
+    images: Array,
+    theirs: ForeignOutputs,
+    dtype: str,
+    unlike: frozenset[str] = frozenset(),
 ) -> Iterator[Comparison]:
+    """Yield how a backend's outputs of parts, but for those at ``unlike``, and of the network compare with a model's."""
     backend: Any = load_backend(name)
-    network, weights = recovered.network, recovered.weights
     sized = infer_shapes(network, images.shape[1:])
     model = backend.build(sized, {key: array.astype("float64") for key, array in weights.items()}, "float64")
-    known = {part.path for part in sized.nodes()}
-    paths = [path for path in theirs.modules if path in known and path not in recovered.unlike]
+    paths = [part.path for part in sized.nodes() if part.path in theirs.modules and part.path not in unlike]
     arrays = backend.run(model, images, paths)
     ours = [arrays[path] for path in network.outputs] if network.outputs else [arrays[OUTPUT]]
     size, gates = "x".join(map(str, images.shape[2:])), GATES[dtype]
-    pairs = {_output_name(index, network): pair for index, pair in enumerate(zip(ours, theirs.outputs, strict=False))}
-    yield _comparison("outputs", name, size, pairs, gates["outputs"], len(ours) == len(theirs.outputs))
     parts = {path: (arrays[path], theirs.modules[path]) for path in paths}
     yield _comparison("parts", name, size, parts, gates["parts"], True)
+    pairs = {_output_name(index, network): pair for index, pair in enumerate(zip(ours, theirs.outputs, strict=False))}
+    yield _comparison("outputs", name, size, pairs, gates["outputs"], len(ours) == len(theirs.outputs))
 
 
 def _output_name(index: int, network: Network) -> str:

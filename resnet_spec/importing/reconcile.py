@@ -48,22 +48,38 @@ def _common(a: Node, b: Node) -> Op | None:
 
 
 def _with_same_padding(graph: Graph, pads: list[Node]) -> str:
-    """Move zeros that depend on the size of the image into the window that reads them."""
+    """Move zeros that depend on the size of the image into the window that reads them.
+
+    Where some zeros do, those that happen to be alike at both sizes are taken for the same padding too.
+    """
     for pad in pads:
-        readers = [node for node in graph.nodes() if pad in node.inputs]
-        for reader in readers:
-            op = _same(reader, pad.inputs[0])
-            if op is None:
-                return f"{pad.site} pads by what depends on the size of the image, and not as same padding does"
-            reader.op, reader.inputs = op, pad.inputs
+        if not _move_into_readers(graph, pad):
+            return f"{pad.site} pads by what depends on the size of the image, and not as same padding does"
+    for pad in graph.nodes() if pads else ():
+        if isinstance(pad.op, ops.ZeroPad):
+            _move_into_readers(graph, pad)
     return ""
 
 
-def _same(reader: Node, source: Node) -> Op | None:
+def _move_into_readers(graph: Graph, pad: Node) -> bool:
+    """Have the readers of a padded map pad it themselves; return whether that is the same."""
+    readers = [node for node in graph.nodes() if pad in node.inputs]
+    found = [_same(reader, pad) for reader in readers]
+    if any(op is None for op in found):
+        return False
+    for reader, op in zip(readers, found, strict=True):
+        reader.op, reader.inputs = op, pad.inputs
+    return True
+
+
+def _same(reader: Node, pad: Node) -> Op | None:
     """Return a window with the padding ``same`` that reads what is not padded, if it is the same."""
-    op = reader.op
+    op, (source,) = reader.op, pad.inputs
     if not isinstance(op, ops.Conv | ops.MaxPool | ops.AvgPool | ops.StandardizedConv) or op.padding != 0:
         return None
+    assert isinstance(pad.op, ops.ZeroPad)
     changes: dict[str, Any] = {"padding": "same"}
-    same: Op = replace(op, **changes)
-    return same if same.output_shape(source.shape) == reader.shape else None
+    same: Any = replace(op, **changes)
+    margins = (pad.op.top, pad.op.bottom), (pad.op.left, pad.op.right)
+    window = replace(ops.window_of(op), padding=None)
+    return same if window.margins(*source.shape[1:]) == margins else None

@@ -77,7 +77,13 @@ def from_torch(
 
 
 def from_onnx(
-    path: str | PathLike[str], input: Sequence[int] | None = None, *, name: str | None = None, extends: bool = True, check: bool = True
+    path: str | PathLike[str],
+    input: Sequence[int] | None = None,
+    *,
+    name: str | None = None,
+    until: str = "",
+    extends: bool = True,
+    check: bool = True,
 ) -> Imported:
     """Return the network in an ONNX file with its weights, proven to compute the same; no framework is needed.
 
@@ -85,7 +91,7 @@ def from_onnx(
     Raises ImportRefused, FileNotFoundError, or BackendError if the package onnx is not installed.
     """
     backend: Any = load_backend("onnx")
-    return import_model(backend.wrap_model(path), input, name=name, extends=extends, check=check)
+    return import_model(backend.wrap_model(path), input, name=name, until=until, extends=extends, check=check)
 
 
 def from_keras(

@@ -40,9 +40,10 @@ def recover_document(
     name: str, input_shape: tuple[int, int, int], parts: Row, classes: Mapping[str, str], uses_bundled: bool = True
 ) -> dict[str, Data]:
     """Return a spec of parts as YAML values."""
-    calls = [op_term(leaf) for leaf in walk(parts) if isinstance(leaf, Leaf)]
-    words, defaults = _choose_words(calls)
-    families = Families(words, classes, uses_bundled)
+    leaves = [leaf for leaf in walk(parts) if isinstance(leaf, Leaf)]
+    prefers_same = any(getattr(leaf.op, "padding", 0) == "same" for leaf in leaves)
+    words, defaults = _choose_words([op_term(leaf, prefers_same) for leaf in leaves])
+    families = Families(words, classes, uses_bundled, prefers_same)
     row = families.row(parts, "")
     writer = _Writer(words, families.blocks)
     document: dict[str, Data] = {"name": name}
@@ -169,7 +170,8 @@ class _Writer:
         """Return layers as a mapping, or as a list if they are numbered; equal blocks in a list are one item."""
         if not items:
             return "none"
-        if [name for name, _ in items] != [str(index) for index in range(len(items))]:
+        is_numbered = [name for name, _ in items] == [str(index) for index in range(len(items))]
+        if not is_numbered or any(isinstance(inner, Repeats) and inner.numbering != "{index}" for _, inner in items):
             return {name: self.layer(inner) for name, inner in items}
         written: list[Data] = []
         index = 0
@@ -179,7 +181,9 @@ class _Writer:
                 written.append(self.repeats(_repeat(run)))
                 index += len(run)
             else:
-                written.append(self.layer(items[index][1]))
+                item = self.layer(items[index][1])
+                # In a list each block of a repeat has a number, so a chain of blocks is a list in it.
+                written.append([item] if isinstance(items[index][1], Repeats) else item)
                 index += 1
         return written
 

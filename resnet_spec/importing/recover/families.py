@@ -62,10 +62,11 @@ class _Instance:
 class Families:
     """The terms of parts, and the blocks that they need. ``classes`` names the classes of modules, by path."""
 
-    def __init__(self, words: Words, classes: Mapping[str, str], uses_bundled: bool = True) -> None:
+    def __init__(self, words: Words, classes: Mapping[str, str], uses_bundled: bool = True, prefers_same: bool = False) -> None:
         self.words = words
         self.classes = classes
         self.uses_bundled = uses_bundled
+        self.prefers_same = prefers_same
         self.blocks: dict[str, Block] = {}
         self.calls: dict[str, Term] = {}
 
@@ -89,7 +90,7 @@ class Families:
             return self.calls[part.path]
         match part:
             case Leaf():
-                return op_term(part)
+                return op_term(part, self.prefers_same)
             case Parallel() if part.collect:
                 return Collecting(Sequence(tuple(item for row in part.branches[1:] for item in self._sequence(row, holder).items)))
             case Parallel():

@@ -53,7 +53,9 @@ def _block(value: Any, indent: int) -> list[str]:
         if indent + 2 + len(flow) <= WIDTH or not isinstance(item, dict | list):
             lines.append(f"{margin}- {flow}")
             continue
-        first, *rest = _block(item, indent + 2)
+        alone = item[0] if isinstance(item, list) and len(item) == 1 else item
+        is_call = isinstance(alone, dict) and {"op", "block"} & set(alone)
+        first, *rest = _wrapped(flow, indent + 2) if is_call else _block(item, indent + 2)
         lines += [f"{margin}- {first.lstrip()}", *rest]
     return lines
 

@@ -104,11 +104,15 @@ class Body:
         return dict(self.sections).get(role, Sequence(()))
 
 
-def op_term(leaf: Leaf) -> OpCall:
-    """Return the call of an operation. A padding of half of the kernel is called ``half``."""
+def op_term(leaf: Leaf, prefers_same: bool = False) -> OpCall:
+    """Return the call of an operation. A padding of half of the kernel is called ``half``.
+
+    With ``prefers_same``, it is called ``same`` where that is the same.
+    """
     arguments = {item.name: getattr(leaf.op, item.name) for item in fields(leaf.op)}
     if "padding" in arguments and arguments["padding"] == half_padding(leaf.op):
-        arguments["padding"] = "half"
+        is_same = prefers_same and per_axis(getattr(leaf.op, "stride", 2)) == (1, 1)
+        arguments["padding"] = "same" if is_same else "half"
     return OpCall(op_name(leaf.op), tuple(arguments.items()), bool(leaf.op.weights(leaf.input_shape)))
 
 

@@ -100,7 +100,8 @@ class Graph:
     """What a reader returns: the output of a model, and all weights by name, in PyTorch's layouts.
 
     ``order`` lists the model's own names of weights, as its ``state_dict`` does, and ``control_flow`` the places where
-    the model looks at numbers that depend on the images, by which it may choose what to compute.
+    the model looks at numbers that depend on the images, by which it may choose what to compute. ``notes`` are sentences
+    on what the reader left out.
     """
 
     input: Node
@@ -108,6 +109,7 @@ class Graph:
     weights: dict[str, Array]
     order: tuple[str, ...] = ()
     control_flow: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def nodes(self) -> list[Node]:
         """Return the nodes on which the outputs depend, each after its inputs."""

@@ -102,9 +102,9 @@ def _check_tree(row: Row) -> None:
 def _notes(graph: Graph) -> tuple[str, ...]:
     """Return what the trace can't rule out."""
     if not graph.control_flow:
-        return ()
+        return graph.notes
     places = "; ".join(graph.control_flow[:5])
-    return (f"the model looks at numbers that depend on the images, and may compute something else for others: {places}",)
+    return (*graph.notes, f"the model looks at numbers that depend on the images, and may compute something else for others: {places}",)
 
 
 def _with_outputs(network: Network, target: Network, paths: Sequence[str]) -> Network:

@@ -24,6 +24,9 @@ Shape3 = tuple[int, int, int]
 
 MIN_OPSET = 11
 
+REFLECTED = "padding by reflection"
+"""Why such a padding is refused, unless a blur reads it."""
+
 
 class OnnxModel:
     """The model in an ONNX file. No code in it is run: ONNX has none."""
@@ -152,7 +155,7 @@ class Reader:
         if missing:
             raise ImportRefused(f"the output {missing[0]} does not depend on the images, or there is none of that name")
         outputs = tuple(self.builder.node_of(value, self.site) for name in names if isinstance(value := self.known[name], Value))
-        return Graph(self.builder.input, outputs, self.weights, tuple(self.weights))
+        return Graph(self.builder.input, outputs, self.weights, has_modules=bool(self.scopes))
 
     def _read_node(self, node: NodeProto, handlers: Mapping[str, Any]) -> None:
         inputs = tuple(self.known.get(name) if name else None for name in node.input)
@@ -160,7 +163,7 @@ class Reader:
         call = Call(node, attributes, inputs, tuple(node.input))
         self.site = self._site(node)
         if not any(isinstance(value, Value) for value in inputs):
-            self.known |= _evaluate(node, inputs)
+            self.known |= _evaluate(node, inputs, {item.domain: item.version for item in self.model.proto.opset_import})
             return
         if node.op_type == "Shape":
             self.known[node.output[0]] = np.array([self.batch, *call.value().shape], np.int64)
@@ -169,9 +172,11 @@ class Reader:
             handler = handlers.get(node.op_type)
             if handler is None or node.domain not in ("", "ai.onnx"):
                 raise Refused("no operation of the language is this one")
+            if any(isinstance(value, Value) and value.node.kind == "refused" and value.node.reason != REFLECTED for value in inputs):
+                raise Refused("")  # their shapes are not known
             results = handler(self, call)
             values = results if isinstance(results, list) else [results]
-        except Refused as error:
+        except (Refused, ValueError, IndexError) as error:
             sources = [value for value in inputs if isinstance(value, Value)]
             values = [self.builder.refuse(sources, sources[0].shape, self.site, str(error)) for _ in node.output]
         self.known |= dict(zip(node.output, values, strict=False))
@@ -238,10 +243,12 @@ def node_path(node: NodeProto) -> str:
             names = []
         return names[-1] if names else ""
     if node.name.startswith("/"):  # torch's older exporter: /layer1/layer1.0/conv1/Conv
-        path = ""
+        names: list[str] = []
         for name in node.name.split("/")[1:-1]:
-            path = name if not path or name.startswith(f"{path}.") else f"{path}.{name}"
-        return path
+            if names and name.startswith(f"{names[-1]}."):  # a sequential repeats its own name
+                names.pop()
+            names.append(name)
+        return ".".join(names)
     path = node.name.partition("/")[0]
     is_own = bool(node.output) and path == node.output[0].partition("/")[0]  # this project's own files
     return path if is_own and node.name == node.output[0] else ""
@@ -251,12 +258,12 @@ def _describe(node: NodeProto) -> str:
     return f"{node.op_type} {node.name}".strip()
 
 
-def _evaluate(node: NodeProto, inputs: tuple[Any, ...]) -> dict[str, Array]:
+def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int]) -> dict[str, Array]:
     """Return the outputs of a node whose inputs are constants."""
     names = [name for name in node.input if name]
     arrays = dict(zip(names, [value for name, value in zip(node.input, inputs, strict=True) if name], strict=True))
     infos = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in arrays.items()]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "constant", infos, outputs)
-    results = ReferenceEvaluator(graph).run(None, arrays)
+    results = ReferenceEvaluator(graph, opsets=opsets).run(None, arrays)
     return dict(zip([name for name in node.output if name], results, strict=True))

@@ -15,7 +15,7 @@ from resnet_spec.importing.curves import PRIMITIVES
 from resnet_spec.importing.graph import Node, Refused, Value
 from resnet_spec.ops import Op
 from resnet_spec.weights.canonical import Array
-from resnet_spec_onnx.foreign import Call, Reader
+from resnet_spec_onnx.foreign import REFLECTED, Call, Reader
 
 Handler = Callable[[Reader, Call], Any]
 HANDLERS: dict[str, Handler] = {}
@@ -88,7 +88,7 @@ def _channel_conv(r: Reader, call: Call, kernel: Array, value: Value, bias: Arra
 def _blur(r: Reader, call: Call, kernel: Array, value: Value, strides: Sequence[int]) -> Value | None:
     """Return a fixed blur of what was padded by reflection, if a convolution is one."""
     source = value.node
-    if source.reason != _REFLECTED or kernel.shape[1:] != (1, 3, 3):
+    if source.reason != REFLECTED or kernel.shape[1:] != (1, 3, 3):
         return None
     row = np.array([1, 2, 1]) / 4
     if not np.allclose(kernel, np.outer(row, row), atol=1e-7):
@@ -351,8 +351,6 @@ def _div(r: Reader, call: Call) -> Value:
 
 # -- windows -----------------------------------------------------------------------------------------------------
 
-_REFLECTED = "padding by reflection"
-
 
 def _pair(items: Sequence[int]) -> tuple[int, int]:
     return int(items[0]), int(items[1])
@@ -448,7 +446,7 @@ def _pad(r: Reader, call: Call) -> Value:
         pads = full
     if mode == "reflect" and pads == [0, 0, 1, 1, 0, 0, 1, 1]:
         shape = value.shape[0], value.shape[1] + 2, value.shape[2] + 2
-        return r.builder.refuse([Value(r.builder.node_of(value, r.site))], shape, r.site, _REFLECTED)
+        return r.builder.refuse([Value(r.builder.node_of(value, r.site))], shape, r.site, REFLECTED)
     if mode != "constant" or (constant is not None and constant.size and float(constant.reshape(-1)[0]) != 0) or min(pads) < 0:
         raise Refused(f"padding with mode={mode}, or by other numbers than zero")
     if ndim != 4 or pads[0] or pads[4]:

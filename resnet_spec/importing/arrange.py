@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from resnet_spec import ops
 from resnet_spec.importing.graph import Node
@@ -79,21 +79,46 @@ class Arranger:
             whose module holds an activation too.
     """
 
-    def __init__(self, row: Row, order: Iterable[str]) -> None:
+    def __init__(self, row: Row, order: Iterable[str], has_modules: bool = True) -> None:
         self.order = {name: index for index, name in enumerate(order)}
         self.renamed: dict[str, str] = {}
         self.fixed: dict[int, str] = {}
         self.scopes: dict[int, str] = {}
         self.placed: dict[int, str] = {}
         self.unlike: set[str] = set()
+        if all(name.startswith(NAMELESS) for step in steps(row) for name in step.node.weights.values()):
+            invent_paths(row, self.fixed)
         self._fix_paths(row)
+        if not has_modules:
+            self._adopt_scopes(row, "")
+
+    def _adopt_scopes(self, row: Row, outer: str) -> None:
+        """Put layers that have no place of their own beside those before and after them, as deep as these are."""
+        holders = [self._holder(item) for item in row]
+        for index, item in enumerate(row):
+            before = next((holder for holder in reversed(holders[:index]) if holder is not None), None)
+            after = next((holder for holder in holders[index + 1 :] if holder is not None), None)
+            if isinstance(item, Fork):
+                for branch in item.branches:
+                    self._adopt_scopes(branch, holders[index] or outer)
+            elif not item.node.weights and "." not in self.fixed.get(id(item.node), ""):
+                both = _common_path([before, after]) if before is not None and after is not None else before or after or ""
+                belongs_before = before is not None and is_activation(item.node.op)
+                self.fixed.pop(id(item.node), None)
+                scope = (before or "") if belongs_before else both
+                self.scopes[id(item.node)] = scope if scope.startswith(outer) else outer
+
+    def _holder(self, item: Item) -> str | None:
+        """Return the path of what holds an item, by its layers with weights; None if it has none."""
+        paths = [self.fixed.get(id(step.node), "") for step in steps((item,)) if step.node.weights]
+        return _common_path([path.rpartition(".")[0] for path in paths]) if paths else None
 
     def _fix_paths(self, row: Row) -> None:
         """Give layers with weights the weights' path, and others that of their module where it is theirs alone."""
         nodes = [step.node for step in steps(row)]
         for node in nodes:
             path = weight_path(node)
-            if path and not path.startswith(NAMELESS) and _is_usable(path, "" in node.weights):
+            if id(node) not in self.fixed and path and not path.startswith(NAMELESS) and _is_usable(path, "" in node.weights):
                 self.fixed[id(node)] = path
         weighted = set(self.fixed.values())
         taken = Counter(node.site.path for node in nodes if node.site.is_layer)
@@ -104,7 +129,7 @@ class Arranger:
             if holder and not node.weights:  # as an activation inside of a norm's module
                 self.scopes[id(node)] = holder.rpartition(".")[0]
                 self.unlike.add(holder)
-            elif not node.weights and node.site.is_layer and taken[node.site.path] == 1 and _is_usable(node.site.path):
+            elif id(node) not in self.fixed and not node.weights and node.site.is_layer and taken[node.site.path] == 1 and _is_usable(node.site.path):
                 self.fixed[id(node)] = node.site.path
         prefixes = {".".join(path.split(".")[:count]) for path in self.fixed.values() for count in range(1, path.count(".") + 1)}
         for node in nodes:
@@ -236,7 +261,7 @@ class Arranger:
         if isinstance(item, Step):
             fixed = self.fixed.get(id(item.node), "")
             path = fixed if fixed.startswith(f"{holder}." if holder else "") else ""
-            return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node), level.taken)))
+            return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node, id(item.node) in self.scopes), level.taken)))
         path = _join(holder, self._new_name(FORKS[item.combine], level.taken))
         self.placed[id(item.node)] = path
         branches = tuple(tuple(self.parts(branch, holder, level)) for branch in self._ordered(item))
@@ -263,6 +288,46 @@ class Arranger:
             full = f"{path}.{own}" if own else path
             self.renamed[full] = name
         return Leaf(path, node.op, (), ())
+
+
+def invent_paths(row: Row, fixed: dict[int, str]) -> None:
+    """Name the layers of a file that has no names: blocks are numbered, and layers are named by their operation."""
+    counts: Counter[str] = Counter()
+    blocks = 0
+    for item in row:
+        if isinstance(item, Fork):
+            inner: Counter[str] = Counter()
+            for branch in item.branches:
+                is_shortcut = branch is min(item.branches, key=len)
+                _invent_in(branch, f"blocks.{blocks}", inner, "shortcut_" if is_shortcut else "", fixed)
+            blocks += 1
+        elif item.node.weights:
+            fixed[id(item.node)] = _counted(item.node, counts)
+
+
+def _invent_in(row: Row, holder: str, counts: Counter[str], prefix: str, fixed: dict[int, str]) -> None:
+    for item in row:
+        if isinstance(item, Fork):
+            for branch in item.branches:
+                _invent_in(branch, holder, counts, prefix, fixed)
+        elif item.node.weights:
+            fixed[id(item.node)] = f"{holder}.{prefix}{_counted(item.node, counts, prefix)}"
+
+
+def _counted(node: Node, counts: Counter[str], prefix: str = "") -> str:
+    name = {"batch_norm": "bn", "linear": "fc"}.get(op_name(node.op), op_name(node.op))
+    counts[prefix + name] += 1
+    return f"{name}{counts[prefix + name]}"
+
+
+def _common_path(paths: Iterable[str]) -> str:
+    """Return the longest path that all of some paths begin with.
+
+    >>> _common_path(["layer1.0", "layer1.1.se"])
+    'layer1'
+    """
+    columns = zip(*(path.split(".") for path in paths), strict=False)
+    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, columns))
 
 
 def _is_residual(fork: Fork) -> bool:
@@ -298,8 +363,8 @@ def _is_usable(path: str, is_weight: bool = False) -> bool:
     return all(path.split(".")) and not (names and why_reserved(names))
 
 
-def _step_name(node: Node) -> str:
-    if node.site.name and _is_usable(node.site.name) and "." not in node.site.name and not node.site.name.isdecimal():
+def _step_name(node: Node, is_adopted: bool = False) -> str:
+    if not is_adopted and node.site.name and _is_usable(node.site.name) and "." not in node.site.name and not node.site.name.isdecimal():
         return node.site.name
     op: Op | None = node.op
     name = op_name(op) if op is not None else node.kind

@@ -101,7 +101,7 @@ class Graph:
 
     ``order`` lists the model's own names of weights, as its ``state_dict`` does, and ``control_flow`` the places where
     the model looks at numbers that depend on the images, by which it may choose what to compute. ``notes`` are sentences
-    on what the reader left out.
+    on what the reader left out. ``has_modules`` says whether layers without weights know the modules that call them.
     """
 
     input: Node
@@ -110,6 +110,7 @@ class Graph:
     order: tuple[str, ...] = ()
     control_flow: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    has_modules: bool = True
 
     def nodes(self) -> list[Node]:
         """Return the nodes on which the outputs depend, each after its inputs."""

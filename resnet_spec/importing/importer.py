@@ -65,12 +65,12 @@ def import_graphs(
     _check_refused(graph)
     row = reduce_graph(graph)
     _check_tree(row)
-    arranger = Arranger(row, graph.order)
+    arranger = Arranger(row, graph.order, graph.has_modules)
     parts = arranger.network_parts(row, input_shape)
     weights = {full: graph.weights[own] for full, own in arranger.renamed.items()}
     parts = with_initialization(parts, weights)
     target = Network(name, input_shape, parts)
-    spec, network = _recover(target, classes, extends)
+    spec, network = _recover(target, classes, extends, bool(graph.order))
     if len(graph.outputs) > 1:
         network = _with_outputs(network, target, [arranger.path_of(node) for node in graph.outputs])
     renamed = {full: own for full, own in arranger.renamed.items() if full != own}
@@ -81,7 +81,7 @@ def import_graphs(
 def _check_refused(graph: Graph) -> None:
     refused = [node for node in graph.nodes() if node.kind == "refused"]
     if refused:
-        places = list(dict.fromkeys(f"{node.site}: {node.reason}" for node in refused))
+        places = list(dict.fromkeys(f"{node.site}: {node.reason}" for node in refused if node.reason))
         count = f"{len(places)} calls" if len(places) > 1 else "a call"
         raise ImportRefused(f"the model makes {count} that the language can't say", [*places, *graph.control_flow], UNTIL)
 
@@ -132,7 +132,9 @@ def _is_output(network: Network, path: str) -> bool:
 # -- text --------------------------------------------------------------------------------------------------------
 
 
-def _recover(target: Network, classes: Mapping[str, str], extends: bool) -> tuple[str, Network]:
+def _recover(
+    target: Network, classes: Mapping[str, str], extends: bool, is_ordered: bool
+) -> tuple[str, Network]:
     """Return the shortest text that loads as a network that computes the same, and that network."""
     fingerprint, names = dataflow_fingerprint(target), set(target.weights())
 
@@ -144,7 +146,7 @@ def _recover(target: Network, classes: Mapping[str, str], extends: bool) -> tupl
         same = set(network.weights()) == names and dataflow_fingerprint(network) == fingerprint
         return network if same else None
 
-    for document in _documents(target, classes):
+    for document in _documents(target, classes, is_ordered):
         text = lay_out(document)
         network = check(text)
         if network is None:
@@ -158,18 +160,20 @@ def _recover(target: Network, classes: Mapping[str, str], extends: bool) -> tupl
     return text, loads(text, target.name)
 
 
-def _documents(target: Network, classes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _documents(target: Network, classes: Mapping[str, str], is_ordered: bool) -> Iterator[dict[str, Any]]:
     """Yield documents that may say a network, the most readable first."""
     for options, parts in _optioned(target.parts):
-        document = _document(target, parts, classes, True)
+        document = _document(target, parts, classes, True, is_ordered)
         if options:
             document = {"name": document.pop("name"), **({"takes": document.pop("takes")} if "takes" in document else {}), "input": document.pop("input"), "options": options, **document}
         yield document
-    yield _document(target, target.parts, classes, False)
+    yield _document(target, target.parts, classes, False, is_ordered)
 
 
-def _document(target: Network, parts: Sequence[Part], classes: Mapping[str, str], uses_bundled: bool) -> dict[str, Any]:
-    return recover_document(target.name, target.input, tuple(parts), classes, uses_bundled)
+def _document(
+    target: Network, parts: Sequence[Part], classes: Mapping[str, str], uses_bundled: bool, is_ordered: bool
+) -> dict[str, Any]:
+    return recover_document(target.name, target.input, tuple(parts), classes, uses_bundled, is_ordered)
 
 
 def _optioned(parts: tuple[Part, ...]) -> Iterator[tuple[dict[str, Any], tuple[Part, ...]]]:

@@ -25,6 +25,8 @@ class Layer(Protocol):
     def inputs(self) -> tuple[str, ...]: ...
     @property
     def weights(self) -> tuple[Array, ...]: ...
+    @property
+    def numbers(self) -> tuple[float, ...]: ...
 
 
 def evaluate(layers: Iterable[Layer], images: Array) -> dict[str, Array]:
@@ -45,6 +47,10 @@ def _layer(layer: Layer, inputs: list[Array]) -> Array:
             kernel, channels = weights[0], x.shape[-1]
             flat = kernel.reshape(*kernel.shape[:2], 1, -1)
             return _conv(x, flat, {**config, "groups": channels}) + (weights[1] if len(weights) > 1 else 0)
+        case "SeparableConv2D":
+            depthwise, channels = weights[0], x.shape[-1]
+            y = _conv(x, depthwise.reshape(*depthwise.shape[:2], 1, -1), {**config, "groups": channels})
+            return y @ weights[1][0, 0] + (weights[2] if len(weights) > 2 else 0)
         case "Dense":
             return x @ weights[0] + (weights[1] if len(weights) > 1 else 0)
         case "BatchNormalization":
@@ -67,11 +73,11 @@ def _layer(layer: Layer, inputs: list[Array]) -> Array:
             height, width = _pair(config.get("size", 2))
             return x.repeat(height, 1).repeat(width, 2)
         case "Add":
-            return np.asarray(sum(inputs))
+            return np.asarray(sum([*inputs, *layer.numbers]))
         case "Subtract":
             return inputs[0] - inputs[1]
         case "Multiply":
-            return np.asarray(math.prod(inputs[1:], start=inputs[0]))
+            return np.asarray(math.prod([*inputs[1:], *layer.numbers], start=inputs[0]))
         case "Concatenate":
             return np.concatenate(inputs, axis=-1)
         case "Flatten":
@@ -136,7 +142,7 @@ def _conv(x: Array, kernel: Array, config: Mapping[str, Any]) -> Array:
     windows = _windows(padded, size, strides, dilation)
     inner, outer = x.shape[-1] // groups, kernel.shape[-1] // groups
     if inner == 1 and outer == 1:
-        return np.einsum("nhwcij,ijc->nhwc", windows, kernel[:, :, 0])
+        return np.asarray(sum(windows[..., i, j] * kernel[i, j, 0] for i in range(size[0]) for j in range(size[1])))
     outputs = [
         np.tensordot(
             windows[..., group * inner : (group + 1) * inner, :, :], kernel[..., group * outer : (group + 1) * outer],

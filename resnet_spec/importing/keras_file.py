@@ -10,8 +10,8 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,27 +32,38 @@ Shape3 = tuple[int, int, int]
 MAX_CONFIG_BYTES = 2**26
 """Most bytes of a configuration, so that a small archive can't fill the memory."""
 
-_BLOCKS = (re.compile(r"^(\w+?)_(block\d+)_(\w+)$"), re.compile(r"^(block_?\d+[a-z]?)_(\w+)$"))
-"""What the names of layers in a block look like in Keras' own networks: conv2_block1_1_conv, block_1_expand."""
+_BLOCKS = (
+    re.compile(r"^(\w+?)_(block\d+)_(\w+)$"),
+    re.compile(r"^(block_?\d+[a-z]?)_(\w+)$"),
+    re.compile(r"^(\w+?_\d+)_([A-Za-z]\w*)$"),
+)
+"""What the names of layers in a block look like in Keras' networks: conv2_block1_1_conv, block1a_bn, expanded_conv_1_add."""
 
 
 @dataclass(frozen=True, slots=True)
 class KerasLayer:
-    """A layer: its class, name and configuration, the names of the layers that it reads, and its weights in order."""
+    """A layer: its class, name and configuration, the names of the layers that it reads, and its weights in order.
+
+    Attributes:
+        path: The path in a spec, where the layers of a block have a prefix in common.
+        numbers: The numbers that an operation reads beside the outputs of layers.
+    """
 
     kind: str
     name: str
     config: Mapping[str, Any]
     inputs: tuple[str, ...]
     weights: tuple[Array, ...] = ()
+    path: str = ""
+    numbers: tuple[float, ...] = ()
 
-    @property
-    def path(self) -> str:
-        """The path of the layer in a spec, where the layers of a block have a prefix in common."""
-        for pattern in _BLOCKS:
-            if match := pattern.match(self.name):
-                return ".".join(match.groups())
-        return re.sub(r"[^\w-]+", "_", self.name)
+
+def _layer_path(name: str, names: Container[str]) -> str:
+    for pattern in _BLOCKS:
+        match = pattern.match(name)
+        if match and match[1] not in names:
+            return ".".join(match.groups())
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 class KerasModel:
@@ -68,7 +79,15 @@ class KerasModel:
         config, weights = _read_file(self.path)
         self.name = str(config.get("config", {}).get("name") or self.path.stem)
         self.layers, self.outputs = _layers(config)
-        self.layers = [_with_weights(layer, weights) for layer in self.layers]
+        names = {layer.name for layer in self.layers}
+        self.layers = [
+            replace(
+                layer,
+                weights=weights.arrays(layer.name, str(layer.config.get("_alias", ""))),
+                path=_layer_path(layer.name, names),
+            )
+            for layer in self.layers
+        ]
         shape = next((_input_shape(layer) for layer in self.layers if layer.kind == "InputLayer"), None)
         self.input_shape: Shape3 | None = None if shape is None or None in shape else (shape[2], shape[0], shape[1])
 
@@ -151,6 +170,8 @@ class _Weights:
     def __init__(self, group: Any, is_legacy: bool) -> None:
         self.group = group
         self.is_legacy = is_legacy
+        groups = () if is_legacy else (item.get("vars") for item in group.get("layers", {}).values())
+        self.by_name = {str(item.attrs["name"]): item for item in groups if item is not None and "name" in item.attrs}
 
     def arrays(self, name: str, alias: str) -> tuple[Array, ...]:
         """Return a layer's weights in Keras' order."""
@@ -159,16 +180,8 @@ class _Weights:
                 return ()
             names = [item.decode() if isinstance(item, bytes) else item for item in self.group[name].attrs["weight_names"]]
             return tuple(np.asarray(self.group[name][item]) for item in names)
-        for key in (f"layers/{name}/vars", f"layers/{alias}/vars", f"_layer_checkpoint_dependencies/{name}/vars"):
-            if key in self.group and len(self.group[key]):
-                found = self.group[key]
-                return tuple(np.asarray(found[str(index)]) for index in range(len(found)))
-        return ()
-
-
-def _with_weights(layer: KerasLayer, weights: _Weights) -> KerasLayer:
-    alias = str(layer.config.get("_alias", ""))
-    return KerasLayer(layer.kind, layer.name, layer.config, layer.inputs, weights.arrays(layer.name, alias))
+        found = self.by_name.get(name) or self.group.get(f"layers/{alias}/vars") or self.group.get(f"layers/{name}/vars")
+        return () if found is None else tuple(np.asarray(found[str(index)]) for index in range(len(found)))
 
 
 # -- configurations ----------------------------------------------------------------------------------------------
@@ -189,12 +202,12 @@ def _layers(model: Mapping[str, Any]) -> tuple[list[KerasLayer], list[str]]:
         inner["_alias"] = f"{stem}_{counts[stem]}" if counts[stem] else stem
         counts[stem] += 1
         inputs = previous if kind == "Sequential" else tuple(_inbound(item))
-        layers.append(KerasLayer(layer_kind, name, inner, inputs))
+        layers.append(KerasLayer(layer_kind, name, inner, inputs, numbers=tuple(_numbers(item.get("inbound_nodes", [])))))
         previous = (name,)
     if kind == "Sequential" and layers and layers[0].kind != "InputLayer":
         shape = layers[0].config.get("batch_input_shape") or config.get("build_input_shape")
         layers.insert(0, KerasLayer("InputLayer", "input", {"batch_shape": shape}, ()))
-        layers[1] = KerasLayer(layers[1].kind, layers[1].name, layers[1].config, ("input",))
+        layers[1] = replace(layers[1], inputs=("input",))
     outputs = [layers[-1].name] if kind == "Sequential" else [name for name, *_ in _references(config.get("output_layers", []))]
     return layers, outputs
 
@@ -204,6 +217,14 @@ def _inbound(item: Mapping[str, Any]) -> Iterator[str]:
     if len(nodes) > 1:
         raise ImportRefused(f"the layer {item.get('name')} is used {len(nodes)} times, which no spec says")
     yield from (name for name, *_ in _references(nodes))
+
+
+def _numbers(nodes: Any) -> Iterator[float]:
+    """Yield the numbers among the arguments of a Keras 3 operation."""
+    for node in nodes if isinstance(nodes, list) else ():
+        for item in node.get("args", []) if isinstance(node, Mapping) else ():
+            if isinstance(item, int | float) and not isinstance(item, bool):
+                yield float(item)
 
 
 def _references(value: Any) -> Iterator[tuple[str, int, int]]:
@@ -262,7 +283,7 @@ class _Reader:
                 raise ImportRefused(f"the layer {layer.name} reads {missing or 'nothing'}, which no layer before it gives")
             self.values[layer.name] = self._read_layer(layer)
         nodes = tuple(self.builder.node_of(self.values[name], Site()) for name in self.model.outputs)
-        return Graph(self.builder.input, nodes, self.weights, tuple(self.weights), notes=tuple(self.notes))
+        return Graph(self.builder.input, nodes, self.weights, notes=tuple(self.notes), has_modules=False)
 
     def _read_layer(self, layer: KerasLayer) -> Value:
         values = [self.values[name] for name in layer.inputs]
@@ -275,9 +296,13 @@ class _Reader:
                 raise Refused(f"no operation of the language is this layer{code}")
             if layer.config.get("data_format", "channels_last") not in ("channels_last", None):
                 raise Refused("a layer with its channels first")
+            if layer.numbers and layer.kind not in ("Add", "Multiply"):
+                raise Refused("a layer that reads numbers beside the outputs of layers")
+            if any(value.node.kind == "refused" for value in values):
+                raise Refused("")  # their shapes are not known
             result = handler(self, layer, values, site)
             return self.activate(result, layer, site)
-        except Refused as error:
+        except (Refused, ValueError, IndexError) as error:
             return self.builder.refuse(values, values[0].shape, site, str(error))
 
     def activate(self, value: Value, layer: KerasLayer, site: Site) -> Value:
@@ -333,11 +358,20 @@ def _array(layer: KerasLayer, index: int) -> Array:
 def _conv(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Site) -> Value:
     config, kernel = layer.config, _array(layer, 0)
     bias = _array(layer, 1) if config.get("use_bias", True) else None
+    value, padding = _unpadded(values[0], r.pad(config))
     op = ops.Conv(
-        kernel.shape[3], _pair(kernel.shape), _pair(config.get("strides", 1)), r.pad(config),
+        kernel.shape[3], _pair(kernel.shape), _pair(config.get("strides", 1)), padding,
         _pair(config.get("dilation_rate", 1)), int(config.get("groups", 1)), bias is not None,
     )
-    return r.builder.add(op, values[0], site, r.names(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias))
+    return r.builder.add(op, value, site, r.names(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias))
+
+
+def _unpadded(value: Value, padding: Any) -> tuple[Value, Any]:
+    """Return what a convolution reads, and its padding: zeros on all sides before it are its own."""
+    pad = value.node.op
+    if padding == 0 and isinstance(pad, ops.ZeroPad) and (pad.top, pad.left) == (pad.bottom, pad.right):
+        return Value(value.node.inputs[0]), (pad.top, pad.left)
+    return value, padding
 
 
 @_handles("DepthwiseConv2D")
@@ -346,11 +380,24 @@ def _depthwise(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Sit
     bias = _array(layer, 1) if config.get("use_bias", True) else None
     height, width, channels, factor = kernel.shape
     weight = kernel.transpose(2, 3, 0, 1).reshape(channels * factor, 1, height, width)
+    value, padding = _unpadded(values[0], r.pad(config))
     op = ops.Conv(
-        channels * factor, (height, width), _pair(config.get("strides", 1)), r.pad(config),
+        channels * factor, (height, width), _pair(config.get("strides", 1)), padding,
         _pair(config.get("dilation_rate", 1)), channels, bias is not None,
     )
-    return r.builder.add(op, values[0], site, r.names(layer, weight=weight, bias=bias))
+    return r.builder.add(op, value, site, r.names(layer, weight=weight, bias=bias))
+
+
+@_handles("SeparableConv2D")
+def _separable(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Site) -> Value:
+    config, own = {**layer.config, "use_bias": False}, ("depthwise", "pointwise")
+    depthwise, pointwise = (Site(site.path, name, "", layer.kind, is_layer=True) for name in own)
+    first = replace(layer, path=f"{layer.path}.depthwise", config=config, weights=(_array(layer, 0),))
+    value = _depthwise(r, first, values, depthwise)
+    bias = (_array(layer, 2),) if layer.config.get("use_bias", True) else ()
+    plain = {**config, "strides": 1, "dilation_rate": 1, "padding": "valid", "use_bias": bool(bias)}
+    second = replace(layer, path=f"{layer.path}.pointwise", config=plain, weights=(_array(layer, 1), *bias))
+    return _conv(r, second, [value], pointwise)
 
 
 @_handles("Dense")
@@ -494,6 +541,12 @@ def _rescaling(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Sit
 @_handles("Add", "Subtract", "Multiply")
 def _merge(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Site) -> Value:
     combine: Any = layer.kind.lower()
+    if len(values) == 1 and len(layer.numbers) == 1 and combine != "subtract":
+        (number,) = layer.numbers
+        curve = (lambda x: x + number) if combine == "add" else (lambda x: x * number)
+        return r.builder.curve(curve, values, site)
+    if len(values) < 2 or layer.numbers:
+        raise Refused("it combines other values than the outputs of layers")
     return r.builder.merge(combine, values, Site(site.scope, "", "", layer.kind))
 
 

@@ -23,11 +23,17 @@ MAX_NESTING = 6
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What ``norm`` and ``act`` stand for in the network."""
+    """What ``norm`` and ``act`` stand for in the network, and what else its blocks have in common.
+
+    Attributes:
+        defaults: Arguments of operations where nothing else is said.
+        is_ordered: Whether the order of weights matters, which is that of a block's sections.
+    """
 
     norm: OpCall
     act: OpCall
     defaults: Mapping[str, Mapping[str, Any]]
+    is_ordered: bool = True
 
 
 def find_bundled(body: Body, channels: int, words: Words) -> Iterator[tuple[BlockCall, frozenset[str]]]:
@@ -101,8 +107,9 @@ class _Matcher:
         shortcut = body.section("shortcut")
         if block.combine != "none" and (block.reads or body.reads or "input") != (body.reads or "input"):
             return
-        if shortcut.items and [role for role in block.sections if body.section(role).items] != [role for role, _ in body.sections]:
-            return  # the order of sections is that of their weights
+        order = [role for role in block.sections if body.section(role).items]
+        if self.words.is_ordered and shortcut.items and order != [role for role, _ in body.sections]:
+            return
         roles: list[Role] = ["before", "branch", "shortcut", "after"]
         if block.combine == "none":
             row = Sequence(tuple(item for role in roles for item in body.section(role).items))

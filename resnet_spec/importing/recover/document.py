@@ -37,12 +37,13 @@ Data = Any
 
 
 def recover_document(
-    name: str, input_shape: tuple[int, int, int], parts: Row, classes: Mapping[str, str], uses_bundled: bool = True
+    name: str, input_shape: tuple[int, int, int], parts: Row, classes: Mapping[str, str], uses_bundled: bool = True, is_ordered: bool = True
 ) -> dict[str, Data]:
-    """Return a spec of parts as YAML values."""
+    """Return a spec of parts as YAML values. Unless ``is_ordered``, the order of weights does not matter."""
     leaves = [leaf for leaf in walk(parts) if isinstance(leaf, Leaf)]
     prefers_same = any(getattr(leaf.op, "padding", 0) == "same" for leaf in leaves)
     words, defaults = _choose_words([op_term(leaf, prefers_same) for leaf in leaves])
+    words = replace(words, is_ordered=is_ordered)
     families = Families(words, classes, uses_bundled, prefers_same)
     row = families.row(parts, "")
     writer = _Writer(words, families.blocks)

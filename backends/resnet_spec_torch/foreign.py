@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +16,9 @@ from torch.nn import functional
 import resnet_spec_torch.functions as functions  # it registers what the tracer knows
 from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
 from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.weights.canonical import Array
-from resnet_spec_torch.trace import prepare_copy, trace
+from resnet_spec_torch.trace import is_library, prepare_copy, trace
 from resnet_spec_torch.weights import to_array
 
 Shape3 = tuple[int, int, int]
@@ -38,7 +41,14 @@ class TorchModel:
 
     def graph(self, input_shape: Shape3, until: str = "") -> Graph:
         """Return the graph for images of a shape, up to the output of the module at ``until``."""
-        return trace(self.model, input_shape, until)
+        try:
+            return trace(self.model, input_shape, until)
+        except ImportRefused:
+            raise
+        except Exception as error:  # the model's own code may raise anything
+            size = "x".join(map(str, input_shape))
+            message = f"the model fails on images of {size}; pass the size that it takes as --input"
+            raise ImportRefused(message, [f"{type(error).__name__}: {error}{_place(error)}"]) from error
 
     def takes(self, input_shape: Shape3) -> bool:
         """Return whether the model can run on images of a shape."""
@@ -103,6 +113,12 @@ class TorchModel:
         gradients = {name: to_array(tensor.grad) for name, tensor in model.named_parameters() if tensor.grad is not None}
         statistics = {name: to_array(tensor) for name, tensor in model.named_buffers() if tensor.is_floating_point()}
         return ForeignStep(float(loss.detach()), gradients, statistics)
+
+
+def _place(error: BaseException) -> str:
+    """Return the file and line of the user's code that raised an error."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not is_library(frame.filename)]
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def flatten_output(output: Any) -> list[Tensor]:

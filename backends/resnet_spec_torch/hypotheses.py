@@ -142,7 +142,7 @@ def _standardized(conv: nn.Conv2d, epsilons: list[float] | tuple[float, ...]) ->
     fan_in = conv.weight[0].numel()
     scaled = isinstance(getattr(conv, "gain", None), nn.Parameter)
     scale = getattr(conv, "scale", None)
-    factors = [round(scale * fan_in**0.5, 9), scale * fan_in**0.5] if scaled and isinstance(scale, float) else [1.0]
+    factors = [scale * fan_in**0.5] if scaled and isinstance(scale, float) else [1.0]
     for padding in [*paddings, "same"]:
         for epsilon in epsilons:
             for factor in factors:

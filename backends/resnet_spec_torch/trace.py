@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.overrides import TorchFunctionMode
 
+from resnet_spec import importing
 from resnet_spec.importing.graph import Builder, Graph, Index, Refused, Site, Value
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
@@ -29,6 +30,7 @@ BATCH = 2
 
 _LIBRARY = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
+_IMPORTING = str(Path(importing.__file__).parent)
 _ROUNDED = ("eps", "epsilon", "variance_epsilon", "negative_slope")
 
 Handler = Callable[..., Any]
@@ -272,10 +274,15 @@ def _source_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_LIBRARY, _HERE, "<")) and "resnet_spec/importing" not in name:
+        if not is_library(name):
             return f"{Path(name).name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def is_library(file_name: str) -> bool:
+    """Return whether code belongs to PyTorch or to this project, and not to the user."""
+    return file_name.startswith((_LIBRARY, _HERE, _IMPORTING, "<"))
 
 
 def _tensors(tree: object) -> Iterator[Tensor]:

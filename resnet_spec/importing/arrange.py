@@ -182,8 +182,10 @@ class Arranger:
 
     def _key(self, item: Item, holder: str, count: int = 1) -> str:
         """Return the first names below a path that all layers in an item have in common; "" if there are none."""
-        names = {_first_names(place, holder, count) for place in self._places(item)}
-        return next(iter(names)) if len(names) == 1 else ""
+        places = set(self._places(item))
+        names = {_first_names(place, holder, count) for place in places}
+        key = next(iter(names)) if len(names) == 1 else ""
+        return "" if isinstance(item, Fork) and _join(holder, key) in places else key  # a layer's own path
 
     def _places(self, item: Item) -> Iterator[str]:
         """Yield the paths of layers in an item; one without a name has that of the module that calls it, and a dot."""
@@ -207,11 +209,13 @@ class Arranger:
         lone = [inner.items[0] for inner in groups if not inner.key and isinstance(inner.items[0], Fork)]
         if len(lone) == 1 and isinstance(lone[0], Fork) and _is_residual(lone[0]):
             return [self._residual(group.items, lone[0], path, inner_level)]
+        if any(isinstance(item, Fork) and not _is_below(item.node.site.scope, path) for item in group.items):
+            self.unlike.add(path)
         return [Chain(path, tuple(self.parts(group.items, path, inner_level)), (), ())]
 
     def _residual(self, items: list[Item], fork: Fork, path: str, level: _Level) -> Part:
         place = items.index(fork)
-        if not f"{fork.node.site.scope}.".startswith(f"{path}."):
+        if not _is_below(fork.node.site.scope, path):
             self.unlike.add(path)
         branch, shortcut = self._sides(fork)
         rows: dict[Role, tuple[Part, ...]] = {}
@@ -264,10 +268,26 @@ class Arranger:
             return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node, id(item.node) in self.scopes), level.taken)))
         path = _join(holder, self._new_name(FORKS[item.combine], level.taken))
         self.placed[id(item.node)] = path
+        if item.collect:
+            rows = [tuple(self.parts(branch, holder, level)) for branch in item.branches[1:]]
+            return self._collected(path, rows, holder, level)
         branches = tuple(tuple(self.parts(branch, holder, level)) for branch in self._ordered(item))
         count = len(item.split)
         split = len(set(item.split)) == 1 if count and len(set(item.split)) == 1 else item.split or False
-        return Parallel(path, branches, split, item.cascade, item.combine, (), (), item.collect)
+        return Parallel(path, branches, split, item.cascade, item.combine, (), ())
+
+    def _collected(self, path: str, rows: list[tuple[Part, ...]], holder: str, level: _Level) -> Parallel:
+        """Return rows that run one after another, whose input and outputs are concatenated.
+
+        Each collected row is one part. Of others, the first is a branch beside its input, which ends with the rest.
+        """
+        if len(rows) > 1 and all(len(row) == 1 for row in rows):
+            return Parallel(path, ((), *rows), False, False, "concat", (), (), collect=True)
+        first, *rest = rows
+        if rest:
+            inner = _join(holder, self._new_name(FORKS["concat"], level.taken))
+            first = (*first, self._collected(inner, rest, holder, level))
+        return Parallel(path, ((), first), False, False, "concat", (), ())
 
     def _ordered(self, fork: Fork) -> tuple[Row, ...]:
         """Return the branches of a fork, what is multiplied before its gates."""
@@ -342,6 +362,10 @@ def _has_shortcut(fork: Fork) -> bool:
 
 def _size(shape: Shape) -> int:
     return math.prod(shape)
+
+
+def _is_below(scope: str, path: str) -> bool:
+    return f"{scope}.".startswith(f"{path}.")
 
 
 def _join(holder: str, name: str) -> str:

@@ -9,19 +9,25 @@ from typing import Any
 from resnet_spec.importing.recover.bundled_blocks import literal
 from resnet_spec.library.index import Entry, read_index
 from resnet_spec.library.load import find_source, load_document
+from resnet_spec.network.network import Network
+from resnet_spec.ops import Conv, Linear
 from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar
 
-CANDIDATES = 12
+CANDIDATES = 16
 """How many bundled networks, those with the nearest numbers of parameters, are tried."""
+
+CLASSES = (10, 1000)
+"""Numbers of classes that bundled networks have."""
 
 _KEPT = ("name", "source", "preprocess", "extends")
 
 
-def differences(document: dict[str, Any], parameters: int) -> Iterator[dict[str, Any]]:
-    """Yield documents that extend a bundled network and say what a document says, the shortest first."""
+def differences(document: dict[str, Any], network: Network) -> Iterator[dict[str, Any]]:
+    """Yield documents that extend a bundled network and say what a document of a network says, the shortest first."""
+    parameters = [network.parameters, *_with_usual_classes(network)]
     channels = document["input"][0]
     entries = [entry for entry in read_index() if entry.input[0] == channels and entry.parameters]
-    nearest = sorted(entries, key=lambda entry: (_distance(entry, parameters), entry.name.count("/"), len(entry.name)))
+    nearest = sorted(entries, key=lambda entry: (min(_distance(entry, count) for count in parameters), entry.name.count("/"), len(entry.name)))
     found = []
     for entry in nearest[:CANDIDATES]:
         base = _plain(load_document(find_source(entry.name)))
@@ -30,6 +36,16 @@ def differences(document: dict[str, Any], parameters: int) -> Iterator[dict[str,
         if "preprocess" in base:
             found[-1]["preprocess"] = None
     yield from sorted(found, key=lambda item: len(repr(item)) + item["extends"].count("/"))
+
+
+def _with_usual_classes(network: Network) -> Iterator[int]:
+    """Yield how many parameters a network has with as many classes as most bundled ones."""
+    for leaf in reversed(list(network.leaves())):
+        if isinstance(leaf.op, Linear | Conv):
+            own = sum(math.prod(weight.shape) for weight in leaf.op.weights(leaf.input_shape))
+            for classes in CLASSES:
+                yield network.parameters - own + own * classes // leaf.op.out
+            return
 
 
 def _distance(entry: Entry, parameters: int) -> float:

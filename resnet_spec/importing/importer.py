@@ -151,13 +151,16 @@ def _recover(
         network = check(text)
         if network is None:
             continue
-        for shorter in differences(document, target.parameters) if extends else ():
+        for shorter in differences(document, target) if extends else ():
             written = lay_out(shorter)
             if len(written.splitlines()) * 3 <= len(text.splitlines()) * 2 and (found := check(written)):
                 return written, found
         return text, network
     text = to_yaml(target)
-    return text, loads(text, target.name)
+    network = check(text)
+    if network is None:
+        raise ImportRefused("the network was recovered, but no spec was found that says it", [repr(target)], UNTIL)
+    return text, network
 
 
 def _documents(target: Network, classes: Mapping[str, str], is_ordered: bool) -> Iterator[dict[str, Any]]:

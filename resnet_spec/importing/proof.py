@@ -95,6 +95,7 @@ def compare_outputs(
     ours = [arrays[path] for path in network.outputs] if network.outputs else [arrays[OUTPUT]]
     size, gates = "x".join(map(str, images.shape[2:])), GATES[dtype]
     parts = {path: (arrays[path], theirs.modules[path]) for path in paths}
+    parts = {path: pair for path, pair in parts.items() if _arrange_like(pair[1], pair[0]) is not None}
     yield _comparison("parts", name, size, parts, gates["parts"], True)
     pairs = {_output_name(index, network): pair for index, pair in enumerate(zip(ours, theirs.outputs, strict=False))}
     yield _comparison("outputs", name, size, pairs, gates["outputs"], len(ours) == len(theirs.outputs))
@@ -117,9 +118,23 @@ def _comparison(
 
 
 def _error(ours: Array, theirs: Array) -> float:
-    if ours.shape != theirs.shape and ours.size == theirs.size:
-        theirs = theirs.reshape(ours.shape)
-    return relative_error(theirs, ours, float(np.abs(theirs).max(initial=0)) or 1.0)
+    arranged = _arrange_like(theirs, ours)
+    if arranged is None:
+        return float("inf")
+    return relative_error(arranged, ours, float(np.abs(theirs).max(initial=0)) or 1.0)
+
+
+def _arrange_like(theirs: Array, ours: Array) -> Array | None:
+    """Return an array in the shape of another: without axes of size 1, or with its channels first; None if it can't be.
+
+    A square map whose channels are as many as its rows is taken as it is.
+    """
+    if theirs.shape == ours.shape:
+        return theirs
+    if [size for size in theirs.shape if size > 1] == [size for size in ours.shape if size > 1]:
+        return theirs.reshape(ours.shape)
+    moved = np.moveaxis(theirs, -1, 1) if theirs.ndim == 4 else theirs
+    return moved if moved.shape == ours.shape else None
 
 
 def _compare_training(model: ForeignModel, recovered: Recovered, size: tuple[int, int, int]) -> list[Comparison]:

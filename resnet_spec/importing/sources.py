@@ -169,8 +169,9 @@ def _check_input(model: ForeignModel, input: Sequence[int] | None) -> tuple[int,
 def _second_size(model: ForeignModel, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
     """Return another size of images that the model can take: an odd one, if possible, since padding depends on it."""
     channels, height, width = shape
-    smaller = max(MIN_SECOND_SIDE, height // 2 + 17 - height // 2 % 2)
-    for side in (smaller, height + 33, max(32, height // 2), height + 32):
+    smaller, larger = height // 2 + 17, height + 17
+    odd = [side | 1 for side in ((smaller, larger) if smaller >= MIN_SECOND_SIDE and smaller < height else (larger,))]
+    for side in (*odd, max(32, height // 2), height + 32):
         candidate = channels, side, side + (width - height if width > height else 0)
         if candidate != shape and model.takes(candidate):
             return candidate

@@ -105,7 +105,8 @@ class _Matcher:
         if block.combine != body.combine:
             return
         shortcut = body.section("shortcut")
-        if block.combine != "none" and (block.reads or body.reads or "input") != (body.reads or "input"):
+        usual = "before" if shortcut.items and body.section("before").items else "input"
+        if body.section("before").items and (block.reads or usual) != (body.reads or usual):
             return
         order = [role for role in block.sections if body.section(role).items]
         if self.words.is_ordered and shortcut.items and order != [role for role, _ in body.sections]:

@@ -171,7 +171,8 @@ class Families:
         drops = combine == "add" and any(isinstance(instance.part, Chain) for instance in group)
         projects = {instance.projects for instance in group if isinstance(instance.part, Residual) and instance.part.shortcut}
         always = projects == {"always"} and all(instance.part.shortcut for instance in group if isinstance(instance.part, Residual))
-        body = replace(body, combine=combine, project="drop" if drops else "always" if always else "")
+        reads = next((other.reads for other in bodies if other.reads), "")
+        body = replace(body, combine=combine, reads=reads, project="drop" if drops else "always" if always else "")
         takes = {name: argument_default(name, values) for name, values in unifier.arguments.items()}
         ordered = dict(sorted(takes.items(), key=lambda item: (item[1] is not MISSING, _ORDER.get(item[0], 50))))
         name = self._name(group, combine)

@@ -1,0 +1,279 @@
+"""Models of PyTorch become specs: strangers' are proven, and what the language can't say is refused with its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resnet_spec import ImportRefused, Network, build, from_torch, load, loads, run
+from shared.frameworks import required
+
+required("torch")
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from shared.strangers import STRANGERS, Backbone, FunctionalBlock, SharedRelu  # noqa: E402
+
+LINES = {"shared relu": 15, "functional": 15, "squeeze and excitation": 30, "a wrapper": 35}
+"""The most lines that the specs of some strangers may have."""
+
+
+def make_stranger(name: str) -> Any:
+    """Return a model whose statistics and scales are random, since equal values would hide mistakes."""
+    torch.manual_seed(0)
+    model = STRANGERS[name]()
+    with torch.no_grad():
+        for key, tensor in model.state_dict().items():
+            if key.endswith("running_var") or (tensor.ndim == 1 and key.endswith("weight")):
+                tensor.uniform_(0.5, 1.5)
+            elif key.endswith("running_mean"):
+                tensor.normal_(0, 0.1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_stranger_is_proven(name: str) -> None:
+    model = make_stranger(name)
+    imported = from_torch(model, (3, 32, 32), name="stranger")
+    assert imported.is_proven
+    assert {line.what for line in imported.proof if line.count} >= {"outputs", "parts"}
+    own = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
+    assert {imported.renamed.get(key, key) for key in imported.weights} == own
+    assert loads(imported.spec).parts[0] == imported.network.parts[0]
+    assert len(imported.spec.splitlines()) <= LINES.get(name, 40)
+
+
+@pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
+@pytest.mark.parametrize("name", ["functional", "squeeze and excitation", "parameters of its own"])
+def test_a_stranger_runs_elsewhere(name: str, backend: str) -> None:
+    required(backend)
+    model = make_stranger(name)
+    network, weights = from_torch(model, (3, 32, 32))
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images)).numpy()
+    actual = run(build(network, backend=backend, weights=weights), images)
+    assert np.abs(actual - expected).max() < 1e-4
+
+
+def test_a_models_state_dict_loads() -> None:
+    model = make_stranger("shared relu")
+    network, _ = from_torch(model, (3, 64, 64))
+    assert isinstance(network, Network)
+    images = np.random.default_rng(0).standard_normal((1, 3, 64, 64)).astype(np.float32)
+    ours = build(network, backend="torch", weights=model.state_dict())
+    with torch.no_grad():
+        assert np.array_equal(run(ours, images), model(torch.from_numpy(images)).numpy())
+
+
+def test_importing_changes_no_model() -> None:
+    model = make_stranger("functional").train()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    from_torch(model, (3, 32, 32))
+    assert model.training
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_a_known_network_is_extended() -> None:
+    model = build("resnet50", backend="torch", classes=7)
+    imported = from_torch(model, (3, 64, 64), name="mine")
+    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: resnet50", "takes: {classes: 7}"]
+    assert imported.network.parts == load("resnet50", classes=7, input=(3, 64, 64)).parts
+
+
+def test_a_bundled_block_is_used() -> None:
+    imported = from_torch(SharedRelu(), (3, 64, 64), extends=False)
+    assert "block: bottleneck, depth: 3, out: 64, width: 16, stride: 2" in imported.spec
+    assert "blocks:" not in imported.spec
+
+
+def test_a_backbone_has_outputs() -> None:
+    network, _ = from_torch(Backbone(), (3, 32, 32))
+    assert network.outputs == ("layer1", "layer2", "layer3")
+
+
+def test_until_ends_the_network() -> None:
+    imported = from_torch(SharedRelu(), (3, 64, 64), until="layer1")
+    assert imported.network.output_shape == (32, 16, 16)
+    assert not any(name.startswith(("layer2", "fc")) for name in imported.weights)
+
+
+class Refuses(nn.Module):
+    """Two calls that the language can't say, in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.inner = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Mish())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cumsum(self.inner(self.conv(x)), dim=1)
+
+
+def test_every_refused_call_is_listed_with_its_place() -> None:
+    with pytest.raises(ImportRefused) as caught:
+        from_torch(Refuses(), (3, 16, 16))
+    places = caught.value.places
+    assert len(places) == 2
+    assert places[0].startswith("inner.1: mish at ")
+    assert places[1].startswith("the model: cumsum at test_from_torch.py:")
+    assert "--until" in str(caught.value)
+
+
+class UsedTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(functional.relu(self.conv(x)))
+
+
+class Crossing(nn.Module):
+    """Two ways that cross, which is no tree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x)
+        b = self.b(a + x)
+        return self.c(a + b) + b + x
+
+
+class LooksAtNumbers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y if y.sum() > 1e9 else functional.relu(y)
+
+
+class Baked(nn.Module):
+    """A window whose size follows from the map's, but is not all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return functional.avg_pool2d(x, x.shape[-1] - 4)
+
+
+class MixesImages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y - y.mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (UsedTwice, "layers with weights are used more than once"),
+        (Crossing, "two ways cross"),
+        (Baked, "depends on the size of the image"),
+        (MixesImages, "it mixes the images of a batch"),
+    ],
+)
+def test_what_no_spec_says_is_refused(model: Any, message: str) -> None:
+    with pytest.raises(ImportRefused, match=message):
+        from_torch(model(), (3, 32, 32))
+
+
+def test_control_flow_is_noted() -> None:
+    imported = from_torch(LooksAtNumbers(), (3, 16, 16))
+    assert "looks at numbers that depend on the images" in imported.notes[0]
+    assert "test_from_torch.py:" in imported.notes[0]
+
+
+class WindowsAsLargeAsTheMap(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = FunctionalBlock(3, 8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(x)
+        return functional.avg_pool2d(x, x.size()[2:]).flatten(1)
+
+
+def test_a_pool_as_large_as_the_map_is_global() -> None:
+    network, _ = from_torch(WindowsAsLargeAsTheMap(), (3, 32, 32))
+    assert "GlobalAvgPool" in str(list(network.leaves())[-2:])
+
+
+class SamePadding(nn.Module):
+    """TensorFlow's padding, computed from the size of the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        margins: list[int] = []
+        for size in (x.shape[3], x.shape[2]):
+            missing = max(0, (-(-size // 2) - 1) * 2 + 3 - size)
+            margins += [missing // 2, missing - missing // 2]
+        return functional.relu(self.conv(functional.pad(x, margins)))
+
+
+def test_padding_by_the_size_of_the_map_is_same() -> None:
+    imported = from_torch(SamePadding(), (3, 32, 32))
+    assert "padding: same" in imported.spec
+    assert len({line.size for line in imported.proof}) == 2
+
+
+class Functions(nn.Module):
+    """Activations by their formulas, in different ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.convs[0](x)
+        x = self.convs[1](x * torch.sigmoid(x))
+        x = self.convs[2](x * functional.relu6(x + 3) / 6)
+        x = self.convs[3](0.5 * x * (1 + torch.erf(x / 2**0.5)))
+        x = self.convs[4](torch.relu(x) ** 2)
+        return functional.leaky_relu(x, 0.2)
+
+
+def test_functions_are_recognised_by_their_values() -> None:
+    network, _ = from_torch(Functions(), (3, 9, 9))
+    found = [type(leaf.op).__name__ for leaf in network.leaves() if type(leaf.op).__name__ != "Conv"]
+    assert found == ["Silu", "HardSwish", "Gelu", "SquaredRelu", "LeakyRelu"]
+
+
+class DropsPaths(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+
+        class DropPath(nn.Module):
+            drop_prob = 0.1
+
+            def forward(self, x: Tensor) -> Tensor:
+                return x
+
+        self.conv, self.drop = nn.Conv2d(3, 3, 3, padding=1), DropPath()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop(functional.dropout(self.conv(x), 0.2, self.training))
+
+
+def test_what_evaluation_hides_is_read_from_modules() -> None:
+    network, _ = from_torch(DropsPaths(), (3, 16, 16))
+    rates = {type(leaf.op).__name__: leaf.op.rate for leaf in network.leaves() if hasattr(leaf.op, "rate")}
+    assert rates == {"Dropout": pytest.approx(0.2), "DropPath": pytest.approx(0.1)}

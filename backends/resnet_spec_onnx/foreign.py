@@ -42,13 +42,17 @@ class OnnxModel:
             onnx.checker.check_model(self.proto)
         except Exception as error:  # protobuf, onnx and the operating system each have classes of their own
             message = str(error).strip().splitlines()
-            raise ImportRefused(f"{self.path} is no ONNX model that can be read: {message[0] if message else 'damaged'}") from error
+            raise ImportRefused(
+                f"{self.path} is no ONNX model that can be read: {message[0] if message else 'damaged'}"
+            ) from error
         self.name = self.path.stem
         graph = self.proto.graph
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in self.constants]
         if len(inputs) != 1:
-            raise ImportRefused(f"the graph has {len(inputs)} inputs, and a spec has one: {[value.name for value in inputs]}")
+            raise ImportRefused(
+                f"the graph has {len(inputs)} inputs, and a spec has one: {[value.name for value in inputs]}"
+            )
         opset = max((item.version for item in self.proto.opset_import if item.domain in ("", "ai.onnx")), default=0)
         if opset < MIN_OPSET:
             raise ImportRefused(f"the file uses opset {opset}; {MIN_OPSET} and later can be read")
@@ -86,7 +90,9 @@ class OnnxModel:
             x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         names = [value.name for value in self.proto.graph.output]
         evaluator = make_evaluator(self.proto, self.dtype)
-        batches = [x] if len(x) == self.batch or not self.input.type.tensor_type.shape.dim[0].dim_value else list(x[:, None])
+        batches = (
+            [x] if len(x) == self.batch or not self.input.type.tensor_type.shape.dim[0].dim_value else list(x[:, None])
+        )
         rows = [evaluator.run(names, {self.input.name: batch}) for batch in batches]
         return ForeignOutputs(tuple(np.concatenate(column).astype(np.float64) for column in zip(*rows, strict=True)))
 
@@ -110,7 +116,7 @@ class Call:
         return value.decode() if isinstance(value, bytes) else value
 
     def constant(self, index: int) -> Array | None:
-        """Return an input that must be a constant; None if there is none. Raises Refused if it depends on the images."""
+        """Return an input that is a constant; None if there is none. Raises Refused if it depends on the images."""
         value = self.inputs[index] if index < len(self.inputs) else None
         if isinstance(value, Value):
             raise Refused("an argument that depends on the images")
@@ -154,7 +160,9 @@ class Reader:
         missing = [name for name in names if not isinstance(self.known.get(name), Value)]
         if missing:
             raise ImportRefused(f"the output {missing[0]} does not depend on the images, or there is none of that name")
-        outputs = tuple(self.builder.node_of(value, self.site) for name in names if isinstance(value := self.known[name], Value))
+        outputs = tuple(
+            self.builder.node_of(value, self.site) for name in names if isinstance(value := self.known[name], Value)
+        )
         return Graph(self.builder.input, outputs, self.weights, has_modules=bool(self.scopes))
 
     def _read_node(self, node: NodeProto, handlers: Mapping[str, Any]) -> None:
@@ -172,13 +180,14 @@ class Reader:
             handler = handlers.get(node.op_type)
             if handler is None or node.domain not in ("", "ai.onnx"):
                 raise Refused("no operation of the language is this one")
-            if any(isinstance(value, Value) and value.node.kind == "refused" and value.node.reason != REFLECTED for value in inputs):
+            sources = [value.node for value in inputs if isinstance(value, Value)]
+            if any(source.kind == "refused" and source.reason != REFLECTED for source in sources):
                 raise Refused("")  # their shapes are not known
             results = handler(self, call)
             values = results if isinstance(results, list) else [results]
         except (Refused, ValueError, IndexError) as error:
-            sources = [value for value in inputs if isinstance(value, Value)]
-            values = [self.builder.refuse(sources, sources[0].shape, self.site, str(error)) for _ in node.output]
+            read = [value for value in inputs if isinstance(value, Value)]
+            values = [self.builder.refuse(read, read[0].shape, self.site, str(error)) for _ in node.output]
         self.known |= dict(zip(node.output, values, strict=False))
 
     def _site(self, node: NodeProto) -> Site:
@@ -204,8 +213,10 @@ class Reader:
         return self.builder.rearrange(value, self._without_batch(moved, size), self.site)
 
     def _without_batch(self, whole: Index, size: int) -> Index:
-        if whole.ndim == 0 or len(whole) != self.batch or any(
-            not np.array_equal(whole[index], whole[0] + index * size) for index in range(1, self.batch)
+        if (
+            whole.ndim == 0
+            or len(whole) != self.batch
+            or any(not np.array_equal(whole[index], whole[0] + index * size) for index in range(1, self.batch))
         ):
             raise Refused("it mixes the images of a batch, or merges the batch axis with others")
         return whole[0]
@@ -243,12 +254,12 @@ def node_path(node: NodeProto) -> str:
             names = []
         return names[-1] if names else ""
     if node.name.startswith("/"):  # torch's older exporter: /layer1/layer1.0/conv1/Conv
-        names: list[str] = []
+        below: list[str] = []
         for name in node.name.split("/")[1:-1]:
-            if names and name.startswith(f"{names[-1]}."):  # a sequential repeats its own name
-                names.pop()
-            names.append(name)
-        return ".".join(names)
+            if below and name.startswith(f"{below[-1]}."):  # a sequential repeats its own name
+                below.pop()
+            below.append(name)
+        return ".".join(below)
     path = node.name.partition("/")[0]
     is_own = bool(node.output) and path == node.output[0].partition("/")[0]  # this project's own files
     return path if is_own and node.name == node.output[0] else ""
@@ -262,7 +273,10 @@ def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int]) 
     """Return the outputs of a node whose inputs are constants."""
     names = [name for name in node.input if name]
     arrays = dict(zip(names, [value for name, value in zip(node.input, inputs, strict=True) if name], strict=True))
-    infos = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in arrays.items()]
+    infos = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in arrays.items()
+    ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "constant", infos, outputs)
     results = ReferenceEvaluator(graph, opsets=opsets).run(None, arrays)

@@ -21,7 +21,11 @@ Handler = Callable[[Reader, Call], Any]
 HANDLERS: dict[str, Handler] = {}
 
 _PLAIN: dict[str, Op] = {
-    "Relu": ops.Relu(), "Sigmoid": ops.Sigmoid(), "Tanh": ops.Tanh(), "HardSwish": ops.HardSwish(), "Swish": ops.Silu(),
+    "Relu": ops.Relu(),
+    "Sigmoid": ops.Sigmoid(),
+    "Tanh": ops.Tanh(),
+    "HardSwish": ops.HardSwish(),
+    "Swish": ops.Silu(),
 }
 
 
@@ -68,7 +72,12 @@ def _conv(r: Reader, call: Call) -> Value:
     pads = _pads(call)
     value, padding = _padding(r, value, kernel.shape[2:], strides, dilations, pads)
     op = ops.Conv(
-        len(kernel), _pair(kernel.shape[2:]), _pair(strides), padding, _pair(dilations), int(call.get("group", 1)),
+        len(kernel),
+        _pair(kernel.shape[2:]),
+        _pair(strides),
+        padding,
+        _pair(dilations),
+        int(call.get("group", 1)),
         bias is not None,
     )
     arrays = {"weight": kernel, **({} if bias is None else {"bias": bias})}
@@ -77,7 +86,13 @@ def _conv(r: Reader, call: Call) -> Value:
 
 def _channel_conv(r: Reader, call: Call, kernel: Array, value: Value, bias: Array | None) -> Value:
     size, pads = kernel.shape[2], list(call.get("pads", [0, 0]))
-    if kernel.shape[:2] != (1, 1) or bias is not None or pads != [size // 2] * 2 or len(value.shape) != 2 or len(value.shape) and value.shape[0] != 1:
+    if (
+        kernel.shape[:2] != (1, 1)
+        or bias is not None
+        or pads != [size // 2] * 2
+        or len(value.shape) != 2
+        or (len(value.shape) and value.shape[0] != 1)
+    ):
         raise Refused("a one-dimensional convolution other than one along the channels that keeps their number")
     count = value.shape[1]
     vector = r.builder.rearrange(value, np.arange(count))
@@ -167,7 +182,9 @@ def _group_norm(r: Reader, call: Call) -> Value:
     if len(scale) != channels:  # before opset 21 there is one number per group
         scale, shift = np.repeat(scale, channels // groups), np.repeat(shift, channels // groups)
     op = ops.GroupNorm(groups, float(call.get("epsilon", 1e-5)))
-    return r.builder.add(op, value, r.site, _weights(r, call, {"weight": scale, "bias": shift}, {"weight": 1, "bias": 2}))
+    return r.builder.add(
+        op, value, r.site, _weights(r, call, {"weight": scale, "bias": shift}, {"weight": 1, "bias": 2})
+    )
 
 
 @handles("PRelu")
@@ -221,7 +238,8 @@ def _hard_sigmoid(r: Reader, call: Call) -> Value:
 def _clip(r: Reader, call: Call) -> Value:
     low, high = (call.constant(index) for index in (1, 2))
     bounds = (call.get("min") if low is None else float(low)), (call.get("max") if high is None else float(high))
-    known = {(0.0, None): ops.Relu(), (0.0, 6.0): ops.Relu6()}.get(bounds)  # type: ignore[arg-type]
+    functions: dict[Any, Op] = {(0.0, None): ops.Relu(), (0.0, 6.0): ops.Relu6()}
+    known = functions.get(bounds)
     if known is not None:
         return r.builder.elementwise(known, call.value(), r.site)
     least, most = -math.inf if bounds[0] is None else bounds[0], math.inf if bounds[1] is None else bounds[1]
@@ -288,14 +306,24 @@ def _merged(r: Reader, node: Node, vector: Array, own: str, name: str) -> Node |
     if own == "bias" and isinstance(op, ops.Conv | ops.Linear) and not op.bias:
         changed: Op = replace(op, bias=True)
         layer = node.weights["weight"].removesuffix(".weight")
-        return r.builder.add_op(changed, node.inputs[0], node.site, {**node.weights, "bias": r.weight(layer, "bias", vector)})
+        return r.builder.add_op(
+            changed, node.inputs[0], node.site, {**node.weights, "bias": r.weight(layer, "bias", vector)}
+        )
     if isinstance(op, ops.GroupNorm | ops.LayerNorm) and own == "weight" and not op.affine:
         layer = r.layer_name({"weight": name})
-        site = r.site if layer.startswith("@") else replace(r.site, scope=layer.rpartition(".")[0], name=layer.rpartition(".")[2])
-        return r.builder.add_op(replace(op, affine=True, bias=False), node.inputs[0], site, {"weight": r.weight(layer, "weight", vector)})
+        site = (
+            r.site
+            if layer.startswith("@")
+            else replace(r.site, scope=layer.rpartition(".")[0], name=layer.rpartition(".")[2])
+        )
+        return r.builder.add_op(
+            replace(op, affine=True, bias=False), node.inputs[0], site, {"weight": r.weight(layer, "weight", vector)}
+        )
     if isinstance(op, ops.GroupNorm | ops.LayerNorm) and own == "bias" and op.affine and not op.bias:
         layer = node.weights["weight"].removesuffix(".weight")
-        return r.builder.add_op(replace(op, bias=True), node.inputs[0], node.site, {**node.weights, "bias": r.weight(layer, "bias", vector)})
+        return r.builder.add_op(
+            replace(op, bias=True), node.inputs[0], node.site, {**node.weights, "bias": r.weight(layer, "bias", vector)}
+        )
     return None
 
 
@@ -333,7 +361,9 @@ def _sub(r: Reader, call: Call) -> Value:
     if other.size != 1:
         raise Refused("a difference of a value and a constant per channel")
     number = float(other.reshape(()))
-    return r.builder.curve((lambda x: x - number) if isinstance(first, Value) else (lambda x: number - x), [value], r.site)
+    return r.builder.curve(
+        (lambda x: x - number) if isinstance(first, Value) else (lambda x: number - x), [value], r.site
+    )
 
 
 @handles("Div")
@@ -346,7 +376,9 @@ def _div(r: Reader, call: Call) -> Value:
     if other.size != 1:
         raise Refused("a quotient of a value and a constant per channel")
     number = float(other.reshape(()))
-    return r.builder.curve((lambda x: x / number) if isinstance(first, Value) else (lambda x: number / x), [value], r.site)
+    return r.builder.curve(
+        (lambda x: x / number) if isinstance(first, Value) else (lambda x: number / x), [value], r.site
+    )
 
 
 # -- windows -----------------------------------------------------------------------------------------------------
@@ -367,7 +399,12 @@ def _pads(call: Call) -> list[int] | Literal["same"]:
 
 
 def _padding(
-    r: Reader, value: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: list[int] | Literal["same"]
+    r: Reader,
+    value: Value,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: list[int] | Literal["same"],
 ) -> tuple[Value, Any]:
     """Return what a convolution reads, and its padding: uneven zeros are a layer of their own."""
     if pads == "same":
@@ -447,7 +484,11 @@ def _pad(r: Reader, call: Call) -> Value:
     if mode == "reflect" and pads == [0, 0, 1, 1, 0, 0, 1, 1]:
         shape = value.shape[0], value.shape[1] + 2, value.shape[2] + 2
         return r.builder.refuse([Value(r.builder.node_of(value, r.site))], shape, r.site, REFLECTED)
-    if mode != "constant" or (constant is not None and constant.size and float(constant.reshape(-1)[0]) != 0) or min(pads) < 0:
+    if (
+        mode != "constant"
+        or (constant is not None and constant.size and float(constant.reshape(-1)[0]) != 0)
+        or min(pads) < 0
+    ):
         raise Refused(f"padding with mode={mode}, or by other numbers than zero")
     if ndim != 4 or pads[0] or pads[4]:
         raise Refused("padding of other axes than height, width and channels")
@@ -474,9 +515,15 @@ def _resize(r: Reader, call: Call) -> Value:
     transform = call.get("coordinate_transformation_mode", "half_pixel")
     if factor < 1 or target != [value.shape[1] * factor, value.shape[2] * factor]:
         raise Refused("interpolation by a factor that is no integer")
-    if mode not in ("nearest", "linear") or (mode == "linear" and transform not in ("half_pixel", "pytorch_half_pixel")):
+    if mode not in ("nearest", "linear") or (
+        mode == "linear" and transform not in ("half_pixel", "pytorch_half_pixel")
+    ):
         raise Refused(f"interpolation with mode={mode}, coordinate_transformation_mode={transform}")
-    return value if factor == 1 else r.builder.add(ops.Upsample(factor, "bilinear" if mode == "linear" else "nearest"), value, r.site)
+    return (
+        value
+        if factor == 1
+        else r.builder.add(ops.Upsample(factor, "bilinear" if mode == "linear" else "nearest"), value, r.site)
+    )
 
 
 # -- rearrangements ----------------------------------------------------------------------------------------------
@@ -537,18 +584,21 @@ def _unsqueeze(r: Reader, call: Call) -> Value:
 @handles("Expand")
 def _expand(r: Reader, call: Call) -> Value:
     shape = _constant(call, 1).reshape(-1)
-    return r.rearranged(call.value(), lambda x: np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape)))))
+    return r.rearranged(
+        call.value(), lambda x: np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape))))
+    )
 
 
 @handles("Slice")
 def _slice(r: Reader, call: Call) -> Value:
     value = call.value()
     given = [call.constant(index) for index in range(1, 5)]
-    starts, ends = (given[index] if given[index] is not None else np.array(call.get(name)) for index, name in enumerate(("starts", "ends")))
-    axes = given[2] if given[2] is not None else np.arange(len(starts))  # type: ignore[arg-type]
-    steps = given[3] if given[3] is not None else np.ones(len(starts), int)  # type: ignore[arg-type]
+    starts, ends, axes, steps = (None if array is None else array.reshape(-1).tolist() for array in given)
+    starts, ends = starts or call.get("starts"), ends or call.get("ends")
+    axes = axes or call.get("axes") or list(range(len(starts)))
+    steps = steps or [1] * len(starts)
     key: list[Any] = [slice(None)] * (len(value.shape) + 1)
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):  # type: ignore[arg-type]
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         key[int(axis)] = slice(int(start), int(min(end, 2**40)), int(step))
     return r.rearranged(value, lambda x: x[tuple(key)])
 

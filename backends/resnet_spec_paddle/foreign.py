@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import paddle
@@ -29,7 +28,7 @@ class PaddleModel:
         outputs: dict[str, Array] = {}
         counts: Counter[str] = Counter()
 
-        def make_hook(path: str) -> Callable[..., None]:
+        def make_hook(path: str) -> Any:
             def hook(layer: nn.Layer, inputs: object, output: object) -> None:
                 counts[path] += 1
                 if isinstance(output, paddle.Tensor):

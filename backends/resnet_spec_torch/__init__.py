@@ -1,9 +1,8 @@
 """Build and run networks in PyTorch."""
 
-from resnet_spec.backend import Capabilities, ExportFormat
 from typing import Any
 
-from resnet_spec.backend import Capabilities
+from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_torch.build import build as build
 from resnet_spec_torch.file import export as export
 from resnet_spec_torch.inference import build_inference as build_inference
@@ -27,7 +26,6 @@ CAPABILITIES = Capabilities(
     checkpoints=True,
     exports=(ExportFormat("pt2", ".pt2", ("free_size",)),),
 )
-CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True)
 
 
 def wrap_model(model: object) -> Any:

@@ -13,17 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import resnet_spec_torch.functions as functions  # it registers what the tracer knows
 from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
 from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.weights.canonical import Array
+from resnet_spec_torch.functions import HANDLERS
 from resnet_spec_torch.trace import is_library, prepare_copy, trace
 from resnet_spec_torch.weights import to_array
 
 Shape3 = tuple[int, int, int]
-
-assert functions.HANDLERS
 
 
 class TorchModel:
@@ -42,7 +40,7 @@ class TorchModel:
     def graph(self, input_shape: Shape3, until: str = "") -> Graph:
         """Return the graph for images of a shape, up to the output of the module at ``until``."""
         try:
-            return trace(self.model, input_shape, until)
+            return trace(self.model, input_shape, HANDLERS, until)
         except ImportRefused:
             raise
         except Exception as error:  # the model's own code may raise anything
@@ -86,7 +84,9 @@ class TorchModel:
 
     def weights(self) -> dict[str, Array]:
         """Return the model's weights and statistics by its own names."""
-        return {name: to_array(tensor) for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
+        return {
+            name: to_array(tensor) for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()
+        }
 
     def load(self, arrays: Mapping[str, Array]) -> None:
         """Set the model's weights by its own names. Raises ValueError if they do not fit."""
@@ -110,7 +110,9 @@ class TorchModel:
             return None
         loss = functional.cross_entropy(output.flatten(1), torch.from_numpy(labels))
         loss.backward()
-        gradients = {name: to_array(tensor.grad) for name, tensor in model.named_parameters() if tensor.grad is not None}
+        gradients = {
+            name: to_array(tensor.grad) for name, tensor in model.named_parameters() if tensor.grad is not None
+        }
         statistics = {name: to_array(tensor) for name, tensor in model.named_buffers() if tensor.is_floating_point()}
         return ForeignStep(float(loss.detach()), gradients, statistics)
 

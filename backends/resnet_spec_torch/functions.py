@@ -15,7 +15,10 @@ from resnet_spec import ops
 from resnet_spec.importing.curves import PRIMITIVES
 from resnet_spec.importing.graph import Refused, Value
 from resnet_spec.ops import Op
-from resnet_spec_torch.trace import BATCH, HANDLERS, Handler, Tracer, is_biased
+from resnet_spec_torch.trace import BATCH, Handler, Tracer, is_biased
+
+HANDLERS: dict[str, Handler] = {}
+"""What to record for a call, by the function's name. A handler takes the tracer and the function's arguments."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
@@ -40,14 +43,25 @@ def _pair(value: Any) -> tuple[int, int]:
 
 @handles("conv2d")
 def _conv2d(
-    t: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: int = 1,
+    t: Tracer,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Value:
     if padding == "valid":
         padding = 0
     op = ops.Conv(
-        len(weight), _pair(weight.shape[2:]), _pair(stride), padding if padding == "same" else _pair(padding),
-        _pair(dilation), groups, bias is not None,
+        len(weight),
+        _pair(weight.shape[2:]),
+        _pair(stride),
+        padding if padding == "same" else _pair(padding),
+        _pair(dilation),
+        groups,
+        bias is not None,
     )
     if not isinstance(weight, nn.Parameter) and t.names.get(id(weight), "") in t.buffers:
         raise Refused("its kernel is no weight but a constant")
@@ -56,8 +70,14 @@ def _conv2d(
 
 @handles("conv1d")
 def _conv1d(
-    t: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: int = 1,
+    t: Tracer,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Value:
     kernel = weight.shape[-1]
     plain = tuple(weight.shape[:2]) == (1, 1) and bias is None and kernel % 2 == 1 and groups == 1
@@ -81,8 +101,16 @@ def _linear(t: Tracer, x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
 
 @handles("batch_norm")
 def _batch_norm(
-    t: Tracer, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float | None = 0.1, eps: float = 1e-5, *_: Any,
+    t: Tracer,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+    *_: Any,
 ) -> Value:
     if running_mean is None or training:
         raise Refused("a batch normalisation without running statistics")
@@ -109,8 +137,13 @@ def _initial(t: Tracer, weight: Tensor | None) -> float:
 
 @handles("layer_norm")
 def _layer_norm(
-    t: Tracer, x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
-    eps: float = 1e-5, *_: Any,
+    t: Tracer,
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *_: Any,
 ) -> Value:
     if len(normalized_shape) != 1:
         raise Refused("a layer normalisation over other axes than the channels")
@@ -131,7 +164,12 @@ def _rms_norm(
 
 @handles("group_norm")
 def _group_norm(
-    t: Tracer, x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5,
+    t: Tracer,
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
     *_: Any,
 ) -> Value:
     op = ops.GroupNorm(num_groups, eps, _initial(t, weight), 0, bias is not None or weight is None, weight is not None)
@@ -142,8 +180,14 @@ def _group_norm(
 
 @handles("instance_norm")
 def _instance_norm(
-    t: Tracer, x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
-    weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
+    t: Tracer,
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Value:
     if not use_input_stats:
@@ -160,8 +204,13 @@ def _prelu(t: Tracer, x: Tensor, weight: Tensor) -> Value:
 # -- activations -------------------------------------------------------------------------------------------------
 
 _PLAIN: dict[str, Op] = {
-    "relu": ops.Relu(), "relu6": ops.Relu6(), "silu": ops.Silu(), "sigmoid": ops.Sigmoid(), "tanh": ops.Tanh(),
-    "hardsigmoid": ops.HardSigmoid(), "hardswish": ops.HardSwish(),
+    "relu": ops.Relu(),
+    "relu6": ops.Relu6(),
+    "silu": ops.Silu(),
+    "sigmoid": ops.Sigmoid(),
+    "tanh": ops.Tanh(),
+    "hardsigmoid": ops.HardSigmoid(),
+    "hardswish": ops.HardSwish(),
 }
 
 
@@ -190,10 +239,13 @@ def _leaky_relu(t: Tracer, x: Tensor, negative_slope: float = 0.01, *_: Any) -> 
 
 
 @handles("hardtanh", "clamp", "clip", "clamp_min", "clamp_max")
-def _clamp(t: Tracer, x: Tensor, low: Any = None, high: Any = None, *, min: Any = None, max: Any = None, **more: Any) -> Value:
+def _clamp(
+    t: Tracer, x: Tensor, low: Any = None, high: Any = None, *, min: Any = None, max: Any = None, **more: Any
+) -> Value:
     low = more.get("min_val", low if min is None else min)
     high = more.get("max_val", high if max is None else max)
-    known = {(0, None): ops.Relu(), (0, 6): ops.Relu6()}.get((low, high))
+    functions: dict[Any, Op] = {(0, None): ops.Relu(), (0, 6): ops.Relu6()}
+    known = functions.get((low, high))
     if known is not None:
         return t.builder.elementwise(known, t.value(x), t.site)
     bounds = -math.inf if low is None else low, math.inf if high is None else high
@@ -229,8 +281,14 @@ def _dropout2d(t: Tracer, x: Tensor, p: float = 0.5, training: bool = True, *_: 
 
 @handles("max_pool2d", "_max_pool2d")
 def _max_pool(
-    t: Tracer, x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
+    t: Tracer,
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> Value:
     if _pair(dilation) != (1, 1) or return_indices:
         raise Refused("a max pool with dilation or indices")
@@ -240,8 +298,14 @@ def _max_pool(
 
 @handles("avg_pool2d")
 def _avg_pool(
-    t: Tracer, x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-    count_include_pad: bool = True, divisor_override: Any = None,
+    t: Tracer,
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
 ) -> Value:
     if divisor_override is not None:
         raise Refused("an average pool with another divisor")
@@ -266,11 +330,21 @@ def _adaptive_max_pool(t: Tracer, x: Tensor, output_size: Any, return_indices: b
 
 @handles("interpolate", "upsample")
 def _interpolate(
-    t: Tracer, x: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None,
-    recompute_scale_factor: Any = None, antialias: bool = False,
+    t: Tracer,
+    x: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: bool = False,
 ) -> Value:
     shape = t.value(x).shape
-    target = _pair(size) if size is not None else tuple(int(side * factor) for side, factor in zip(shape[1:], _factors(scale_factor), strict=True))
+    target = (
+        _pair(size)
+        if size is not None
+        else tuple(int(side * factor) for side, factor in zip(shape[1:], _factors(scale_factor), strict=True))
+    )
     factor = target[0] // shape[1]
     if mode not in ("nearest", "nearest-exact", "bilinear") or align_corners or antialias:
         raise Refused(f"interpolation with mode={mode!r}, align_corners={align_corners}")
@@ -436,11 +510,14 @@ def _rearrange(function: Callable[..., Any]) -> Handler:
     return lambda t, x, *args, **kwargs: t.rearranged(lambda index: function(index, *args, **kwargs), x)
 
 
-_METHODS = """view reshape flatten permute transpose swapaxes squeeze unsqueeze expand chunk split narrow contiguous
-clone unbind movedim moveaxis unflatten unsafe_chunk tensor_split alias detach select swapdims view_as_complex""".split()
+_METHODS = (
+    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "contiguous", "clone", "detach"),
+    *("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),
+    *("chunk", "unsafe_chunk", "split", "tensor_split", "unbind", "narrow", "select"),
+)
 
 HANDLERS.update({name: _rearrange(getattr(Tensor, name)) for name in _METHODS if hasattr(Tensor, name)})
-HANDLERS["alias"] = HANDLERS["to"] = HANDLERS["double"] = HANDLERS["float"] = HANDLERS["type"] = lambda t, x, *_, **__: t.value(x)
+HANDLERS.update(dict.fromkeys(("alias", "to", "double", "float", "type"), lambda t, x, *_, **__: t.value(x)))
 HANDLERS["channel_shuffle"] = _rearrange(functional.channel_shuffle)
 HANDLERS["pixel_unshuffle"] = _rearrange(functional.pixel_unshuffle)
 HANDLERS["roll"] = _rearrange(torch.roll)
@@ -457,4 +534,9 @@ def _getitem(t: Tracer, x: Tensor, key: Any) -> Value:
 
 @handles("expand_as", "view_as", "reshape_as")
 def _like(t: Tracer, x: Tensor, other: Tensor) -> Value:
-    return t.rearranged(lambda index: index.expand(BATCH, *other.shape[1:]) if index.numel() != other.numel() else index.reshape(other.shape), x)
+    return t.rearranged(
+        lambda index: (
+            index.expand(BATCH, *other.shape[1:]) if index.numel() != other.numel() else index.reshape(other.shape)
+        ),
+        x,
+    )

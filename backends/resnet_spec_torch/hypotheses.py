@@ -36,7 +36,9 @@ def replace_output(tracer: Tracer, module: nn.Module, args: Any, output: Any) ->
         if op is None:
             return None
         alias = x.view(x.shape)
-        tracer.bind(alias, tracer.builder.elementwise(op, tracer.values[id(x)], tracer.layer_site(type(module).__name__)))
+        tracer.bind(
+            alias, tracer.builder.elementwise(op, tracer.values[id(x)], tracer.layer_site(type(module).__name__))
+        )
         return alias
     if _is_said(tracer.values[id(output)], tracer.values[id(x)].node):
         return None
@@ -64,12 +66,18 @@ def _is_said(value: Value, start: Node) -> bool:
 def _random_op(module: nn.Module) -> Op | None:
     """Return the operation of a module that returns its input in evaluation, by its class and its rate."""
     kind = type(module).__name__
-    rate = next((value for name in ("drop_prob", "rate", "p") if isinstance(value := getattr(module, name, None), float)), 0.0)
+    rate = next(
+        (value for name in ("drop_prob", "rate", "p") if isinstance(value := getattr(module, name, None), float)), 0.0
+    )
     if kind in _PATH_DROPS and rate and getattr(module, "mode", "row") == "row":
         return ops.DropPath(rate)
     if kind in _BLOCK_DROPS:
-        size = next((value for name in ("block_size", "size") if isinstance(value := getattr(module, name, None), int)), 7)
-        scale = next((value for name in ("gamma_scale", "scale") if isinstance(value := getattr(module, name, None), float)), 1.0)
+        size = next(
+            (value for name in ("block_size", "size") if isinstance(value := getattr(module, name, None), int)), 7
+        )
+        scale = next(
+            (value for name in ("gamma_scale", "scale") if isinstance(value := getattr(module, name, None), float)), 1.0
+        )
         return ops.DropBlock(rate, size, scale)
     return None
 
@@ -133,20 +141,35 @@ def _guesses(tracer: Tracer, module: nn.Module, x: Tensor) -> Iterator[Op]:
 
 
 def _first_items(module: nn.Module) -> list[int]:
-    return [value[0] for value in vars(module).values() if isinstance(value, tuple) and value and isinstance(value[0], int)]
+    return [
+        value[0] for value in vars(module).values() if isinstance(value, tuple) and value and isinstance(value[0], int)
+    ]
+
+
+def per_pair(value: tuple[int, ...]) -> tuple[int, int]:
+    """Return a value for height and one for width, which PyTorch types as any number of them."""
+    return value[0], value[-1]
 
 
 def _standardized(conv: nn.Conv2d, epsilons: list[float] | tuple[float, ...]) -> Iterator[Op]:
-    kernel = tuple(conv.kernel_size)
+    kernel, stride, dilation = (per_pair(value) for value in (conv.kernel_size, conv.stride, conv.dilation))
     paddings: list[Any] = [tuple(conv.padding)] if not isinstance(conv.padding, str) else [conv.padding]
     fan_in = conv.weight[0].numel()
     scaled = isinstance(getattr(conv, "gain", None), nn.Parameter)
     scale = getattr(conv, "scale", None)
-    factors = [scale * fan_in**0.5] if scaled and isinstance(scale, float) else [1.0]
+    factors = [float(f"{scale * fan_in**0.5:.12g}")] if scaled and isinstance(scale, float) else [1.0]
     for padding in [*paddings, "same"]:
         for epsilon in epsilons:
             for factor in factors:
                 yield ops.StandardizedConv(
-                    conv.out_channels, kernel, tuple(conv.stride), padding, tuple(conv.dilation), conv.groups,  # type: ignore[arg-type]
-                    conv.bias is not None, epsilon, scaled=scaled, factor=factor,
+                    conv.out_channels,
+                    kernel,
+                    stride,
+                    padding,
+                    dilation,
+                    conv.groups,
+                    conv.bias is not None,
+                    epsilon,
+                    scaled=scaled,
+                    factor=factor,
                 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,18 @@ _IMPORTING = str(Path(importing.__file__).parent)
 _ROUNDED = ("eps", "epsilon", "variance_epsilon", "negative_slope")
 
 Handler = Callable[..., Any]
-HANDLERS: dict[str, Handler] = {}
-"""What to record for a call, by the function's name. A handler takes the tracer and the function's arguments."""
 
 
-def trace(model: nn.Module, input_shape: Shape, until: str = "") -> Graph:
+def trace(model: nn.Module, input_shape: Shape, handlers: Mapping[str, Handler], until: str = "") -> Graph:
     """Return the graph of a model on images of a shape. With ``until``, it ends at the output of the module there.
+
+    ``handlers`` say what to record for a call, by the function's name.
 
     Calls that the language can't say are nodes of the kind "refused". The model is not changed; see ``prepare_copy``.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH, *input_shape, generator=generator, dtype=torch.float64)
-    tracer = Tracer(model, images, until)
+    tracer = Tracer(model, images, handlers, until)
     with torch.no_grad(), tracer.follow_modules(), tracer:
         try:
             output = model(images)
@@ -79,8 +79,9 @@ class Tracer(TorchFunctionMode):
         stack: The modules that are running, with their paths.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, until: str = "") -> None:
+    def __init__(self, model: nn.Module, images: Tensor, handlers: Mapping[str, Handler], until: str = "") -> None:
         super().__init__()
+        self.handlers = handlers
         self.model = model
         self.builder = Builder(tuple(images.shape[1:]))
         self.values: dict[int, Value] = {}
@@ -174,12 +175,16 @@ class Tracer(TorchFunctionMode):
         site = self.site = self._site(name)
         outputs = [*_tensors(result)]
         try:
-            handler = HANDLERS.get(_plain_name(name))
+            handler = self.handlers.get(_plain_name(name))
             if handler is None:
                 raise Refused("no operation of the language is this function")
-            values = handler(self, *args, **{key: value for key, value in kwargs.items() if key not in ("out", "inplace")})
+            values = handler(
+                self, *args, **{key: value for key, value in kwargs.items() if key not in ("out", "inplace")}
+            )
         except (Refused, TypeError, RuntimeError, ValueError, IndexError) as error:
-            reason = str(error) if isinstance(error, Refused) else f"it is called in a way that is not known here ({error})"
+            reason = (
+                str(error) if isinstance(error, Refused) else f"it is called in a way that is not known here ({error})"
+            )
             values = self.refused(outputs, (args, kwargs), site, reason)
         if in_place:
             shared = self.by_storage.get(outputs[0].untyped_storage().data_ptr(), [])
@@ -298,7 +303,7 @@ def _tensors(tree: object) -> Iterator[Tensor]:
 
 
 def _alias_inputs(result: Any, inputs: set[int]) -> Any:
-    """Return what a function returned, with other tensors in place of its own arguments, which are values of their own."""
+    """Return what a function returned, with another tensor in place of an argument, which is a value of its own."""
     if isinstance(result, Tensor):
         return result.view(result.shape) if id(result) in inputs and result.is_contiguous() else result
     return result

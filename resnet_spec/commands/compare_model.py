@@ -20,7 +20,9 @@ from resnet_spec.commands.options import (
 @click.command("compare-model")
 @click.argument("model")
 @click.option("--spec", required=True, metavar="SPEC", help="The network: a bundled name, or a YAML file.")
-@click.option("--weights", metavar="FILE", help="A checkpoint in any format for both. [default: the model's own weights]")
+@click.option(
+    "--weights", metavar="FILE", help="A checkpoint in any format for both. [default: the model's own weights]"
+)
 @input_option
 @json_option
 def compare_model(model: str, spec: str, weights: str | None, size: str | None, as_json: bool) -> None:

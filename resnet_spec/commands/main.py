@@ -65,7 +65,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"resnet_spec.commands.{MODULES.get(cmd_name, cmd_name)}"), COMMANDS[cmd_name])
+        command: click.Command = getattr(
+            import_module(f"resnet_spec.commands.{MODULES.get(cmd_name, cmd_name)}"), COMMANDS[cmd_name]
+        )
         for parameter in command.params:
             if isinstance(parameter, click.Argument) and parameter.name in ("spec", "specs"):
                 parameter.type = SpecName()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby, takewhile
+from typing import Any, Literal
 
 from resnet_spec import ops
 from resnet_spec.importing.graph import Node
@@ -40,7 +41,13 @@ NAMES: Mapping[str, str] = {
 }
 """Names of layers whose operation has a long name."""
 
-FORKS: Mapping[str, str] = {"add": "sum", "concat": "concat", "multiply": "gate", "subtract": "difference", "mean": "mean"}
+FORKS: Mapping[str, str] = {
+    "add": "sum",
+    "concat": "concat",
+    "multiply": "gate",
+    "subtract": "difference",
+    "mean": "mean",
+}
 """Names of parallel branches, by how they are combined."""
 
 
@@ -102,7 +109,9 @@ class Arranger:
                 for branch in item.branches:
                     self._adopt_scopes(branch, holders[index] or outer)
             elif not item.node.weights and "." not in self.fixed.get(id(item.node), ""):
-                both = _common_path([before, after]) if before is not None and after is not None else before or after or ""
+                both = (
+                    _common_path([before, after]) if before is not None and after is not None else before or after or ""
+                )
                 belongs_before = before is not None and is_activation(item.node.op)
                 self.fixed.pop(id(item.node), None)
                 scope = (before or "") if belongs_before else both
@@ -118,7 +127,12 @@ class Arranger:
         nodes = [step.node for step in steps(row)]
         for node in nodes:
             path = weight_path(node)
-            if id(node) not in self.fixed and path and not path.startswith(NAMELESS) and _is_usable(path, "" in node.weights):
+            if (
+                id(node) not in self.fixed
+                and path
+                and not path.startswith(NAMELESS)
+                and _is_usable(path, "" in node.weights)
+            ):
                 self.fixed[id(node)] = path
         weighted = set(self.fixed.values())
         taken = Counter(node.site.path for node in nodes if node.site.is_layer)
@@ -129,9 +143,17 @@ class Arranger:
             if holder and not node.weights:  # as an activation inside of a norm's module
                 self.scopes[id(node)] = holder.rpartition(".")[0]
                 self.unlike.add(holder)
-            elif id(node) not in self.fixed and not node.weights and node.site.is_layer and taken[node.site.path] == 1 and _is_usable(node.site.path):
+            elif (
+                id(node) not in self.fixed
+                and not node.weights
+                and node.site.is_layer
+                and taken[node.site.path] == 1
+                and _is_usable(node.site.path)
+            ):
                 self.fixed[id(node)] = node.site.path
-        prefixes = {".".join(path.split(".")[:count]) for path in self.fixed.values() for count in range(1, path.count(".") + 1)}
+        prefixes = {
+            ".".join(path.split(".")[:count]) for path in self.fixed.values() for count in range(1, path.count(".") + 1)
+        }
         for node in nodes:
             if self.fixed.get(id(node)) in prefixes:  # a module that holds others
                 del self.fixed[id(node)]
@@ -151,11 +173,15 @@ class Arranger:
         """Return the parts of items, below the path of what holds them."""
         items = list(row)
         level = self._level(items, holder) if level is None else level
-        return [part for group in self._groups(items, holder, level) for part in self._group_parts(group, holder, level)]
+        return [
+            part for group in self._groups(items, holder, level) for part in self._group_parts(group, holder, level)
+        ]
 
     def _level(self, items: Iterable[Item], holder: str) -> _Level:
         """Return the names that items have below a path, and which of them are used at one place only."""
-        level = _Level({name for item in items for place in self._places(item) if (name := _first_names(place, holder))})
+        level = _Level(
+            {name for item in items for place in self._places(item) if (name := _first_names(place, holder))}
+        )
         self._count_uses(items, holder, level)
         level.uses.update(dict.fromkeys(LAYER_KEYS, 1))  # no layer has such a name alone
         return level
@@ -229,11 +255,20 @@ class Arranger:
             rows[role] = tuple(self.parts(section, path, level))
         if not items[place + 1 :]:
             self.placed[id(fork.node)] = path
-        reads = "before" if items[:place] else "input"
+        reads: Literal["input", "before"] = "before" if items[:place] else "input"
+        combine: Any = fork.combine
         order = sorted((role for role in rows if rows[role]), key=lambda role: self._first_weight(sections[role]))
         return Residual(
-            path, rows["before"], rows["branch"], rows["shortcut"], fork.combine, rows["after"],  # type: ignore[arg-type]
-            tuple(order), (), (), reads,  # type: ignore[arg-type]
+            path,
+            rows["before"],
+            rows["branch"],
+            rows["shortcut"],
+            combine,
+            rows["after"],
+            tuple(order),
+            (),
+            (),
+            reads,
         )
 
     def _first_weight(self, section: Iterable[Item]) -> float:
@@ -265,7 +300,10 @@ class Arranger:
         if isinstance(item, Step):
             fixed = self.fixed.get(id(item.node), "")
             path = fixed if fixed.startswith(f"{holder}." if holder else "") else ""
-            return self._leaf(item.node, path or _join(holder, self._new_name(_step_name(item.node, id(item.node) in self.scopes), level.taken)))
+            return self._leaf(
+                item.node,
+                path or _join(holder, self._new_name(_step_name(item.node, id(item.node) in self.scopes), level.taken)),
+            )
         path = _join(holder, self._new_name(FORKS[item.combine], level.taken))
         self.placed[id(item.node)] = path
         if item.collect:
@@ -352,7 +390,9 @@ def _common_path(paths: Iterable[str]) -> str:
 
 def _is_residual(fork: Fork) -> bool:
     is_plain = not (fork.split or fork.cascade or fork.collect)
-    return is_plain and len(fork.branches) == 2 and fork.combine in ("add", "multiply", "concat") and _has_shortcut(fork)
+    return (
+        is_plain and len(fork.branches) == 2 and fork.combine in ("add", "multiply", "concat") and _has_shortcut(fork)
+    )
 
 
 def _has_shortcut(fork: Fork) -> bool:
@@ -388,7 +428,13 @@ def _is_usable(path: str, is_weight: bool = False) -> bool:
 
 
 def _step_name(node: Node, is_adopted: bool = False) -> str:
-    if not is_adopted and node.site.name and _is_usable(node.site.name) and "." not in node.site.name and not node.site.name.isdecimal():
+    if (
+        not is_adopted
+        and node.site.name
+        and _is_usable(node.site.name)
+        and "." not in node.site.name
+        and not node.site.name.isdecimal()
+    ):
         return node.site.name
     op: Op | None = node.op
     name = op_name(op) if op is not None else node.kind

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_spec.api import dump
 from resnet_spec.api import build as build_network
+from resnet_spec.api import dump
 from resnet_spec.backend import BackendError, load_backend
 from resnet_spec.importing.proof import Comparison, compare_outputs
 from resnet_spec.library.load import load

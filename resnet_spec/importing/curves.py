@@ -148,7 +148,9 @@ def _activation(values: Array | None) -> Op | None:
         if np.allclose(values, expected, rtol=_TOLERANCE, atol=_TOLERANCE):
             return op
     slope = float(values[_GRID == -1.0][0]) * -1
-    if 0 < slope < 1 and np.allclose(values, np.where(_GRID > 0, _GRID, slope * _GRID), rtol=_TOLERANCE, atol=_TOLERANCE):
+    if 0 < slope < 1 and np.allclose(
+        values, np.where(_GRID > 0, _GRID, slope * _GRID), rtol=_TOLERANCE, atol=_TOLERANCE
+    ):
         return ops.LeakyRelu(slope)
     return None
 
@@ -156,5 +158,5 @@ def _activation(values: Array | None) -> Op | None:
 def _scale(values: Array | None) -> Op | None:
     if values is None or values.shape != _GRID.shape:
         return None
-    factor = float(values[-1] / _GRID[-1])
+    factor = float(f"{values[-1] / _GRID[-1]:.14g}")
     return ops.Scale(factor, "all", learned=False) if np.allclose(values, factor * _GRID, rtol=1e-12) else None

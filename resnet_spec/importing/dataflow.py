@@ -22,7 +22,7 @@ class _Term:
 
 
 def dataflow_fingerprint(network: Network) -> str:
-    """Return a text that two networks share if they apply the same operations, with the same weights, to the same values.
+    """Return a text that networks share if they apply the same operations, with the same weights, to the same values.
 
     Names of layers without weights, and how parts are nested, make no difference, nor does the order of sums.
 

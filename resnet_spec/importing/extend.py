@@ -27,7 +27,14 @@ def differences(document: dict[str, Any], network: Network) -> Iterator[dict[str
     parameters = [network.parameters, *_with_usual_classes(network)]
     channels = document["input"][0]
     entries = [entry for entry in read_index() if entry.input[0] == channels and entry.parameters]
-    nearest = sorted(entries, key=lambda entry: (min(_distance(entry, count) for count in parameters), entry.name.count("/"), len(entry.name)))
+    nearest = sorted(
+        entries,
+        key=lambda entry: (
+            min(_distance(entry, count) for count in parameters),
+            entry.name.count("/"),
+            len(entry.name),
+        ),
+    )
     found = []
     for entry in nearest[:CANDIDATES]:
         base = _plain(load_document(find_source(entry.name)))
@@ -59,8 +66,10 @@ def _difference(base: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
         if key == "name" or (key in base and _equal(base[key], value)):
             continue
         known = base.get(key)
-        both = isinstance(known, dict) and isinstance(value, dict)
-        found[key] = _difference(known, value) if both and _is_same_kind(known, value) else value
+        if isinstance(known, dict) and isinstance(value, dict) and _is_same_kind(known, value):
+            found[key] = _difference(known, value)
+        else:
+            found[key] = value
     return found
 
 

@@ -100,8 +100,8 @@ class Graph:
     """What a reader returns: the output of a model, and all weights by name, in PyTorch's layouts.
 
     ``order`` lists the model's own names of weights, as its ``state_dict`` does, and ``control_flow`` the places where
-    the model looks at numbers that depend on the images, by which it may choose what to compute. ``notes`` are sentences
-    on what the reader left out. ``has_modules`` says whether layers without weights know the modules that call them.
+    the model looks at numbers that depend on the images, by which it may choose what to compute. ``notes`` say in
+    sentences what the reader left out. ``has_modules`` says whether layers without weights know the modules that call them.
     """
 
     input: Node
@@ -178,7 +178,7 @@ class Builder:
     def channels_of(self, value: Value, axis: int, site: Site) -> tuple[Node, Callable[[Node], Value]]:
         """Return a node whose channels are an axis of a value, and how to see its successor as the value was seen.
 
-        (height, width, channels) is a node's output with its channels moved, on which a linear layer works as on pixels.
+        (height, width, channels) is a node's output with its channels moved; a linear layer works on its pixels.
         """
         if value.index is None and axis % len(value.shape) == 0:
             return value.node, Value
@@ -296,7 +296,8 @@ class Builder:
                     return self.rearrange(Value(node), positions(index.shape))
         raise Refused("a softmax that is not over equal parts of the channels")
 
-    def reduce(self, kind: Literal["mean", "max", "sum"], value: Value, axes: Sequence[int], keepdims: bool, site: Site
+    def reduce(
+        self, kind: Literal["mean", "max", "sum"], value: Value, axes: Sequence[int], keepdims: bool, site: Site
     ) -> Value:
         """Add a mean, a maximum or a sum over axes. Raises Refused."""
         from resnet_spec.importing.reductions import reduction_op

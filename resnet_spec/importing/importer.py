@@ -49,7 +49,12 @@ class Recovered:
 
 
 def import_graphs(
-    graphs: Sequence[Graph], name: str, input_shape: tuple[int, int, int], classes: Mapping[str, str], *, extends: bool = True
+    graphs: Sequence[Graph],
+    name: str,
+    input_shape: tuple[int, int, int],
+    classes: Mapping[str, str],
+    *,
+    extends: bool = True,
 ) -> Recovered:
     """Return the spec of a model by its graphs on images of one or two sizes. Raises ImportRefused.
 
@@ -83,19 +88,28 @@ def _check_refused(graph: Graph) -> None:
     if refused:
         places = list(dict.fromkeys(f"{node.site}: {node.reason}" for node in refused if node.reason))
         count = f"{len(places)} calls" if len(places) > 1 else "a call"
-        raise ImportRefused(f"the model makes {count} that the language can't say", [*places, *graph.control_flow], UNTIL)
+        raise ImportRefused(
+            f"the model makes {count} that the language can't say", [*places, *graph.control_flow], UNTIL
+        )
 
 
 def _check_tree(row: Row) -> None:
     pieces = [step.node for step in steps(row) if step.node.kind == "piece"]
     if pieces:
-        places = [f"{node.site}: channels {node.channels[0]} to {node.channels[1]} of {node.inputs[0].shape[0]}" for node in pieces]
-        message = "the model reads some channels of a map, but no branches that take all of them, in order, and meet again"
+        places = [
+            f"{node.site}: channels {node.channels[0]} to {node.channels[1]} of {node.inputs[0].shape[0]}"
+            for node in pieces
+        ]
+        message = (
+            "the model reads some channels of a map, but no branches that take all of them, in order, and meet again"
+        )
         raise ImportRefused(message, places, UNTIL)
     repeated = find_repeated(row)
     if repeated:
         places = [str(node.site) for node in repeated]
-        message = "layers with weights are used more than once, or two ways cross, which no tree of blocks and branches says"
+        message = (
+            "layers with weights are used more than once, or two ways cross, which no tree of blocks and branches says"
+        )
         raise ImportRefused(message, places, UNTIL)
 
 
@@ -104,7 +118,10 @@ def _notes(graph: Graph) -> tuple[str, ...]:
     if not graph.control_flow:
         return graph.notes
     places = "; ".join(graph.control_flow[:5])
-    return (*graph.notes, f"the model looks at numbers that depend on the images, and may compute something else for others: {places}",)
+    return (
+        *graph.notes,
+        f"the model looks at numbers that depend on the images, and may compute something else for others: {places}",
+    )
 
 
 def _with_outputs(network: Network, target: Network, paths: Sequence[str]) -> Network:
@@ -132,9 +149,7 @@ def _is_output(network: Network, path: str) -> bool:
 # -- text --------------------------------------------------------------------------------------------------------
 
 
-def _recover(
-    target: Network, classes: Mapping[str, str], extends: bool, is_ordered: bool
-) -> tuple[str, Network]:
+def _recover(target: Network, classes: Mapping[str, str], extends: bool, is_ordered: bool) -> tuple[str, Network]:
     """Return the shortest text that loads as a network that computes the same, and that network."""
     fingerprint, names = dataflow_fingerprint(target), set(target.weights())
 
@@ -168,7 +183,13 @@ def _documents(target: Network, classes: Mapping[str, str], is_ordered: bool) ->
     for options, parts in _optioned(target.parts):
         document = _document(target, parts, classes, True, is_ordered)
         if options:
-            document = {"name": document.pop("name"), **({"takes": document.pop("takes")} if "takes" in document else {}), "input": document.pop("input"), "options": options, **document}
+            document = {
+                "name": document.pop("name"),
+                **({"takes": document.pop("takes")} if "takes" in document else {}),
+                "input": document.pop("input"),
+                "options": options,
+                **document,
+            }
         yield document
     yield _document(target, target.parts, classes, False, is_ordered)
 
@@ -208,4 +229,3 @@ def _without_drop_path(parts: tuple[Part, ...]) -> tuple[Part, ...]:
         return tuple(part.with_rows([strip(inner) for inner in part.rows]) for part in kept)
 
     return strip(parts)
-

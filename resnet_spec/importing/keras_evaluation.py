@@ -73,11 +73,11 @@ def _layer(layer: Layer, inputs: list[Array]) -> Array:
             height, width = _pair(config.get("size", 2))
             return x.repeat(height, 1).repeat(width, 2)
         case "Add":
-            return np.asarray(sum([*inputs, *layer.numbers]))
+            return np.asarray(sum(inputs, start=sum(layer.numbers)))
         case "Subtract":
             return inputs[0] - inputs[1]
         case "Multiply":
-            return np.asarray(math.prod([*inputs[1:], *layer.numbers], start=inputs[0]))
+            return np.asarray(math.prod(inputs[1:], start=inputs[0] * math.prod(layer.numbers)))
         case "Concatenate":
             return np.concatenate(inputs, axis=-1)
         case "Flatten":
@@ -88,7 +88,9 @@ def _layer(layer: Layer, inputs: list[Array]) -> Array:
             return x * config.get("scale", 1.0) + config.get("offset", 0.0)
         case "ReLU":
             most = config.get("max_value")
-            return np.minimum(np.where(x > 0, x, x * float(config.get("negative_slope") or 0)), np.inf if most is None else most)
+            return np.minimum(
+                np.where(x > 0, x, x * float(config.get("negative_slope") or 0)), np.inf if most is None else most
+            )
         case "LeakyReLU":
             return np.where(x > 0, x, x * config.get("negative_slope", config.get("alpha", 0.3)))
         case "PReLU":
@@ -108,10 +110,17 @@ def _activate(x: Array, layer: Layer) -> Array:
     from resnet_spec.importing.curves import PRIMITIVES
 
     functions: dict[Any, Any] = {
-        "relu": lambda: np.maximum(x, 0), "relu6": lambda: np.clip(x, 0, 6), "swish": lambda: x * sigmoid,
-        "silu": lambda: x * sigmoid, "sigmoid": lambda: sigmoid, "tanh": lambda: np.tanh(x), "hard_sigmoid": lambda: hard,
-        "elu": lambda: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), "hard_swish": lambda: x * hard,
-        "hard_silu": lambda: x * hard, "gelu": lambda: x * (1 + PRIMITIVES["erf"](x / math.sqrt(2))) / 2,
+        "relu": lambda: np.maximum(x, 0),
+        "relu6": lambda: np.clip(x, 0, 6),
+        "swish": lambda: x * sigmoid,
+        "silu": lambda: x * sigmoid,
+        "sigmoid": lambda: sigmoid,
+        "tanh": lambda: np.tanh(x),
+        "hard_sigmoid": lambda: hard,
+        "elu": lambda: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+        "hard_swish": lambda: x * hard,
+        "hard_silu": lambda: x * hard,
+        "gelu": lambda: x * (1 + PRIMITIVES["erf"](x / math.sqrt(2))) / 2,
     }
     return np.asarray(functions[name]()) if name in functions else x
 
@@ -120,7 +129,9 @@ def _pair(value: Any) -> tuple[int, int]:
     return (int(value[0]), int(value[1])) if isinstance(value, list | tuple) else (int(value), int(value))
 
 
-def _padded(x: Array, kernel: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int], same: bool, fill: float) -> Array:
+def _padded(
+    x: Array, kernel: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int], same: bool, fill: float
+) -> Array:
     margins = []
     for size, extent, stride, spread in zip(x.shape[1:3], kernel, strides, dilation, strict=True):
         total = max(0, (-(-size // stride) - 1) * stride + (extent - 1) * spread + 1 - size) if same else 0
@@ -145,7 +156,8 @@ def _conv(x: Array, kernel: Array, config: Mapping[str, Any]) -> Array:
         return np.asarray(sum(windows[..., i, j] * kernel[i, j, 0] for i in range(size[0]) for j in range(size[1])))
     outputs = [
         np.tensordot(
-            windows[..., group * inner : (group + 1) * inner, :, :], kernel[..., group * outer : (group + 1) * outer],
+            windows[..., group * inner : (group + 1) * inner, :, :],
+            kernel[..., group * outer : (group + 1) * outer],
             axes=((4, 5, 3), (0, 1, 2)),
         )
         for group in range(groups)

@@ -1,4 +1,4 @@
-"""Read Keras' files: a model's configuration is JSON and its weights are HDF5, so neither Keras nor TensorFlow is needed.
+"""Read Keras' files, whose configuration is JSON and whose weights are HDF5: neither Keras nor TensorFlow is needed.
 
 Lambda layers, which are code, and layers of other packages are refused.
 """
@@ -37,7 +37,7 @@ _BLOCKS = (
     re.compile(r"^(block_?\d+[a-z]?)_(\w+)$"),
     re.compile(r"^(\w+?_\d+)_([A-Za-z]\w*)$"),
 )
-"""What the names of layers in a block look like in Keras' networks: conv2_block1_1_conv, block1a_bn, expanded_conv_1_add."""
+"""What names of layers in a block look like in Keras' networks: conv2_block1_1_conv, block1a_bn, expanded_conv_1_add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,9 @@ def _import_h5py() -> Any:
     try:
         return import_module("h5py")
     except ModuleNotFoundError:
-        raise BackendError("Keras' files need h5py, which is not installed; try: pip install 'resnet-spec[keras]'") from None
+        raise BackendError(
+            "Keras' files need h5py, which is not installed; try: pip install 'resnet-spec[keras]'"
+        ) from None
 
 
 def _read_json(data: bytes | str) -> dict[str, Any]:
@@ -178,9 +180,13 @@ class _Weights:
         if self.is_legacy:
             if name not in self.group:
                 return ()
-            names = [item.decode() if isinstance(item, bytes) else item for item in self.group[name].attrs["weight_names"]]
+            names = [
+                item.decode() if isinstance(item, bytes) else item for item in self.group[name].attrs["weight_names"]
+            ]
             return tuple(np.asarray(self.group[name][item]) for item in names)
-        found = self.by_name.get(name) or self.group.get(f"layers/{alias}/vars") or self.group.get(f"layers/{name}/vars")
+        found = (
+            self.by_name.get(name) or self.group.get(f"layers/{alias}/vars") or self.group.get(f"layers/{name}/vars")
+        )
         return () if found is None else tuple(np.asarray(found[str(index)]) for index in range(len(found)))
 
 
@@ -191,7 +197,9 @@ def _layers(model: Mapping[str, Any]) -> tuple[list[KerasLayer], list[str]]:
     """Return the layers of a model and the names of its outputs."""
     kind, config = model.get("class_name"), model.get("config", {})
     if kind not in ("Functional", "Model", "Sequential"):
-        raise ImportRefused(f"the model is a {kind}, and only functional and sequential models can be read without code")
+        raise ImportRefused(
+            f"the model is a {kind}, and only functional and sequential models can be read without code"
+        )
     counts: Counter[str] = Counter()
     layers: list[KerasLayer] = []
     previous: tuple[str, ...] = ()
@@ -202,13 +210,19 @@ def _layers(model: Mapping[str, Any]) -> tuple[list[KerasLayer], list[str]]:
         inner["_alias"] = f"{stem}_{counts[stem]}" if counts[stem] else stem
         counts[stem] += 1
         inputs = previous if kind == "Sequential" else tuple(_inbound(item))
-        layers.append(KerasLayer(layer_kind, name, inner, inputs, numbers=tuple(_numbers(item.get("inbound_nodes", [])))))
+        layers.append(
+            KerasLayer(layer_kind, name, inner, inputs, numbers=tuple(_numbers(item.get("inbound_nodes", []))))
+        )
         previous = (name,)
     if kind == "Sequential" and layers and layers[0].kind != "InputLayer":
         shape = layers[0].config.get("batch_input_shape") or config.get("build_input_shape")
         layers.insert(0, KerasLayer("InputLayer", "input", {"batch_shape": shape}, ()))
         layers[1] = replace(layers[1], inputs=("input",))
-    outputs = [layers[-1].name] if kind == "Sequential" else [name for name, *_ in _references(config.get("output_layers", []))]
+    outputs = (
+        [layers[-1].name]
+        if kind == "Sequential"
+        else [name for name, *_ in _references(config.get("output_layers", []))]
+    )
     return layers, outputs
 
 
@@ -230,7 +244,9 @@ def _numbers(nodes: Any) -> Iterator[float]:
 def _references(value: Any) -> Iterator[tuple[str, int, int]]:
     """Yield the references to layers' outputs in what Keras 2 and 3 write for them."""
     if isinstance(value, Mapping):
-        history = value.get("config", {}).get("keras_history") if value.get("class_name") == "__keras_tensor__" else None
+        history = (
+            value.get("config", {}).get("keras_history") if value.get("class_name") == "__keras_tensor__" else None
+        )
         if history:
             yield str(history[0]), 0, 0
             return
@@ -258,9 +274,18 @@ def _input_shape(layer: KerasLayer) -> tuple[Any, ...] | None:
 # -- layers ------------------------------------------------------------------------------------------------------
 
 _ACTIVATIONS: dict[str, Op | None] = {
-    "linear": None, "relu": ops.Relu(), "relu6": ops.Relu6(), "swish": ops.Silu(), "silu": ops.Silu(),
-    "sigmoid": ops.Sigmoid(), "tanh": ops.Tanh(), "elu": ops.Elu(), "gelu": ops.Gelu(), "hard_swish": ops.HardSwish(),
-    "hard_silu": ops.HardSwish(), "hard_sigmoid": ops.HardSigmoid(),
+    "linear": None,
+    "relu": ops.Relu(),
+    "relu6": ops.Relu6(),
+    "swish": ops.Silu(),
+    "silu": ops.Silu(),
+    "sigmoid": ops.Sigmoid(),
+    "tanh": ops.Tanh(),
+    "elu": ops.Elu(),
+    "gelu": ops.Gelu(),
+    "hard_swish": ops.HardSwish(),
+    "hard_silu": ops.HardSwish(),
+    "hard_sigmoid": ops.HardSigmoid(),
 }
 
 
@@ -280,7 +305,9 @@ class _Reader:
                 continue
             missing = [name for name in layer.inputs if name not in self.values]
             if missing or not layer.inputs:
-                raise ImportRefused(f"the layer {layer.name} reads {missing or 'nothing'}, which no layer before it gives")
+                raise ImportRefused(
+                    f"the layer {layer.name} reads {missing or 'nothing'}, which no layer before it gives"
+                )
             self.values[layer.name] = self._read_layer(layer)
         nodes = tuple(self.builder.node_of(self.values[name], Site()) for name in self.model.outputs)
         return Graph(self.builder.input, nodes, self.weights, notes=tuple(self.notes), has_modules=False)
@@ -360,8 +387,13 @@ def _conv(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Site) ->
     bias = _array(layer, 1) if config.get("use_bias", True) else None
     value, padding = _unpadded(values[0], r.pad(config))
     op = ops.Conv(
-        kernel.shape[3], _pair(kernel.shape), _pair(config.get("strides", 1)), padding,
-        _pair(config.get("dilation_rate", 1)), int(config.get("groups", 1)), bias is not None,
+        kernel.shape[3],
+        _pair(kernel.shape),
+        _pair(config.get("strides", 1)),
+        padding,
+        _pair(config.get("dilation_rate", 1)),
+        int(config.get("groups", 1)),
+        bias is not None,
     )
     return r.builder.add(op, value, site, r.names(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias))
 
@@ -382,8 +414,13 @@ def _depthwise(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Sit
     weight = kernel.transpose(2, 3, 0, 1).reshape(channels * factor, 1, height, width)
     value, padding = _unpadded(values[0], r.pad(config))
     op = ops.Conv(
-        channels * factor, (height, width), _pair(config.get("strides", 1)), padding,
-        _pair(config.get("dilation_rate", 1)), channels, bias is not None,
+        channels * factor,
+        (height, width),
+        _pair(config.get("strides", 1)),
+        padding,
+        _pair(config.get("dilation_rate", 1)),
+        channels,
+        bias is not None,
     )
     return r.builder.add(op, value, site, r.names(layer, weight=weight, bias=bias))
 
@@ -570,5 +607,3 @@ def _reshape(r: _Reader, layer: KerasLayer, values: Sequence[Value], site: Site)
     index = np.arange(int(np.prod(value.shape))).reshape(value.shape)
     shaped = (np.moveaxis(index, 0, -1) if index.ndim == 3 else index).reshape(target)
     return r.builder.rearrange(value, np.moveaxis(shaped, -1, 0) if shaped.ndim == 3 else shaped, site)
-
-

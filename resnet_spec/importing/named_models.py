@@ -53,7 +53,9 @@ def _parse_call(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     """Return a name, and the arguments in brackets behind it, which are literals."""
     match = re.fullmatch(r"([\w.]+)(\(.*\))?", text, re.DOTALL)
     if match is None:
-        raise ValueError(f"expected a name, or a call with literal arguments, as in make_model(classes=10), not {text!r}")
+        raise ValueError(
+            f"expected a name, or a call with literal arguments, as in make_model(classes=10), not {text!r}"
+        )
     name, call = match.groups()
     try:
         tree = ast.parse(f"f{call or '()'}", mode="eval").body

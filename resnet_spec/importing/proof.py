@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """"same", "differs" or "not compared"."""
+        """ "same", "differs" or "not compared"."""
         if not self.count:
             return "not compared"
         return "same" if self.worst <= self.gate else "differs"
@@ -61,10 +61,14 @@ class Comparison:
 
 
 def prove(
-    model: ForeignModel, recovered: Recovered, sizes: Sequence[tuple[int, int, int]], backends: Sequence[str], until: str = ""
+    model: ForeignModel,
+    recovered: Recovered,
+    sizes: Sequence[tuple[int, int, int]],
+    backends: Sequence[str],
+    until: str = "",
 ) -> list[Comparison]:
     """Compare a recovered network with the model that it was recovered from, on images of each size."""
-    comparisons = []
+    comparisons: list[Comparison] = []
     for index, size in enumerate(sizes):
         names = backends if index == 0 else backends[:1]
         images = np.random.default_rng(index).standard_normal((2, *size))
@@ -86,7 +90,7 @@ def compare_outputs(
     dtype: str,
     unlike: frozenset[str] = frozenset(),
 ) -> Iterator[Comparison]:
-    """Yield how a backend's outputs of parts, but for those at ``unlike``, and of the network compare with a model's."""
+    """Yield how the outputs of a backend, and those of its parts but for those at ``unlike``, compare with a model's."""
     backend: Any = load_backend(name)
     sized = infer_shapes(network, images.shape[1:])
     model = backend.build(sized, {key: array.astype("float64") for key, array in weights.items()}, "float64")
@@ -112,7 +116,9 @@ def _comparison(
     errors = {name: _error(ours, theirs) for name, (ours, theirs) in pairs.items()}
     if not errors:
         return Comparison(what, backend, size, 0, 0.0, "nothing has the name of a module", gate)
-    first = next((name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name]))
+    first = next(
+        (name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name])
+    )
     worst = max(errors.values()) if complete else np.inf
     return Comparison(what, backend, size, len(errors), float(worst), first, gate)
 
@@ -159,12 +165,20 @@ def _compare_training(model: ForeignModel, recovered: Recovered, size: tuple[int
     step = backend.step(ours, images, labels, SGD(rate=RATE))
     after = backend.dump(ours)
     own = {full: recovered.renamed.get(full, full) for full in recovered.weights}
-    gradients = {full: (array, theirs.gradients[own[full]]) for full, array in step.gradients.items() if own[full] in theirs.gradients}
+    gradients = {
+        full: (array, theirs.gradients[own[full]])
+        for full, array in step.gradients.items()
+        if own[full] in theirs.gradients
+    }
     statistics = {full: (after[full], theirs.statistics[own[full]]) for full in after if own[full] in theirs.statistics}
     # Some gradients are zero in theory, such as that of a bias before a norm, so all are relative to the largest.
     largest = max((float(np.abs(array).max(initial=0)) for _, array in gradients.values()), default=0.0)
     errors = {"loss": abs(step.loss - theirs.loss) / max(abs(theirs.loss), 1e-9)}
-    errors |= {f"gradient of {name}": relative_error(b.reshape(a.shape), a, largest) for name, (a, b) in gradients.items()}
+    errors |= {
+        f"gradient of {name}": relative_error(b.reshape(a.shape), a, largest) for name, (a, b) in gradients.items()
+    }
     errors |= {name: _error(*pair) for name, pair in statistics.items()}
-    first = next((name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name]))
+    first = next(
+        (name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name])
+    )
     return [Comparison("training", "torch", text, len(errors), float(max(errors.values())), first, gate)]

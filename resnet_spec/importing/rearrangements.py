@@ -17,7 +17,7 @@ _ORDERS: dict[Order, tuple[int, ...]] = {
     "row_column_channel": (2, 4, 0, 1, 3),
     "column_row_channel": (4, 2, 0, 1, 3),
 }
-"""The axes of tiles (channel, tile's row, row in the tile, tile's column, column in the tile), as SpaceToDepth has them."""
+"""The axes of tiles (channel, tile's row, row in it, tile's column, column in it), as SpaceToDepth has them."""
 
 
 def positions(shape: Shape) -> Index:

@@ -1,4 +1,4 @@
-"""Compare the graphs of one model on images of two sizes, and replace what follows the size by what does so everywhere."""
+"""Compare the graphs of one model on images of two sizes, and say what follows the size by what does so everywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def reconcile(first: Graph, second: Graph) -> str:
     depend on the size belong to the padding ``same`` of what follows.
     """
     ours, theirs = first.nodes(), second.nodes()
-    if len(ours) != len(theirs) or any((a.kind, a.combine) != (b.kind, b.combine) for a, b in zip(ours, theirs, strict=True)):
+    if len(ours) != len(theirs) or any(
+        (a.kind, a.combine) != (b.kind, b.combine) for a, b in zip(ours, theirs, strict=True)
+    ):
         return "the model calls other operations for an image of another size"
     pads: list[Node] = []
     for a, b in zip(ours, theirs, strict=True):
@@ -39,10 +41,12 @@ def _common(a: Node, b: Node) -> Op | None:
         return None
     inputs, outputs = (a.inputs[0].shape, b.inputs[0].shape), (a.shape, b.shape)
     if isinstance(a.op, ops.AvgPool | ops.MaxPool) and all(
-        per_axis(op.kernel) == shape[1:] for op, shape in zip((a.op, b.op), inputs, strict=True)  # type: ignore[union-attr]
+        per_axis(getattr(op, "kernel", 0)) == shape[1:] for op, shape in zip((a.op, b.op), inputs, strict=True)
     ):
         return (ops.GlobalAvgPool if isinstance(a.op, ops.AvgPool) else ops.GlobalMaxPool)(keepdims=True)
-    if isinstance(a.op, ops.AdaptiveAvgPool) and all(shape == output for shape, output in zip(inputs, outputs, strict=True)):
+    if isinstance(a.op, ops.AdaptiveAvgPool) and all(
+        shape == output for shape, output in zip(inputs, outputs, strict=True)
+    ):
         return ops.Identity()
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeAlias
 
 from resnet_spec.importing.graph import Graph, Node
@@ -62,7 +63,8 @@ def find_repeated(row: Row) -> list[Node]:
     found = {
         id(step.node): step.node
         for step in steps(row)
-        if step.node.weights and (counts[id(step.node)] > 1 or any(weights[name] > 1 for name in step.node.weights.values()))
+        if step.node.weights
+        and (counts[id(step.node)] > 1 or any(weights[name] > 1 for name in step.node.weights.values()))
     }
     return list(found.values())
 
@@ -117,11 +119,11 @@ class _Reducer:
     def fork(self, node: Node) -> Fork:
         source, inputs = self.dominator[id(node)], node.inputs
         assert node.combine is not None
-        pairs = list(zip(inputs, inputs[1:], strict=False))
-        if node.combine == "concat" and len(inputs) > 2 and inputs[0] is source:
-            if all(self.dominates(before, after) for before, after in pairs):
-                rows = tuple(self.row(after, before) for before, after in pairs)
-                return Fork(node, "concat", ((), *rows), collect=True)
+        pairs = list(pairwise(inputs))
+        may_collect = node.combine == "concat" and len(inputs) > 2 and inputs[0] is source
+        if may_collect and all(self.dominates(before, after) for before, after in pairs):
+            rows = tuple(self.row(after, before) for before, after in pairs)
+            return Fork(node, "concat", ((), *rows), collect=True)
         fork = Fork(node, node.combine, tuple(self.row(value, source) for value in inputs))
         return _with_pieces(_flatten(fork))
 

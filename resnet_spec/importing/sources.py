@@ -53,7 +53,13 @@ class Imported:
 
 
 def from_torch(
-    model: object, input: Sequence[int], *, name: str | None = None, until: str = "", extends: bool = True, check: bool = True
+    model: object,
+    input: Sequence[int],
+    *,
+    name: str | None = None,
+    until: str = "",
+    extends: bool = True,
+    check: bool = True,
 ) -> Imported:
     """Return a PyTorch model as a network with its weights, proven to compute the same.
 
@@ -95,7 +101,12 @@ def from_onnx(
 
 
 def from_keras(
-    path: str | PathLike[str], input: Sequence[int] | None = None, *, name: str | None = None, extends: bool = True, check: bool = True
+    path: str | PathLike[str],
+    input: Sequence[int] | None = None,
+    *,
+    name: str | None = None,
+    extends: bool = True,
+    check: bool = True,
 ) -> Imported:
     """Return the network in a Keras file (.keras or .h5) with its weights; neither TensorFlow nor Keras is needed.
 
@@ -136,7 +147,10 @@ def import_model(
         recovered.network, recovered.weights, recovered.spec, tuple(proof), recovered.renamed, tuple(notes)
     )
     if check and not imported.is_proven:
-        raise ImportRefused("the spec computes something else than the model", [describe(line) for line in proof if line.verdict != "same"])
+        raise ImportRefused(
+            "the spec computes something else than the model",
+            [describe(line) for line in proof if line.verdict != "same"],
+        )
     return imported
 
 
@@ -176,4 +190,3 @@ def _second_size(model: ForeignModel, shape: tuple[int, int, int]) -> tuple[int,
         if candidate != shape and model.takes(candidate):
             return candidate
     return None
-

@@ -73,7 +73,9 @@ def nested_sequential() -> nn.Module:
     """Sequentials in Sequentials, without a class for the network."""
 
     def unit(width: int) -> nn.Module:
-        body = nn.Sequential(conv3x3(width, width), nn.BatchNorm2d(width), nn.ReLU(True), conv3x3(width, width), nn.BatchNorm2d(width))
+        body = nn.Sequential(
+            conv3x3(width, width), nn.BatchNorm2d(width), nn.ReLU(True), conv3x3(width, width), nn.BatchNorm2d(width)
+        )
         return nn.Sequential(Residual(body), nn.ReLU(inplace=True))
 
     return nn.Sequential(
@@ -185,11 +187,13 @@ class DictOfStages(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages = nn.ModuleDict({
-            "stem": nn.Sequential(conv3x3(3, 8), nn.BatchNorm2d(8), nn.ReLU()),
-            "res2": nn.Sequential(FunctionalBlock(8, 8), FunctionalBlock(8, 8)),
-            "res3": nn.Sequential(FunctionalBlock(8, 16, 2), FunctionalBlock(16, 16)),
-        })
+        self.stages = nn.ModuleDict(
+            {
+                "stem": nn.Sequential(conv3x3(3, 8), nn.BatchNorm2d(8), nn.ReLU()),
+                "res2": nn.Sequential(FunctionalBlock(8, 8), FunctionalBlock(8, 8)),
+                "res3": nn.Sequential(FunctionalBlock(8, 16, 2), FunctionalBlock(16, 16)),
+            }
+        )
         self.classifier = nn.Linear(16, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -238,7 +242,12 @@ class SEBlock(nn.Module):
         super().__init__()
         self.conv, self.bn = conv3x3(width, width), nn.BatchNorm2d(width)
         self.avg_pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Sequential(nn.Linear(width, width // 4, bias=False), nn.ReLU(True), nn.Linear(width // 4, width, bias=False), nn.Sigmoid())
+        self.fc = nn.Sequential(
+            nn.Linear(width, width // 4, bias=False),
+            nn.ReLU(True),
+            nn.Linear(width // 4, width, bias=False),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn(self.conv(x))

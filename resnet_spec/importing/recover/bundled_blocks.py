@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_spec.importing.recover.terms import BlockCall, Body, Branching, OpCall, Sequence, default_arguments, half_padding, has_weights
+from resnet_spec.importing.recover.terms import (
+    BlockCall,
+    Body,
+    Branching,
+    OpCall,
+    Sequence,
+    default_arguments,
+    half_padding,
+    has_weights,
+)
 from resnet_spec.language.grammar import PREDEFINED
 from resnet_spec.language.spec import Argument, Block, Branches, Call, Group, Layer, Role, Values
 from resnet_spec.library import bundled
@@ -54,7 +63,10 @@ def with_before(body: Body, count: int) -> Body:
     before, branch = body.section("before"), body.section("branch")
     if before.items or body.section("shortcut").items or not count or len(branch.items) < count:
         return body
-    sections: list[tuple[Role, Sequence]] = [("before", Sequence(branch.items[:count])), ("branch", Sequence(branch.items[count:]))]
+    sections: list[tuple[Role, Sequence]] = [
+        ("before", Sequence(branch.items[:count])),
+        ("branch", Sequence(branch.items[count:])),
+    ]
     return Body(body.combine, (*sections, *((role, row) for role, row in body.sections if role == "after")), body.reads)
 
 
@@ -82,7 +94,9 @@ class _Matcher:
                 if default is None:
                     return None
                 continue
-            if default is None or not self.is_default(default, bindings[name], {key: value for key, value in bindings.items() if key != name}):
+            if default is None or not self.is_default(
+                default, bindings[name], {key: value for key, value in bindings.items() if key != name}
+            ):
                 found[name] = "none" if bindings[name] is ABSENT else bindings[name]
         return found
 
@@ -200,7 +214,7 @@ class _Matcher:
         rest = dict(term.arguments)
         inner = bundled_block(term.block)
         takes = inner.takes if inner is not None else {}
-        found: Bindings | None = bindings
+        found = bindings
         for name, argument in call.arguments.items():
             default = takes.get(name)
             if name in rest:
@@ -209,9 +223,10 @@ class _Matcher:
                 actual = literal(default)
             else:
                 return
-            found = self.value(argument, actual, found)
-            if found is None:
+            bound = self.value(argument, actual, found)
+            if bound is None:
                 return
+            found = bound
         rest = {name: value for name, value in rest.items() if not _is_literal_default(takes.get(name), value)}
         if target in self.takes:
             yield {**found, target: BlockCall(term.block, tuple(rest.items()))}
@@ -219,20 +234,21 @@ class _Matcher:
             yield found
 
     def _arguments(self, call: Call, term: OpCall, bindings: Bindings) -> Iterator[Bindings]:
-        found: Bindings | None = bindings
+        found = bindings
         defaults = default_arguments(term.op) | dict(self.words.defaults.get(term.op, {}))
         actual = dict(term.arguments)
         for name, argument in call.arguments.items():
-            found = self.value(argument, numeric(term, name), found)
-            if found is None:
+            bound = self.value(argument, numeric(term, name), found)
+            if bound is None:
                 return
+            found = bound
         if all(numeric(term, name) == defaults.get(name) for name in actual if name not in call.arguments):
             yield found
 
     def _branches(self, written: Branches, term: Branching, bindings: Bindings) -> Iterator[Bindings]:
         if written.combine != term.combine or len(written.branches) != len(term.branches) or term.resize:
             return
-        found: Bindings | None = bindings
+        found = bindings
         for argument, actual in ((written.split, term.split), (written.cascade, term.cascade)):
             if argument is None:
                 if actual:
@@ -240,9 +256,10 @@ class _Matcher:
                 continue
             if not isinstance(argument, Scalar):
                 return
-            found = self.value(argument, actual, found)
-            if found is None:
+            bound = self.value(argument, actual, found)
+            if bound is None:
                 return
+            found = bound
         yield from self._each_branch(list(written.branches), list(term.branches), found)
 
     def _each_branch(self, groups: list[Group], rows: list[Sequence], bindings: Bindings) -> Iterator[Bindings]:
@@ -252,10 +269,8 @@ class _Matcher:
         for found in self.rows([groups[0]], rows[0], bindings):
             yield from self._each_branch(groups[1:], rows[1:], found)
 
-    def value(self, argument: Argument, actual: Any, bindings: Bindings | None) -> Bindings | None:
+    def value(self, argument: Argument, actual: Any, bindings: Bindings) -> Bindings | None:
         """Return the bindings with which an argument has a value, or None."""
-        if bindings is None:
-            return None
         if isinstance(argument, Values):
             items = tuple(literal(item) for item in argument.items if isinstance(item, Scalar))
             return bindings if items == actual else None
@@ -278,7 +293,9 @@ class _Matcher:
             return self.words.act
         if text in OPS:
             arguments = default_arguments(text) | dict(self.words.defaults.get(text, {}))
-            return OpCall(text, tuple(arguments.items()), has_weights=text in ("batch_norm", "layer_norm", "group_norm"))
+            return OpCall(
+                text, tuple(arguments.items()), has_weights=text in ("batch_norm", "layer_norm", "group_norm")
+            )
         return None
 
 

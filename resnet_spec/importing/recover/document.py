@@ -32,12 +32,20 @@ from resnet_spec.syntax.nodes import Scalar
 
 NORMS = ("batch_norm", "layer_norm", "group_norm", "rms_norm", "filter_response_norm", "evo_norm_s0")
 
+UNROUNDED = ("factor", "gamma", "start")
+"""What the names of arguments end with that no operation rounds to float32."""
+
 Data = Any
 """Values as YAML has them: mappings, lists and scalars."""
 
 
 def recover_document(
-    name: str, input_shape: tuple[int, int, int], parts: Row, classes: Mapping[str, str], uses_bundled: bool = True, is_ordered: bool = True
+    name: str,
+    input_shape: tuple[int, int, int],
+    parts: Row,
+    classes: Mapping[str, str],
+    uses_bundled: bool = True,
+    is_ordered: bool = True,
 ) -> dict[str, Data]:
     """Return a spec of parts as YAML values. Unless ``is_ordered``, the order of weights does not matter."""
     leaves = [leaf for leaf in walk(parts) if isinstance(leaf, Leaf)]
@@ -53,7 +61,9 @@ def recover_document(
         document["takes"] = {"classes": count}
     document["input"] = list(input_shape)
     if defaults:
-        document["defaults"] = {op: {key: writer.scalar(value) for key, value in found.items()} for op, found in defaults.items()}
+        document["defaults"] = {
+            op: {key: writer.scalar(value) for key, value in found.items()} for op, found in defaults.items()
+        }
     layers = {}
     if words.norm != Words(_plain("batch_norm", defaults), words.act, {}).norm:
         layers["norm"] = writer.op_call(words.norm)
@@ -78,7 +88,9 @@ def _plain(op: str, defaults: Mapping[str, Mapping[str, Any]]) -> OpCall:
 def _choose_words(calls: list[OpCall]) -> tuple[Words, dict[str, dict[str, Any]]]:
     """Return what norm and act stand for, and the arguments that most calls of an operation have in common."""
     norm = most_common([_without_gamma(call) for call in calls], NORMS) or _plain("batch_norm", {})
-    act = most_common([call for call in calls if not call.has_weights], ACTIVATIONS - {"sigmoid", "identity", "hard_sigmoid"})
+    act = most_common(
+        [call for call in calls if not call.has_weights], ACTIVATIONS - {"sigmoid", "identity", "hard_sigmoid"}
+    )
     defaults: dict[str, dict[str, Any]] = {}
     for op in ("conv", "standardized_conv", "linear"):
         found = [call for call in calls if call.op == op]
@@ -96,7 +108,11 @@ def _common_argument(calls: list[OpCall], name: str) -> Any:
         return None
     value, count = Counter(values).most_common(1)[0]
     usual = default_arguments(calls[0].op).get(name)
-    return value if value != usual and value != "half" and count * 2 > len(values) and (len(values) > 2 or name == "init") else None
+    return (
+        value
+        if value != usual and value != "half" and count * 2 > len(values) and (len(values) > 2 or name == "init")
+        else None
+    )
 
 
 def _without_gamma(call: OpCall) -> OpCall:
@@ -111,7 +127,9 @@ def _with_classes(row: Sequence) -> tuple[Sequence, int]:
     match last:
         case OpCall("linear" | "conv", arguments) if isinstance(last.argument("out"), int):
             out = last.argument("out")
-            changed: Any = replace(last, arguments=tuple((key, Param("classes") if key == "out" else value) for key, value in arguments))
+            changed: Any = replace(
+                last, arguments=tuple((key, Param("classes") if key == "out" else value) for key, value in arguments)
+            )
         case Sequence():
             changed, out = _with_classes(last)
         case OpCall() if last.has_weights is False and len(row.items) > 1:
@@ -150,7 +168,7 @@ class _Writer:
                 return "norm" if term == self.words.norm else "act" if term == self.words.act else self.op_call(term)
             case BlockCall(block, arguments):
                 written = self.block_arguments(block, dict(arguments))
-                return {"block": block, **written} if written else (block if block in self.blocks or True else block)
+                return {"block": block, **written} if written else block
             case Repeats():
                 return self.repeats(term)
             case Sequence(items):
@@ -178,7 +196,7 @@ class _Writer:
         index = 0
         while index < len(items):
             run = self._run([term for _, term in items[index:]])
-            if len(run) > 1 or (run and run[0].project):
+            if len(run) > 1 or (run and (run[0].project or self._is_residual(run[0].block))):
                 written.append(self.repeats(_repeat(run)))
                 index += len(run)
             else:
@@ -187,6 +205,13 @@ class _Writer:
                 written.append([item] if isinstance(items[index][1], Repeats) else item)
                 index += 1
         return written
+
+    def _is_residual(self, name: str) -> bool:
+        """Return whether a block has a shortcut. Options such as drop_path count it if it is written with a depth."""
+        if name in self.blocks:
+            return self.blocks[name].body.combine == "add"
+        block = bundled_block(name)
+        return block is not None and block.combine == "add"
 
     def _run(self, terms: list[Any]) -> list[BlockCall]:
         """Return the calls of one block with which a list of terms begins, as far as one repeat can say them."""
@@ -201,15 +226,23 @@ class _Writer:
         usual = default_arguments(term.op) | dict(self.words.defaults.get(term.op, {}))
         written = {}
         for name, value in term.arguments:
-            plain = numeric(term, name) if value == "half" and isinstance(term.argument("kernel"), int | tuple) and isinstance(term.argument("dilation") or 1, int | tuple) else value
+            plain = (
+                numeric(term, name)
+                if value == "half"
+                and isinstance(term.argument("kernel"), int | tuple)
+                and isinstance(term.argument("dilation") or 1, int | tuple)
+                else value
+            )
             if name not in usual or plain != usual[name]:
-                written[name] = self.scalar(plain)
+                written[name] = self.scalar(plain, name)
         return {"op": term.op, **written} if written else term.op
 
     def block_arguments(self, block: str, arguments: Mapping[str, Any]) -> dict[str, Data]:
         defaults = self._defaults(block)
         return {
-            name: self.value(value) for name, value in arguments.items() if name not in defaults or not _equal(defaults[name], value)
+            name: self.value(value, name)
+            for name, value in arguments.items()
+            if name not in defaults or not _equal(defaults[name], value)
         }
 
     def _defaults(self, block: str) -> dict[str, Any]:
@@ -225,15 +258,16 @@ class _Writer:
         for name, value in term.arguments:
             if not isinstance(value, PerBlock):
                 if name not in defaults or not _equal(defaults[name], value):
-                    written[name] = self.value(value)
+                    written[name] = self.value(value, name)
                 continue
             head, *rest = value.values
-            if rest and all(_equal(item, rest[0]) for item in rest) and name != "stride" and len(rest) > 1:
-                first[name] = self.value(head)
+            is_usual = bool(rest) and name in defaults and _equal(defaults[name], rest[0])
+            if all(_equal(item, rest[0]) for item in rest) and name != "stride" and (len(rest) > 1 or is_usual):
+                first[name] = self.value(head, name)
                 if name not in defaults or not _equal(defaults[name], rest[0]):
-                    written[name] = self.value(rest[0])
+                    written[name] = self.value(rest[0], name)
             else:
-                written[name] = [self.value(item) for item in value.values]
+                written[name] = [self.value(item, name) for item in value.values]
         if first:
             written["first"] = first
         if term.project:
@@ -255,7 +289,9 @@ class _Writer:
 
     def block(self, block: Block) -> Data:
         written: dict[str, Data] = {}
-        takes = {name: "required" if value is MISSING else self.value(value) for name, value in block.takes.items()}
+        takes = {
+            name: "required" if value is MISSING else self.value(value, name) for name, value in block.takes.items()
+        }
         if takes:
             written["takes"] = takes
         body: Body = block.body
@@ -270,16 +306,19 @@ class _Writer:
                 written[role] = self.sequence(row.items)
         return written
 
-    def value(self, value: Any) -> Data:
-        return self.layer(value) if isinstance(value, OpCall | BlockCall | Sequence | Branching | Collecting | Repeats) else self.scalar(value)
+    def value(self, value: Any, name: str = "") -> Data:
+        """Return the value of an argument, which may be a layer."""
+        is_layer = isinstance(value, OpCall | BlockCall | Sequence | Branching | Collecting | Repeats)
+        return self.layer(value) if is_layer else self.scalar(value, name)
 
-    def scalar(self, value: Any) -> Data:
+    def scalar(self, value: Any, name: str = "") -> Data:
+        """Return a number, a word or an argument; a number that an operation rounds to float32 is shortened."""
         match value:
             case Param(name):
                 return name
             case tuple():
                 return [self.scalar(item) for item in value]
-            case float():
+            case float() if not name.endswith(UNROUNDED):
                 return _shortest(value)
             case _:
                 return value

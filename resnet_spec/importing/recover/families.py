@@ -62,7 +62,9 @@ class _Instance:
 class Families:
     """The terms of parts, and the blocks that they need. ``classes`` names the classes of modules, by path."""
 
-    def __init__(self, words: Words, classes: Mapping[str, str], uses_bundled: bool = True, prefers_same: bool = False) -> None:
+    def __init__(
+        self, words: Words, classes: Mapping[str, str], uses_bundled: bool = True, prefers_same: bool = False
+    ) -> None:
         self.words = words
         self.classes = classes
         self.uses_bundled = uses_bundled
@@ -92,7 +94,9 @@ class Families:
             case Leaf():
                 return op_term(part, self.prefers_same)
             case Parallel() if part.collect:
-                return Collecting(Sequence(tuple(item for row in part.branches[1:] for item in self._sequence(row, holder).items)))
+                return Collecting(
+                    Sequence(tuple(item for row in part.branches[1:] for item in self._sequence(row, holder).items))
+                )
             case Parallel():
                 rows = tuple(self._sequence(row, holder) for row in part.branches)
                 return Branching(part.combine, rows, part.split, part.cascade, part.resize)
@@ -118,7 +122,11 @@ class Families:
         for key, chains in list(groups.items()):
             if key[0] == "none":
                 wanted = [other for other in groups if other[0] == "add" and other[1:] == key[1:]]
-                if wanted and all(_is_changed(chain.part) for chain in chains) and not _has_shortcuts(groups[wanted[0]]):
+                if (
+                    wanted
+                    and all(_is_changed(chain.part) for chain in chains)
+                    and not _has_shortcuts(groups[wanted[0]])
+                ):
                     groups[wanted[0]] += groups.pop(key)
         for group in groups.values():
             self._family(group)
@@ -140,7 +148,9 @@ class Families:
 
     def _bundled(self, group: list[_Instance]) -> bool:
         """Resolve a family as calls of a bundled block, if one fits all of it."""
-        if any(isinstance(instance.part, Chain) for instance in group) and any(isinstance(instance.part, Residual) for instance in group):
+        if any(isinstance(instance.part, Chain) for instance in group) and any(
+            isinstance(instance.part, Residual) for instance in group
+        ):
             return False
         found: list[dict[str, tuple[BlockCall, frozenset[str]]]] = []
         for instance in group:
@@ -154,7 +164,9 @@ class Families:
         columns = {name: _with_free_arguments([calls[name] for calls in found]) for name in names}
         names.sort(key=lambda name: sum(len(call.arguments) for call in columns[name]))
         for index, instance in enumerate(group):
-            first, *others = (replace(_with_defaults(columns[name][index]), project=instance.projects) for name in names)
+            first, *others = (
+                replace(_with_defaults(columns[name][index]), project=instance.projects) for name in names
+            )
             self.calls[instance.part.path] = replace(first, others=tuple(others))
         return True
 
@@ -169,8 +181,12 @@ class Families:
         roles = [role for role, _ in model.sections]
         body = unifier.body(bodies, roles)
         drops = combine == "add" and any(isinstance(instance.part, Chain) for instance in group)
-        projects = {instance.projects for instance in group if isinstance(instance.part, Residual) and instance.part.shortcut}
-        always = projects == {"always"} and all(instance.part.shortcut for instance in group if isinstance(instance.part, Residual))
+        projects = {
+            instance.projects for instance in group if isinstance(instance.part, Residual) and instance.part.shortcut
+        }
+        always = projects == {"always"} and all(
+            instance.part.shortcut for instance in group if isinstance(instance.part, Residual)
+        )
         reads = next((other.reads for other in bodies if other.reads), "")
         body = replace(body, combine=combine, reads=reads, project="drop" if drops else "always" if always else "")
         takes = {name: argument_default(name, values) for name, values in unifier.arguments.items()}
@@ -193,7 +209,11 @@ class Families:
             kinds = {"multiply": "gate", "concat": "dense", "none": "unit"}
             name = kinds.get(combine, "residual")
         taken = {*self.blocks, *OPS, *PREDEFINED, *bundled.block_files(), "norm", "act", "none", "in", "classes"}
-        candidates = [name, *([] if name in ("residual", "gate", "dense", "unit") else [f"{name}_block"]), *(f"{name}_{number}" for number in range(2, len(self.blocks) + 3))]
+        candidates = [
+            name,
+            *([] if name in ("residual", "gate", "dense", "unit") else [f"{name}_block"]),
+            *(f"{name}_{number}" for number in range(2, len(self.blocks) + 3)),
+        ]
         return next(candidate for candidate in candidates if candidate not in taken)
 
     # -- repeats -------------------------------------------------------------------------------------------------
@@ -201,23 +221,30 @@ class Families:
     def repeated(self, row: Sequence) -> Repeats:
         """Return calls of one block in a row as a repeat."""
         calls = [call for _, call in row.items if isinstance(call, BlockCall)]
-        return Repeats(calls[0].block, len(calls), self.arguments(calls), _numbering([name for name, _ in row.items]) or "", _project(calls))
+        return Repeats(
+            calls[0].block,
+            len(calls),
+            self.arguments(calls),
+            _numbering([name for name, _ in row.items]) or "",
+            _project(calls) or "",
+        )
 
     def arguments(self, calls: list[BlockCall]) -> tuple[tuple[str, Any], ...]:
         """Return the arguments of a repeat: one value for all blocks, or one for each."""
         found: list[tuple[str, Any]] = []
         for name in dict.fromkeys(name for call in calls for name, _ in call.arguments):
             values = tuple(dict(call.arguments).get(name) for call in calls)
-            if name == "stride" and all(value == 1 for value in values[1:]):
-                found.append((name, values[0]))
-            elif name != "stride" and len(set(map(repr, values))) == 1:
+            is_first_stride = name == "stride" and all(value == 1 for value in values[1:])
+            if is_first_stride or (name != "stride" and len(set(map(repr, values))) == 1):
                 found.append((name, values[0]))
             else:
                 found.append((name, PerBlock(values)))
         return tuple(found)
 
 
-_ORDER = {name: index for index, name in enumerate(("out", "width", "wide", "inner", "reduced", "kernel", "stride", "groups"))}
+_ORDER = {
+    name: index for index, name in enumerate(("out", "width", "wide", "inner", "reduced", "kernel", "stride", "groups"))
+}
 
 
 def _level(part: Part, levels: dict[int, list[Chain | Residual]]) -> int:
@@ -264,7 +291,7 @@ def _is_changed(part: Chain | Residual) -> bool:
 
 
 def _align(group: list[_Instance]) -> list[Body]:
-    """Return bodies with the same sections: an identity's ``before`` is apart, and a chain's branch ends before ``after``."""
+    """Return bodies with the same sections: an identity's ``before`` is apart, and so is a chain's ``after``."""
     model = next((instance.body for instance in group if instance.body.section("shortcut").items), None)
     model = model or next((instance.body for instance in group if isinstance(instance.part, Residual)), group[0].body)
     count, after = len(model.section("before").items), len(model.section("after").items)
@@ -274,7 +301,8 @@ def _align(group: list[_Instance]) -> list[Body]:
         if body.combine == "none" and model.combine != "none" and after:
             items = body.section("branch").items
             sections: tuple[tuple[Role, Sequence], ...] = (
-                ("branch", Sequence(items[:-after])), ("after", Sequence(items[-after:])),
+                ("branch", Sequence(items[:-after])),
+                ("after", Sequence(items[-after:])),
             )
             body = replace(body, sections=sections)
         bodies.append(with_before(body, count))
@@ -303,7 +331,9 @@ def _project(calls: list[BlockCall]) -> str | None:
 def _numbering(names: list[str]) -> str | None:
     """Return the pattern of the names of blocks in a row, or None."""
     for start, word in ((0, "index"), (1, "number")):
-        prefixes = {name.removesuffix(str(index)) for index, name in enumerate(names, start) if name.endswith(str(index))}
+        prefixes = {
+            name.removesuffix(str(index)) for index, name in enumerate(names, start) if name.endswith(str(index))
+        }
         if len(prefixes) == 1 and all(name.endswith(str(index)) for index, name in enumerate(names, start)):
             prefix = prefixes.pop()
             if all(name == f"{prefix}{index}" for index, name in enumerate(names, start)) and "{" not in prefix:

@@ -61,7 +61,7 @@ def _block(value: Any, indent: int) -> list[str]:
 
 
 def _is_one_line(key: str, value: Any, indent: int) -> bool:
-    """Return whether a value reads well in one line: a call, a list, or a few words, but not the layers of a section."""
+    """Return whether a value reads well in one line: a call, a list or a few words, but not the layers of a section."""
     if key in _SECTIONS and indent == 0:
         return False
     if key in ("branch", "before", "after", "shortcut"):
@@ -69,8 +69,11 @@ def _is_one_line(key: str, value: Any, indent: int) -> bool:
     if isinstance(value, list) and not all(isinstance(item, int | float | str) for item in value):
         return len(value) <= 6
     is_call = isinstance(value, dict) and bool({"op", "block"} & set(value))
-    return is_call or key in ("takes", "input", "options", "preprocess", "first", "last", "norm", "act") or len(_flow(value)) <= 70 or (
-        isinstance(value, list)
+    return (
+        is_call
+        or key in ("takes", "input", "options", "preprocess", "first", "last", "norm", "act")
+        or len(_flow(value)) <= 70
+        or (isinstance(value, list))
     )
 
 
@@ -97,7 +100,9 @@ def _scalar(value: Any) -> str:
             return str(value)
         case _:
             text = str(value)
-            is_plain = re.fullmatch(r"[A-Za-z_][\w./-]*|\d+(\.\w+)*[\w.]*", text) is not None and yaml.safe_load(text) in (text, _number(text))
+            is_plain = re.fullmatch(r"[A-Za-z_][\w./-]*|\d+(\.\w+)*[\w.]*", text) is not None and yaml.safe_load(
+                text
+            ) in (text, _number(text))
             return text if is_plain else yaml.safe_dump(text, default_style='"', width=10**6).strip()
 
 

@@ -36,7 +36,7 @@ class OpCall:
 
 @dataclass(frozen=True, slots=True)
 class BlockCall:
-    """A call of a block, whose ``project`` a stage would say. ``others`` are calls of other blocks that are the same."""
+    """A call of a block, whose ``project`` a stage would say. ``others`` call other blocks that are the same."""
 
     block: str
     arguments: tuple[tuple[str, Any], ...]

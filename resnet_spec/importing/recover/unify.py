@@ -14,13 +14,12 @@ from resnet_spec.importing.recover.terms import (
     Collecting,
     OpCall,
     Param,
-    PerBlock,
     Repeats,
     Sequence,
     has_weights,
 )
 from resnet_spec.language.spec import Role
-from resnet_spec.ops import OPS, op_name
+from resnet_spec.ops import OPS
 
 MISSING = object()
 """The value of an argument in a block that does not use it."""
@@ -31,11 +30,11 @@ _WIDTHS = ("width", "wide", "inner", "middle", "narrow")
 
 
 def skeleton(term: Any) -> Any:
-    """Return what two terms must share to be one template: all but the values of arguments and names without weights."""
+    """Return what terms must share to be one template: all but values of arguments and names without weights."""
     match term:
         case OpCall(op):
             return "activation" if op in ACTIVATIONS and not term.has_weights else op
-        case BlockCall(block, arguments, project):
+        case BlockCall(block, _, project):
             return "block", block, project
         case Repeats(block, _, _, numbering, project):
             return "repeats", block, numbering, project
@@ -80,7 +79,9 @@ class Unifier:
         present = [term for term in terms if term is not None]
         first = present[0]
         names = {tuple(key for key, _ in term.items) if isinstance(term, Sequence) else term for term in present}
-        if any(skeleton(term) != skeleton(first) for term in present[1:]) and not (isinstance(first, Sequence) and len(names) == 1):
+        if any(skeleton(term) != skeleton(first) for term in present[1:]) and not (
+            isinstance(first, Sequence) and len(names) == 1
+        ):
             return self.value(terms, name)
         match first:
             case OpCall() if any(term.op != first.op for term in present):
@@ -93,16 +94,22 @@ class Unifier:
                 depth = self.value([None if term is None else term.depth for term in terms], "depth")
                 return Repeats(block, depth, self.values(terms, _names(present), name), numbering, project)
             case Sequence(items):
-                columns = [[None if term is None else term.items[index][1] for term in terms] for index in range(len(items))]
-                return Sequence(tuple((key, self.term(column, key)) for (key, _), column in zip(items, columns, strict=True)))
+                columns = [
+                    [None if term is None else term.items[index][1] for term in terms] for index in range(len(items))
+                ]
+                return Sequence(
+                    tuple((key, self.term(column, key)) for (key, _), column in zip(items, columns, strict=True))
+                )
             case Branching(combine, branches, split, cascade, resize):
                 rows = tuple(
-                    self.term([None if term is None else term.branches[index] for term in terms]) for index in range(len(branches))
+                    self.term([None if term is None else term.branches[index] for term in terms])
+                    for index in range(len(branches))
                 )
                 sizes = [None if term is None else term.split for term in terms]
                 if isinstance(split, tuple) and len({size for size in sizes if size}) > 1:
                     split = tuple(
-                        self.value([None if size is None else size[index] for size in sizes], "piece") for index in range(len(split))
+                        self.value([None if size is None else size[index] for size in sizes], "piece")
+                        for index in range(len(split))
                     )
                 return Branching(combine, rows, split, cascade, resize)
             case Collecting():
@@ -128,8 +135,10 @@ class Unifier:
             return known[0]
         if any(value is MISSING for value in known):
             column = [value if value is not MISSING else _default(hint) for value in column]
-        if hint in ("out", "groups", "wide", "width") and _agrees(column, self.inputs) and (
-            self.combine == "multiply" or not _agrees(column, self.outputs)
+        if (
+            hint in ("out", "groups", "wide", "width")
+            and _agrees(column, self.inputs)
+            and (self.combine == "multiply" or not _agrees(column, self.outputs))
         ):
             return IN
         for name, values in self.arguments.items():
@@ -142,7 +151,9 @@ class Unifier:
 
     def _name(self, column: Items[Any], hint: str, layer: str, op: str) -> str:
         if hint == "out":
-            names = ["out"] if _agrees(column, self.outputs) else ["reduced"] if self.combine == "multiply" else [*_WIDTHS]
+            names = (
+                ["out"] if _agrees(column, self.outputs) else ["reduced"] if self.combine == "multiply" else [*_WIDTHS]
+            )
         else:
             names = [hint]
         names += [f"{layer}_{hint}".replace(".", "_"), *(f"{hint}{number}" for number in range(2, 100))]
@@ -154,7 +165,9 @@ def _names(calls: Items[Any]) -> dict[str, Any]:
 
 
 def _default(hint: str) -> Any:
-    return {"stride": 1, "groups": 1, "dilation": 1, "kernel": 1, "padding": 0, "bias": False, "depth": 1}.get(hint, "none")
+    return {"stride": 1, "groups": 1, "dilation": 1, "kernel": 1, "padding": 0, "bias": False, "depth": 1}.get(
+        hint, "none"
+    )
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -171,13 +184,18 @@ def _agrees(column: Items[Any], values: Items[Any]) -> bool:
 def _is_like(name: str, hint: str) -> bool:
     """Return whether an argument may stand at a place, so that a kernel is not called a number of channels."""
     kinds = [{"stride"}, {"kernel"}, {"dilation"}, {"bias"}, {"rate"}, {"depth"}, {"act"}, {"padding"}]
-    return all((name.rstrip("0123456789") in kind or name.endswith(tuple(f"_{item}" for item in kind))) == (hint in kind) for kind in kinds)
+    return all(
+        (name.rstrip("0123456789") in kind or name.endswith(tuple(f"_{item}" for item in kind))) == (hint in kind)
+        for kind in kinds
+    )
 
 
 def argument_default(name: str, values: Items[Any]) -> Any:
     """Return the default of an argument that most blocks leave at its usual value; MISSING if it is required."""
     known = [value for value in values if value is not None]
-    if len(known) < len(values) and all(has_weights(value) and not isinstance(value, int | float | str | tuple) for value in known):
+    if len(known) < len(values) and all(
+        has_weights(value) and not isinstance(value, int | float | str | tuple) for value in known
+    ):
         return "none"  # a layer that some of the blocks lack
     base = name.rpartition("_")[2].rstrip("0123456789") or name
     usual = _default(base)
@@ -190,5 +208,3 @@ def argument_default(name: str, values: Items[Any]) -> Any:
     if any(_same(value, "none") for value in known):
         return "none"
     return MISSING
-
-

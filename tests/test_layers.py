@@ -24,7 +24,7 @@ LAYERS = [
     {"checkpoints", "preparation"},
     {"downloads"},
     {"api", "parity", "views"},
-    {"vectors"},
+    {"importing", "vectors"},
     {"commands", "pytest_plugin"},
     {"__main__"},
 ]

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from resnet_spec.importing.rearrangements import describe_rearrangement, is_identity, positions, shrink_broadcast
+from resnet_spec.importing.reductions import Reduction, reduction_op
 from resnet_spec.network.shape_rules import joined_shape
 from resnet_spec.ops import Flatten, GlobalAvgPool, GlobalMaxPool, Op, Scale, Shape, ShapeError, SplitSoftmax
 from resnet_spec.weights.canonical import Array
@@ -101,7 +102,8 @@ class Graph:
 
     ``order`` lists the model's own names of weights, as its ``state_dict`` does, and ``control_flow`` the places where
     the model looks at numbers that depend on the images, by which it may choose what to compute. ``notes`` say in
-    sentences what the reader left out. ``has_modules`` says whether layers without weights know the modules that call them.
+    sentences what the reader left out. ``has_modules`` is whether layers without weights know the modules that call
+    them.
     """
 
     input: Node
@@ -296,15 +298,14 @@ class Builder:
                     return self.rearrange(Value(node), positions(index.shape))
         raise Refused("a softmax that is not over equal parts of the channels")
 
-    def reduce(
-        self, kind: Literal["mean", "max", "sum"], value: Value, axes: Sequence[int], keepdims: bool, site: Site
-    ) -> Value:
+    def reduce(self, kind: Reduction, value: Value, axes: Sequence[int], keepdims: bool, site: Site) -> Value:
         """Add a mean, a maximum or a sum over axes. Raises Refused."""
-        from resnet_spec.importing.reductions import reduction_op
-
         ndim = len(value.shape)
         axes = tuple(sorted(axis % ndim for axis in axes))
-        result = Value(self.add_op(reduction_op(kind, value, axes), value.node, site))
+        op = reduction_op(kind, value.indices(), value.node.shape, axes)
+        if op is None:
+            raise Refused(f"a {kind} over these axes of a value of shape {value.shape}")
+        result = Value(self.add_op(op, value.node, site))
         shape = [1 if axis in axes else size for axis, size in enumerate(value.shape)]
         kept = [size for axis, size in enumerate(shape) if keepdims or axis not in axes]
         return self.rearrange(result, positions(tuple(kept)))

@@ -37,7 +37,7 @@ _BLOCKS = (
     re.compile(r"^(block_?\d+[a-z]?)_(\w+)$"),
     re.compile(r"^(\w+?_\d+)_([A-Za-z]\w*)$"),
 )
-"""What names of layers in a block look like in Keras' networks: conv2_block1_1_conv, block1a_bn, expanded_conv_1_add."""
+"""Names of layers in a block in Keras' networks: conv2_block1_1_conv, block1a_bn, expanded_conv_1_add."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def compare_outputs(
     dtype: str,
     unlike: frozenset[str] = frozenset(),
 ) -> Iterator[Comparison]:
-    """Yield how the outputs of a backend, and those of its parts but for those at ``unlike``, compare with a model's."""
+    """Yield how a backend's outputs, and those of its parts but for those at ``unlike``, compare with a model's."""
     backend: Any = load_backend(name)
     sized = infer_shapes(network, images.shape[1:])
     model = backend.build(sized, {key: array.astype("float64") for key, array in weights.items()}, "float64")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from resnet_spec.importing.rearrangements import is_identity
-from resnet_spec.ops import ChannelAvgPool, ChannelMaxPool, GlobalAvgPool, GlobalMaxPool, Op, SplitSum
+from resnet_spec.importing.rearrangements import Index, is_identity
+from resnet_spec.ops import ChannelAvgPool, ChannelMaxPool, GlobalAvgPool, GlobalMaxPool, Op, Shape, SplitSum
 
-if TYPE_CHECKING:
-    from resnet_spec.importing.graph import Value
+Reduction: TypeAlias = Literal["mean", "max", "sum"]
 
 
-def reduction_op(kind: Literal["mean", "max", "sum"], value: Value, axes: tuple[int, ...]) -> Op:
-    """Return the operation on a value's node that reduces axes of the value. Raises Refused."""
-    from resnet_spec.importing.graph import Refused
-
-    index, shape = value.indices(), value.node.shape
+def reduction_op(kind: Reduction, index: Index, shape: Shape, axes: tuple[int, ...]) -> Op | None:
+    """Return the operation on a map that reduces axes of what indices show of it, or None."""
     is_whole = index.size == np.prod(shape)
     if len(shape) == 3 and kind != "sum" and is_whole:
         moved = np.moveaxis(index, axes, tuple(range(-len(axes), 0)))
@@ -28,4 +24,4 @@ def reduction_op(kind: Literal["mean", "max", "sum"], value: Value, axes: tuple[
             return (ChannelAvgPool if kind == "mean" else ChannelMaxPool)()
     if kind == "sum" and axes == (0,) and is_whole and is_identity(index.reshape(-1), (index.size,)):
         return SplitSum(len(index))
-    raise Refused(f"a {kind} over these axes of a value of shape {value.shape}")
+    return None

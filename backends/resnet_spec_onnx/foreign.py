@@ -39,7 +39,7 @@ class OnnxModel:
             raise FileNotFoundError(f"no file named {str(path)!r}")
         try:
             self.proto: ModelProto = onnx.load(str(self.path))
-            onnx.checker.check_model(self.proto)
+            onnx.checker.check_model(str(self.path))
         except Exception as error:  # protobuf, onnx and the operating system each have classes of their own
             message = str(error).strip().splitlines()
             raise ImportRefused(

@@ -141,7 +141,7 @@ def _batch_norm(r: Reader, call: Call) -> Value:
     own = ("weight", "bias", "running_mean", "running_var")
     arrays = {name: _constant(call, index) for index, name in enumerate(own, 1)}
     positions = {name: index for index, name in enumerate(own, 1)}
-    op = ops.BatchNorm(float(call.get("epsilon", 1e-5)))
+    op = ops.BatchNorm(float(call.get("epsilon", 1e-5)), gamma=1.0 if arrays["weight"].any() else 0.0)
     node, see = r.builder.channels_of(call.value(), 0, r.site)
     return see(r.builder.add_op(op, node, r.site, _weights(r, call, arrays, positions)))
 

@@ -75,7 +75,7 @@ def import_graphs(
     weights = {full: graph.weights[own] for full, own in arranger.renamed.items()}
     parts = with_initialization(parts, weights)
     target = Network(name, input_shape, parts)
-    spec, network = _recover(target, classes, extends, bool(graph.order))
+    spec, network = recover_spec(target, classes, extends, bool(graph.order))
     if len(graph.outputs) > 1:
         network = _with_outputs(network, target, [arranger.path_of(node) for node in graph.outputs])
     renamed = {full: own for full, own in arranger.renamed.items() if full != own}
@@ -149,7 +149,7 @@ def _is_output(network: Network, path: str) -> bool:
 # -- text --------------------------------------------------------------------------------------------------------
 
 
-def _recover(target: Network, classes: Mapping[str, str], extends: bool, is_ordered: bool) -> tuple[str, Network]:
+def recover_spec(target: Network, classes: Mapping[str, str], extends: bool, is_ordered: bool) -> tuple[str, Network]:
     """Return the shortest text that loads as a network that computes the same, and that network."""
     fingerprint, names = dataflow_fingerprint(target), set(target.weights())
 

@@ -6,17 +6,25 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, TypeAlias
 
 from resnet_spec.backend import load_backend
 from resnet_spec.importing.foreign import ForeignModel
+from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.importer import import_graphs
 from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.importing.proof import Comparison, prove
 from resnet_spec.network.network import Network
 from resnet_spec.weights.canonical import Array
 
+Shape3: TypeAlias = tuple[int, int, int]
+
 MIN_SECOND_SIDE = 33
+"""The least height of the second size of images that a model is traced for."""
+
+MAX_TRACED_SIDE = 128
+SMALL_SIDES = (65, 96)
+"""The sizes that are traced instead of images larger than ``MAX_TRACED_SIDE``, if the model takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +139,15 @@ def import_model(
     """Return a wrapped model as a network. ``backends`` prove it: by default numpy, and the model's own."""
     shape = _check_input(model, input)
     try:
-        graphs = [model.graph(shape, until)]
+        graphs = _trace(model, shape, until)
     except RecursionError:
         raise ImportRefused("the model is nested too deeply to trace") from None
-    second = _second_size(model, shape)
-    if second is not None:
-        graphs.append(model.graph(second, until))
-    recovered = import_graphs(graphs, name or file_name(model.name), shape, model.classes, extends=extends)
-    sizes = [shape] if second is None else [second, shape]
+    recovered = import_graphs([*graphs.values()], name or file_name(model.name), shape, model.classes, extends=extends)
+    sizes = sorted({*graphs, shape})
+    sizes = [sizes[0], *sizes[-1:]] if len(sizes) > 1 else sizes
     proof = prove(model, recovered, sizes, backends or _proving_backends(model), until)
     notes = list(recovered.notes)
-    if second is None:
+    if len(sizes) == 1:
         notes.append("the model takes images of one size only, so no second size was compared")
     imported = Imported(
         recovered.network, recovered.weights, recovered.spec, tuple(proof), recovered.renamed, tuple(notes)
@@ -180,13 +186,41 @@ def _check_input(model: ForeignModel, input: Sequence[int] | None) -> tuple[int,
     return shape[0], shape[1], shape[2]
 
 
-def _second_size(model: ForeignModel, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
-    """Return another size of images that the model can take: an odd one, if possible, since padding depends on it."""
+def _trace(model: ForeignModel, shape: Shape3, until: str) -> dict[Shape3, Graph]:
+    """Return graphs of a model by the size of the image: two, if the model takes more sizes than one.
+
+    Of large images two smaller sizes are traced, which takes less time.
+    """
+    if min(shape[1:]) > MAX_TRACED_SIDE:
+        sizes = [(shape[0], side, side) for side in SMALL_SIDES]
+        graphs = {size: graph for size in sizes if (graph := _usable_graph(model, size, until))}
+        if len(graphs) == len(sizes):
+            return graphs
+    first = model.graph(shape, until)
+    for size in _other_sizes(shape):
+        other = _usable_graph(model, size, until)
+        if other is not None:
+            return {shape: first, size: other}
+    return {shape: first}
+
+
+def _usable_graph(model: ForeignModel, size: Shape3, until: str) -> Graph | None:
+    """Return a graph for images of another size; None if the model can't take them.
+
+    A size at which maps no longer fit each other, though PyTorch adds them, is none.
+    """
+    if not model.takes(size):
+        return None
+    graph = model.graph(size, until)
+    return None if graph.has_misfits() else graph
+
+
+def _other_sizes(shape: Shape3) -> Iterator[Shape3]:
+    """Yield other sizes of images, odd ones first, since padding depends on that."""
     channels, height, width = shape
     smaller, larger = height // 2 + 17, height + 17
     odd = [side | 1 for side in ((smaller, larger) if smaller >= MIN_SECOND_SIDE and smaller < height else (larger,))]
     for side in (*odd, max(32, height // 2), height + 32):
-        candidate = channels, side, side + (width - height if width > height else 0)
-        if candidate != shape and model.takes(candidate):
-            return candidate
-    return None
+        size = channels, side, side + (width - height if width > height else 0)
+        if size != shape:
+            yield size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,8 @@ from resnet_spec.language.spec import Role
 from resnet_spec.library import bundled
 from resnet_spec.library.load import bundled_block
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
-from resnet_spec.ops import OPS
+from resnet_spec.network.traversal import walk
+from resnet_spec.ops import OPS, op_name
 from resnet_spec.syntax.nodes import Scalar
 
 MIN_CHAINS = 3
@@ -75,8 +76,9 @@ class Families:
     def row(self, parts: Row, holder: str) -> Sequence:
         """Return the term of parts that run one after another, named relative to what holds them."""
         levels: dict[int, list[Chain | Residual]] = {}
+        branches = {_signature(part) for part in walk(parts) if isinstance(part, Residual)}
         for part in parts:
-            _level(part, levels)
+            _level(part, levels, branches)
         for level in sorted(levels):
             self._resolve([_Instance(part, self._body(part)) for part in levels[level]])
         return self._sequence(parts, holder)
@@ -247,12 +249,25 @@ _ORDER = {
 }
 
 
-def _level(part: Part, levels: dict[int, list[Chain | Residual]]) -> int:
-    """Return how many candidates for blocks are nested in a part, and enter each at its level."""
-    inner = max((_level(child, levels) for row in part.rows for child in row), default=0)
+def _signature(part: Chain | Residual) -> tuple[tuple[str, str], ...]:
+    """Return the operations of a chain, or of a block but for its shortcut, with the names of those with weights."""
+    rows = (part.before, part.branch, part.after) if isinstance(part, Residual) else part.rows
+    leaves = [leaf for row in rows for leaf in walk(row) if isinstance(leaf, Leaf)]
+    return tuple(
+        (leaf.path.removeprefix(part.path) if leaf.op.weights(leaf.input_shape) else "", op_name(leaf.op))
+        for leaf in leaves
+    )
+
+
+def _level(part: Part, levels: dict[int, list[Chain | Residual]], branches: Container[object]) -> int:
+    """Return how many candidates for blocks are nested in a part, and enter each at its level.
+
+    ``branches`` are the signatures of blocks; a chain of the same layers may be one of them without its shortcut.
+    """
+    inner = max((_level(child, levels, branches) for row in part.rows for child in row), default=0)
     if not isinstance(part, Chain | Residual):
         return inner
-    if isinstance(part, Residual):
+    if isinstance(part, Residual) or _signature(part) in branches:
         inner = max(inner, 1)  # a block with a shortcut, which holds a chain, is on the level of those without
     levels.setdefault(inner + 1, []).append(part)
     return inner + 1

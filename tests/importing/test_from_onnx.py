@@ -1,0 +1,139 @@
+"""ONNX files become specs: this project's own, torch's, and files to the conventions of others."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resnet_spec import ImportRefused, build, from_onnx, load
+from resnet_spec.backend import load_backend
+from resnet_spec.importing.dataflow import dataflow_fingerprint
+from shared.frameworks import required
+
+required("onnx")
+
+from onnx import TensorProto, helper, numpy_helper, save_model  # noqa: E402
+
+NETWORKS = ["resnet18", "timm/seresnet18", "timm/skresnet18", "timm/resnetblur18", "cifar/resnet20"]
+
+
+def write(
+    path: Path, nodes: list[Any], weights: dict[str, Any], input_shape: list[Any], rank: int, opset: int = 13
+) -> Path:
+    """Write a graph that reads ``x`` and returns the output of its last node, which has ``rank`` axes."""
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()]
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape)
+    output = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, [None] * rank)
+    graph = helper.make_graph(nodes, "graph", [value], [output], tensors)
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_exported_network_comes_back(name: str, tmp_path: Path) -> None:
+    network = load(name, input=(3, 32, 32))
+    backend: Any = load_backend("onnx")
+    backend.export(build(network, backend="onnx"), tmp_path / "n.onnx")
+    imported = from_onnx(tmp_path / "n.onnx")
+    assert imported.is_proven
+    assert imported.network.weights().keys() == network.weights().keys()
+    assert dataflow_fingerprint(imported.network) == dataflow_fingerprint(network)
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_torchs_exporters(dynamo: bool, tmp_path: Path) -> None:
+    required("torch")
+    import torch
+
+    from shared.strangers import SharedRelu
+
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options: dict[str, Any] = {"dynamo": True} if dynamo else {"dynamo": False, "opset_version": 13}
+        torch.onnx.export(SharedRelu().eval(), (torch.randn(1, 3, 64, 64),), str(tmp_path / "t.onnx"), **options)
+    imported = from_onnx(tmp_path / "t.onnx")
+    assert imported.is_proven
+    assert "layer2.0.downsample.0.weight" in imported.weights
+    assert "depth: 3, out: 64, width: 16, stride: 2" in imported.spec
+    assert len(imported.spec.splitlines()) < 30
+
+
+def test_a_file_without_names(tmp_path: Path) -> None:
+    """As Paddle's exporter writes: p2o.Conv.0 and conv2d_0.w_0, no modules, MatMul and Add for a linear layer."""
+    rng = np.random.default_rng(0)
+    nodes, weights, x = [], {}, "x"
+
+    def add(kind: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"p2o.{kind}.{len(nodes)}"
+        nodes.append(helper.make_node(kind, inputs, [f"{name}.out"], name=name, **attributes))
+        return f"{name}.out"
+
+    def conv(x: str, inner: int, outer: int, kernel: int, stride: int = 1) -> str:
+        name = f"conv2d_{len(weights)}.w_0"
+        weights[name] = (rng.standard_normal((outer, inner, kernel, kernel)) / 5).astype(np.float32)
+        pads = [kernel // 2] * 4
+        return add("Conv", [x, name], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads)
+
+    x = add("Relu", [conv(x, 3, 4, 3, 2)])
+    for _ in range(2):
+        branch = conv(add("Relu", [conv(x, 4, 4, 3)]), 4, 4, 3)
+        x = add("Relu", [add("Add", [branch, x])])
+    weights |= {
+        "linear_0.w_0": rng.standard_normal((4, 5)).astype(np.float32),
+        "linear_0.b_0": rng.standard_normal(5).astype(np.float32),
+        "shape": np.array([0, -1], np.int64),
+    }
+    x = add("Reshape", [add("GlobalAveragePool", [x]), "shape"])
+    add("Add", [add("MatMul", [x, "linear_0.w_0"]), "linear_0.b_0"])
+    imported = from_onnx(write(tmp_path / "paddle.onnx", nodes, weights, ["batch", 3, 16, 16], 2))
+    assert imported.is_proven
+    assert list(imported.weights) == [
+        "conv1.weight", "blocks.0.conv1.weight", "blocks.0.conv2.weight", "blocks.1.conv1.weight",
+        "blocks.1.conv2.weight", "fc1.weight", "fc1.bias",
+    ]  # fmt: skip
+    assert "depth: 2" in imported.spec
+
+
+def test_channels_last_and_automatic_padding(tmp_path: Path) -> None:
+    """As tf2onnx writes: the images have their channels last, and pads are SAME_UPPER."""
+    kernel = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    bias = np.arange(4, dtype=np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "kernel", "bias"], ["c"], auto_pad="SAME_UPPER", strides=[2, 2]),
+        helper.make_node("Sigmoid", ["c"], ["s"]),
+        helper.make_node("Mul", ["c", "s"], ["m"]),
+        helper.make_node("ReduceMean", ["m"], ["r"], axes=[2, 3], keepdims=0),
+    ]
+    path = write(tmp_path / "tf.onnx", nodes, {"kernel": kernel, "bias": bias}, [1, 15, 15, 3], 2, opset=11)
+    imported = from_onnx(path)
+    assert imported.is_proven
+    assert imported.network.input == (3, 15, 15)
+    assert [type(leaf.op).__name__ for leaf in imported.network.leaves()] == ["Conv", "Silu", "GlobalAvgPool"]
+    assert "padding: same" in imported.spec
+
+
+def test_every_unknown_operator_is_listed(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("LRN", ["x"], ["a"], size=3, name="norm"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("DepthToSpace", ["b"], ["c"], blocksize=2, name="grow"),
+    ]
+    with pytest.raises(ImportRefused) as caught:
+        from_onnx(write(tmp_path / "unknown.onnx", nodes, {}, [1, 4, 8, 8], 4))
+    assert [place.split(":")[1].strip() for place in caught.value.places] == ["LRN norm", "DepthToSpace grow"]
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "damaged.onnx").write_bytes(b"\x08\x07 no model")
+    with pytest.raises(ImportRefused, match=r"damaged\.onnx is no ONNX model that can be read"):
+        from_onnx(tmp_path / "damaged.onnx")
+    with pytest.raises(FileNotFoundError, match="no file named"):
+        from_onnx(tmp_path / "absent.onnx")

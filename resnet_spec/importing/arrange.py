@@ -80,6 +80,7 @@ class Arranger:
     Attributes:
         renamed: The model's name of each weight, by the name that it gets.
         fixed: The paths that the model gives layers, by the node's identity.
+        surrounds: The identities of nodes that are shortcuts around a module, and no block of the one that calls them.
         scopes: The paths of the modules that call layers, where those are inside of a layer with weights.
         placed: The paths of parts by the identity of the nodes whose outputs are theirs.
         unlike: The paths of parts that compute something else than the module there: blocks around a module, and norms
@@ -96,8 +97,29 @@ class Arranger:
         if all(name.startswith(NAMELESS) for step in steps(row) for name in step.node.weights.values()):
             invent_paths(row, self.fixed)
         self._fix_paths(row)
+        self.surrounds: set[int] = set()
+        self._find_surrounding(row)
         if not has_modules:
             self._adopt_scopes(row, "")
+
+    def _find_surrounding(self, row: Row) -> None:
+        """Find the shortcuts around a module that are no block of the module that calls them.
+
+        That is called from elsewhere, or for several in a row, or is the network itself.
+        """
+        forks = [item for item in row if isinstance(item, Fork)]
+        paths = {id(fork.node): _common_path(self._weighted_paths(fork)) for fork in forks}
+        for fork in forks:
+            scope = fork.node.site.scope
+            is_shortcut = not all(fork.branches) and not fork.split
+            below = [fork for fork in forks if _is_below(paths[id(fork.node)], scope)]
+            if is_shortcut and (not scope or fork not in below or len(below) > 1):
+                self.surrounds.add(id(fork.node))
+            for branch in fork.branches:
+                self._find_surrounding(branch)
+
+    def _weighted_paths(self, fork: Fork) -> list[str]:
+        return [self.fixed.get(id(step.node), "") for step in steps((fork,)) if step.node.weights]
 
     def _adopt_scopes(self, row: Row, outer: str) -> None:
         """Put layers that have no place of their own beside those before and after them, as deep as these are."""
@@ -219,7 +241,7 @@ class Arranger:
             yield self.fixed.get(id(item.node)) or f"{self.scopes.get(id(item.node), item.node.site.scope)}."
             return
         inner = [place for branch in item.branches for step in branch for place in self._places(step)]
-        if all(item.branches) or item.split:  # otherwise it surrounds the layers of its branches, wherever it is called
+        if id(item.node) not in self.surrounds:
             yield f"{item.node.site.scope}."
         yield from inner
 

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from resnet_spec.diagnostics.problems import SpecError
+from resnet_spec.importing.dataflow import dataflow_fingerprint
 from resnet_spec.importing.recover.bundled_blocks import literal
 from resnet_spec.library.index import Entry, read_index
-from resnet_spec.library.load import find_source, load_document
+from resnet_spec.library.load import find_source, load, load_document
 from resnet_spec.network.network import Network
 from resnet_spec.ops import Conv, Linear
 from resnet_spec.syntax.nodes import List, Mapping, Node, Scalar
@@ -37,12 +39,30 @@ def differences(document: dict[str, Any], network: Network) -> Iterator[dict[str
     )
     found = []
     for entry in nearest[:CANDIDATES]:
+        if entry.parameters in parameters and (same := _same_network(entry, document, network)):
+            yield same
+            return
+    for entry in nearest[:CANDIDATES]:
         base = _plain(load_document(find_source(entry.name)))
         rest = _difference({key: value for key, value in base.items() if key not in _KEPT}, document)
         found.append({"name": document["name"], "extends": entry.name, **rest})
         if "preprocess" in base:
             found[-1]["preprocess"] = None
     yield from sorted(found, key=lambda item: len(repr(item)) + item["extends"].count("/"))
+
+
+def _same_network(entry: Entry, document: dict[str, Any], network: Network) -> dict[str, Any] | None:
+    """Return the document that extends a bundled network, if that is the same but for names of weightless layers."""
+    settings: dict[str, Any] = document.get("takes", {})
+    try:
+        same = load(entry.name, input=network.input, **settings)
+    except SpecError:
+        return None
+    if dataflow_fingerprint(same) != dataflow_fingerprint(network):
+        return None
+    found = {"name": document["name"], "extends": entry.name}
+    found |= {key: value for key, value in (("takes", settings), ("input", document["input"])) if value}
+    return found | ({"preprocess": None} if same.preprocess else {})
 
 
 def _with_usual_classes(network: Network) -> Iterator[int]:

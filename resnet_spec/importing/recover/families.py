@@ -395,10 +395,10 @@ def _with_defaults(call: BlockCall) -> BlockCall:
 def snake_case(name: str) -> str:
     """Return a name as identifiers are written: BasicBlock becomes basic_block, and SEBlock se_block.
 
-    >>> snake_case("BasicBlock"), snake_case("SEBlock"), snake_case("InvertedResidualV2")
-    ('basic_block', 'se_block', 'inverted_residual_v2')
+    >>> snake_case("BasicBlock"), snake_case("SEBlock"), snake_case("Conv2dNormV2")
+    ('basic_block', 'se_block', 'conv2d_norm_v2')
     """
-    parts = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+\d*|[A-Z]+\d*|\d+", name)
+    parts = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+(?:\d+[a-z]*)?|[A-Z]+\d*|\d+", name)
     text = "_".join(part.lower() for part in parts)
     return text if text.isidentifier() else ""
 

@@ -68,20 +68,11 @@ class OnnxModel:
         self.sizes = sizes
         self.input_shape: Shape3 | None = (sizes[0], sizes[1], sizes[2]) if all(sizes) else None
 
-    def takes(self, input_shape: Shape3) -> bool:
-        """Return whether the model can run on images of a shape."""
-        if any(size and size != given for size, given in zip(self.sizes, input_shape, strict=True)):
-            return False
-        try:
-            self.run(np.zeros((1, *input_shape)))
-        except Exception:  # each runtime has classes of its own
-            return False
-        return True
-
     def graph(self, input_shape: Shape3, until: str = "") -> Graph:
         """Return the graph for images of a shape. ``until`` is the name of one of the file's values."""
-        reader = Reader(self, input_shape)
-        return reader.read(until)
+        if any(size and size != given for size, given in zip(self.sizes, input_shape, strict=True)):
+            raise ImportRefused(f"the file takes images of {self.input_shape} only")
+        return Reader(self, input_shape).read(until)
 
     def run(self, images: Array, until: str = "") -> ForeignOutputs:
         """Evaluate the model."""
@@ -96,7 +87,7 @@ class OnnxModel:
         rows = [evaluator.run(names, {self.input.name: batch}) for batch in batches]
         return ForeignOutputs(tuple(np.concatenate(column).astype(np.float64) for column in zip(*rows, strict=True)))
 
-    def step(self, images: Array, labels: Array, rate: float) -> ForeignStep | None:
+    def step(self, images: Array, labels: Array) -> ForeignStep | None:
         """Return None: a file does not train."""
         return None
 

@@ -48,15 +48,6 @@ class TorchModel:
             message = f"the model fails on images of {size}; pass the size that it takes as --input"
             raise ImportRefused(message, [f"{type(error).__name__}: {error}{_place(error)}"]) from error
 
-    def takes(self, input_shape: Shape3) -> bool:
-        """Return whether the model can run on images of a shape."""
-        try:
-            with torch.no_grad():
-                self.model(torch.zeros(1, *input_shape, dtype=torch.float64))
-        except (RuntimeError, ValueError, AssertionError, IndexError):
-            return False
-        return True
-
     def run(self, images: Array, until: str = "") -> ForeignOutputs:
         """Evaluate the model; modules that ran once stand under their paths."""
         outputs: dict[str, Array] = {}
@@ -99,8 +90,8 @@ class TorchModel:
         if missing := sorted(own - set(tensors)):
             raise ValueError(f"the weights lack {', '.join(missing[:5])} of the model")
 
-    def step(self, images: Array, labels: Array, rate: float) -> ForeignStep | None:
-        """Train a copy for one step of gradient descent."""
+    def step(self, images: Array, labels: Array) -> ForeignStep | None:
+        """Run one training step on a copy, without an update of its weights."""
         model = copy.deepcopy(self.model).train()
         try:
             (output, *others) = flatten_output(model(torch.from_numpy(images)))

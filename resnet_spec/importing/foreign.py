@@ -43,17 +43,16 @@ class ForeignModel(Protocol):
     dtype: str
 
     def graph(self, input_shape: tuple[int, int, int], until: str = "") -> Graph:
-        """Return the graph for images of a shape, up to the output of the module at ``until``. Raises ValueError."""
-        ...
+        """Return the graph for images of a shape, up to the output of the module at ``until``.
 
-    def takes(self, input_shape: tuple[int, int, int]) -> bool:
-        """Return whether the model can run on images of a shape."""
+        Raises ImportRefused if the model can't take such images.
+        """
         ...
 
     def run(self, images: Array, until: str = "") -> ForeignOutputs:
         """Evaluate the model in float64, or in the type that it has."""
         ...
 
-    def step(self, images: Array, labels: Array, rate: float) -> ForeignStep | None:
-        """Train one step on a copy; None if the model can't, or is random in training."""
+    def step(self, images: Array, labels: Array) -> ForeignStep | None:
+        """Run one training step on a copy, without an update of its weights; None if the model can't."""
         ...

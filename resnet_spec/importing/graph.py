@@ -114,9 +114,9 @@ class Graph:
     notes: tuple[str, ...] = ()
     has_modules: bool = True
 
-    def has_misfits(self) -> bool:
-        """Return whether values meet whose shapes don't fit, which a framework may broadcast."""
-        return any(node.kind == "refused" and MISFIT in node.reason for node in self.nodes())
+    def has_refused(self) -> bool:
+        """Return whether an output depends on what the language can't say."""
+        return any(node.kind == "refused" for node in self.nodes())
 
     def nodes(self) -> list[Node]:
         """Return the nodes on which the outputs depend, each after its inputs."""
@@ -135,10 +135,6 @@ def topological(outputs: Sequence[Node]) -> Iterator[Node]:
             seen.add(id(node))
             stack.append((node, True))
             stack += [(inner, False) for inner in reversed(node.inputs)]
-
-
-MISFIT = "branches with outputs"
-"""What the reason holds for which values of unlike shapes are refused where they meet."""
 
 
 class Refused(ValueError):

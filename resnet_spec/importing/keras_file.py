@@ -91,18 +91,6 @@ class KerasModel:
         shape = next((_input_shape(layer) for layer in self.layers if layer.kind == "InputLayer"), None)
         self.input_shape: Shape3 | None = None if shape is None or None in shape else (shape[2], shape[0], shape[1])
 
-    def takes(self, input_shape: Shape3) -> bool:
-        """Return whether the model can run on images of a shape: a flattened map has a fixed size."""
-        has_fixed_size = any(layer.kind in ("Flatten", "Reshape") for layer in self.layers)
-        return not has_fixed_size and self._fits(input_shape)
-
-    def _fits(self, input_shape: Shape3) -> bool:
-        try:
-            self.run(np.zeros((1, *input_shape)))
-        except (ValueError, IndexError, ImportRefused):
-            return False
-        return True
-
     def graph(self, input_shape: Shape3, until: str = "") -> Graph:
         """Return the graph for images of a shape."""
         return _Reader(self, input_shape).read()
@@ -115,7 +103,7 @@ class KerasModel:
         modules = {layer.path: _channels_first(values[layer.name]) for layer in plain}
         return ForeignOutputs(tuple(map(_channels_first, arrays)), modules)
 
-    def step(self, images: Array, labels: Array, rate: float) -> ForeignStep | None:
+    def step(self, images: Array, labels: Array) -> ForeignStep | None:
         """Return None: a file does not train."""
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ GATES: Mapping[str, Mapping[str, float]] = {
 }
 """The largest error that passes, relative to the largest value of an array, by the type that the model computes in."""
 
-RATE = 0.0625
 TRAINED_IMAGES = 3
+TRAINED_SIDE = 41
+"""The size of the images of a training step, if the model takes several sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def prove(
             network, weights = recovered.network, recovered.weights
             comparisons += compare_outputs(name, network, weights, images, theirs, model.dtype, recovered.unlike)
     if "torch" in backends and not until:
-        comparisons += _compare_training(model, recovered, sizes[0])
+        small = sizes[0][0], TRAINED_SIDE, TRAINED_SIDE
+        comparisons.append(_compare_training(model, recovered, [small, sizes[0]] if len(sizes) > 1 else sizes))
     return comparisons
 
 
@@ -120,11 +122,16 @@ def _comparison(
     errors = {name: _error(ours, theirs) for name, (ours, theirs) in pairs.items()}
     if not errors:
         return Comparison(what, backend, size, 0, 0.0, "nothing has the name of a module", gate)
+    comparison = _worst(what, backend, size, errors, gate)
+    return comparison if complete else replace(comparison, worst=float("inf"))
+
+
+def _worst(what: str, backend: str, size: str, errors: Mapping[str, float], gate: float) -> Comparison:
+    """Return a comparison with the first array that differs or, if none does, the one with the largest error."""
     first = next(
         (name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name])
     )
-    worst = max(errors.values()) if complete else np.inf
-    return Comparison(what, backend, size, len(errors), float(worst), first, gate)
+    return Comparison(what, backend, size, len(errors), float(max(errors.values())), first, gate)
 
 
 def _error(ours: Array, theirs: Array) -> float:
@@ -147,42 +154,64 @@ def _arrange_like(theirs: Array, ours: Array) -> Array | None:
     return moved if moved.shape == ours.shape else None
 
 
-def _compare_training(model: ForeignModel, recovered: Recovered, size: tuple[int, int, int]) -> list[Comparison]:
-    """Compare one training step: the loss, gradients by name, and statistics."""
+def _compare_training(model: ForeignModel, recovered: Recovered, sizes: Sequence[tuple[int, int, int]]) -> Comparison:
+    """Compare one training step on images of the first size that the model takes."""
     network, gate = recovered.network, GATES[model.dtype]["training"]
-    text = "x".join(map(str, size[1:]))
-    if network.outputs or any(isinstance(leaf.op, Stochastic) and leaf.op.rate for leaf in network.leaves()):
-        reason = "several outputs" if network.outputs else "dropout is random in training"
-        return [Comparison("training", "torch", text, 0, 0.0, reason, gate)]
+    reason = ""
+    if network.outputs:
+        reason = "the model has several outputs"
+    elif any(isinstance(leaf.op, Stochastic) and leaf.op.rate for leaf in network.leaves()):
+        reason = "dropout is random in training"
+    for size in () if reason else sizes:
+        errors = _training_errors(model, recovered, size)
+        if errors:
+            return _worst("training", "torch", _describe_size(size), errors, gate)
+    return Comparison(
+        "training", "torch", _describe_size(sizes[-1]), 0, 0.0, reason or "the model does not train", gate
+    )
+
+
+def _describe_size(size: Sequence[int]) -> str:
+    return "x".join(map(str, size[1:]))
+
+
+class _NoOptimizer:
+    """An optimizer that changes nothing: only gradients and statistics are compared."""
+
+    def zero_grad(self) -> None: ...
+    def step(self) -> None: ...
+
+
+def _training_errors(model: ForeignModel, recovered: Recovered, size: tuple[int, int, int]) -> dict[str, float]:
+    """Return the errors of the loss, of gradients and of statistics by name; none if the model can't train so."""
     rng = np.random.default_rng(2)
     images = rng.standard_normal((TRAINED_IMAGES, *size))
-    backend: Any = load_backend("torch")
     try:
-        sized = infer_shapes(network, size)
-    except ShapeError as error:
-        return [Comparison("training", "torch", text, 0, 0.0, str(error), gate)]
-    ours = backend.build(sized, {key: array.astype("float64") for key, array in recovered.weights.items()}, "float64")
-    labels = rng.integers(0, int(np.prod(sized.output_shape)), TRAINED_IMAGES)
-    theirs = model.step(images, labels, RATE)
+        network = infer_shapes(recovered.network, size)
+    except ShapeError:
+        return {}
+    labels = rng.integers(0, int(np.prod(network.output_shape)), TRAINED_IMAGES)
+    theirs = model.step(images, labels)
     if theirs is None:
-        return [Comparison("training", "torch", text, 0, 0.0, "the model does not train", gate)]
-    step = backend.step(ours, images, labels, SGD(rate=RATE))
-    after = backend.dump(ours)
-    own = {full: recovered.renamed.get(full, full) for full in recovered.weights}
-    gradients = {
-        full: (array, theirs.gradients[own[full]])
-        for full, array in step.gradients.items()
-        if own[full] in theirs.gradients
-    }
-    statistics = {full: (after[full], theirs.statistics[own[full]]) for full in after if own[full] in theirs.statistics}
+        return {}
+    backend: Any = load_backend("torch")
+    weights = {name: array.astype("float64") for name, array in recovered.weights.items()}
+    ours = backend.build(network, weights, "float64")
+    step = backend.step(ours, images, labels, SGD(), _NoOptimizer())
+    own = {name: recovered.renamed.get(name, name) for name in recovered.weights}
+    gradients = {name: (array, theirs.gradients.get(own[name])) for name, array in step.gradients.items()}
+    statistics = {name: (array, theirs.statistics.get(own[name])) for name, array in backend.dump(ours).items()}
     # Some gradients are zero in theory, such as that of a bias before a norm, so all are relative to the largest.
-    largest = max((float(np.abs(array).max(initial=0)) for _, array in gradients.values()), default=0.0)
+    largest = max((float(np.abs(array).max(initial=0)) for array, _ in gradients.values()), default=0.0)
     errors = {"loss": abs(step.loss - theirs.loss) / max(abs(theirs.loss), 1e-9)}
     errors |= {
-        f"gradient of {name}": relative_error(b.reshape(a.shape), a, largest) for name, (a, b) in gradients.items()
+        f"gradient of {name}": relative_error(b.reshape(a.shape), a, largest) for name, (a, b) in _known(gradients)
     }
-    errors |= {name: _error(*pair) for name, pair in statistics.items()}
-    first = next(
-        (name for name, error in errors.items() if not error <= gate), max(errors, key=lambda name: errors[name])
-    )
-    return [Comparison("training", "torch", text, len(errors), float(max(errors.values())), first, gate)]
+    return errors | {name: _error(a, b) for name, (a, b) in _known(statistics)}
+
+
+def _known(pairs: Mapping[str, tuple[Array, Array | None]]) -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """Yield the pairs of arrays of which the second is known, by name."""
+    for name, (ours, theirs) in pairs.items():
+        if theirs is not None:
+            yield name, (ours, theirs)

@@ -205,14 +205,15 @@ def _trace(model: ForeignModel, shape: Shape3, until: str) -> dict[Shape3, Graph
 
 
 def _usable_graph(model: ForeignModel, size: Shape3, until: str) -> Graph | None:
-    """Return a graph for images of another size; None if the model can't take them.
+    """Return a graph for images of another size; None if the model can't take them, or calls what no spec says.
 
-    A size at which maps no longer fit each other, though PyTorch adds them, is none.
+    That includes maps that no longer fit each other, which PyTorch may add all the same.
     """
-    if not model.takes(size):
+    try:
+        graph = model.graph(size, until)
+    except ImportRefused:
         return None
-    graph = model.graph(size, until)
-    return None if graph.has_misfits() else graph
+    return None if graph.has_refused() else graph
 
 
 def _other_sizes(shape: Shape3) -> Iterator[Shape3]:

@@ -68,7 +68,9 @@ def test_torchs_exporters(dynamo: bool, tmp_path: Path) -> None:
 def test_a_file_without_names(tmp_path: Path) -> None:
     """As Paddle's exporter writes: p2o.Conv.0 and conv2d_0.w_0, no modules, MatMul and Add for a linear layer."""
     rng = np.random.default_rng(0)
-    nodes, weights, x = [], {}, "x"
+    nodes: list[Any] = []
+    weights: dict[str, Any] = {}
+    x = "x"
 
     def add(kind: str, inputs: list[str], **attributes: Any) -> str:
         name = f"p2o.{kind}.{len(nodes)}"

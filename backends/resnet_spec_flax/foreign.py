@@ -19,7 +19,7 @@ class FlaxModel:
 
     def __init__(self, model: object) -> None:
         if not isinstance(model, nnx.Module):
-            raise TypeError(f"expected a flax.nnx.Module, got {type(model).__name__}")
+            raise ValueError(f"expected a flax.nnx.Module, got {type(model).__name__}")
         self.name = type(model).__name__
         self.model: Any = nnx.merge(*nnx.split(model))
         self.model.eval()

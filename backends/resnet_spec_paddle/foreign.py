@@ -19,7 +19,7 @@ class PaddleModel:
 
     def __init__(self, model: object) -> None:
         if not isinstance(model, nn.Layer):
-            raise TypeError(f"expected a paddle.nn.Layer, got {type(model).__name__}")
+            raise ValueError(f"expected a paddle.nn.Layer, got {type(model).__name__}")
         self.name = type(model).__name__
         self.model = model
 

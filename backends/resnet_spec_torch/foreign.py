@@ -32,7 +32,7 @@ class TorchModel:
 
     def __init__(self, model: object) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
+            raise ValueError(f"expected a torch.nn.Module, got {type(model).__name__}")
         self.name = type(model).__name__
         self.model = prepare_copy(model)
         self.classes = {path: type(module).__name__ for path, module in self.model.named_modules()}

@@ -174,6 +174,7 @@ class Tracer(TorchFunctionMode):
             result = _alias_inputs(result, {id(tensor) for tensor in _tensors((args, kwargs))})
         site = self.site = self._site(name)
         outputs = [*_tensors(result)]
+        handler: Handler | None = None
         try:
             handler = self.handlers.get(_plain_name(name))
             if handler is None:
@@ -182,9 +183,10 @@ class Tracer(TorchFunctionMode):
                 self, *args, **{key: value for key, value in kwargs.items() if key not in ("out", "inplace")}
             )
         except (Refused, TypeError, RuntimeError, ValueError, IndexError) as error:
-            reason = (
-                str(error) if isinstance(error, Refused) else f"it is called in a way that is not known here ({error})"
-            )
+            known = isinstance(error, Refused)
+            reason = str(error) if known else f"it is called in a way that is not known here ({error})"
+            if handler is not None and self._reads_refused((args, kwargs)):
+                reason = ""  # a consequence
             values = self.refused(outputs, (args, kwargs), site, reason)
         if in_place:
             shared = self.by_storage.get(outputs[0].untyped_storage().data_ptr(), [])
@@ -193,6 +195,10 @@ class Tracer(TorchFunctionMode):
             if value is not None:
                 self.bind(tensor, value)
         return result
+
+    def _reads_refused(self, arguments: object) -> bool:
+        values = [self.values[id(tensor)] for tensor in _tensors(arguments) if id(tensor) in self.values]
+        return any(value.node.kind == "refused" for value in values)
 
     def refused(self, outputs: Sequence[Tensor], arguments: object, site: Site, reason: str) -> list[Value]:
         """Return values of a call that the language can't say."""

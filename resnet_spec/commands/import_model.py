@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def import_(
     else:
         _print(imported, output, weights, proven, force)
     if not proven:
-        raise click.exceptions.Exit(EXIT_DIFFERENT)
+        sys.exit(EXIT_DIFFERENT)
 
 
 def _import(model: str, size: str | None, name: str | None, until: str, extends: bool) -> Imported:

@@ -24,6 +24,7 @@ from resnet_spec.importing.recover.terms import (
 )
 from resnet_spec.importing.recover.unify import MISSING, Unifier, argument_default, skeleton
 from resnet_spec.language.grammar import PREDEFINED
+from resnet_spec.language.scalars import LAYER_KEYS
 from resnet_spec.language.spec import Role
 from resnet_spec.library import bundled
 from resnet_spec.library.load import bundled_block
@@ -36,7 +37,7 @@ MIN_CHAINS = 3
 """From how many equal chains on they become a block of their own."""
 
 ROLES: tuple[Role, ...] = ("before", "branch", "shortcut", "after")
-_GENERIC = {"sequential", "module_list", "module", "module_dict", "chain", "residual"}
+_GENERIC = {"block", "net", "network", "sequential", "module_list", "module", "module_dict", "chain", "residual"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,18 @@ class Families:
         if not name or name in _GENERIC:
             kinds = {"multiply": "gate", "concat": "dense", "none": "unit"}
             name = kinds.get(combine, "residual")
-        taken = {*self.blocks, *OPS, *PREDEFINED, *bundled.block_files(), "norm", "act", "none", "in", "classes"}
+        taken = {
+            *self.blocks,
+            *OPS,
+            *PREDEFINED,
+            *LAYER_KEYS,
+            *bundled.block_files(),
+            "norm",
+            "act",
+            "none",
+            "in",
+            "classes",
+        }
         candidates = [
             name,
             *([] if name in ("residual", "gate", "dense", "unit") else [f"{name}_block"]),

@@ -28,7 +28,8 @@ def _entry(key: str, value: Any, indent: int) -> list[str]:
     fits = indent + len(_scalar(key)) + 2 + len(flow) <= WIDTH
     if fits and _is_one_line(key, value, indent):
         return [f"{margin}{_scalar(key)}: {flow}"]
-    if isinstance(value, dict) and {"op", "block"} & set(value):
+    is_section = key in _SECTIONS and indent == 0
+    if isinstance(value, dict) and {"op", "block"} & set(value) and not is_section:
         return [f"{margin}{_scalar(key)}:", *_wrapped(flow, indent + 2)]
     return [f"{margin}{_scalar(key)}:", *_block(value, indent + 2)]
 

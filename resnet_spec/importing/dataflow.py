@@ -9,7 +9,7 @@ from hashlib import sha256
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, propagate
-from resnet_spec.ops import AvgPool, Flatten, GlobalAvgPool, GlobalMaxPool, Identity, MaxPool, op_name
+from resnet_spec.ops import AvgPool, Flatten, GlobalAvgPool, GlobalMaxPool, Identity, MaxPool, Stochastic, op_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def _leaf(leaf: Leaf, x: _Term) -> tuple[Part, _Term]:
     op = leaf.op
     is_flat = isinstance(op, Flatten) and leaf.input_shape[1:] in ((), (1, 1))
     is_pixel = isinstance(op, AvgPool | MaxPool) and (op.kernel, op.stride, op.padding) == (1, 1, 0)
-    if isinstance(op, Identity) or is_flat or is_pixel:
+    is_unused = isinstance(op, Stochastic) and not op.rate
+    if isinstance(op, Identity) or is_flat or is_pixel or is_unused:
         return leaf, x
     if isinstance(op, GlobalAvgPool | GlobalMaxPool):
         op = replace(op, keepdims=False)

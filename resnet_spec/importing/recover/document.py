@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from resnet_spec.importing.recover.bundled_blocks import Words, literal, numeric
 from resnet_spec.importing.recover.families import Block, Families, most_common
+from resnet_spec.importing.recover.repeats import repeat_calls
 from resnet_spec.importing.recover.terms import (
     BlockCall,
     Body,
@@ -197,7 +198,7 @@ class _Writer:
         while index < len(items):
             run = self._run([term for _, term in items[index:]])
             if len(run) > 1 or (run and (run[0].project or self._is_residual(run[0].block))):
-                written.append(self.repeats(_repeat(run)))
+                written.append(self.repeats(repeat_calls(run)))
                 index += len(run)
             else:
                 item = self.layer(items[index][1])
@@ -252,9 +253,35 @@ class _Writer:
         takes = found.takes if found is not None else {}
         return {name: literal(value) for name, value in takes.items() if isinstance(value, Scalar) and name}
 
+    def _common_defaults(self, blocks: Iterable[str]) -> dict[str, Any]:
+        """Return the defaults of arguments that are the same for all blocks that take them."""
+        every = [self._defaults(block) for block in blocks]
+        taken = [self._taken(block) for block in blocks]
+        return {
+            name: value
+            for defaults in every
+            for name, value in defaults.items()
+            if all(
+                name in other and _equal(other[name], value)
+                for other, takes in zip(every, taken, strict=True)
+                if name in takes
+            )
+        }
+
+    def _taken(self, block: str) -> set[str]:
+        found = bundled_block(block)
+        return set(self.blocks[block].takes) if block in self.blocks else set(found.takes if found else ())
+
     def repeats(self, term: Repeats) -> Data:
-        written: dict[str, Data] = {"block": term.block, "depth": self.value(term.depth)}
-        defaults, first = self._defaults(term.block), {}
+        names = term.block.values if isinstance(term.block, PerBlock) else (term.block,)
+        written: dict[str, Data] = {"block": names[-1], "depth": self.value(term.depth)}
+        defaults, first = self._common_defaults(set(names)), {}
+        if len(set(names)) > 1 and len(set(names[1:])) == 1:
+            first["block"] = names[0]
+        elif len(set(names)) > 1 and len(set(names[:-1])) == 1:
+            written |= {"block": names[0], "last": {"block": names[-1]}}
+        elif len(names) > 1:
+            written["block"] = list(names)
         for name, value in term.arguments:
             if not isinstance(value, PerBlock):
                 if name not in defaults or not _equal(defaults[name], value):
@@ -334,13 +361,6 @@ def _shortest(value: float) -> float:
 
 def _equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
-
-
-def _repeat(run: list[BlockCall]) -> Repeats:
-    from resnet_spec.importing.recover.families import _project
-
-    arguments = Families.arguments(None, run)  # type: ignore[arg-type]
-    return Repeats(run[0].block, len(run), arguments, "{index}", _project(run) or "")
 
 
 def _continues(run: list[BlockCall], call: BlockCall) -> bool:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_spec.importing.recover.bundled_blocks import Words, find_bundled, literal, with_before
+from resnet_spec.importing.recover.repeats import is_row, repeat_calls
 from resnet_spec.importing.recover.terms import (
     BlockCall,
     Body,
     Branching,
     Collecting,
     OpCall,
-    PerBlock,
     Repeats,
     Sequence,
     Term,
@@ -136,9 +136,11 @@ class Families:
 
     def _family(self, group: list[_Instance]) -> None:
         is_chain = all(isinstance(instance.part, Chain) for instance in group)
-        if is_chain and all(_is_row_of_blocks(instance.body) for instance in group):
-            for instance in group:
-                self.calls[instance.part.path] = self.repeated(instance.body.section("branch"))
+        rows = [_row_of_blocks(instance.body) for instance in group] if is_chain else [None]
+        if all(rows):
+            self.calls |= {
+                instance.part.path: row for instance, row in zip(group, rows, strict=True) if row is not None
+            }
             return
         if is_chain and any(isinstance(term, Repeats) for instance in group for term in subterms(instance.body)):
             return
@@ -230,31 +232,6 @@ class Families:
         ]
         return next(candidate for candidate in candidates if candidate not in taken)
 
-    # -- repeats -------------------------------------------------------------------------------------------------
-
-    def repeated(self, row: Sequence) -> Repeats:
-        """Return calls of one block in a row as a repeat."""
-        calls = [call for _, call in row.items if isinstance(call, BlockCall)]
-        return Repeats(
-            calls[0].block,
-            len(calls),
-            self.arguments(calls),
-            _numbering([name for name, _ in row.items]) or "",
-            _project(calls) or "",
-        )
-
-    def arguments(self, calls: list[BlockCall]) -> tuple[tuple[str, Any], ...]:
-        """Return the arguments of a repeat: one value for all blocks, or one for each."""
-        found: list[tuple[str, Any]] = []
-        for name in dict.fromkeys(name for call in calls for name, _ in call.arguments):
-            values = tuple(dict(call.arguments).get(name) for call in calls)
-            is_first_stride = name == "stride" and all(value == 1 for value in values[1:])
-            if is_first_stride or (name != "stride" and len(set(map(repr, values))) == 1):
-                found.append((name, values[0]))
-            else:
-                found.append((name, PerBlock(values)))
-        return tuple(found)
-
 
 _ORDER = {
     name: index for index, name in enumerate(("out", "width", "wide", "inner", "reduced", "kernel", "stride", "groups"))
@@ -336,23 +313,14 @@ def _align(group: list[_Instance]) -> list[Body]:
     return bodies
 
 
-def _is_row_of_blocks(body: Body) -> bool:
+def _row_of_blocks(body: Body) -> Repeats | None:
+    """Return a chain of nothing but blocks in a row as a repeat, or None."""
     items = body.section("branch").items
     calls = [call for _, call in items if isinstance(call, BlockCall)]
-    names = {call.block for call in calls}
-    keys = {tuple(name for name, _ in call.arguments) for call in calls}
-    is_row = len(calls) == len(items) and len(names) == 1 and len(keys) == 1 and _numbering([name for name, _ in items])
-    return bool(is_row) and _project(calls) is not None
-
-
-def _project(calls: list[BlockCall]) -> str | None:
-    """Return what ``project`` says of blocks in a row; None if one word can't."""
-    projects = [call.project for call in calls]
-    if not any(projects):
-        return ""
-    if all(projects):
-        return "always"
-    return "first" if not any(projects[1:]) else None
+    numbering = _numbering([name for name, _ in items])
+    if len(calls) < len(items) or numbering is None or not is_row(calls):
+        return None
+    return repeat_calls(calls, numbering)
 
 
 def _numbering(names: list[str]) -> str | None:

@@ -53,9 +53,9 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """Calls of one block in a row. An argument has one value for all blocks, or a ``PerBlock`` of values."""
+    """Calls of blocks in a row. A name or an argument is one for all blocks, or a ``PerBlock`` of values."""
 
-    block: str
+    block: Any
     depth: Any
     arguments: tuple[tuple[str, Any], ...]
     numbering: str = "{index}"

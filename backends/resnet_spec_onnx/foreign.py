@@ -18,14 +18,12 @@ from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
 from resnet_spec.importing.graph import Builder, Graph, Index, Refused, Site, Value
 from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.weights.canonical import Array
+from resnet_spec_onnx.hypotheses import Hypotheses
 from resnet_spec_onnx.run import make_evaluator
 
 Shape3 = tuple[int, int, int]
 
 MIN_OPSET = 11
-
-REFLECTED = "padding by reflection"
-"""Why such a padding is refused, unless a blur reads it."""
 
 
 class OnnxModel:
@@ -138,6 +136,7 @@ class Reader:
             images = self.builder.rearrange(images, index)
         self.known[model.input.name] = images
         self.site = Site()
+        self.hypotheses = Hypotheses(self)
 
     def read(self, until: str = "") -> Graph:
         """Return the graph."""
@@ -167,12 +166,16 @@ class Reader:
         if node.op_type == "Shape":
             self.known[node.output[0]] = np.array([self.batch, *call.value().shape], np.int64)
             return
+        self.hypotheses.add(node)
+        if (guessed := self.hypotheses.value(node)) is not None:
+            self.known[node.output[0]] = guessed
+            return
         try:
             handler = handlers.get(node.op_type)
             if handler is None or node.domain not in ("", "ai.onnx"):
                 raise Refused("no operation of the language is this one")
             sources = [value.node for value in inputs if isinstance(value, Value)]
-            if any(source.kind == "refused" and source.reason != REFLECTED for source in sources):
+            if any(source.kind == "refused" for source in sources):
                 raise Refused("")  # their shapes are not known
             results = handler(self, call)
             values = results if isinstance(results, list) else [results]

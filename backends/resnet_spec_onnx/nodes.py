@@ -15,7 +15,7 @@ from resnet_spec.importing.curves import PRIMITIVES
 from resnet_spec.importing.graph import Node, Refused, Value
 from resnet_spec.ops import Op
 from resnet_spec.weights.canonical import Array
-from resnet_spec_onnx.foreign import REFLECTED, Call, Reader
+from resnet_spec_onnx.foreign import Call, Reader
 
 Handler = Callable[[Reader, Call], Any]
 HANDLERS: dict[str, Handler] = {}
@@ -66,9 +66,6 @@ def _conv(r: Reader, call: Call) -> Value:
     if kernel.ndim != 4:
         raise Refused("a convolution over other than two axes")
     strides, dilations = call.get("strides", [1, 1]), call.get("dilations", [1, 1])
-    blur = _blur(r, call, kernel, value, strides)
-    if blur is not None:
-        return blur
     pads = _pads(call)
     value, padding = _padding(r, value, kernel.shape[2:], strides, dilations, pads)
     op = ops.Conv(
@@ -98,17 +95,6 @@ def _channel_conv(r: Reader, call: Call, kernel: Array, value: Value, bias: Arra
     vector = r.builder.rearrange(value, np.arange(count))
     result = r.builder.add(ops.ChannelConv(size), vector, r.site, _weights(r, call, {"weight": kernel}, {"weight": 1}))
     return r.builder.rearrange(result, np.arange(count).reshape(1, count))
-
-
-def _blur(r: Reader, call: Call, kernel: Array, value: Value, strides: Sequence[int]) -> Value | None:
-    """Return a fixed blur of what was padded by reflection, if a convolution is one."""
-    source = value.node
-    if source.reason != REFLECTED or kernel.shape[1:] != (1, 3, 3):
-        return None
-    row = np.array([1, 2, 1]) / 4
-    if not np.allclose(kernel, np.outer(row, row), atol=1e-7):
-        return None
-    return r.builder.add(ops.BlurPool(int(strides[0])), Value(source.inputs[0]), r.site)
 
 
 @handles("Gemm")
@@ -284,6 +270,27 @@ def _operands(call: Call) -> tuple[Value, Value | Array]:
     return second, first
 
 
+def _is_own_weight(r: Reader, name: str) -> bool:
+    """Return whether an initializer is named as a factor or a summand that is a layer of its own."""
+    if name.endswith(("/factor", "/summand")):  # this project's files
+        return r.model.constants[name].ndim > 0
+    is_path = name in r.model.constants and "." in name and not {"/", ":"} & set(name)
+    return is_path and name.rpartition(".")[2] not in ("bias", "b_0")
+
+
+def _number_for_all(r: Reader, call: Call, value: Value, array: Array, op: Callable[..., Op]) -> Value | None:
+    """Add a learned factor or summand that is one for all channels; return None if it is a constant."""
+    name = next(name for name, item in zip(call.names, call.inputs, strict=True) if not isinstance(item, Value))
+    if not _is_own_weight(r, name):
+        return None
+    weight = r.weight(_own_path(r, name), "", array.reshape(()))
+    return r.builder.elementwise_with(op(per="all"), value, r.site, {"": weight})
+
+
+def _own_path(r: Reader, name: str) -> str:
+    return r.layer_name({"": name}) if "/" in name else name
+
+
 def _per_channel(r: Reader, call: Call, value: Value, array: Array, op: Callable[..., Op]) -> Value:
     """Add a factor or summand with one number per channel, which may belong to the layer before."""
     axes = [axis for axis, size in enumerate(array.shape, len(value.shape) + 1 - array.ndim) if size > 1]
@@ -293,10 +300,11 @@ def _per_channel(r: Reader, call: Call, value: Value, array: Array, op: Callable
     vector = array.reshape(-1)
     name = next(name for name, item in zip(call.names, call.inputs, strict=True) if not isinstance(item, Value))
     own = "weight" if op is ops.Scale else "bias"
-    merged = _merged(r, node, vector, own, name)
+    is_own = _is_own_weight(r, name)
+    merged = None if is_own else _merged(r, node, vector, own, name)
     if merged is not None:
         return see(merged)
-    layer = r.layer_name({own: name})
+    layer = _own_path(r, name) if is_own else r.layer_name({own: name})
     return see(r.builder.add_op(op(), node, r.site, {"": r.weight(layer, "", vector)}))
 
 
@@ -333,6 +341,8 @@ def _mul(r: Reader, call: Call) -> Value:
     if isinstance(other, Value):
         return r.builder.merge("multiply", [value, other], r.site)
     if other.size == 1:
+        if (learned := _number_for_all(r, call, value, other, ops.Scale)) is not None:
+            return learned
         factor = float(other.reshape(()))
         return r.builder.curve(lambda x: x * factor, [value], r.site)
     return _per_channel(r, call, value, other, ops.Scale)
@@ -346,9 +356,17 @@ def _add(r: Reader, call: Call) -> Value:
     if isinstance(other, Value):
         return r.builder.merge("add", [value, other], r.site)
     if other.size == 1:
+        if (learned := _number_for_all(r, call, value, other, ops.Shift)) is not None:
+            return learned
         summand = float(other.reshape(()))
         return r.builder.curve(lambda x: x + summand, [value], r.site)
     return _per_channel(r, call, value, other, ops.Shift)
+
+
+@handles("Mean")
+def _mean(r: Reader, call: Call) -> Value:
+    values = [call.value(index) for index in range(len(call.inputs))]
+    return r.builder.scale(r.builder.merge("add", values, r.site), 1 / len(values), r.site)
 
 
 @handles("Sub")
@@ -412,6 +430,9 @@ def _padding(
     top, left, bottom, right = pads
     if (top, left) == (bottom, right):
         return value, (top, left)
+    same = ops.Window(_pair(kernel), _pair(strides), None, _pair(dilations))
+    if all(r.model.sizes) and same.margins(*value.shape[1:]) == ((top, bottom), (left, right)):
+        return value, "same"
     pad = ops.ZeroPad(top, bottom, left, right)
     return r.builder.add(pad, value, replace(r.site, name="", is_layer=False)), 0
 
@@ -442,6 +463,16 @@ def _max_pool(r: Reader, call: Call) -> list[Value]:
 @handles("AveragePool")
 def _avg_pool(r: Reader, call: Call) -> Value:
     counts = bool(call.get("count_include_pad", 0)) and any(call.get("pads", [0]))
+    value, pads = call.value(), _pads(call)
+    if isinstance(value.node.op, ops.ZeroPad) and value.index is None and pads != "same":
+        pad = value.node.op
+        kernel, strides = _pair(call.get("kernel_shape")), _pair(call.get("strides", [1, 1]))
+        margins = (pad.top + pads[0], pad.bottom + pads[2]), (pad.left + pads[1], pad.right + pads[3])
+        source = value.node.inputs[0]
+        for padding, ceil in (((pad.top, pad.left), False), ((pad.top, pad.left), True), ("same", False)):
+            op = ops.AvgPool(kernel, strides, padding, ceil, count_padding=True)
+            if ops.window_of(op).margins(*source.shape[1:]) == margins:
+                return r.builder.add(op, Value(source), r.site)
     return _pool(r, call, ops.AvgPool, count_padding=counts)
 
 
@@ -481,9 +512,6 @@ def _pad(r: Reader, call: Call) -> Value:
         for index, axis in enumerate(axes.reshape(-1)):
             full[int(axis) % ndim], full[int(axis) % ndim + ndim] = pads[index], pads[index + len(axes)]
         pads = full
-    if mode == "reflect" and pads == [0, 0, 1, 1, 0, 0, 1, 1]:
-        shape = value.shape[0], value.shape[1] + 2, value.shape[2] + 2
-        return r.builder.refuse([Value(r.builder.node_of(value, r.site))], shape, r.site, REFLECTED)
     if (
         mode != "constant"
         or (constant is not None and constant.size and float(constant.reshape(-1)[0]) != 0)

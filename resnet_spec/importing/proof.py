@@ -84,7 +84,7 @@ def prove(
     The first size, which should be the smallest, is compared in every backend, and in training; the others in one.
     """
     comparisons: list[Comparison] = []
-    for index, size in enumerate(sizes):
+    for index, size in enumerate(sizes if backends else ()):
         names = backends if index == 0 else backends[:1]
         images = np.random.default_rng(index).standard_normal((2 if index == 0 else 1, *size))
         theirs = model.run(images, until)

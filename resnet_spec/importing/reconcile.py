@@ -9,6 +9,9 @@ from resnet_spec import ops
 from resnet_spec.importing.graph import Graph, Node
 from resnet_spec.ops import Op, per_axis
 
+_WINDOWS = ops.Conv | ops.StandardizedConv | ops.MaxPool | ops.AvgPool
+"""The operations that pad what they read."""
+
 
 def reconcile(first: Graph, second: Graph) -> str:
     """Change a graph so that it also says what the model computes at another size; return why it does not, or "".
@@ -65,6 +68,18 @@ def _with_same_padding(graph: Graph, pads: list[Node]) -> str:
     return ""
 
 
+def spread_same_padding(graph: Graph) -> None:
+    """Say ``same`` wherever it is what a window has, if some window of a graph has it. Changes the graph."""
+    nodes = [node for node in graph.nodes() if isinstance(node.op, _WINDOWS)]
+    if any(getattr(node.op, "padding", 0) == "same" for node in nodes):
+        for node in nodes:
+            op: Any = node.op
+            same = replace(op, padding="same", **({"ceil": False} if hasattr(op, "ceil") else {}))
+            source = node.inputs[0].shape[1:]
+            if ops.window_of(same).margins(*source) == ops.window_of(op).margins(*source):
+                node.op = same
+
+
 def _move_into_readers(graph: Graph, pad: Node) -> bool:
     """Have the readers of a padded map pad it themselves; return whether that is the same."""
     readers = [node for node in graph.nodes() if pad in node.inputs]
@@ -79,7 +94,7 @@ def _move_into_readers(graph: Graph, pad: Node) -> bool:
 def _same(reader: Node, pad: Node) -> Op | None:
     """Return a window with the padding ``same`` that reads what is not padded, if it is the same."""
     op, (source,) = reader.op, pad.inputs
-    if not isinstance(op, ops.Conv | ops.MaxPool | ops.AvgPool | ops.StandardizedConv) or op.padding != 0:
+    if not isinstance(op, _WINDOWS) or op.padding != 0:
         return None
     assert isinstance(pad.op, ops.ZeroPad)
     changes: dict[str, Any] = {"padding": "same"}

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from resnet_spec.importing.graph import Graph, Node
 from resnet_spec.language.spec import Join
+from resnet_spec.ops import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class _Reducer:
             else:  # refused: what leads to it is not looked at
                 items.append(Step(node))
                 node = self.dominator[id(node)] if node.inputs else source
-        return tuple(reversed(items))
+        return _with_means(tuple(reversed(items)))
 
     def fork(self, node: Node) -> Fork:
         source, inputs = self.dominator[id(node)], node.inputs
@@ -126,6 +127,20 @@ class _Reducer:
             return Fork(node, "concat", ((), *rows), collect=True)
         fork = Fork(node, node.combine, tuple(self.row(value, source) for value in inputs))
         return _with_pieces(_flatten(fork))
+
+
+def _with_means(row: Row) -> Row:
+    """Return a row in which sums that are divided by the number of their terms are means."""
+    found: list[Item] = []
+    for item in row:
+        before = found[-1] if found else None
+        if isinstance(before, Fork) and before.combine == "add" and isinstance(item, Step) and not before.split:
+            op = item.node.op
+            if isinstance(op, Scale) and not op.learned and abs(op.factor * len(before.branches) - 1) < 1e-9:
+                found[-1] = replace(before, node=item.node, combine="mean")
+                continue
+        found.append(item)
+    return tuple(found)
 
 
 def _flatten(fork: Fork) -> Fork:

@@ -145,7 +145,7 @@ def import_model(
     recovered = import_graphs([*graphs.values()], name or file_name(model.name), shape, model.classes, extends=extends)
     sizes = sorted({*graphs, shape})
     sizes = [sizes[0], *sizes[-1:]] if len(sizes) > 1 else sizes
-    proof = prove(model, recovered, sizes, backends or _proving_backends(model), until)
+    proof = prove(model, recovered, sizes, _proving_backends(model) if backends is None else backends, until)
     notes = list(recovered.notes)
     if len(sizes) == 1:
         notes.append("the model takes images of one size only, so no second size was compared")

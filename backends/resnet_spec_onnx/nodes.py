@@ -301,17 +301,20 @@ def _per_channel(r: Reader, call: Call, value: Value, array: Array, op: Callable
     name = next(name for name, item in zip(call.names, call.inputs, strict=True) if not isinstance(item, Value))
     own = "weight" if op is ops.Scale else "bias"
     is_own = _is_own_weight(r, name)
-    merged = None if is_own else _merged(r, node, vector, own, name)
+    merged = _merged(r, node, vector, own, name, is_own)
     if merged is not None:
         return see(merged)
     layer = _own_path(r, name) if is_own else r.layer_name({own: name})
     return see(r.builder.add_op(op(), node, r.site, {"": r.weight(layer, "", vector)}))
 
 
-def _merged(r: Reader, node: Node, vector: Array, own: str, name: str) -> Node | None:
-    """Return a layer with a factor or a summand that stands behind it, if it has a place for it."""
+def _merged(r: Reader, node: Node, vector: Array, own: str, name: str, is_own: bool) -> Node | None:
+    """Return a layer with a factor or a summand that stands behind it, if it has a place for it.
+
+    A convolution does not take a summand that ``is_own``: one with a name of its own.
+    """
     op: Any = node.op
-    if own == "bias" and isinstance(op, ops.Conv | ops.Linear) and not op.bias:
+    if own == "bias" and not is_own and isinstance(op, ops.Conv | ops.Linear) and not op.bias:
         changed: Op = replace(op, bias=True)
         layer = node.weights["weight"].removesuffix(".weight")
         return r.builder.add_op(

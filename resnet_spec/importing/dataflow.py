@@ -9,7 +9,18 @@ from hashlib import sha256
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part, Residual
 from resnet_spec.network.traversal import Rules, propagate
-from resnet_spec.ops import AvgPool, Flatten, GlobalAvgPool, GlobalMaxPool, Identity, MaxPool, Stochastic, op_name
+from resnet_spec.ops import (
+    AvgPool,
+    EvoNormS0,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GroupNorm,
+    Identity,
+    MaxPool,
+    Stochastic,
+    op_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ def _leaf(leaf: Leaf, x: _Term) -> tuple[Part, _Term]:
         return leaf, x
     if isinstance(op, GlobalAvgPool | GlobalMaxPool):
         op = replace(op, keepdims=False)
+    if isinstance(op, GroupNorm | EvoNormS0):
+        op = replace(op, groups=op.group_count(leaf.input_shape[0]), size=0)
     path = leaf.path if op.weights(leaf.input_shape) else ""
     arguments = [getattr(op, field.name) for field in fields(op)]
     return leaf, _Term(_digest(op_name(op), arguments, path, x.digest))

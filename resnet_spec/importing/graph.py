@@ -224,14 +224,26 @@ class Builder:
 
     def elementwise(self, op: Op, value: Value, site: Site) -> Value:
         """Add a function of each element, which commutes with rearrangements."""
+        value = self._picked(value, site)
         return Value(self.add_op(op, value.node, site), value.index)
 
     def elementwise_with(self, op: Op, value: Value, site: Site, weights: Mapping[str, str]) -> Value:
         """Add a function of each element that has weights and commutes with rearrangements all the same."""
+        value = self._picked(value, site)
         return Value(self.add_op(op, value.node, site, weights), value.index)
+
+    def _picked(self, value: Value, site: Site) -> Value:
+        """Return a value of which a part is picked as that of a node, so that what reads the part does not read all."""
+        if value.index is None or value.index.size >= np.prod(value.node.shape):
+            return value
+        try:
+            return Value(self.node_of(value, site))
+        except Refused:
+            return value
 
     def curve(self, curve: Curve, values: Sequence[Value], site: Site) -> Value:
         """Add a function of each element that is recognised later. Two values must be seen alike. Raises Refused."""
+        values = [self._picked(value, site) for value in values]
         first = values[0]
         if any(value.node.shape != first.node.shape for value in values) or not _seen_alike(values):
             nodes = tuple(self.node_of(value, site) for value in values)

@@ -154,6 +154,44 @@ OPERATIONS = [
 They take a map of 4 channels, or begin with a layer that flattens it.
 """
 
+MORE_OPERATIONS = [
+    "{op: conv, out: 6, kernel: [3, 5], stride: [2, 1], padding: [1, 2]}",
+    "{op: conv, out: 6, kernel: 3, stride: 2, padding: same}",
+    "{a: {op: linear, out: 6}, b: norm}",
+    "flatten",
+    "{op: standardized_conv, out: 6, kernel: 3, padding: same, stride: 2, scaled: true, factor: 1.7, bias: true}",
+    "{op: batch_norm, decay: 0.75, variance: biased}",
+    "{op: group_norm, groups: 2, affine: false}",
+    "{op: group_norm, groups: 2, bias: false}",
+    "{op: layer_norm, affine: false}",
+    "{op: layer_norm, bias: false}",
+    "{op: rms_norm, epsilon: 0.001}",
+    "{op: rms_norm, variance: true}",
+    "global_response_norm",
+    "{op: evo_norm_s0, groups: 2, act: false}",
+    "squared_relu",
+    "prelu",
+    "{op: prelu, per: channel}",
+    "{op: avg_pool, kernel: 3, stride: 2, padding: same}",
+    "{op: blur_pool, stride: 1}",
+    "{op: adaptive_avg_pool, size: [3, 2]}",
+    "channel_avg_pool",
+    "channel_max_pool",
+    "space_to_depth",
+    "{op: space_to_depth, order: row_column_channel}",
+    "{op: space_to_depth, order: column_row_channel}",
+    "{op: channel_shuffle, groups: 2}",
+    "upsample",
+    "{op: upsample, factor: 3, mode: bilinear}",
+    "{op: scale, factor: 0.5}",
+    "{op: scale, factor: 0.5, keepdims: true}",
+    "{op: scale, factor: 0.5, per: all}",
+    "{op: scale, factor: 0.5, per: all, learned: false}",
+    "{op: shift, start: 0.1}",
+    "{op: shift, per: all}",
+]
+"""Newer operations and arguments, as ``OPERATIONS``."""
+
 MODERN_OPERATIONS = """
 name: modern_operations
 input: [3, 26, 34]

@@ -33,7 +33,24 @@ from resnet_spec.library import bundled
 from resnet_spec.library.index import read_index
 from resnet_spec.network.parts import Leaf, Part, Row
 from resnet_spec.network.traversal import map_parts
-from resnet_spec.ops import OPS, BatchNorm, Op, Scale, Shift, StandardizedConv, Stochastic, op_name
+from resnet_spec.ops import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    DropBlock,
+    Dropout,
+    DropPath,
+    Identity,
+    Linear,
+    MaxPool,
+    Op,
+    Scale,
+    Shape,
+    Shift,
+    StandardizedConv,
+    op_name,
+    window_of,
+)
 from resnet_spec.transforms.width_reduction import reduce_width
 from resnet_spec.weights.canonical import comparison_weights
 
@@ -69,25 +86,35 @@ def different_networks(names: Iterable[str]) -> dict[str, tuple[Network, list[st
 
 
 def evaluated_form(network: Network) -> Network:
-    """Return a network with what a file can't hold at its default: initial values, and what only training uses.
+    """Return a network with what a file does not hold at its default: initial values, and what only training uses.
 
-    A standardised kernel is a plain one in a file.
+    In a file a standardised kernel is a plain one, a linear layer on a map a convolution, and a window has the margins
+    that it has at one size.
     """
 
     def change(part: Part) -> Part:
-        return replace(part, op=_evaluated_op(part.op)) if isinstance(part, Leaf) else part
+        return replace(part, op=_evaluated_op(part.op, part.input_shape)) if isinstance(part, Leaf) else part
 
     return replace(network, parts=map_parts(network.parts, change))
 
 
-def _evaluated_op(op: Op) -> Op:
-    if isinstance(op, StandardizedConv):
-        op = op.to_conv()
-    if isinstance(op, Stochastic):
-        return OPS["identity"]()
-    changes: dict[str, Any] = {"keepdims": False} if isinstance(op, Scale | Shift) else {}
-    if isinstance(op, BatchNorm):
-        changes = {"decay": 0.9, "variance": "unbiased", "affine": True}
+def _evaluated_op(op: Op, shape: Shape) -> Op:
+    changes: dict[str, Any] = {}
+    match op:
+        case Dropout() | DropPath() | DropBlock():
+            op = Identity()
+        case StandardizedConv():
+            op = op.to_conv()
+        case Linear() if len(shape) == 3:
+            op = Conv(op.out, 1, bias=op.bias)
+        case BatchNorm():
+            changes = {"decay": 0.9, "variance": "unbiased", "affine": True}
+        case Scale() | Shift():
+            changes = {"keepdims": False}
+        case MaxPool() | AvgPool():
+            plain = [replace(op, padding="same", ceil=False), replace(op, ceil=False)]
+            margins = window_of(op).margins(*shape[1:])
+            op = next((same for same in plain if window_of(same).margins(*shape[1:]) == margins), op)
     return with_usual_start(replace(op, **changes))
 
 

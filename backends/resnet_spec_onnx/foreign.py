@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor
 from onnx.reference import ReferenceEvaluator
 
+from resnet_spec.checkpoints.formats.onnx_file import read as read_checkpoint
 from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
-from resnet_spec.importing.graph import Builder, Graph, Index, Refused, Site, Value
+from resnet_spec.importing.graph import MAX_VALUES, Builder, Graph, Index, Refused, Site, Value
 from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.hypotheses import Hypotheses
@@ -24,6 +27,15 @@ from resnet_spec_onnx.run import make_evaluator
 Shape3 = tuple[int, int, int]
 
 MIN_OPSET = 11
+
+MAX_NODES = 20_000
+"""Most nodes of a file: more than the largest networks have, few enough to be read in minutes."""
+
+MAX_SHAPE_VALUES = 1024
+"""Most values of an array that may say the shape of another."""
+
+MAX_CONSTANT = 2**27
+"""Most values of a constant that nodes compute."""
 
 
 class OnnxModel:
@@ -35,17 +47,9 @@ class OnnxModel:
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"no file named {str(path)!r}")
-        try:
-            self.proto: ModelProto = onnx.load(str(self.path))
-            onnx.checker.check_model(str(self.path))
-        except Exception as error:  # protobuf, onnx and the operating system each have classes of their own
-            message = str(error).strip().splitlines()
-            raise ImportRefused(
-                f"{self.path} is no ONNX model that can be read: {message[0] if message else 'damaged'}"
-            ) from error
+        self.proto, self.constants = _read_file(self.path)
         self.name = self.path.stem
         graph = self.proto.graph
-        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         inputs = [value for value in graph.input if value.name not in self.constants]
         if len(inputs) != 1:
             raise ImportRefused(
@@ -57,6 +61,8 @@ class OnnxModel:
         self.input = inputs[0]
         kind = self.input.type.tensor_type
         dims = [item.dim_value for item in kind.shape.dim]
+        if math.prod(dims) > MAX_VALUES:
+            raise ImportRefused(f"images of shape {dims} have more than {MAX_VALUES:,} values")
         self.dtype = "float64" if kind.elem_type == onnx.TensorProto.DOUBLE else "float32"
         if len(dims) != 4:
             raise ImportRefused(f"the input {self.input.name} has {len(dims)} axes, and images have 4")
@@ -88,6 +94,55 @@ class OnnxModel:
     def step(self, images: Array, labels: Array) -> ForeignStep | None:
         """Return None: a file does not train."""
         return None
+
+
+def _read_file(path: Path) -> tuple[ModelProto, dict[str, Array]]:
+    """Return the model in a file and its constants. Files that attack their reader are refused."""
+    try:
+        read_checkpoint(str(path))  # raises CheckpointError for arrays that are not there
+        proto = onnx.load(str(path), load_external_data=False)
+        _check_external_data(path, proto)
+        onnx.checker.check_model(str(path))
+        for tensor in proto.graph.initializer:
+            if tensor.external_data:
+                load_external_data_for_tensor(tensor, str(path.parent))
+                tensor.ClearField("external_data")
+        _drop_unused(proto)
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    except Exception as error:  # protobuf, onnx and the operating system each have classes of their own
+        message = str(error).strip().splitlines()
+        raise ImportRefused(
+            f"{path} is no ONNX model that can be read: {message[0] if message else 'damaged'}"
+        ) from error
+    if proto.functions:
+        raise ImportRefused(f"{path} defines functions; inline them with onnx.inliner.inline_local_functions first")
+    if len(proto.graph.node) > MAX_NODES:
+        raise ImportRefused(f"{path} has {len(proto.graph.node):,} nodes; at most {MAX_NODES:,} are read")
+    return proto, constants
+
+
+def _drop_unused(proto: ModelProto) -> None:
+    """Drop the nodes on which no output depends, so that what no spec says is never run."""
+    needed = {value.name for value in proto.graph.output}
+    kept: list[NodeProto] = []
+    for node in reversed(proto.graph.node):
+        if needed & set(node.output):
+            kept.append(node)
+            needed |= set(node.input)
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(kept))
+
+
+def _check_external_data(path: Path, proto: ModelProto) -> None:
+    """Raise ValueError for weights that are not in plain files beside the model's, or larger than those."""
+    for tensor in proto.graph.initializer:
+        for item in tensor.external_data:
+            if item.key == "location":
+                file = path.parent / item.value
+                if file.is_symlink() or not file.is_file() or file.resolve().parent != path.parent.resolve():
+                    raise ValueError(f"the weights of {tensor.name} are in {item.value!r}, which is no file beside it")
+                if file.stat().st_blocks * 512 < file.stat().st_size // 2:
+                    raise ValueError(f"the file {item.value!r} of weights is mostly empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +216,7 @@ class Reader:
         call = Call(node, attributes, inputs, tuple(node.input))
         self.site = self._site(node)
         if not any(isinstance(value, Value) for value in inputs):
-            self.known |= _evaluate(node, inputs, {item.domain: item.version for item in self.model.proto.opset_import})
+            self._read_constants(node, inputs)
             return
         if node.op_type == "Shape":
             self.known[node.output[0]] = np.array([self.batch, *call.value().shape], np.int64)
@@ -183,6 +238,16 @@ class Reader:
             read = [value for value in inputs if isinstance(value, Value)]
             values = [self.builder.refuse(read, read[0].shape, self.site, str(error)) for _ in node.output]
         self.known |= dict(zip(node.output, values, strict=False))
+
+    def _read_constants(self, node: NodeProto, inputs: tuple[Any, ...]) -> None:
+        """Record the outputs of a node whose inputs are constants."""
+        opsets = {item.domain: item.version for item in self.model.proto.opset_import}
+        try:
+            self.known |= _evaluate(node, inputs, opsets)
+        except Exception as error:  # ONNX's evaluator raises errors of any kind
+            reason = str(error) if isinstance(error, Refused) else f"its constants can't be computed ({error})"
+            refused = self.builder.refuse([Value(self.builder.input)], self.builder.input.shape, self.site, reason)
+            self.known |= dict.fromkeys(node.output, refused)
 
     def _site(self, node: NodeProto) -> Site:
         """Return where a node is called: a module that holds others is a scope, and any other a layer."""
@@ -264,7 +329,9 @@ def _describe(node: NodeProto) -> str:
 
 
 def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int]) -> dict[str, Array]:
-    """Return the outputs of a node whose inputs are constants."""
+    """Return the outputs of a node whose inputs are constants. Raises Refused for those that may take long."""
+    if any(item.type in (item.GRAPH, item.GRAPHS) for item in node.attribute) or node.op_type.startswith("Random"):
+        raise Refused("a constant that is computed by a loop, a branch or at random")
     names = [name for name in node.input if name]
     arrays = dict(zip(names, [value for name, value in zip(node.input, inputs, strict=True) if name], strict=True))
     infos = [
@@ -273,5 +340,23 @@ def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int]) 
     ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "constant", infos, outputs)
+    _check_constant(node, arrays, graph, opsets)
     results = ReferenceEvaluator(graph, opsets=opsets).run(None, arrays)
     return dict(zip([name for name in node.output if name], results, strict=True))
+
+
+def _check_constant(node: NodeProto, arrays: Mapping[str, Array], graph: GraphProto, opsets: Mapping[str, int]) -> None:
+    """Raise Refused unless ONNX infers that a node's outputs are of moderate size."""
+    if node.op_type == "Constant":  # as large as it is in the file
+        return
+    sized = GraphProto()
+    sized.CopyFrom(graph)
+    small = [(name, array) for name, array in arrays.items() if array.size <= MAX_SHAPE_VALUES]
+    sized.initializer.extend(numpy_helper.from_array(array, name) for name, array in small)
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    inferred = onnx.shape_inference.infer_shapes(helper.make_model(sized, opset_imports=imports), data_prop=True)
+    for output in inferred.graph.output:
+        dims = output.type.tensor_type.shape.dim
+        is_known = output.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)
+        if not is_known or math.prod(dim.dim_value for dim in dims) > MAX_CONSTANT:
+            raise Refused("a constant whose size is not known, or very large")

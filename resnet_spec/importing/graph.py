@@ -6,6 +6,7 @@ what a rearrangement computes is known only when something reads it, so it is ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,9 @@ Combine: TypeAlias = Literal["add", "multiply", "subtract", "concat"]
 Index: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 Curve: TypeAlias = Callable[..., Array]
 """A function of each element of one array, or of two."""
+
+MAX_VALUES = 2**27
+"""Most values of a map for one image: 1 GiB in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +220,7 @@ class Builder:
             shape = op.output_shape(node.shape)
         except ShapeError as error:
             raise Refused(str(error)) from None
-        return Node("op", (node,), shape, site, op=op, weights=weights or {})
+        return Node("op", (node,), _check_size(shape), site, op=op, weights=weights or {})
 
     def refuse(self, inputs: Sequence[Value], shape: Shape, site: Site, reason: str) -> Value:
         """Add a node for a call that the language can't say."""
@@ -271,7 +275,7 @@ class Builder:
             shape = joined_shape(combine, [node.shape for node in nodes])
         except ShapeError as error:
             raise Refused(str(error)) from None
-        return Node("merge", nodes, shape, site, combine=combine)
+        return Node("merge", nodes, _check_size(shape), site, combine=combine)
 
     def _multiply(self, values: Sequence[Value], site: Site) -> Value:
         if _seen_alike(values) and len({value.node.shape for value in values}) == 1:
@@ -325,6 +329,13 @@ class Builder:
         shape = [1 if axis in axes else size for axis, size in enumerate(value.shape)]
         kept = [size for axis, size in enumerate(shape) if keepdims or axis not in axes]
         return self.rearrange(result, positions(tuple(kept)))
+
+
+def _check_size(shape: Shape) -> Shape:
+    """Return a shape, unless it has more values than one machine computes. Raises Refused."""
+    if math.prod(shape) > MAX_VALUES:
+        raise Refused(f"a map of shape {shape} has more than {MAX_VALUES:,} values")
+    return shape
 
 
 def _seen_alike(values: Sequence[Value]) -> bool:

@@ -24,7 +24,7 @@ from resnet_spec.importing import keras_evaluation
 from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
 from resnet_spec.importing.graph import Builder, Graph, Refused, Site, Value
 from resnet_spec.importing.problems import ImportRefused
-from resnet_spec.ops import Op
+from resnet_spec.ops import Op, ShapeError
 from resnet_spec.weights.canonical import Array
 
 Shape3 = tuple[int, int, int]
@@ -77,6 +77,15 @@ class KerasModel:
         if not self.path.is_file():
             raise FileNotFoundError(f"no file named {str(path)!r}")
         config, weights = _read_file(self.path)
+        try:
+            self._read(config, weights)
+        except ImportRefused:
+            raise
+        except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            message = f"{self.path}: its configuration is not as Keras writes it: {type(error).__name__}: {error}"
+            raise ImportRefused(message) from None
+
+    def _read(self, config: Mapping[str, Any], weights: _Weights) -> None:
         self.name = str(config.get("config", {}).get("name") or self.path.stem)
         self.layers, self.outputs = _layers(config)
         names = {layer.name for layer in self.layers}
@@ -116,21 +125,24 @@ def _channels_first(array: Array) -> Array:
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], Any]:
-    """Return the configuration in a file, and what holds its weights."""
+    """Return the configuration in a file, and what holds its weights. Files that attack their reader are refused."""
     h5py = _import_h5py()
+    from resnet_spec.checkpoints.formats import hdf5_file
+
     try:
+        hdf5_file.read(str(path))  # raises CheckpointError for links to other files, and arrays that are not there
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 config = _read_json(archive.open("config.json").read(MAX_CONFIG_BYTES + 1))
-                return config, _Weights(h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r"), is_legacy=False)
+                return config, _Weights(h5py.File(io.BytesIO(archive.read(hdf5_file.MEMBER)), "r"), is_legacy=False)
         file = h5py.File(path, "r")
         text = file.attrs.get("model_config")
         if text is None:
             raise ImportRefused(f"{path} holds weights without a configuration; save the entire model")
         return _read_json(text), _Weights(file["model_weights"], is_legacy=True)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, ImportRefused):
-            raise
+    except ImportRefused:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise ImportRefused(f"{path} is no Keras file that can be read: {error}") from None
 
 
@@ -317,8 +329,11 @@ class _Reader:
                 raise Refused("")  # their shapes are not known
             result = handler(self, layer, values, site)
             return self.activate(result, layer, site)
-        except (Refused, ValueError, IndexError) as error:
+        except (Refused, ShapeError) as error:
             return self.builder.refuse(values, values[0].shape, site, str(error))
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+            reason = f"it is configured in a way that is not known here ({type(error).__name__}: {error})"
+            return self.builder.refuse(values, values[0].shape, site, reason)
 
     def activate(self, value: Value, layer: KerasLayer, site: Site) -> Value:
         """Return a value behind the activation that a layer has of its own."""

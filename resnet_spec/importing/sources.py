@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, TypeAlias
 
 from resnet_spec.backend import load_backend
 from resnet_spec.importing.foreign import ForeignModel
-from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.graph import MAX_VALUES, Graph
 from resnet_spec.importing.importer import import_graphs
 from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.importing.proof import Comparison, prove
@@ -183,6 +184,8 @@ def _check_input(model: ForeignModel, input: Sequence[int] | None) -> tuple[int,
     shape = tuple(int(size) for size in (input if input is not None else model.input_shape or ()))
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"input must be (channels, height, width), such as (3, 224, 224), not {input!r}")
+    if math.prod(shape) > MAX_VALUES:
+        raise ValueError(f"images of shape {shape} have more than {MAX_VALUES:,} values")
     return shape[0], shape[1], shape[2]
 
 

@@ -476,6 +476,11 @@ def _cat(t: Tracer, tensors: Sequence[Tensor], dim: int = 0) -> Value:
 
 @handles("stack")
 def _stack(t: Tracer, tensors: Sequence[Tensor], dim: int = 0) -> Value:
+    if dim % (tensors[0].ndim + 1) == 0:  # a sum or a mean over this axis may follow
+        values = [t.value(tensor) for tensor in tensors]
+        stacked = t.builder.refuse(values, values[0].shape, t.site, "a stack along the batch axis")
+        t.stacks[id(stacked.node)] = values
+        return stacked
     if t.axis(dim, tensors[0].ndim + 1):
         raise Refused("a stack along another axis than the channels")
     joined = t.builder.merge("concat", [t.value(tensor) for tensor in tensors], t.site)
@@ -489,6 +494,10 @@ def _stack(t: Tracer, tensors: Sequence[Tensor], dim: int = 0) -> Value:
 def _reduce(kind: Literal["mean", "max", "sum"]) -> Handler:
     def handler(t: Tracer, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Value | list[Value]:
         axes = range(1, x.ndim) if dim is None else (dim if isinstance(dim, tuple | list) else (dim,))
+        stacked = t.stacks.get(id(t.value(x).node))
+        if stacked is not None and kind != "max" and not keepdim and [*axes] in ([0], [-x.ndim]):
+            total = t.builder.merge("add", stacked, t.site)
+            return [total if kind == "sum" else t.builder.scale(total, 1 / len(stacked), t.site)]
         value = t.builder.reduce(kind, t.value(x), [t.axis(axis, x.ndim) for axis in axes], keepdim, t.site)
         return [value]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from resnet_spec_torch.trace import BATCH, Tracer
 
 _TOLERANCE = 1e-9
 _EPSILONS = (1e-5, 1e-6, 1e-8, 1e-3)
+
+MAX_WINDOW, MAX_PAIRS = 16, 4
+"""The largest window of a module without weights that is guessed, and from how many numbers."""
+
 _PATH_DROPS = {"DropPath", "DropPath2d", "StochasticDepth"}
 _BLOCK_DROPS = {"DropBlock2d", "DropBlock", "DropBlockFast2d"}
 
@@ -130,20 +135,39 @@ def _guesses(tracer: Tracer, module: nn.Module, x: Tensor) -> Iterator[Op]:
             case ["bias", "tau", "weight"]:
                 yield ops.FilterResponseNorm(epsilon)
             case ["bias", "weight"]:
-                yield ops.GlobalResponseNorm(epsilon)
-                yield ops.LayerNorm(epsilon)
+                yield from (ops.GlobalResponseNorm(epsilon), ops.LayerNorm(epsilon))
+                yield from (ops.EvoNormS0(number, epsilon, act=False) for number in groups)
             case ["weight"]:
-                yield ops.RmsNorm(epsilon)
-                yield ops.LayerNorm(epsilon, bias=False)
+                yield from (
+                    ops.RmsNorm(epsilon),
+                    ops.RmsNorm(epsilon, variance=True),
+                    ops.LayerNorm(epsilon, bias=False),
+                )
             case []:
-                yield from (ops.BlurPool(number) for number in {*numbers, *_first_items(module)} if 0 < number < 8)
+                yield from _windows(module)
                 return
 
 
-def _first_items(module: nn.Module) -> list[int]:
-    return [
-        value[0] for value in vars(module).values() if isinstance(value, tuple) and value and isinstance(value[0], int)
-    ]
+def _windows(module: nn.Module) -> Iterator[Op]:
+    """Yield windows without weights that a module may have, by the numbers that it holds."""
+    pairs = list(dict.fromkeys(pair for value in vars(module).values() for pair in _pairs(value)))[:MAX_PAIRS]
+    yield from (ops.BlurPool(stride) for stride in dict.fromkeys(stride for stride, _ in pairs))
+    for kernel, stride in product(pairs, pairs):
+        yield from (ops.AvgPool(kernel, stride, "same"), ops.AvgPool(kernel, stride, "same", count_padding=True))
+
+
+def _pairs(value: object) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of small numbers in a value, of which one number stands for a pair."""
+    match value:
+        case bool():
+            return
+        case int() if 0 < value < MAX_WINDOW:
+            yield value, value
+        case (int(first), int(second)) if min(first, second) > 0 and max(first, second) < MAX_WINDOW:
+            yield first, second
+        case tuple() | list():
+            for item in value:
+                yield from _pairs(item)
 
 
 def per_pair(value: tuple[int, ...]) -> tuple[int, int]:

@@ -77,6 +77,7 @@ class Tracer(TorchFunctionMode):
     Attributes:
         names: The names of parameters and buffers, and of their views, by the tensors' identity.
         stack: The modules that are running, with their paths.
+        stacks: What was stacked along the batch axis, by the identity of the node that stands for it.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, handlers: Mapping[str, Handler], until: str = "") -> None:
@@ -97,6 +98,7 @@ class Tracer(TorchFunctionMode):
             raise ValueError(f"the model has no module at {until!r}")
         self.control_flow: list[str] = []
         self.site = Site()
+        self.stacks: dict[int, list[Value]] = {}
         named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
         for name, tensor in named:
             self.names.setdefault(id(tensor), name)

@@ -457,6 +457,41 @@ def _rsub(t: Tracer, x: Tensor, other: Any) -> Value:
     return t.builder.curve(lambda array: number - array, [t.value(x)], t.site)
 
 
+_COMPARISONS = {"gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": np.less_equal}
+
+
+def _compare(function: Callable[..., Any]) -> Handler:
+    def handler(t: Tracer, x: Any, other: Any) -> Value:
+        number = _number(other)
+        if number is None:
+            raise Refused("a comparison of two values that depend on the images")
+        return t.builder.curve(lambda array: function(array, number).astype(np.float64), [t.value(x)], t.site)
+
+    return handler
+
+
+HANDLERS.update({name: _compare(function) for name, function in _COMPARISONS.items()})
+
+
+@handles("where")
+def _where(t: Tracer, condition: Tensor, x: Any, other: Any) -> Value:
+    numbers = [_number(x), _number(other)]
+    values = [t.value(item) for item, number in zip((x, other), numbers, strict=True) if number is None]
+
+    def choose(chosen: Any, *arrays: Any) -> Any:
+        rest = list(arrays)
+        pair = [rest.pop(0) if number is None else number for number in numbers]
+        return np.where(chosen != 0, *pair)
+
+    return t.builder.curve(choose, [t.value(condition), *values], t.site)
+
+
+@handles("maximum", "minimum")
+def _extreme(t: Tracer, x: Tensor, other: Tensor) -> Value:
+    function = np.maximum if "max" in t.site.operation else np.minimum
+    return t.builder.curve(lambda a, b: function(a, b), [t.value(x), t.value(other)], t.site)
+
+
 @handles("pow")
 def _pow(t: Tracer, x: Tensor, exponent: Any) -> Value:
     number = _number(exponent)
@@ -505,6 +540,13 @@ def _reduce(kind: Literal["mean", "max", "sum"]) -> Handler:
 
 
 HANDLERS.update({"mean": _reduce("mean"), "sum": _reduce("sum"), "amax": _reduce("max"), "max": _reduce("max")})
+_max_over_axes = HANDLERS["max"]
+
+
+@handles("max")
+def _max(t: Tracer, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    is_pair = bool(args) and t.is_traced(args[0])
+    return _extreme(t, x, args[0]) if is_pair else _max_over_axes(t, x, *args, **kwargs)
 
 
 @handles("softmax")
@@ -539,6 +581,11 @@ def _getitem(t: Tracer, x: Tensor, key: Any) -> Value:
     if any(isinstance(item, Tensor) for item in keys):
         raise Refused("an index that is a tensor")
     return t.rearranged(lambda index: index[key], x)
+
+
+@handles("setitem")
+def _setitem(t: Tracer, x: Tensor, key: Any, value: Any) -> Value:
+    raise Refused("an assignment to a part of a tensor")
 
 
 @handles("expand_as", "view_as", "reshape_as")

@@ -141,7 +141,9 @@ class Tracer(TorchFunctionMode):
         """Return the name of a weight, and record its array. Raises Refused if it is computed from others."""
         name = self.names.get(id(tensor))
         if name is None:
-            raise Refused("its weight is computed from others while the model runs")
+            raise Refused(
+                "its weight is computed from others while the model runs (parametrize.remove_parametrizations?)"
+            )
         array = to_array(self.tensors[name])
         self.weights[name] = array if shape is None else array.reshape(tuple(shape))
         return name
@@ -162,22 +164,27 @@ class Tracer(TorchFunctionMode):
             return result
         if name == "__get__" and isinstance(result, Tensor):
             name = "alias"
+        if name == "__setitem__":  # which returns nothing
+            self._record(name, args, kwargs, args[0])
+            return result
         if not [*_tensors(result)]:
             if name in ("__bool__", "item", "tolist", "__int__", "__float__", "__index__"):
                 self.control_flow.append(str(self._site(name)))
             return result
-        if name == "__setitem__":
-            name = "setitem"
         return self._record(name, args, kwargs, result)
 
     def _record(self, name: str, args: Any, kwargs: Any, result: Any) -> Any:
-        in_place = isinstance(result, Tensor) and args and result is args[0] and _is_in_place(name)
+        in_place = isinstance(result, Tensor) and (
+            result is kwargs.get("out") or (args and result is args[0] and _is_in_place(name))
+        )
         if not in_place:
             result = _alias_inputs(result, {id(tensor) for tensor in _tensors((args, kwargs))})
         site = self.site = self._site(name)
         outputs = [*_tensors(result)]
         handler: Handler | None = None
         try:
+            if kwargs.get("out") is not None:
+                raise Refused("it writes to a tensor that exists (out=)")
             handler = self.handlers.get(_plain_name(name))
             if handler is None:
                 raise Refused("no operation of the language is this function")
@@ -318,7 +325,8 @@ def _alias_inputs(result: Any, inputs: set[int]) -> Any:
 
 
 def _is_in_place(name: str) -> bool:
-    return (name.endswith("_") and not name.startswith("__")) or name.startswith("__i") or name in _MAYBE_IN_PLACE
+    is_method = name.endswith("_") and not name.startswith("__")
+    return is_method or name.startswith("__i") or name == "__setitem__" or name in _MAYBE_IN_PLACE
 
 
 _MAYBE_IN_PLACE = {"relu", "relu6", "silu", "hardswish", "hardsigmoid", "elu", "leaky_relu", "dropout", "dropout2d"}

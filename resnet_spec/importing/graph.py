@@ -152,6 +152,7 @@ class Builder:
         self.input = Node("input", (), input_shape)
         self._resolved: dict[tuple[int, bytes, Shape], Node] = {}
         self._concats: dict[tuple[int, ...], Node] = {}
+        self._partial: dict[int, tuple[Reduction, Value, tuple[int, ...], bool]] = {}
 
     # -- values --------------------------------------------------------------------------------------------------
 
@@ -236,14 +237,18 @@ class Builder:
         value = self._picked(value, site)
         return Value(self.add_op(op, value.node, site, weights), value.index)
 
+    def _is_said(self, value: Value, site: Site) -> bool:
+        """Return whether an operation rearranges a node as a value shows it."""
+        try:
+            self.node_of(value, site)
+        except Refused:
+            return False
+        return True
+
     def _picked(self, value: Value, site: Site) -> Value:
         """Return a value of which a part is picked as that of a node, so that what reads the part does not read all."""
-        if value.index is None or value.index.size >= np.prod(value.node.shape):
-            return value
-        try:
-            return Value(self.node_of(value, site))
-        except Refused:
-            return value
+        is_part = value.index is not None and value.index.size < np.prod(value.node.shape)
+        return Value(self.node_of(value, site)) if is_part and self._is_said(value, site) else value
 
     def curve(self, curve: Curve, values: Sequence[Value], site: Site) -> Value:
         """Add a function of each element that is recognised later. Two values must be seen alike. Raises Refused."""
@@ -319,16 +324,29 @@ class Builder:
         raise Refused("a softmax that is not over equal parts of the channels")
 
     def reduce(self, kind: Reduction, value: Value, axes: Sequence[int], keepdims: bool, site: Site) -> Value:
-        """Add a mean, a maximum or a sum over axes. Raises Refused."""
+        """Add a mean, a maximum or a sum over axes, which may complete one over other axes.
+
+        What is no operation yet is refused, unless another reduction follows.
+        """
         ndim = len(value.shape)
         axes = tuple(sorted(axis % ndim for axis in axes))
-        op = reduction_op(kind, value.indices(), value.node.shape, axes)
-        if op is None:
-            raise Refused(f"a {kind} over these axes of a value of shape {value.shape}")
-        result = Value(self.add_op(op, value.node, site))
-        shape = [1 if axis in axes else size for axis, size in enumerate(value.shape)]
-        kept = [size for axis, size in enumerate(shape) if keepdims or axis not in axes]
-        return self.rearrange(result, positions(tuple(kept)))
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(value.shape))
+        kept = tuple(size for axis, size in enumerate(shape) if keepdims or axis not in axes)
+        whole, all_axes = value, axes
+        if value.index is None and id(value.node) in self._partial:
+            before, whole, done, kept_done = self._partial[id(value.node)]
+            left = [axis for axis in range(len(whole.shape)) if kept_done or axis not in done]
+            if before == kind:
+                all_axes = tuple(sorted({*done, *(left[axis] for axis in axes)}))
+        op = reduction_op(kind, whole.indices(), whole.node.shape, all_axes)
+        if op is None and whole.index is not None and whole.node.kind != "refused":
+            whole = Value(self.node_of(whole, site)) if self._is_said(whole, site) else whole
+            op = reduction_op(kind, whole.indices(), whole.node.shape, all_axes)
+        if op is not None:
+            return self.rearrange(Value(self.add_op(op, whole.node, site)), positions(kept))
+        refused = self.refuse([value], kept, site, f"a {kind} over these axes of a value of shape {value.shape}")
+        self._partial[id(refused.node)] = kind, whole, all_axes, keepdims
+        return refused
 
 
 def _check_size(shape: Shape) -> Shape:

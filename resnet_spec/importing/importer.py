@@ -132,6 +132,11 @@ def _with_outputs(network: Network, target: Network, paths: Sequence[str]) -> Ne
     digests = dataflow_digests(network)
     chosen = []
     for path in paths:
+        if not path:
+            message = (
+                "the model returns a value that is computed beside the way to its last output; import up to a module"
+            )
+            raise ImportRefused(message, [], UNTIL)
         same = [other for other, digest in digests.items() if digest == wanted[path]]
         possible = [other for other in same if _is_output(network, other)]
         if not possible:

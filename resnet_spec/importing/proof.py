@@ -129,7 +129,7 @@ def compare_outputs(
     ours = [arrays[path] for path in network.outputs] if network.outputs else [arrays[OUTPUT]]
     size, gates = "x".join(map(str, images.shape[2:])), GATES[dtype]
     parts = {path: (arrays[path], theirs.modules[path]) for path in paths}
-    parts = {path: pair for path, pair in parts.items() if _arrange_like(pair[1], pair[0]) is not None}
+    parts = {path: pair for path, pair in parts.items() if any(True for _ in _arrangements(pair[1], pair[0]))}
     if theirs.modules:
         yield _comparison("parts", name, size, parts, gates["parts"], True)
     pairs = {_output_name(index, network): pair for index, pair in enumerate(zip(ours, theirs.outputs, strict=False))}
@@ -160,23 +160,20 @@ def _worst(what: str, backend: str, size: str, errors: Mapping[str, float], gate
 
 
 def _error(ours: Array, theirs: Array) -> float:
-    arranged = _arrange_like(theirs, ours)
-    if arranged is None:
-        return float("inf")
-    return relative_error(arranged, ours, float(np.abs(theirs).max(initial=0)) or 1.0)
+    """Return the least error of an array in any arrangement of the other, relative to the largest value."""
+    largest = float(np.abs(theirs).max(initial=0)) or 1.0
+    errors = [relative_error(arranged, ours, largest) for arranged in _arrangements(theirs, ours)]
+    return min(errors, default=float("inf"))
 
 
-def _arrange_like(theirs: Array, ours: Array) -> Array | None:
-    """Return an array in the shape of another: without axes of size 1, or with its channels first; None if it can't be.
-
-    A square map whose channels are as many as its rows is taken as it is.
-    """
+def _arrangements(theirs: Array, ours: Array) -> Iterator[Array]:
+    """Yield an array in the shape of another: as it is, without axes of size 1, or with its channels first."""
     if theirs.shape == ours.shape:
-        return theirs
-    if [size for size in theirs.shape if size > 1] == [size for size in ours.shape if size > 1]:
-        return theirs.reshape(ours.shape)
-    moved = np.moveaxis(theirs, -1, 1) if theirs.ndim == 4 else theirs
-    return moved if moved.shape == ours.shape else None
+        yield theirs
+    elif [size for size in theirs.shape if size > 1] == [size for size in ours.shape if size > 1]:
+        yield theirs.reshape(ours.shape)
+    if theirs.ndim == 4 and (moved := np.moveaxis(theirs, -1, 1)).shape == ours.shape:
+        yield moved
 
 
 def _compare_training(model: ForeignModel, recovered: Recovered, sizes: Sequence[tuple[int, int, int]]) -> Comparison:

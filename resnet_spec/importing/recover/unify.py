@@ -14,6 +14,7 @@ from resnet_spec.importing.recover.terms import (
     Collecting,
     OpCall,
     Param,
+    PerBlock,
     Repeats,
     Sequence,
     has_weights,
@@ -127,6 +128,8 @@ class Unifier:
     def value(self, column: Items[Any], hint: str, layer: str = "", op: str = "") -> Any:
         """Return the value at a place: a literal, or an argument that has these values."""
         known = [value for value in column if value is not None]
+        if (rows := _per_block(column, hint)) is not None:
+            return PerBlock(tuple(self.value(row, hint, layer, op) for row in rows))
         if len(known) < len(column):  # in a shortcut, which not all blocks have
             shared = self.arguments.get(hint)
             if shared is not None and _agrees(column, shared):
@@ -158,6 +161,27 @@ class Unifier:
             names = [hint]
         names += [f"{layer}_{hint}".replace(".", "_"), *(f"{hint}{number}" for number in range(2, 100))]
         return next(name for name in names if name not in self.arguments and name.isidentifier())
+
+
+def _per_block(column: Items[Any], hint: str) -> list[list[Any]] | None:
+    """Return the values for each of several repeated blocks, where they differ and some are written block by block.
+
+    A single stride is that of the first block.
+    """
+    lists = [value for value in column if isinstance(value, PerBlock)]
+    depths = {len(value.values) for value in lists}
+    others = [value for value in column if value is not None and not isinstance(value, PerBlock)]
+    if len(depths) != 1 or MISSING in others or (not others and all(value == lists[0] for value in lists)):
+        return None
+    (depth,) = depths
+    spread = [_spread(value, depth, hint == "stride") for value in column]
+    return [[None if value is None else value[index] for value in spread] for index in range(depth)]
+
+
+def _spread(value: Any, depth: int, is_stride: bool) -> tuple[Any, ...] | None:
+    if value is None or isinstance(value, PerBlock):
+        return None if value is None else value.values
+    return (value, *[1 if is_stride else value] * (depth - 1))
 
 
 def _names(calls: Items[Any]) -> dict[str, Any]:

@@ -34,8 +34,8 @@ MAX_NODES = 20_000
 MAX_SHAPE_VALUES = 1024
 """Most values of an array that may say the shape of another."""
 
-MAX_CONSTANT = 2**27
-"""Most values of a constant that nodes compute."""
+MAX_CONSTANT = 2**22
+"""How many values constants that nodes compute may have beside four times those in the file."""
 
 
 class OnnxModel:
@@ -191,6 +191,7 @@ class Reader:
             images = self.builder.rearrange(images, index)
         self.known[model.input.name] = images
         self.site = Site()
+        self.room = MAX_CONSTANT + 4 * sum(array.size for array in model.constants.values())
         self.hypotheses = Hypotheses(self)
 
     def read(self, until: str = "") -> Graph:
@@ -234,16 +235,19 @@ class Reader:
                 raise Refused("")  # their shapes are not known
             results = handler(self, call)
             values = results if isinstance(results, list) else [results]
-        except (Refused, ValueError, IndexError) as error:
+        except (Refused, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = str(error) if isinstance(error, Refused) else f"it is called in a way that is not known ({error})"
             read = [value for value in inputs if isinstance(value, Value)]
-            values = [self.builder.refuse(read, read[0].shape, self.site, str(error)) for _ in node.output]
+            values = [self.builder.refuse(read, read[0].shape, self.site, reason) for _ in node.output]
         self.known |= dict(zip(node.output, values, strict=False))
 
     def _read_constants(self, node: NodeProto, inputs: tuple[Any, ...]) -> None:
         """Record the outputs of a node whose inputs are constants."""
         opsets = {item.domain: item.version for item in self.model.proto.opset_import}
         try:
-            self.known |= _evaluate(node, inputs, opsets)
+            found = _evaluate(node, inputs, opsets, self.room)
+            self.room -= sum(np.asarray(array).size for array in found.values())
+            self.known |= found
         except Exception as error:  # ONNX's evaluator raises errors of any kind
             reason = str(error) if isinstance(error, Refused) else f"its constants can't be computed ({error})"
             refused = self.builder.refuse([Value(self.builder.input)], self.builder.input.shape, self.site, reason)
@@ -328,8 +332,8 @@ def _describe(node: NodeProto) -> str:
     return f"{node.op_type} {node.name}".strip()
 
 
-def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int]) -> dict[str, Array]:
-    """Return the outputs of a node whose inputs are constants. Raises Refused for those that may take long."""
+def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int], room: int) -> dict[str, Array]:
+    """Return the outputs of a node whose inputs are constants, if they have at most ``room`` values. Raises Refused."""
     if any(item.type in (item.GRAPH, item.GRAPHS) for item in node.attribute) or node.op_type.startswith("Random"):
         raise Refused("a constant that is computed by a loop, a branch or at random")
     names = [name for name in node.input if name]
@@ -340,12 +344,14 @@ def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int]) 
     ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "constant", infos, outputs)
-    _check_constant(node, arrays, graph, opsets)
+    _check_constant(node, arrays, graph, opsets, room)
     results = ReferenceEvaluator(graph, opsets=opsets).run(None, arrays)
     return dict(zip([name for name in node.output if name], results, strict=True))
 
 
-def _check_constant(node: NodeProto, arrays: Mapping[str, Array], graph: GraphProto, opsets: Mapping[str, int]) -> None:
+def _check_constant(
+    node: NodeProto, arrays: Mapping[str, Array], graph: GraphProto, opsets: Mapping[str, int], room: int
+) -> None:
     """Raise Refused unless ONNX infers that a node's outputs are of moderate size."""
     if node.op_type == "Constant":  # as large as it is in the file
         return
@@ -358,5 +364,5 @@ def _check_constant(node: NodeProto, arrays: Mapping[str, Array], graph: GraphPr
     for output in inferred.graph.output:
         dims = output.type.tensor_type.shape.dim
         is_known = output.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)
-        if not is_known or math.prod(dim.dim_value for dim in dims) > MAX_CONSTANT:
+        if not is_known or math.prod(dim.dim_value for dim in dims) > room:
             raise Refused("a constant whose size is not known, or very large")

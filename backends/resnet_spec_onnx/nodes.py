@@ -56,6 +56,12 @@ def _constant(call: Call, index: int) -> Array:
     return array
 
 
+def _number(array: Array) -> float:
+    """Return a constant as a number; one that a file holds in float32 with the fewest digits that mean it."""
+    number = float(array.reshape(()))
+    return ops.shortest_decimal(number) if array.dtype == np.float32 and math.isfinite(number) else number
+
+
 @handles("Conv")
 def _conv(r: Reader, call: Call) -> Value:
     kernel = _constant(call, 1)
@@ -238,12 +244,12 @@ def _extreme(r: Reader, call: Call) -> Value:
     if bound is None or bound.size != 1:
         raise Refused("a maximum or minimum of values")
     function = np.maximum if call.node.op_type == "Max" else np.minimum
-    return r.builder.curve(lambda x: function(x, float(bound.reshape(()))), [call.value()], r.site)
+    return r.builder.curve(lambda x: function(x, _number(bound)), [call.value()], r.site)
 
 
 @handles("Pow")
 def _pow(r: Reader, call: Call) -> Value:
-    exponent = float(_constant(call, 1).reshape(()))
+    exponent = _number(_constant(call, 1))
     return r.builder.curve(lambda x: np.power(x, exponent), [call.value()], r.site)
 
 
@@ -346,7 +352,7 @@ def _mul(r: Reader, call: Call) -> Value:
     if other.size == 1:
         if (learned := _number_for_all(r, call, value, other, ops.Scale)) is not None:
             return learned
-        factor = float(other.reshape(()))
+        factor = _number(other)
         return r.builder.curve(lambda x: x * factor, [value], r.site)
     return _per_channel(r, call, value, other, ops.Scale)
 
@@ -361,7 +367,7 @@ def _add(r: Reader, call: Call) -> Value:
     if other.size == 1:
         if (learned := _number_for_all(r, call, value, other, ops.Shift)) is not None:
             return learned
-        summand = float(other.reshape(()))
+        summand = _number(other)
         return r.builder.curve(lambda x: x + summand, [value], r.site)
     return _per_channel(r, call, value, other, ops.Shift)
 
@@ -381,7 +387,7 @@ def _sub(r: Reader, call: Call) -> Value:
     assert not isinstance(other, Value)
     if other.size != 1:
         raise Refused("a difference of a value and a constant per channel")
-    number = float(other.reshape(()))
+    number = _number(other)
     return r.builder.curve(
         (lambda x: x - number) if isinstance(first, Value) else (lambda x: number - x), [value], r.site
     )
@@ -396,7 +402,7 @@ def _div(r: Reader, call: Call) -> Value:
     assert not isinstance(other, Value)
     if other.size != 1:
         raise Refused("a quotient of a value and a constant per channel")
-    number = float(other.reshape(()))
+    number = _number(other)
     return r.builder.curve(
         (lambda x: x / number) if isinstance(first, Value) else (lambda x: number / x), [value], r.site
     )

@@ -18,6 +18,7 @@ from resnet_spec.ops import (
     GroupNorm,
     Identity,
     MaxPool,
+    Scale,
     Stochastic,
     op_name,
 )
@@ -69,12 +70,15 @@ def _leaf(leaf: Leaf, x: _Term) -> tuple[Part, _Term]:
     is_flat = isinstance(op, Flatten) and leaf.input_shape[1:] in ((), (1, 1))
     is_pixel = isinstance(op, AvgPool | MaxPool) and (op.kernel, op.stride, op.padding) == (1, 1, 0)
     is_unused = isinstance(op, Stochastic) and not op.rate
-    if isinstance(op, Identity) or is_flat or is_pixel or is_unused:
+    is_one = isinstance(op, Scale) and not op.learned and op.factor == 1
+    if isinstance(op, Identity) or is_flat or is_pixel or is_unused or is_one:
         return leaf, x
     if isinstance(op, GlobalAvgPool | GlobalMaxPool):
         op = replace(op, keepdims=False)
     if isinstance(op, GroupNorm | EvoNormS0):
         op = replace(op, groups=op.group_count(leaf.input_shape[0]), size=0)
+    if isinstance(op, Scale) and not op.learned:
+        op = replace(op, per="all", keepdims=False)
     path = leaf.path if op.weights(leaf.input_shape) else ""
     arguments = [getattr(op, field.name) for field in fields(op)]
     return leaf, _Term(_digest(op_name(op), arguments, path, x.digest))
@@ -89,6 +93,8 @@ def _join(part: Parallel, x: _Term, outputs: Sequence[_Term]) -> _Term:
 
 
 def _joined(combine: str, terms: Sequence[_Term]) -> _Term:
+    if len(terms) == 1:
+        return terms[0]
     inner = [digest for term in terms for digest in (term.terms if term.kind == combine else (term.digest,))]
     ordered = sorted(inner) if combine in ("add", "multiply", "mean") else inner
     mergeable = combine in ("add", "concat")

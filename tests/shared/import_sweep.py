@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -71,15 +71,6 @@ def small_network(name: str) -> Network:
             except SpecError:
                 continue
     return reduce_width(own)
-
-
-def different_networks(names: Iterable[str]) -> dict[str, tuple[Network, list[str]]]:
-    """Return small networks by the first name of each, with the names of the networks that are the same."""
-    found: dict[str, tuple[Network, list[str]]] = {}
-    for name in names:
-        network = small_network(name)
-        found.setdefault(repr((network.parts, network.outputs)), (network, []))[1].append(name)
-    return {names[0]: (network, names) for network, names in found.values()}
 
 
 # -- comparison --------------------------------------------------------------------------------------------------
@@ -271,17 +262,22 @@ def _matching(patterns: list[str]) -> list[str]:
     return [name for name in bundled.names() if any(fnmatch(name, pattern) for pattern in patterns or ["*"])]
 
 
-def sweep(kind: str, patterns: list[str]) -> Iterator[tuple[list[str], Verdict, str]]:
-    """Yield the names of networks that are the same when small, what became of one of them, and why."""
+def sweep(kind: str, patterns: list[str]) -> Iterator[tuple[str, Verdict, str]]:
+    """Yield the names of networks, what became of each, and why. Networks that are the same when small share that."""
     names = _matching(patterns)
     if kind == "peers":
         names = [name for name in names if name.startswith(("timm/", "torchvision/"))]
-    for first, (network, same) in different_networks(names).items():
-        try:
-            found = try_peer(first, network.input) if kind == "peers" else try_round_trip(kind, network)
-        except Exception as error:  # a sweep goes on, and prints what should not be
-            found = "crashed", f"{type(error).__name__}: {error}"
-        yield same, *found
+    known: dict[str, tuple[Verdict, str]] = {}
+    for name in names:
+        network = small_network(name)
+        key = f"{kind == 'peers' and name.partition('/')[0]}{network.parts!r}{network.outputs}"
+        if key not in known:
+            try:
+                known[key] = try_peer(name, network.input) if kind == "peers" else try_round_trip(kind, network)
+            except Exception as error:  # a sweep goes on, and prints what should not be
+                known[key] = "crashed", f"{type(error).__name__}: {error}"
+            print(".", end="", file=sys.stderr, flush=True)
+        yield name, *known[key]
 
 
 def main(kind: str, patterns: list[str]) -> int:
@@ -294,18 +290,16 @@ def main(kind: str, patterns: list[str]) -> int:
 
         declare_torchvision_operators()
     shares: dict[str, Counter[Verdict]] = {}
-    imports, start = 0, time.monotonic()
-    for names, verdict, reason in sweep(kind, patterns):
-        imports += 1
-        for name in names:
-            shares.setdefault(name.rpartition("/")[0] or "(none)", Counter())[verdict] += 1
+    start = time.monotonic()
+    for name, verdict, reason in sweep(kind, patterns):
+        shares.setdefault(name.rpartition("/")[0] or "(none)", Counter())[verdict] += 1
         if verdict != "equal":
-            print(f"{verdict}: {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {reason}", flush=True)
+            print(f"{verdict}: {name}: {reason}", flush=True)
     for registry, counts in shares.items():
         print(f"{registry}: {counts['equal']} of {counts.total()} equal, {counts['same numbers']} the same numbers")
     every = sum(shares.values(), Counter[Verdict]())
     share = every["equal"] / max(1, every.total())
-    print(f"{imports} imports in {time.monotonic() - start:.0f} s: {every['equal']} of {every.total()}, {share:.1%}")
+    print(f"{every['equal']} of {every.total()} equal, {share:.1%}, in {time.monotonic() - start:.0f} s")
     return int(share < 0.95 or every["different"] + every["crashed"] > 0)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from resnet_spec import ops
 from resnet_spec.importing.graph import Node
-from resnet_spec.importing.reduce import Fork, Item, Row, Step, steps
+from resnet_spec.importing.reduce import Fork, Item, Row, Step, forks, steps
 from resnet_spec.language.reserved_names import WEIGHT_NAMES, why_reserved
 from resnet_spec.language.scalars import LAYER_KEYS
 from resnet_spec.language.spec import Role
@@ -80,7 +80,7 @@ class Arranger:
     Attributes:
         renamed: The model's name of each weight, by the name that it gets.
         fixed: The paths that the model gives layers, by the node's identity.
-        surrounds: The identities of nodes that are shortcuts around a module, and no block of the one that calls them.
+        surrounds: The identities of nodes whose block does not belong to the module that calls them, or to none.
         scopes: The paths of the modules that call layers, where those are inside of a layer with weights.
         placed: The paths of parts by the identity of the nodes whose outputs are theirs.
         unlike: The paths of parts that compute something else than the module there: blocks around a module, and norms
@@ -94,10 +94,11 @@ class Arranger:
         self.scopes: dict[int, str] = {}
         self.placed: dict[int, str] = {}
         self.unlike: set[str] = set()
+        self.surrounds: set[int] = set()
         if all(name.startswith(NAMELESS) for step in steps(row) for name in step.node.weights.values()):
             invent_paths(row, self.fixed)
+            self.surrounds |= {id(fork.node) for fork in forks(row)}
         self._fix_paths(row)
-        self.surrounds: set[int] = set()
         self._find_surrounding(row)
         if not has_modules:
             self._adopt_scopes(row, "")
@@ -107,12 +108,12 @@ class Arranger:
 
         That is called from elsewhere, or for several in a row, or is the network itself.
         """
-        forks = [item for item in row if isinstance(item, Fork)]
-        paths = {id(fork.node): _common_path(self._weighted_paths(fork)) for fork in forks}
-        for fork in forks:
+        found = [item for item in row if isinstance(item, Fork)]
+        paths = {id(fork.node): _common_path(self._weighted_paths(fork)) for fork in found}
+        for fork in found:
             scope = fork.node.site.scope
             is_shortcut = not all(fork.branches) and not fork.split
-            below = [fork for fork in forks if _is_below(paths[id(fork.node)], scope)]
+            below = [fork for fork in found if _is_below(paths[id(fork.node)], scope)]
             if is_shortcut and (not scope or fork not in below or len(below) > 1):
                 self.surrounds.add(id(fork.node))
             for branch in fork.branches:

@@ -57,6 +57,15 @@ def steps(row: Row) -> Iterator[Step]:
                 yield from steps(branch)
 
 
+def forks(row: Row) -> Iterator[Fork]:
+    """Yield the forks of a row and those in them."""
+    for item in row:
+        if isinstance(item, Fork):
+            yield item
+            for branch in item.branches:
+                yield from forks(branch)
+
+
 def find_repeated(row: Row) -> list[Node]:
     """Return the calls that stand at several places of a tree, though their weights may be used once only."""
     counts = Counter(id(step.node) for step in steps(row))

@@ -229,10 +229,10 @@ class Reader:
             self.known[node.output[0]] = np.array([self.batch, *call.value().shape], np.int64)
             return
         self.hypotheses.add(node)
-        if (guessed := self.hypotheses.value(node)) is not None:
-            self.known[node.output[0]] = guessed
-            return
         try:
+            if (guessed := self.hypotheses.value(node)) is not None:
+                self.known[node.output[0]] = guessed
+                return
             handler = handlers.get(node.op_type)
             if handler is None or node.domain not in ("", "ai.onnx"):
                 raise Refused("no operation of the language is this one")

@@ -75,9 +75,9 @@ class Hypotheses:
 
     def _is_inner(self, node: NodeProto) -> bool:
         """Return whether a node may be one of several that are an operation together."""
-        if node.op_type not in ("MatMul", "Conv"):
+        if node.op_type not in ("MatMul", "Conv", "MaxPool"):
             return node.op_type in _INNER
-        before = self.producers.get(node.input[0])  # a blur's kernel, or the second of an interpolation's matrices
+        before = self.producers.get(node.input[0])  # what is padded, or the first of an interpolation's two products
         return self._is_telling(node) or (before is not None and self._is_telling(before[1]))
 
     def _is_telling(self, node: NodeProto) -> bool:
@@ -85,7 +85,7 @@ class Hypotheses:
         if node.op_type == "MatMul":
             return isinstance(self.reader.known.get(node.input[0]), np.ndarray)
         if node.op_type == "Pad":
-            return any(item.name == "mode" and item.s == b"reflect" for item in node.attribute)
+            return any(item.name == "mode" and item.s in (b"reflect", b"edge") for item in node.attribute)
         if node.op_type == "Pow":
             exponent = self.reader.known.get(node.input[1])
             return isinstance(exponent, np.ndarray) and exponent.size == 1 and abs(float(exponent.item())) == 0.5
@@ -140,6 +140,8 @@ class Hypotheses:
             for op in _guesses(region, weights, node.shape):
                 if not _fits(op, node.shape, weights):
                     continue
+                if axis and op.output_shape(node.shape)[1:] != node.shape[1:]:
+                    continue  # only pixels that stay can be seen as they were
                 evaluated = evaluated or self._evaluate(region, source.shape)
                 images, expected = evaluated
                 inputs = np.empty((len(images), int(np.prod(node.shape))))
@@ -175,7 +177,10 @@ class Hypotheses:
         )
         opsets = [*self.reader.model.proto.opset_import]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=self.reader.model.proto.ir_version)
-        (output,) = make_evaluator(model, "float64").run([region.output], {region.source: images})
+        try:
+            (output,) = make_evaluator(model, "float64").run([region.output], {region.source: images})
+        except Exception as error:  # ONNX's evaluator raises errors of any kind
+            raise Refused(f"what it computes together with others can't be evaluated ({error})") from None
         return images, output
 
 
@@ -238,6 +243,10 @@ def _windows(region: _Region, shape: Shape) -> Iterator[Op]:
         attributes: dict[str, Any] = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         if node.op_type == "Conv":
             yield ops.BlurPool(int(attributes.get("strides", [1])[0]))
+        if node.op_type == "MaxPool":  # copies of the edge never change a maximum
+            kernel, strides = attributes["kernel_shape"], attributes.get("strides", [1, 1])
+            yield ops.MaxPool((kernel[0], kernel[1]), (strides[0], strides[1]), "same")
+            yield ops.MaxPool((kernel[0], kernel[1]), (strides[0], strides[1]), "half")
     matrices = [array for array in region.constants.values() if array.ndim == 2]
     if len(matrices) == 2:
         rows, columns = matrices[-1].shape[0], matrices[0].shape[1]

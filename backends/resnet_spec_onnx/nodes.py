@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_spec import ops
 from resnet_spec.importing.curves import PRIMITIVES
-from resnet_spec.importing.graph import Node, Refused, Value
+from resnet_spec.importing.graph import Node, Refused, Site, Value
 from resnet_spec.ops import Op
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.foreign import Call, Reader
@@ -297,12 +297,34 @@ def _own_path(r: Reader, name: str) -> str:
     return r.layer_name({"": name}) if "/" in name else name
 
 
-def _per_channel(r: Reader, call: Call, value: Value, array: Array, op: Callable[..., Op]) -> Value:
-    """Add a factor or summand with one number per channel, which may belong to the layer before."""
+def _channels(r: Reader, value: Value, array: Array) -> tuple[Node, Callable[[Node], Value]]:
+    """Return a node whose channels an array has a number for, and how to see its successor. Raises Refused."""
     axes = [axis for axis, size in enumerate(array.shape, len(value.shape) + 1 - array.ndim) if size > 1]
     if len(axes) != 1:
         raise Refused("a constant that is not one number per channel or one for all")
-    node, see = r.builder.channels_of(value, r.axis(axes[0], len(value.shape) + 1), r.site)
+    return r.builder.channels_of(value, r.axis(axes[0], len(value.shape) + 1), r.site)
+
+
+def _centred(r: Reader, value: Value, mean: Array) -> Value:
+    """Add a normalisation for a difference, which takes the factors and summands behind it: as Keras exports norms."""
+    node, see = _channels(r, value, mean)
+    if len(node.shape) != 3:
+        raise Refused("a difference of features and a constant for each")
+    ones = np.ones(mean.size, mean.dtype)
+    return see(_add_norm(r, node, r.site, weight=ones, bias=0 * ones, running_mean=mean.reshape(-1)))
+
+
+def _add_norm(r: Reader, node: Node, site: Site, **arrays: Array) -> Node:
+    """Add a batch normalisation whose variance and epsilon are 1 together."""
+    op = ops.BatchNorm()
+    arrays["running_var"] = np.full(arrays["weight"].shape, 1 - op.epsilon, np.float64)
+    layer = f"@{len(r.weights)}"
+    return r.builder.add_op(op, node, site, {own: r.weight(layer, own, array) for own, array in arrays.items()})
+
+
+def _per_channel(r: Reader, call: Call, value: Value, array: Array, op: Callable[..., Op]) -> Value:
+    """Add a factor or summand with one number per channel, which may belong to the layer before."""
+    node, see = _channels(r, value, array)
     vector = array.reshape(-1)
     name = next(name for name, item in zip(call.names, call.inputs, strict=True) if not isinstance(item, Value))
     own = "weight" if op is ops.Scale else "bias"
@@ -320,6 +342,14 @@ def _merged(r: Reader, node: Node, vector: Array, own: str, name: str, is_own: b
     A convolution does not take a summand that ``is_own``: one with a name of its own.
     """
     op: Any = node.op
+    if isinstance(op, ops.BatchNorm) and node.weights["weight"].startswith("@"):
+        arrays = {name: r.weights[node.weights[name]] for name in ("weight", "bias", "running_mean")}
+        changed_arrays = (
+            {"weight": arrays["weight"] * vector, "bias": arrays["bias"] * vector}
+            if own == "weight"
+            else {"bias": arrays["bias"] + vector}
+        )
+        return _add_norm(r, node.inputs[0], node.site, **arrays | changed_arrays)
     if own == "bias" and not is_own and isinstance(op, ops.Conv | ops.Linear) and not op.bias:
         changed: Op = replace(op, bias=True)
         layer = node.weights["weight"].removesuffix(".weight")
@@ -385,8 +415,10 @@ def _sub(r: Reader, call: Call) -> Value:
         return r.builder.merge("subtract", [first, second], r.site)
     value, other = _operands(call)
     assert not isinstance(other, Value)
+    if other.size != 1 and isinstance(first, Value):
+        return _centred(r, value, other)
     if other.size != 1:
-        raise Refused("a difference of a value and a constant per channel")
+        raise Refused("a difference of a constant per channel and a value")
     number = _number(other)
     return r.builder.curve(
         (lambda x: x - number) if isinstance(first, Value) else (lambda x: number - x), [value], r.site
@@ -400,8 +432,10 @@ def _div(r: Reader, call: Call) -> Value:
         return r.builder.curve(lambda a, b: a / b, [first, second], r.site)
     value, other = _operands(call)
     assert not isinstance(other, Value)
+    if other.size != 1 and isinstance(first, Value):
+        return _per_channel(r, call, value, 1 / other, ops.Scale)
     if other.size != 1:
-        raise Refused("a quotient of a value and a constant per channel")
+        raise Refused("a quotient of a constant per channel and a value")
     number = _number(other)
     return r.builder.curve(
         (lambda x: x / number) if isinstance(first, Value) else (lambda x: number / x), [value], r.site

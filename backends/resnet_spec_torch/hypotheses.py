@@ -181,7 +181,7 @@ def _standardized(conv: nn.Conv2d, epsilons: list[float] | tuple[float, ...]) ->
     fan_in = conv.weight[0].numel()
     scaled = isinstance(getattr(conv, "gain", None), nn.Parameter)
     scale = getattr(conv, "scale", None)
-    factors = [float(f"{scale * fan_in**0.5:.12g}")] if scaled and isinstance(scale, float) else [1.0]
+    factors = [float(f"{scale * fan_in**0.5:.15g}")] if scaled and isinstance(scale, float) else [1.0]
     for padding in [*paddings, "same"]:
         for epsilon in epsilons:
             for factor in factors:

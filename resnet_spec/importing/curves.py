@@ -65,9 +65,28 @@ def recognize_curves(graph: Graph) -> None:
     for node in reversed(nodes):
         if node.kind == "curve" or (node.kind == "merge" and node.combine != "concat"):
             _recognize(node)
+    _drop_ones(graph)
     for node in graph.nodes():
         if node.kind == "curve":
             node.kind, node.reason = "refused", "a function of each element that is no activation of the language"
+
+
+def _drop_ones(graph: Graph) -> None:
+    """Drop products with 1, such as what a sum that is divided by its count is behind a mean."""
+    for node in graph.nodes():
+        node.inputs = tuple(map(_behind_ones, node.inputs))
+    graph.outputs = tuple(map(_behind_ones, graph.outputs))
+
+
+def _behind_ones(node: Node) -> Node:
+    """Return the node whose values another has, through products with constants that are 1 together."""
+    factor, before = 1.0, node
+    while isinstance(before.op, ops.Scale) and not before.op.learned:
+        factor *= before.op.factor
+        (before,) = before.inputs
+        if abs(factor - 1) < _TOLERANCE:
+            return _behind_ones(before)
+    return node
 
 
 def _recognize(node: Node) -> None:

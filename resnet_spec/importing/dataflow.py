@@ -80,8 +80,13 @@ def _leaf(leaf: Leaf, x: _Term) -> tuple[Part, _Term]:
     if isinstance(op, Scale) and not op.learned:
         op = replace(op, per="all", keepdims=False)
     path = leaf.path if op.weights(leaf.input_shape) else ""
-    arguments = [getattr(op, field.name) for field in fields(op)]
+    arguments = [_rounded(getattr(op, field.name)) for field in fields(op)]
     return leaf, _Term(_digest(op_name(op), arguments, path, x.digest))
+
+
+def _rounded(value: object) -> object:
+    """Return an argument with twelve digits, since factors may be computed from others."""
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def _combine(part: Residual, branch: _Term, shortcut: _Term) -> _Term:

@@ -344,6 +344,10 @@ class Builder:
             op = reduction_op(kind, whole.indices(), whole.node.shape, all_axes)
         if op is not None:
             return self.rearrange(Value(self.add_op(op, whole.node, site)), positions(kept))
+        if kind == "sum" and (op := reduction_op("mean", whole.indices(), whole.node.shape, all_axes)) is not None:
+            count = math.prod(whole.shape[axis] for axis in all_axes)  # some exporters write a mean as a sum
+            mean = Value(self.add_op(op, whole.node, site))
+            return self.rearrange(self.curve(lambda x: x * count, [mean], site), positions(kept))
         refused = self.refuse([value], kept, site, f"a {kind} over these axes of a value of shape {value.shape}")
         self._partial[id(refused.node)] = kind, whole, all_axes, keepdims
         return refused

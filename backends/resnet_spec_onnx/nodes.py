@@ -512,8 +512,8 @@ def _avg_pool(r: Reader, call: Call) -> Value:
         kernel, strides = _pair(call.get("kernel_shape")), _pair(call.get("strides", [1, 1]))
         margins = (pad.top + pads[0], pad.bottom + pads[2]), (pad.left + pads[1], pad.right + pads[3])
         source = value.node.inputs[0]
-        for padding, ceil in (((pad.top, pad.left), False), ((pad.top, pad.left), True), ("same", False)):
-            op = ops.AvgPool(kernel, strides, padding, ceil, count_padding=True)
+        plain = (ops.AvgPool(kernel, strides, (pad.top, pad.left), ceil, True) for ceil in (False, True))
+        for op in (*plain, ops.AvgPool(kernel, strides, "same", count_padding=True)):
             if ops.window_of(op).margins(*source.shape[1:]) == margins:
                 return r.builder.add(op, Value(source), r.site)
     return _pool(r, call, ops.AvgPool, count_padding=counts)

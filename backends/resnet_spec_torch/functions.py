@@ -346,6 +346,10 @@ def _interpolate(
         else tuple(int(side * factor) for side, factor in zip(shape[1:], _factors(scale_factor), strict=True))
     )
     factor = target[0] // shape[1]
+    if mode == "nearest" and min(target) > 0:
+        rows, columns = (np.arange(size) * side // size for size, side in zip(target, shape[1:], strict=True))
+        index = np.arange(math.prod(shape)).reshape(shape)[:, rows][:, :, columns]
+        return t.builder.rearrange(t.value(x), index, t.site)
     if mode not in ("nearest", "nearest-exact", "bilinear") or align_corners or antialias:
         raise Refused(f"interpolation with mode={mode!r}, align_corners={align_corners}")
     if tuple(target) != (shape[1] * factor, shape[2] * factor) or factor < 1:
@@ -564,7 +568,17 @@ def _rearrange(function: Callable[..., Any]) -> Handler:
 _METHODS = (
     *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "contiguous", "clone", "detach"),
     *("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),
-    *("chunk", "unsafe_chunk", "split", "tensor_split", "unbind", "narrow", "select"),
+    *(
+        "index_select",
+        "repeat_interleave",
+        "chunk",
+        "unsafe_chunk",
+        "split",
+        "tensor_split",
+        "unbind",
+        "narrow",
+        "select",
+    ),
 )
 
 HANDLERS.update({name: _rearrange(getattr(Tensor, name)) for name in _METHODS if hasattr(Tensor, name)})

@@ -335,7 +335,9 @@ class Arranger:
         branches = tuple(tuple(self.parts(branch, holder, level)) for branch in self._ordered(item))
         count = len(item.split)
         split = len(set(item.split)) == 1 if count and len(set(item.split)) == 1 else item.split or False
-        return Parallel(path, branches, split, item.cascade, item.combine, (), ())
+        return Parallel(
+            path, branches, split, item.cascade, item.combine, (), (), resize="nearest" if item.resize else ""
+        )
 
     def _collected(self, path: str, rows: list[tuple[Part, ...]], holder: str, level: _Level) -> Parallel:
         """Return rows that run one after another, whose input and outputs are concatenated.
@@ -352,7 +354,7 @@ class Arranger:
 
     def _ordered(self, fork: Fork) -> tuple[Row, ...]:
         """Return the branches of a fork, what is multiplied before its gates."""
-        if fork.combine != "multiply" or fork.split:
+        if fork.combine != "multiply" or fork.split or fork.resize:
             return fork.branches
         return tuple(sorted(fork.branches, key=len))
 
@@ -412,7 +414,7 @@ def _common_path(paths: Iterable[str]) -> str:
 
 
 def _is_residual(fork: Fork) -> bool:
-    is_plain = not (fork.split or fork.cascade or fork.collect)
+    is_plain = not (fork.split or fork.cascade or fork.collect or fork.resize)
     return (
         is_plain and len(fork.branches) == 2 and fork.combine in ("add", "multiply", "concat") and _has_shortcut(fork)
     )

@@ -14,7 +14,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from resnet_spec.importing.rearrangements import describe_rearrangement, is_identity, positions, shrink_broadcast
+from resnet_spec.importing.rearrangements import (
+    describe_rearrangement,
+    is_identity,
+    is_nearest,
+    positions,
+    shrink_broadcast,
+)
 from resnet_spec.importing.reductions import Reduction, reduction_op
 from resnet_spec.network.shape_rules import joined_shape
 from resnet_spec.ops import Flatten, GlobalAvgPool, GlobalMaxPool, Op, Scale, Shape, ShapeError, SplitSoftmax
@@ -63,14 +69,15 @@ class Node:
 
     Attributes:
         kind: "op" is a call of one of our operations, "merge" combines several values, "piece" is a range of channels,
-            "curve" a function of each element that is not recognised yet, and "refused" what the language can't say.
+            "resized" the nearest pixels, as many as a map of another size has, "curve" a function of each element that
+            is not recognised yet, and "refused" what the language can't say.
         weights: The name in ``Graph.weights`` of each of the operation's weights, by the operation's name for it.
         curve: The function of a curve, which takes as many arrays as there are inputs.
         channels: The first channel of a piece, and the one after the last.
         reason: Why a node is refused.
     """
 
-    kind: Literal["input", "op", "merge", "piece", "curve", "refused"]
+    kind: Literal["input", "op", "merge", "piece", "resized", "curve", "refused"]
     inputs: tuple[Node, ...]
     shape: Shape
     site: Site = field(default_factory=Site)
@@ -177,6 +184,8 @@ class Builder:
 
     def _add_rearrangement(self, value: Value, index: Index, site: Site) -> Node:
         found = describe_rearrangement(index, value.node.shape)
+        if found is None and is_nearest(index, value.node.shape):
+            return Node("resized", (value.node,), index.shape, site)
         if found is None:
             raise Refused(f"no operation turns a map of shape {value.node.shape} into {index.shape} in this way")
         if isinstance(found, tuple):

@@ -106,6 +106,10 @@ def _check_tree(row: Row) -> None:
             "the model reads some channels of a map, but no branches that take all of them, in order, and meet again"
         )
         raise ImportRefused(message, places, UNTIL)
+    resized = [str(step.node.site) for step in steps(row) if step.node.kind == "resized"]
+    if resized:
+        message = "the model resizes maps by other than an integer factor, and not where they meet one of that size"
+        raise ImportRefused(message, resized, UNTIL)
     repeated = find_repeated(row)
     if repeated:
         places = [str(node.site) for node in repeated]

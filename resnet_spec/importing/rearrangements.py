@@ -53,6 +53,14 @@ def describe_rearrangement(index: Index, shape: Shape) -> Op | tuple[int, int] |
     return next((op for op, picked in _candidates(index.shape, shape, whole) if np.array_equal(picked, index)), None)
 
 
+def is_nearest(index: Index, shape: Shape) -> bool:
+    """Return whether indices pick the nearest pixels of a map, as many as a map of another size has."""
+    if len(shape) != 3 or index.ndim != 3 or index.shape[0] != shape[0] or index.shape == shape:
+        return False
+    rows, columns = (np.arange(size) * length // size for size, length in zip(index.shape[1:], shape[1:], strict=True))
+    return bool(np.array_equal(positions(shape)[:, rows][:, :, columns], index))
+
+
 def _candidates(target: Shape, shape: Shape, whole: Index) -> Iterator[tuple[Op, Index]]:
     channels, height, width = shape
     if target == shape:

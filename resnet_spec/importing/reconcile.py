@@ -20,6 +20,11 @@ def reconcile(first: Graph, second: Graph) -> str:
     depend on the size belong to the padding ``same`` of what follows.
     """
     ours, theirs = first.nodes(), second.nodes()
+    for a, b in zip(ours, theirs, strict=False):  # a factor at one size only
+        if {a.kind, b.kind} == {"op", "resized"}:
+            for node in (a, b):
+                if isinstance(node.op, ops.Upsample) and node.op.mode == "nearest":
+                    node.kind, node.op = "resized", None
     if len(ours) != len(theirs) or any(
         (a.kind, a.combine) != (b.kind, b.combine) for a, b in zip(ours, theirs, strict=True)
     ):

@@ -30,6 +30,7 @@ class Fork:
     split: tuple[int, ...] = ()
     cascade: bool = False
     collect: bool = False
+    resize: bool = False
 
 
 Item: TypeAlias = Step | Fork
@@ -135,7 +136,20 @@ class _Reducer:
             rows = tuple(self.row(after, before) for before, after in pairs)
             return Fork(node, "concat", ((), *rows), collect=True)
         fork = Fork(node, node.combine, tuple(self.row(value, source) for value in inputs))
-        return _with_pieces(_flatten(fork))
+        return _with_pieces(_flatten(_with_resize(fork)))
+
+
+def _with_resize(fork: Fork) -> Fork:
+    """Return a fork that resizes its branches' maps to the first one's, if some are resized at their end."""
+    is_resized = [bool(row) and isinstance(row[-1], Step) and row[-1].node.kind == "resized" for row in fork.branches]
+    if fork.combine == "multiply" and is_resized[0]:
+        order = sorted(range(len(is_resized)), key=lambda index: is_resized[index])
+        fork = replace(fork, branches=tuple(fork.branches[index] for index in order))
+        is_resized.sort()
+    if is_resized[0] or not any(is_resized):
+        return fork
+    rows = (row[:-1] if resized else row for row, resized in zip(fork.branches, is_resized, strict=True))
+    return replace(fork, branches=tuple(rows), resize=True)
 
 
 def _with_means(row: Row) -> Row:
@@ -154,12 +168,14 @@ def _with_means(row: Row) -> Row:
 
 def _flatten(fork: Fork) -> Fork:
     """Return a fork in which sums of sums are one, and concatenations of concatenations."""
-    if fork.combine not in ("add", "concat"):
+    if fork.combine not in ("add", "concat") or fork.resize:
         return fork
     rows: list[Row] = []
     for row in fork.branches:
         match row:
-            case (Fork(combine=combine, split=(), cascade=False, collect=False) as inner,) if combine == fork.combine:
+            case (Fork(combine=combine, split=(), cascade=False, collect=False, resize=False) as inner,) if (
+                combine == fork.combine
+            ):
                 rows += inner.branches
             case _:
                 rows.append(row)

@@ -84,9 +84,9 @@ def test_a_file_without_names(tmp_path: Path) -> None:
         return add("Conv", [x, name], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads)
 
     x = add("Relu", [conv(x, 3, 4, 3, 2)])
-    for _ in range(2):
-        branch = conv(add("Relu", [conv(x, 4, 4, 3)]), 4, 4, 3)
-        x = add("Relu", [add("Add", [branch, x])])
+    for stride in (1, 2):  # the second has a projection
+        branch = conv(add("Relu", [conv(x, 4, 4, 3, stride)]), 4, 4, 3)
+        x = add("Relu", [add("Add", [branch, x if stride == 1 else conv(x, 4, 4, 1, 2)])])
     weights |= {
         "linear_0.w_0": rng.standard_normal((4, 5)).astype(np.float32),
         "linear_0.b_0": rng.standard_normal(5).astype(np.float32),
@@ -98,9 +98,9 @@ def test_a_file_without_names(tmp_path: Path) -> None:
     assert imported.is_proven
     assert list(imported.weights) == [
         "conv1.weight", "blocks.0.conv1.weight", "blocks.0.conv2.weight", "blocks.1.conv1.weight",
-        "blocks.1.conv2.weight", "fc1.weight", "fc1.bias",
+        "blocks.1.conv2.weight", "blocks.1.shortcut_conv1.weight", "fc1.weight", "fc1.bias",
     ]  # fmt: skip
-    assert "depth: 2" in imported.spec
+    assert "block: residual, depth: 2" in imported.spec
 
 
 def test_channels_last_and_automatic_padding(tmp_path: Path) -> None:
@@ -139,3 +139,59 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         from_onnx(tmp_path / "damaged.onnx")
     with pytest.raises(FileNotFoundError, match="no file named"):
         from_onnx(tmp_path / "absent.onnx")
+
+
+def test_a_norm_written_as_many_operators(tmp_path: Path) -> None:
+    """As exporters write a layer normalisation before opset 17, with the channels first."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "kernel": (rng.standard_normal((8, 3, 1, 1)) / 2).astype(np.float32),
+        "norm.weight": rng.uniform(0.5, 1.5, (8, 1, 1)).astype(np.float32),
+        "norm.bias": rng.standard_normal((8, 1, 1)).astype(np.float32),
+        "epsilon": np.float32(1e-6),
+        "two": np.float32(2),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["c"]),
+        helper.make_node("ReduceMean", ["c"], ["mean"], axes=[1]),
+        helper.make_node("Sub", ["c", "mean"], ["centred"]),
+        helper.make_node("Pow", ["centred", "two"], ["square"]),
+        helper.make_node("ReduceMean", ["square"], ["variance"], axes=[1]),
+        helper.make_node("Add", ["variance", "epsilon"], ["raised"]),
+        helper.make_node("Sqrt", ["raised"], ["root"]),
+        helper.make_node("Div", ["centred", "root"], ["normal"]),
+        helper.make_node("Mul", ["normal", "norm.weight"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "norm.bias"], ["y"]),
+    ]
+    imported = from_onnx(write(tmp_path / "norm.onnx", nodes, weights, [1, 3, 9, 7], 4))
+    assert imported.is_proven
+    assert [type(leaf.op).__name__ for leaf in imported.network.leaves()] == ["Conv", "LayerNorm"]
+    assert "norm.bias" in imported.weights
+
+
+def test_norms_pools_and_means_as_keras_and_jax_export_them(tmp_path: Path) -> None:
+    """A norm as a difference, a product and a sum; a maximum of copied edges; a mean as a sum that is divided."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "kernel": (rng.standard_normal((4, 3, 3, 3)) / 5).astype(np.float32),
+        "mean": rng.standard_normal((1, 4, 1, 1)).astype(np.float32),
+        "factor": rng.uniform(0.5, 1.5, (1, 4, 1, 1)).astype(np.float32),
+        "shift": rng.standard_normal((1, 4, 1, 1)).astype(np.float32),
+        "pads": np.array([0, 0, 0, 0, 0, 0, 1, 1], np.int64),
+        "axes": np.array([2, 3], np.int64),
+        "count": np.float32(16),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["c"], auto_pad="SAME_UPPER"),
+        helper.make_node("Sub", ["c", "mean"], ["a"]),
+        helper.make_node("Mul", ["a", "factor"], ["b"]),
+        helper.make_node("Add", ["b", "shift"], ["n"]),
+        helper.make_node("Pad", ["n", "pads"], ["p"], mode="edge"),
+        helper.make_node("MaxPool", ["p"], ["m"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("ReduceSum", ["m", "axes"], ["s"], keepdims=0),
+        helper.make_node("Div", ["s", "count"], ["y"]),
+    ]
+    imported = from_onnx(write(tmp_path / "keras.onnx", nodes, weights, [1, 3, 8, 8], 2))
+    assert imported.is_proven
+    found = [type(leaf.op).__name__ for leaf in imported.network.leaves()]
+    assert found == ["Conv", "BatchNorm", "MaxPool", "GlobalAvgPool"]

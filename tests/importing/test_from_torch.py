@@ -277,3 +277,121 @@ def test_what_evaluation_hides_is_read_from_modules() -> None:
     network, _ = from_torch(DropsPaths(), (3, 16, 16))
     rates = {type(leaf.op).__name__: leaf.op.rate for leaf in network.leaves() if hasattr(leaf.op, "rate")}
     assert rates == {"Dropout": pytest.approx(0.2), "DropPath": pytest.approx(0.1)}
+
+
+class StepByStep(nn.Module):
+    """A shuffle by views, a leaky ReLU by torch.where, a sum of a stack, and means over one axis after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        count, channels, height, width = x.size()
+        x = x.view(count, 2, channels // 2, height, width).transpose(1, 2).contiguous().view(count, -1, height, width)
+        x = torch.where(x > 0, x, 0.1 * x)
+        return torch.stack([x, self.other(x)]).sum(0).mean(3).mean(2)
+
+
+def test_what_is_computed_step_by_step_is_one_operation() -> None:
+    network, _ = from_torch(StepByStep(), (3, 17, 15))
+    found = [type(leaf.op).__name__ for leaf in network.leaves()]
+    assert found == ["Conv", "ChannelShuffle", "LeakyRelu", "Conv", "GlobalAvgPool"]
+
+
+class ChannelsLast(nn.Module):
+    """As many channels as rows and columns, normalised with the channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.fc = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.stem(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_a_square_map_with_channels_last_is_compared() -> None:
+    assert from_torch(ChannelsLast(), (3, 32, 32)).is_proven
+
+
+class Attends(nn.Module):
+    """A gate for each pixel, computed on a smaller map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        gate = torch.sigmoid(self.gate(functional.avg_pool2d(x, 2)))
+        return y * functional.interpolate(gate, size=y.shape[2:], mode="nearest")
+
+
+def test_a_map_that_takes_the_size_of_another() -> None:
+    imported = from_torch(Attends(), (3, 32, 32))
+    assert "resize: nearest" in imported.spec
+    assert {line.size for line in imported.proof if line.what == "outputs"} == {"32x32", "49x49"}
+
+
+class Row(nn.Sequential):
+    def __init__(self, inner: int, outer: int, kernel: int, stride: int = 1, *more: nn.Module) -> None:
+        conv = nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outer), *more)
+
+
+class BlockOfRows(nn.Module):
+    """fastai's style: a row of rows, and a shortcut that is a row with a pool only where the map shrinks."""
+
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        width = outer // 2
+        self.path = nn.Sequential(
+            Row(inner, width, 1, 1, nn.ReLU()), Row(width, width, 3, stride, nn.ReLU()), Row(width, outer, 1)
+        )
+        pools = [nn.AvgPool2d(2, ceil_mode=True)] if stride > 1 else []
+        self.id = nn.Sequential(*pools, *([Row(inner, outer, 1)] if inner != outer else []))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.path(x) + self.id(x))
+
+
+def test_blocks_that_hold_rows_are_one_block() -> None:
+    torch.manual_seed(0)
+    widths = [(3, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 48, 2), (48, 48, 1)]
+    model = nn.Sequential(*(BlockOfRows(*width) for width in widths), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    imported = from_torch(model, (3, 32, 32))
+    assert imported.is_proven
+    assert len(imported.spec.splitlines()) <= 24
+
+
+class Assigns(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y[:, 0] = 0
+        return y
+
+
+class ReturnsBeside(nn.Module):
+    """A value of a branch that does not lead to the last output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.side, self.fc = nn.Conv2d(3, 3, 3), nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.conv(x)
+        return {"side": self.side(x.mean((2, 3))), "out": self.fc(x.amax((2, 3)))}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(Assigns, "an assignment to a part of a tensor"), (ReturnsBeside, "beside the way to its last output")],
+)
+def test_what_a_trace_could_miss_is_refused(model: Any, message: str) -> None:
+    with pytest.raises(ImportRefused, match=message):
+        from_torch(model(), (3, 32, 32))

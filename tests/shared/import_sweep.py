@@ -5,7 +5,8 @@ From the repository's root,
     PYTHONPATH=tests python -m shared.import_sweep torch 'timm/*'
 
 prints each network that does not come back equal, with the reason, and the share of each registry. ``onnx`` does the
-same with files, ``peers`` with the models of torchvision and timm themselves, and ``lengths`` measures the texts.
+same with files, ``peers`` with the models of torchvision and timm themselves, and ``measure`` prints how long an import
+takes, and how many lines the texts have.
 
 Networks are narrow and their images small; those that are then the same network are imported once. Names may hold
 ``*``; by default, all networks are imported.
@@ -28,10 +29,9 @@ from resnet_spec import ImportRefused, Network, SpecError, build, load
 from resnet_spec.backend import load_backend
 from resnet_spec.importing.dataflow import dataflow_fingerprint
 from resnet_spec.importing.importer import recover_spec
-from resnet_spec.importing.sources import Imported, describe, import_model
+from resnet_spec.importing.sources import Imported, describe, from_torch, import_model
 from resnet_spec.library import bundled
-from resnet_spec.library.index import read_index
-from resnet_spec.network.parts import Leaf, Part, Row
+from resnet_spec.network.parts import Leaf, Part
 from resnet_spec.network.traversal import map_parts
 from resnet_spec.ops import (
     AvgPool,
@@ -222,37 +222,30 @@ def try_peer(name: str, shape: tuple[int, int, int]) -> tuple[Verdict, str]:
     return "equal", ""
 
 
-# -- lengths -----------------------------------------------------------------------------------------------------
+# -- lengths and times -------------------------------------------------------------------------------------------
 
 
-def measure_lengths(patterns: list[str]) -> None:
-    """Print how many lines the texts have that are recovered from bundled networks, and their median.
+def measure(patterns: list[str]) -> None:
+    """Print how long an import of resnet50 takes, and how many lines the texts have that are recovered.
 
-    One network of each family, the smallest, is measured: networks whose files differ in numbers alone are a family.
+    Networks whose bundled spec extends no other are measured, each as a text that extends none either.
     """
-    sizes = {entry.name: entry.parameters for entry in read_index()}
-    families: dict[object, str] = {}
-    for name in sorted(_matching(patterns), key=lambda name: sizes[name]):
-        families.setdefault(family_of(load(name)), name)
-    lengths = {}
-    for name in families.values():
-        lengths[name] = len(recover_spec(load(name), {}, extends=False, is_ordered=True)[0].splitlines())
-        print(f"{lengths[name]:5} {name}", flush=True)
-    print(f"{len(lengths)} families; median {median(lengths.values()):.0f} lines")
+    model = build("resnet50", backend="torch")
+    start, used = time.monotonic(), time.process_time()
+    from_torch(model, (3, 224, 224))
+    print(f"resnet50 is imported in {time.monotonic() - start:.1f} s, {time.process_time() - used:.1f} s of one core")
+    print(f"resnet152 has {count_lines('resnet152')} lines", flush=True)
+    files = bundled.network_files()
+    names = [name for name in _matching(patterns) if "\nextends:" not in files[name].read_text(encoding="utf-8")]
+    lengths = {name: count_lines(name) for name in names}
+    for name, length in sorted(lengths.items(), key=lambda item: item[1]):
+        print(f"{length:5} {name}")
+    print(f"{len(lengths)} networks; median {median(lengths.values()):.0f} lines")
 
 
-def family_of(network: Network) -> object:
-    """Return what networks share that differ in numbers of channels and of repeated blocks alone."""
-    return _kinds(network.parts)
-
-
-def _kinds(row: Row) -> tuple[object, ...]:
-    kinds: list[object] = []
-    for part in row:
-        kind = op_name(part.op) if isinstance(part, Leaf) else (type(part).__name__, *map(_kinds, part.rows))
-        if kind not in kinds[-2:]:
-            kinds.append(kind)
-    return tuple(kinds)
+def count_lines(name: str) -> int:
+    """Return how many lines the text has that is recovered from a bundled network."""
+    return len(recover_spec(load(name), {}, extends=False, is_ordered=True)[0].splitlines())
 
 
 # -- the command -------------------------------------------------------------------------------------------------
@@ -282,8 +275,8 @@ def sweep(kind: str, patterns: list[str]) -> Iterator[tuple[str, Verdict, str]]:
 
 def main(kind: str, patterns: list[str]) -> int:
     """Sweep, and print what is not equal and the share of each registry; return 1 if less than 95 % are equal."""
-    if kind == "lengths":
-        measure_lengths(patterns)
+    if kind == "measure":
+        measure(patterns)
         return 0
     if kind == "peers":
         from shared.torchvision_operators import declare_torchvision_operators

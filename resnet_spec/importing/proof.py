@@ -13,7 +13,7 @@ from resnet_spec.importing.foreign import ForeignModel, ForeignOutputs
 from resnet_spec.importing.importer import Recovered
 from resnet_spec.network.network import Network
 from resnet_spec.network.shape_inference import infer_shapes
-from resnet_spec.ops import ShapeError, Stochastic
+from resnet_spec.ops import LeakyRelu, ShapeError, Stochastic
 from resnet_spec.parity.compare import relative_error
 from resnet_spec.weights.canonical import Array
 
@@ -22,6 +22,9 @@ GATES: Mapping[str, Mapping[str, float]] = {
     "float32": {"outputs": 1e-3, "parts": 1e-3, "training": 1e-2},
 }
 """The largest error that passes, relative to the largest value of an array, by the type that the model computes in."""
+
+SLOPE_GATE = 1e-7
+"""The largest error that passes in a network with leaky ReLUs, whose slopes specs hold in float32."""
 
 ROUNDING_FACTOR = 100
 """How much larger than after a nudge of the images an error may be that rounding explains: every layer rounds."""
@@ -127,7 +130,9 @@ def compare_outputs(
     paths = [part.path for part in sized.nodes() if part.path in theirs.modules and part.path not in unlike]
     arrays = backend.run(model, images, paths)
     ours = [arrays[path] for path in network.outputs] if network.outputs else [arrays[OUTPUT]]
-    size, gates = "x".join(map(str, images.shape[2:])), GATES[dtype]
+    size, gates = "x".join(map(str, images.shape[2:])), dict(GATES[dtype])
+    if any(isinstance(leaf.op, LeakyRelu) for leaf in network.leaves()):
+        gates = {what: max(gate, SLOPE_GATE) for what, gate in gates.items()}
     parts = {path: (arrays[path], theirs.modules[path]) for path in paths}
     parts = {path: pair for path, pair in parts.items() if any(True for _ in _arrangements(pair[1], pair[0]))}
     if theirs.modules:

@@ -357,7 +357,8 @@ class Builder:
             count = math.prod(whole.shape[axis] for axis in all_axes)  # some exporters write a mean as a sum
             mean = Value(self.add_op(op, whole.node, site))
             return self.rearrange(self.curve(lambda x: x * count, [mean], site), positions(kept))
-        refused = self.refuse([value], kept, site, f"a {kind} over these axes of a value of shape {value.shape}")
+        reason = f"a {kind} over these axes of a value of shape {value.shape}"
+        refused = self.refuse([value], kept, site, "" if value.node.kind == "refused" else reason)
         self._partial[id(refused.node)] = kind, whole, all_axes, keepdims
         return refused
 

@@ -6,7 +6,8 @@ evaluated and compared with the operations that they may be, so that no form nee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from resnet_spec import ops
-from resnet_spec.importing.graph import Refused, Value
+from resnet_spec.importing.graph import Node, Refused, Value
+from resnet_spec.importing.rearrangements import positions
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Op, Shape, ShapeError
@@ -130,34 +132,37 @@ class Hypotheses:
     # -- guesses -------------------------------------------------------------------------------------------------
 
     def _value(self, region: _Region, source: Value) -> Value | None:
-        evaluated: tuple[Array, Array] | None = None
-        weights, names = _weights(region)
-        for axis in (0, -1):
+        """Return what calls compute, with the channels first or last, if that is an operation."""
+        for axis in (0, -1) if len(source.shape) == 3 else (0,):
             try:
                 node, see = self.reader.builder.channels_of(source, axis, self.reader.site)
             except Refused:
                 continue
-            for op in _guesses(region, weights, node.shape):
-                if not _fits(op, node.shape, weights):
-                    continue
-                if axis and op.output_shape(node.shape)[1:] != node.shape[1:]:
-                    continue  # only pixels that stay can be seen as they were
-                evaluated = evaluated or self._evaluate(region, source.shape)
-                images, expected = evaluated
-                inputs = np.empty((len(images), int(np.prod(node.shape))))
-                inputs[:, source.indices().reshape(-1)] = images.reshape(len(images), -1)
-                result = _run(op, inputs.reshape(-1, *node.shape), weights)
+            found = self._try_guesses(region, source.shape, node, see, keeps_pixels=axis == -1)
+            if found is not None:
+                return found
+        return None
+
+    def _try_guesses(
+        self, region: _Region, shape: Shape, node: Node, see: Callable[[Node], Value], *, keeps_pixels: bool
+    ) -> Value | None:
+        """Return the first operation on a node that computes what calls do, which see the node through ``see``."""
+        weights, names = _weights(region)
+        guesses = [op for op in _guesses(region, weights, node.shape) if _fits(op, node.shape, weights, keeps_pixels)]
+        if not guesses:
+            return None
+        images, expected = self._evaluate(region, shape)
+        inputs = np.empty((len(images), math.prod(node.shape)))
+        inputs[:, see(node).indices().reshape(-1)] = images.reshape(len(images), -1)
+        for op in guesses:
+            added = see(self.reader.builder.add_op(op, node, self.reader.site))
+            output = _run(op, inputs.reshape(-1, *node.shape), weights).reshape(len(images), -1)
+            result = output[:, added.indices().reshape(-1)]
+            if result.size == expected.size and _is_close(result.reshape(expected.shape), expected):
                 layer = self.reader.layer_name(names)
-                added = see(self.reader.builder.add_op(op, node, self.reader.site))
-                if added.index is not None:
-                    result = result.reshape(len(result), -1)[:, added.indices().reshape(-1)]
-                if result.size != expected.size or not _is_close(result.reshape(expected.shape), expected):
-                    continue
                 arrays = {own: region.constants[name].reshape(-1) for own, name in names.items()}
                 added.node.weights = {own: self.reader.weight(layer, own, array) for own, array in arrays.items()}
-                return self.reader.builder.rearrange(added, np.arange(expected[0].size).reshape(expected.shape[1:]))
-            if len(source.shape) != 3:
-                break
+                return self.reader.builder.rearrange(added, positions(expected.shape[1:]))
         return None
 
     def _evaluate(self, region: _Region, shape: Shape) -> tuple[Array, Array]:
@@ -257,13 +262,15 @@ def _windows(region: _Region, shape: Shape) -> Iterator[Op]:
         yield ops.AdaptiveAvgPool((matrices[0].shape[0], matrices[1].shape[1]))
 
 
-def _fits(op: Op, shape: Shape, weights: dict[str, Array]) -> bool:
+def _fits(op: Op, shape: Shape, weights: dict[str, Array], keeps_pixels: bool) -> bool:
+    """Return whether an operation takes a shape and weights of these sizes, and gives as many pixels if it must."""
     try:
-        op.output_shape(shape)
+        output_shape = op.output_shape(shape)
     except ShapeError:
         return False
-    needed = {weight.name: int(np.prod(weight.shape)) for weight in op.weights(shape)}
-    return needed == {name: array.size for name, array in weights.items()}
+    needed = {weight.name: math.prod(weight.shape) for weight in op.weights(shape)}
+    is_kept = not keeps_pixels or output_shape[1:] == shape[1:]
+    return is_kept and needed == {name: array.size for name, array in weights.items()}
 
 
 def _run(op: Op, images: Array, weights: dict[str, Array]) -> Array:

@@ -23,6 +23,7 @@ from measure import (
     time_in_turn,
 )
 from products import matrix_products
+from runtimes import make_runtimes
 from torch.nn import functional
 from torch_peers import timm, torchvision
 
@@ -93,6 +94,7 @@ def make_evaluation(model: Any, x: torch.Tensor) -> Callable[[], torch.Tensor]:
 
 def compare_evaluation(name: str, batch: int, rounds: int) -> list[Comparison]:
     x = make_images(batch)
+    runtimes = make_runtimes(name, x.numpy())
     seconds = time_in_turn(
         {
             "ours": make_evaluation(build_ours(name), x),
@@ -100,6 +102,7 @@ def compare_evaluation(name: str, batch: int, rounds: int) -> list[Comparison]:
             "timm": make_evaluation(build_timm(name), x),
             "inference": make_evaluation(build_ours(name, mode="inference"), x),
             "bfloat16": make_evaluation(build_ours(name, mode="inference", dtype="bfloat16"), x),
+            **runtimes,
             **make_products(name, batch),
         },
         rounds,
@@ -109,6 +112,7 @@ def compare_evaluation(name: str, batch: int, rounds: int) -> list[Comparison]:
         ("ours", "timm", "evaluation"),
         ("inference", "torchvision", "inference mode"),
         ("bfloat16", "torchvision", "inference mode, bfloat16"),
+        *(("inference", runtime, "inference mode") for runtime in runtimes),
     ]
     return [compare(seconds, own, peer, Case("torch", name, batch, what)) for own, peer, what in rows]
 

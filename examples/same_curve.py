@@ -24,13 +24,16 @@ from digits import SPEC, batch_indices, cosine_schedule, load_digits
 RATE = 0.03125
 MOMENTUM, WEIGHT_DECAY = float(np.float32(0.9)), 2.0**-11  # exact in float32, in which Paddle stores them
 FRAMEWORKS: tuple[str, ...] = ("torch", "paddle", "flax")
+BANDS = {"float64": 1e-8, "float32": 1e-5, "bfloat16": 3e-2}
+"""By type, how far losses may differ for frameworks to be on one curve. bfloat16 stands for mixed precision."""
+
 EARLY_STEPS = 100
 """Steps over which float64 losses must agree to 1e-8. In any long training, rounding errors grow after that."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings that all frameworks share."""
+    """The settings that all frameworks share. With the dtype bfloat16, weights are in float32: mixed precision."""
 
     dtype: str
     epochs: int
@@ -121,9 +124,11 @@ def train(framework: str, plan: Plan) -> Curve:
     """Train in one framework. Each runs in its own process, because JAX sets float64 for a whole process."""
     warnings.filterwarnings("ignore", message="No ccache found")  # Paddle warns on import; nothing is compiled here
     os.environ["JAX_ENABLE_X64"] = "1" if plan.dtype == "float64" else "0"
-    training, test = load_digits(plan.dtype)
+    is_mixed = plan.dtype == "bfloat16"
+    dtype, compute = ("float32", "bfloat16") if is_mixed else (plan.dtype, None)
+    training, test = load_digits(dtype)
     rates = cosine_schedule(RATE, plan.epochs * (len(training.labels) // plan.batch))
-    model = resnet_spec.build(SPEC, backend=framework, seed=plan.seed, dtype=plan.dtype)
+    model = resnet_spec.build(SPEC, backend=framework, seed=plan.seed, dtype=dtype, compute=compute)
     step, curve = STEP_MAKERS[framework](model, rates), Curve([], [])
     for epoch in range(plan.epochs):
         for batch in batch_indices(len(training.labels), plan.batch, plan.seed, epoch):
@@ -147,7 +152,7 @@ def compare_frameworks(plan: Plan, jobs: int) -> dict[str, Curve]:
         early = f"{difference[:EARLY_STEPS].max():.1e} over the first {len(difference[:EARLY_STEPS])} steps"
         click.echo(f"  losses of {first} and {second}: {early}, {difference.max():.1e} over all")
     spread = np.ptp(losses, axis=0)
-    bound = 1e-8 if plan.dtype == "float64" else 1e-5
+    bound = BANDS[plan.dtype]
     click.echo(f"  all three agree to {bound:.0e} for {_steps_within(spread, bound)} steps")
     rows = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in accuracies.items())
     click.echo(f"  test accuracy: {rows}; {max(accuracies.values()) - min(accuracies.values()):.2f} apart")
@@ -182,7 +187,14 @@ def plot_curves(curves: dict[str, Curve], path: Path) -> None:
 @click.command()
 @click.option("--epochs", default=12, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, help="Seed of the weights and of the order of the images.")
-@click.option("--dtype", "dtypes", multiple=True, default=("float64", "float32"), show_default=True)
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(list(BANDS)),
+    default=("float64", "float32"),
+    show_default=True,
+)
 @click.option("--jobs", default=1, show_default=True, help="Frameworks to train at the same time.")
 @click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Plot the curves of the first dtype.")
 def main(epochs: int, seed: int, dtypes: tuple[str, ...], jobs: int, plot: Path | None) -> None:

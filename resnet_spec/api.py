@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from operator import index
 from os import PathLike
 from pathlib import Path
 from reprlib import repr as shorten
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from resnet_spec.backend import OUTPUT, Model, backend_of, checkpoint_model, load_backend, load_inference, move_model
+from resnet_spec.backend import (
+    OUTPUT,
+    Backend,
+    Model,
+    SlowTypeWarning,
+    backend_of,
+    checkpoint_model,
+    load_backend,
+    load_builder,
+    load_inference,
+    move_model,
+)
 from resnet_spec.diagnostics.problems import SpecError
 from resnet_spec.emitting.dialects import find_dialect
 from resnet_spec.emitting.module import Options, write_module
-from resnet_spec.library.load import Setting, check_input, load
+from resnet_spec.library.load import Setting, check_input, load, loads
 from resnet_spec.network.network import Network
 from resnet_spec.transforms.adaptation import NOT_ADAPTED, Adaptation, Head, Stem, without_classifier
 from resnet_spec.transforms.feature_outputs import check_paths, with_feature_outputs
@@ -40,6 +53,9 @@ DTYPES: dict[Mode, tuple[str, ...]] = {
 }
 """The types of numbers for which a model can be built, by mode."""
 
+COMPUTE_DTYPES = ("bfloat16", "float16")
+"""The types in which a model with weights in float32 can compute its products: mixed precision."""
+
 
 def build(
     spec: str | PathLike[str] | Network,
@@ -51,6 +67,7 @@ def build(
     input: Sequence[int] | None = None,
     outputs: Sequence[str] | None = None,
     mode: Mode = "training",
+    compute: str | None = None,
     compile: bool = False,
     under: str | None = None,
     head: Head | None = None,
@@ -79,6 +96,9 @@ def build(
             evaluation only: norms are folded into convolutions, so ``model.network`` and ``dump(model)`` are those of
             a smaller network, and the backend chooses its fastest memory layout. This mode also supports "bfloat16",
             with weights in float32.
+        compute: "bfloat16" or "float16" for mixed precision: convolutions and linear layers multiply in that type, and
+            all else is computed in float32 and kept, or rounded to that type. Weights, statistics, gradients of
+            weights and outputs are in float32. Training in float16 needs its loss to be scaled.
         compile: Whether to use the framework's compiler, in inference mode. Compilation takes seconds to minutes for
             the first images of each shape.
         under: Where in the checkpoint the weights stand, such as "state_dict_ema". It is needed where the weights of
@@ -104,6 +124,9 @@ def build(
         ValueError: The type, the mode, a tag, a path in ``outputs``, ``head`` or ``stem`` is not possible, or has no
             effect.
 
+    Warns with ``SlowTypeWarning``, once, if a 16-bit type is asked for and a convolution takes longer in it than in
+    float32 here.
+
     >>> model = build("resnet18", backend="numpy", classes=10)
     >>> import numpy
     >>> run(model, numpy.zeros((2, 3, 64, 64))).shape
@@ -120,9 +143,13 @@ def build(
     dtype = dtype or module.DTYPE
     seed = _check_seed(seed)
     _check_options(dtype, mode, compile, checkpoint)
+    _check_compute(compute, dtype, mode)
+    if compute or dtype in COMPUTE_DTYPES:
+        _warn_if_slower(backend, compute or dtype, mode)
     weights = weights if published is None else _fetch(published)
     if mode == "training":
-        model = module.build(network, _resolve_weights(network, weights, seed, dtype, under, adaptation), dtype)
+        make = load_builder(backend, compute)
+        model = make(network, _resolve_weights(network, weights, seed, dtype, under, adaptation), dtype)
         if module.CAPABILITIES.random_state:
             module.reseed(model, seed)
         if checkpoint:
@@ -498,6 +525,62 @@ def _check_options(dtype: str, mode: Mode, compile: bool, checkpoint: str | None
         raise ValueError(f"checkpoint is {checkpoint!r}; it can be 'blocks', or be left out")
     if checkpoint and mode == "inference":
         raise ValueError('checkpoint is for training, and mode="inference" keeps no activations; leave it out')
+
+
+def _check_compute(compute: str | None, dtype: str, mode: Mode) -> None:
+    if compute is None:
+        return
+    if compute not in COMPUTE_DTYPES:
+        raise ValueError(f"compute is {compute!r}; it can be {' or '.join(COMPUTE_DTYPES)}")
+    if mode == "inference":
+        raise ValueError('compute needs mode="training"; in inference mode, dtype="bfloat16" computes in 16 bits')
+    if dtype != "float32":
+        raise ValueError(f'compute needs weights in float32, not {dtype}; use dtype="float32"')
+
+
+PROBE = "{name: probe, input: [64, 28, 28], stem: {conv: {op: conv, out: 64, kernel: 3, padding: 1}}}"
+"""The convolution by which the speed of a type is measured."""
+
+
+@lru_cache
+def _warn_if_slower(backend: str, dtype: str, mode: Mode) -> None:
+    """Warn if a convolution takes longer in a 16-bit type than in float32 where a backend's models are built."""
+    from resnet_spec.weights.canonical import initialize
+
+    module, network = load_backend(backend), loads(PROBE)
+    if dtype not in module.CAPABILITIES.compute or module.finds_accelerator():
+        return
+    if mode == "training":
+        models = [module.build(network, initialize(network, 0), "float32", compute) for compute in (None, dtype)]
+    else:
+        make = load_inference(backend, dtype, False)
+        models = [make(network, initialize(network, 0), kind) for kind in ("float32", dtype)]
+    single, half = (_measure_milliseconds(module, model) for model in models)
+    if half > SLOWER * single:
+        warnings.warn(
+            f"{dtype} is slower than float32 on this processor: a convolution took {half:.2g} ms in {dtype} and "
+            f"{single:.2g} ms in float32 just now. Processors with AMX or AVX512-BF16 and GPUs are faster in it; here, "
+            f"leave {'compute' if mode == 'training' else 'dtype'} out",
+            SlowTypeWarning,
+            stacklevel=3,
+        )
+
+
+SLOWER = 1.25
+"""How many times as long a 16-bit type must take for a warning: less is noise."""
+
+
+def _measure_milliseconds(module: Backend, model: Model) -> float:
+    """Return the least time of several in which a model evaluates eight images."""
+    import numpy as np
+
+    images = np.ones((8, *model.network.input), np.float32)
+    seconds = []
+    for _ in range(5):  # the first call may compile
+        start = perf_counter()
+        module.run(model, images)
+        seconds.append(perf_counter() - start)
+    return 1000 * min(seconds)
 
 
 def _check_seed(seed: int) -> int:

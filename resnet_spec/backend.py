@@ -117,6 +117,8 @@ class Capabilities:
         inference: It has ``build_inference``, a faster way to evaluate; without it ``build`` builds a folded network.
         devices: It has ``move``; without it, models compute on the CPU.
         checkpoints: It has ``checkpoint_blocks``, for training in less memory.
+        compute: The 16-bit types in which ``build`` can have convolutions and linear layers computed, while weights
+            stay in float32: its argument ``compute``.
         random_state: Its models hold the state of dropout's random numbers, which ``reseed`` sets. Elsewhere they are
             drawn from the framework's own generator, which the user seeds.
         fixed_order: It has ``fix_order``, after which a model computes the same bits on every machine.
@@ -128,6 +130,7 @@ class Capabilities:
     inference: bool = False
     devices: bool = False
     checkpoints: bool = False
+    compute: tuple[str, ...] = ()
     random_state: bool = False
     fixed_order: bool = False
     exports: tuple[ExportFormat, ...] = ()
@@ -142,12 +145,18 @@ class Backend(Protocol):
     CAPABILITIES: Capabilities
     """What it can do; parity compares that and reports the rest as not compared."""
 
-    def build(self, network: Network, weights: dict[str, Array], dtype: str) -> Model:
+    def build(self, network: Network, weights: dict[str, Array], dtype: str, compute: str | None = None, /) -> Model:
         """Build a native model in evaluation mode, with its weights set.
 
-        ``weights`` fit the network, have the dtype, and become the model's own. A framework that copies them may remove
-        each from the dict as it does, so that memory holds no array twice.
+        With ``compute``, which is passed only if ``CAPABILITIES`` lists that type, convolutions and linear layers
+        are computed in that type, and all else in float32 or rounded once to it. ``weights`` fit the network, have the
+        dtype, and become the model's own. A framework that copies them may remove each from the dict as it does, so
+        that memory holds no array twice.
         """
+        ...
+
+    def finds_accelerator(self) -> bool:
+        """Return whether the framework can compute on more than the CPU. Needed where ``compute`` lists types."""
         ...
 
     def dump(self, model: Model) -> dict[str, Array]:
@@ -233,6 +242,10 @@ class BackendError(ImportError):
     """A backend does not exist, its framework is not installed, or it cannot do what was requested."""
 
 
+class SlowTypeWarning(UserWarning):
+    """A 16-bit type was asked for on a processor that computes more slowly in it than in float32."""
+
+
 def registered_backends() -> list[str]:
     """Return the names of the registered backends, whether or not their frameworks are installed."""
     return sorted(_points())
@@ -310,6 +323,21 @@ def load_exporter(name: str, options: ExportOptions) -> tuple[Backend, ExportFor
             continue
         raise BackendError(f"the format {form.name} of backend {name!r} has no option {item.name}; leave it out")
     return backend, form
+
+
+def load_builder(name: str, compute: str | None) -> Callable[[Network, dict[str, Array], str], Model]:
+    """Return the function by which a backend builds models to train, in mixed precision if ``compute`` is a type.
+
+    Raises BackendError for what it cannot do.
+    """
+    backend = load_backend(name)
+    if compute is None:
+        return backend.build
+    supported = backend.CAPABILITIES.compute
+    if compute not in supported:
+        can = f"it can be {' or '.join(supported)}" if supported else "leave compute out"
+        raise BackendError(f"backend {name!r} does not train with compute {compute!r}; {can}")
+    return lambda network, weights, dtype: backend.build(network, weights, dtype, compute)
 
 
 def backend_of(model: Model) -> Backend:

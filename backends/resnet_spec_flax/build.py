@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias, assert_never
 
 import jax
@@ -24,9 +25,14 @@ LayerFactory: TypeAlias = Callable[[Leaf, str], Any]
 """A function that makes the layer of an operation, with weights of a dtype."""
 
 
-def build(network: Network, weights: dict[str, Array], dtype: str) -> modules.ResNet:
-    """Return the network as an nnx.Module in evaluation mode. It empties ``weights``. Raises BackendError."""
-    return populate(modules.ResNet(network), weights, dtype)
+def build(network: Network, weights: dict[str, Array], dtype: str, compute: str | None = None) -> modules.ResNet:
+    """Return the network as an nnx.Module in evaluation mode. It empties ``weights``. Raises BackendError.
+
+    With ``compute``, layers compute in that 16-bit type, as those of Flax do that have a ``dtype`` of their own.
+    """
+    if compute is None:
+        return populate(modules.ResNet(network), weights, dtype)
+    return populate(modules.MixedResNet(network), weights, dtype, partial(make_layer, compute=compute))
 
 
 def populate(
@@ -93,3 +99,8 @@ def _set_child(module: nnx.Module, name: str, child: Any) -> None:
             f"{type(module).__name__} has an attribute {name!r} in Flax, so no layer of it can have that name"
         )
     setattr(module, name, child)
+
+
+def finds_accelerator() -> bool:
+    """Return whether the framework can compute on more than the CPU."""
+    return jax.default_backend() != "cpu"

@@ -5,8 +5,10 @@ Maps are (batch, height, width, channels).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,18 @@ from jax import Array
 
 from resnet_spec import ops
 from resnet_spec.ops import DropBlock, StandardizedConv, drop_block_squares
+
+Call = TypeVar("Call", bound=Callable[..., Array])
+
+
+def in_float32(call: Call) -> Call:
+    """Have the ``__call__`` of a layer compute in float32 if x has 16 bits, and round its result once."""
+
+    @wraps(call)
+    def compute(layer: Any, x: Array, *rest: Any, **options: Any) -> Array:
+        return call(layer, x.astype(jnp.promote_types(x.dtype, jnp.float32)), *rest, **options).astype(x.dtype)
+
+    return compute  # type: ignore[return-value]
 
 
 class BatchStat(nnx.BatchStat):  # type: ignore[type-arg]
@@ -63,6 +77,7 @@ class BatchNorm2d(nnx.BatchNorm):
         self.path = "a norm"
         self.variance = variance
 
+    @in_float32
     def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:  # type: ignore[override]
         if self.use_running_average if use_running_average is None else use_running_average:
             return super().__call__(x, True)
@@ -83,6 +98,27 @@ class BatchNorm2d(nnx.BatchNorm):
         return y
 
 
+class GroupNorm(nnx.GroupNorm):
+    """Group normalisation that computes in float32 and returns the type of x.
+
+    Replaces nnx.GroupNorm, whose ``dtype`` rounds the scale and the shift, as in the norms below.
+    """
+
+    __call__ = in_float32(nnx.GroupNorm.__call__)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Layer normalisation that computes in float32 and returns the type of x."""
+
+    __call__ = in_float32(nnx.LayerNorm.__call__)
+
+
+class RMSNorm(nnx.RMSNorm):
+    """Root mean square normalisation that computes in float32 and returns the type of x."""
+
+    __call__ = in_float32(nnx.RMSNorm.__call__)
+
+
 @dataclass(frozen=True)
 class Function:
     """A function of nnx by its name.
@@ -92,6 +128,7 @@ class Function:
 
     name: str
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         y: Array = getattr(nnx, self.name)(x)
         return y
@@ -106,6 +143,7 @@ class LeakyReLU:
 
     slope: float
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         return jnp.where(x > 0, x, x * self.slope)
 
@@ -116,6 +154,7 @@ class GELU:
 
     approximate: bool
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         return nnx.gelu(x, approximate=self.approximate)
 
@@ -124,6 +163,7 @@ class GELU:
 class SquaredReLU:
     """max(x, 0) ^ 2."""
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         return jnp.square(nnx.relu(x))
 
@@ -137,6 +177,7 @@ class PReLU(nnx.Module):
     def __init__(self, count: int, param_dtype: str, rngs: Any) -> None:
         self.weight = nnx.Param(jnp.zeros(count, param_dtype))
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         return jnp.where(x > 0, x, x * self.weight[...])
 
@@ -160,6 +201,7 @@ class AvgPool2d:
     window: ops.Window
     count_padding: bool
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         window = self.window
         margins: Any = window.margins(*x.shape[1:3])
@@ -180,6 +222,7 @@ class AdaptiveAvgPool2d:
 
     size: tuple[int, int]
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         for axis, count in enumerate(self.size, 1):
             length = x.shape[axis]
@@ -277,6 +320,8 @@ class StandardizedConv2d(nnx.Conv):
         standardized = centred / jnp.sqrt((centred**2).mean(axis=(0, 1, 2)) + op.epsilon)
         if op.scaled:
             standardized = standardized * (self.gain[...] * self.factor)
+        bias = None if self.bias is None else self.bias[...]
+        inputs, standardized, bias = nnx.nn.dtypes.promote_dtype((inputs, standardized, bias), dtype=self.dtype)
         y: Array = jax.lax.conv_general_dilated(
             inputs,
             standardized,
@@ -286,7 +331,7 @@ class StandardizedConv2d(nnx.Conv):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=op.groups,
         )
-        return y if self.bias is None else y + self.bias[...]
+        return y if bias is None else y + bias
 
 
 class ChannelConv1d(nnx.Conv):
@@ -304,6 +349,7 @@ class GlobalResponseNorm2d(nnx.Module):
         self.scale = nnx.Param(jnp.zeros(channels, param_dtype))
         self.bias = nnx.Param(jnp.zeros(channels, param_dtype))
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         # A channel of zeros has the norm zero, whose derivative is infinite: it is kept out of the root.
         squares = (x**2).sum(axis=(1, 2), keepdims=True)
@@ -345,6 +391,7 @@ class Upsample:
     factor: int
     mode: str
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         if self.mode == "nearest":
             return x.repeat(self.factor, axis=1).repeat(self.factor, axis=2)
@@ -359,6 +406,7 @@ class Scale:
 
     factor: float
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         return x * self.factor
 
@@ -367,6 +415,7 @@ class Scale:
 class OwnScale:
     """Multiplication by a weight of the module that holds this one, with one number per channel or for all."""
 
+    @in_float32
     def __call__(self, x: Array, weight: Array) -> Array:
         return x * weight
 
@@ -375,6 +424,7 @@ class OwnScale:
 class OwnShift:
     """Addition of a weight of the module that holds this one, with one number per channel or for all."""
 
+    @in_float32
     def __call__(self, x: Array, weight: Array) -> Array:
         return x + weight
 
@@ -386,6 +436,7 @@ class SimpleNorm(nnx.Module):
         self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones(channels, param_dtype))
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         return x / jnp.sqrt(x.var(axis=-1, ddof=1, keepdims=True) + self.epsilon) * self.scale[...]
 
@@ -402,6 +453,7 @@ class EvoNorm2dS0(nnx.Module):
         if act:
             self.v = nnx.Param(jnp.ones(channels, param_dtype))
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         batch, height, width, channels = x.shape
         grouped = x.reshape(batch, height, width, self.groups, -1)
@@ -420,6 +472,7 @@ class FilterResponseNorm2d(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels, param_dtype))
         self.tau = nnx.Param(jnp.zeros(channels, param_dtype))
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         y = x / jnp.sqrt((x**2).mean(axis=(1, 2), keepdims=True) + self.epsilon)
         return jnp.maximum(y * self.scale[...] + self.bias[...], self.tau[...])
@@ -475,6 +528,7 @@ class SplitSoftmax:
     parts: int
     groups: int
 
+    @in_float32
     def __call__(self, x: Array) -> Array:
         # (..., groups, parts, rest) -> (..., parts, groups, rest)
         split = x.reshape(*x.shape[:-1], self.groups, self.parts, -1).swapaxes(-3, -2)

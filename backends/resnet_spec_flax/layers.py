@@ -11,6 +11,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, TypeAlias, assert_never
 
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -24,26 +25,31 @@ _ZEROS = nnx.initializers.zeros_init()
 """The initializer that is fastest to trace; its values are never computed."""
 
 
-def make_layer(leaf: Leaf, dtype: str) -> Layer:
-    """Return the layer of an operation. Its weights are abstract, since ``fill`` replaces them anyway."""
+def make_layer(leaf: Leaf, dtype: str, compute: str | None = None) -> Layer:
+    """Return the layer of an operation. Its weights are abstract, since ``fill`` replaces them anyway.
+
+    ``dtype`` is that of its weights. With ``compute``, convolutions and linear layers multiply in that type, and other
+    layers return the type of their input.
+    """
+    native: dict[str, Any] = {"param_dtype": dtype, "dtype": compute and jnp.dtype(compute)}
+    norms: Any = custom_layers if compute else nnx
     channels = leaf.input_shape[0]
     match leaf.op:
         case ops.Conv() as op:
-            return make_abstract(nnx.Conv, channels, **conv_options(op, dtype))
+            return make_abstract(nnx.Conv, channels, **conv_options(op, dtype) | native)
         case ops.StandardizedConv() as op:
             return make_abstract(
-                custom_layers.StandardizedConv2d, channels, op, leaf.input_shape, **conv_options(op.to_conv(), dtype)
+                custom_layers.StandardizedConv2d,
+                channels,
+                op,
+                leaf.input_shape,
+                **conv_options(op.to_conv(), dtype) | native,
             )
         case ops.ChannelConv(kernel):
-            options: dict[str, Any] = {
-                "padding": kernel // 2,
-                "use_bias": False,
-                "kernel_init": _ZEROS,
-                "param_dtype": dtype,
-            }
-            return make_abstract(custom_layers.ChannelConv1d, 1, 1, (kernel,), **options)
+            options: dict[str, Any] = {"padding": kernel // 2, "use_bias": False, "kernel_init": _ZEROS}
+            return make_abstract(custom_layers.ChannelConv1d, 1, 1, (kernel,), **options, **native)
         case ops.Linear(out, bias):
-            return make_abstract(nnx.Linear, channels, out, use_bias=bias, kernel_init=_ZEROS, param_dtype=dtype)
+            return make_abstract(nnx.Linear, channels, out, use_bias=bias, kernel_init=_ZEROS, **native)
         case ops.BatchNorm(epsilon, decay, variance, affine):
             norm = make_abstract(
                 custom_layers.BatchNorm2d, channels, epsilon, decay, variance, affine, param_dtype=dtype
@@ -52,13 +58,13 @@ def make_layer(leaf: Leaf, dtype: str) -> Layer:
             return norm
         case ops.GroupNorm() as op:
             options = _norm_options(op, dtype)
-            return make_abstract(nnx.GroupNorm, channels, op.group_count(channels), **options)
+            return make_abstract(norms.GroupNorm, channels, op.group_count(channels), **options)
         case ops.LayerNorm() as op:
-            return make_abstract(nnx.LayerNorm, channels, **_norm_options(op, dtype))
+            return make_abstract(norms.LayerNorm, channels, **_norm_options(op, dtype))
         case ops.RmsNorm(epsilon, variance=True):
             return make_abstract(custom_layers.SimpleNorm, channels, epsilon, param_dtype=dtype)
         case ops.RmsNorm(epsilon):
-            return make_abstract(nnx.RMSNorm, channels, epsilon=epsilon, param_dtype=dtype)
+            return make_abstract(norms.RMSNorm, channels, epsilon=epsilon, param_dtype=dtype)
         case ops.GlobalResponseNorm(epsilon):
             return make_abstract(custom_layers.GlobalResponseNorm2d, channels, epsilon, param_dtype=dtype)
         case ops.EvoNormS0() as op:

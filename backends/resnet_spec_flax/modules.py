@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar, TypeAlias, assert_never
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -87,6 +88,13 @@ class FrozenModel(nnx.Module):
 def layers_of(model: ResNet | FrozenModel) -> ResNet:
     """Return a model's modules: those that it is made of, or that a frozen one would be made of."""
     return model.make_layers() if isinstance(model, FrozenModel) else model
+
+
+class MixedResNet(ResNet):
+    """A network whose layers compute in a 16-bit type, and whose weights and outputs are in float32."""
+
+    def __call__(self, images: Array, hook: OutputHook | None = None) -> Any:
+        return jax.tree.map(lambda x: x.astype(jnp.float32), super().__call__(images, hook))
 
 
 class Chain(nnx.Module):

@@ -5,8 +5,8 @@ from typing import Any
 from resnet_spec.backend import Capabilities, ExportFormat
 from resnet_spec_onnx.build import build as build
 from resnet_spec_onnx.file import export as export
-from resnet_spec_onnx.run import devices as devices
 from resnet_spec_onnx.quantization import run_file as run_file
+from resnet_spec_onnx.run import devices as devices
 from resnet_spec_onnx.run import run as run
 from resnet_spec_onnx.weights import dump as dump
 from resnet_spec_onnx.weights import load as load

@@ -11,9 +11,10 @@ from typing import Any
 
 from resnet_spec.backend import Capabilities
 from resnet_spec_paddle.build import build as build
+from resnet_spec_paddle.build import finds_accelerator as finds_accelerator
 from resnet_spec_paddle.inference import build_inference as build_inference
-from resnet_spec_paddle.run import devices as devices
 from resnet_spec_paddle.modules import checkpoint_blocks as checkpoint_blocks
+from resnet_spec_paddle.run import devices as devices
 from resnet_spec_paddle.run import move as move
 from resnet_spec_paddle.run import run as run
 from resnet_spec_paddle.run import step as step
@@ -24,7 +25,14 @@ from resnet_spec_paddle.weights import load as load
 DTYPE = "float32"
 """The default dtype."""
 
-CAPABILITIES = Capabilities(training_forward=True, gradients=True, inference=True, devices=True, checkpoints=True)
+CAPABILITIES = Capabilities(
+    training_forward=True,
+    gradients=True,
+    inference=True,
+    devices=True,
+    checkpoints=True,
+    compute=("bfloat16", "float16"),
+)
 
 
 def wrap_model(model: object) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import paddle
 from paddle import nn
@@ -17,12 +17,24 @@ from resnet_spec.weights.canonical import Array
 from resnet_spec_paddle import modules
 from resnet_spec_paddle.layers import make_layer
 from resnet_spec_paddle.locking import LOCK
+from resnet_spec_paddle.mixed_precision import MixedResNet, mix_precision
 from resnet_spec_paddle.weights import fill
 
+Model = TypeVar("Model", bound=modules.ResNet)
 
-def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
-    """Return the network as a paddle.nn.Layer in evaluation mode, with a copy of ``weights``."""
-    model = modules.ResNet(network)
+
+def build(network: Network, weights: Mapping[str, Array], dtype: str, compute: str | None = None) -> modules.ResNet:
+    """Return the network as a paddle.nn.Layer in evaluation mode, with a copy of ``weights``.
+
+    With ``compute``, convolutions and linear layers are computed in that 16-bit type.
+    """
+    if compute is None:
+        return populate(modules.ResNet(network), weights, dtype)
+    return mix_precision(populate(MixedResNet(network, compute), weights, dtype))
+
+
+def populate(model: Model, weights: Mapping[str, Array], dtype: str) -> Model:
+    """Register the layers of an empty model's network, set their weights, and return the model in evaluation mode."""
     with LOCK:
         with _default_dtype(dtype), paddle.LazyGuard():
             _register(model, "", model.network.parts)
@@ -78,3 +90,8 @@ def _default_dtype(dtype: str) -> Iterator[None]:
         yield
     finally:
         paddle.set_default_dtype(before)
+
+
+def finds_accelerator() -> bool:
+    """Return whether the framework can compute on more than the CPU."""
+    return paddle.device.cuda.device_count() > 0

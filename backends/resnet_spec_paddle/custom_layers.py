@@ -396,7 +396,12 @@ class StandardizedConv2D(nn.Conv2D):
             kernel = kernel * (self.gain * paddle.full([], self._scale, x.dtype))
         if padding is None:
             x, padding = pad_window(x, self._window, 0.0), 0
-        return functional.conv2d(x, kernel, self.bias, op.stride, padding, op.dilation, op.groups)
+        bias = None if self.bias is None else self.operand(self.bias)
+        return functional.conv2d(x, self.operand(kernel), bias, op.stride, padding, op.dilation, op.groups)
+
+    def operand(self, weight: Tensor) -> Tensor:
+        """Return a kernel or a bias as it is multiplied or added: here, unchanged."""
+        return weight
 
 
 class Linear2D(nn.Linear):

@@ -37,6 +37,10 @@ class ResNet(nn.Layer):
             x = maps[".".join(step[0])] = run_steps(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
+    def _run_alone(self, steps: Steps, x: Tensor) -> Tensor:
+        """Run some parts of the model on an input of their own."""
+        return run_steps(self, steps, x)
+
 
 class FrozenModel(nn.Layer):
     """A model that runs packed weights, and has no layers or parameters that a user could change."""
@@ -208,7 +212,7 @@ def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     if not path:
         return model
     steps = plan_steps("", [model.network.part(path)])
-    return lambda x: run_steps(model, steps, x)
+    return lambda x: model._run_alone(steps, x)
 
 
 def run_steps(module: nn.Layer, steps: Steps, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,29 @@ from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import make_layer
+from resnet_spec_torch.mixed_precision import MixedResNet, mix_precision
 from resnet_spec_torch.weights import fill
 
+Model = TypeVar("Model", bound=modules.ResNet)
 
-def build(network: Network, weights: Mapping[str, Array], dtype: str) -> modules.ResNet:
-    """Return the network as a torch.nn.Module in evaluation mode. It takes over the memory of ``weights``."""
+
+def build(network: Network, weights: Mapping[str, Array], dtype: str, compute: str | None = None) -> modules.ResNet:
+    """Return the network as a torch.nn.Module in evaluation mode. It takes over the memory of ``weights``.
+
+    With ``compute``, convolutions and linear layers are computed in that 16-bit type.
+    """
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    return build_layers(network, tensors, getattr(torch, dtype))
+    if compute is None:
+        return build_layers(modules.ResNet(network), tensors, getattr(torch, dtype))
+    return mix_precision(build_layers(MixedResNet(network, compute), tensors, getattr(torch, dtype)))
 
 
-def build_layers(network: Network, weights: Mapping[str, Tensor], dtype: torch.dtype) -> modules.ResNet:
-    """Return the network's modules in evaluation mode. The weights, which are of that type, become their own."""
-    model = modules.ResNet(network)
-    _register(model, "", network.parts, dtype)
+def build_layers(model: Model, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Model:
+    """Make the modules of an empty model, and return it in evaluation mode.
+
+    The weights, which are of that type, become their own.
+    """
+    _register(model, "", model.network.parts, dtype)
     fill(model, weights)
     return model.eval()
 
@@ -67,3 +77,8 @@ def _register(holder: nn.Module, path: str, row: Row, dtype: torch.dtype) -> nn.
             module.register_parameter(weight, nn.Parameter(torch.empty((), device="meta", dtype=dtype)))
         module.add_module(name, _make_module(part, dtype))
     return holder
+
+
+def finds_accelerator() -> bool:
+    """Return whether the framework can compute on more than the CPU."""
+    return torch.cuda.is_available()

@@ -156,7 +156,7 @@ class Program:
 
 
 def _make_layers(network: Network, weights: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> ResNet:
-    layers = build_layers(network, weights, dtype).requires_grad_(False)
+    layers = build_layers(ResNet(network), weights, dtype).requires_grad_(False)
     return layers.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -40,6 +40,10 @@ class ResNet(nn.Module):
             x = maps[".".join(step[0])] = run_steps(self, (step,), x)
         return tuple(maps[path] for path in self.network.outputs)
 
+    def _run_alone(self, steps: Steps, x: Tensor) -> Tensor:
+        """Run some parts of the model on an input of their own."""
+        return run_steps(self, steps, x)
+
     def __prepare_scriptable__(self) -> torch.fx.GraphModule:
         """Return what torch.jit.script compiles instead: it cannot follow a look-up of parts by name."""
         graph = _LayerTracer().trace(self)
@@ -231,7 +235,7 @@ def _resize_like(x: Tensor, first: Tensor) -> Tensor:
 
 def run_part(model: ResNet, path: str) -> Callable[[Tensor], Any]:
     """Return one part of a model as a function of its input, or the model itself for an empty path."""
-    return partial(run_steps, model, plan_steps("", [model.network.part(path)])) if path else model
+    return partial(model._run_alone, plan_steps("", [model.network.part(path)])) if path else model
 
 
 def run_steps(module: nn.Module, steps: Steps, x: Tensor, *, is_own: bool = False) -> Tensor:

@@ -28,6 +28,30 @@ level_option = click.option(
     help="What to compare: forward, the outputs; inference, also inference mode; gradient, also gradients; training, "
     "also five training steps.",
 )
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+"""The types in which backends can be compared; the 16-bit ones stand for mixed precision."""
+
+
+def _parse_dtypes(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    names = [name.strip() for value in values for name in value.split(",")]
+    for name in names:
+        if name not in DTYPES:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(DTYPES)}")
+    return tuple(dict.fromkeys(names))
+
+
+def dtype_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option ``--dtype``, whose help names a default."""
+    return click.option(
+        "--dtype",
+        "dtypes",
+        multiple=True,
+        metavar="TYPE,...",
+        callback=_parse_dtypes,
+        help=f"float64, float32, or bfloat16 or float16 for mixed precision. [default: {default}]",
+    )
+
+
 jobs_option = click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Number of cases to examine at a time."
 )

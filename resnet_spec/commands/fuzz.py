@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from resnet_spec.commands.comparison import (
     backend_option,
+    dtype_option,
     exit_status,
     failures_option,
     jobs_option,
@@ -24,7 +26,7 @@ from resnet_spec.commands.options import EXIT_INTERRUPTED, json_option, print_js
 
 if TYPE_CHECKING:
     from resnet_spec.network.network import Network
-    from resnet_spec.parity.case import Case, Level
+    from resnet_spec.parity.case import Case, Dtype, Level
 
 
 @click.command()
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     "--seed", default=1, show_default=True, help="Number of the first network. A number always gives the same network."
 )
 @backend_option
+@dtype_option("float64 at every level, and float32 up to inference mode")
 @level_option
 @jobs_option
 @timeout_option
@@ -43,6 +46,7 @@ def fuzz(
     count: int,
     seed: int,
     names: str | None,
+    dtypes: tuple[str, ...],
     level: str,
     jobs: int,
     timeout: float,
@@ -53,7 +57,7 @@ def fuzz(
     """Compare backends on random networks; print how many differ, and the worst error of each group of arrays.
 
     Networks are compared in float64 and, unless the level is forward, in float32 too, in which inference mode runs
-    other code.
+    other code. With --dtype, they are compared in those types, at the level.
     """
     from resnet_spec.parity import random_networks, tables
     from resnet_spec.parity.processes import FAST_COMPILE_ENV
@@ -61,9 +65,10 @@ def fuzz(
 
     backends = select_backends(names, has_records=False)
     networks = map(random_networks.generate_network, range(seed, seed + count))
-    cases = (case for network in networks for case in _cases(network, level))  # type: ignore[arg-type]  # checked
+    cases = (case for network in networks for case in _cases(network, level, dtypes))  # type: ignore[arg-type]  # checked
+    per_network = len(dtypes) or (1 if level == "forward" else 2)
     sweep = Sweep(backends, jobs=jobs, timeout=timeout, shrink=shrink, environment=FAST_COMPILE_ENV)
-    results, interrupted = run_cases(cases, count if level == "forward" else 2 * count, sweep, failures)
+    results, interrupted = run_cases(cases, count * per_network, sweep, failures)
     findings = [finding for result in results for finding in result.findings]
     notable = [finding for finding in findings if finding.verdict in ("differs", "failed", "ill-conditioned")]
     examined = {result.case.network.name for result in results}
@@ -80,9 +85,14 @@ def fuzz(
         sys.exit(status)
 
 
-def _cases(network: Network, level: Level) -> list[Case]:
-    """Return a network's cases: in float64, and in float32 up to inference mode, which has fused operators there."""
+def _cases(network: Network, level: Level, dtypes: Sequence[Dtype]) -> list[Case]:
+    """Return a network's cases in some types, or by default in two.
+
+    These are float64, and float32 up to inference mode, which has fused operators there.
+    """
     from resnet_spec.parity.case import Case
 
+    if dtypes:
+        return [Case(network, dtype, level) for dtype in dtypes]
     single = [] if level == "forward" else [Case(network, "float32", "inference")]
     return [Case(network, level=level), *single]

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from resnet_spec.commands.comparison import (
+    DTYPES,
     backend_option,
+    dtype_option,
     exit_status,
     failures_option,
     jobs_option,
@@ -34,20 +36,12 @@ from resnet_spec.commands.options import (
 from resnet_spec.library import bundled
 from resnet_spec.network.network import Network
 
-DTYPES = ("float64", "float32")
-
 
 @click.command()
 @click.argument("specs", nargs=-1, required=True)
 @backend_option
 @level_option
-@click.option(
-    "--dtype",
-    "dtypes",
-    multiple=True,
-    type=click.Choice(DTYPES),
-    help="[default: both, or those of the records that --against names]",
-)
+@dtype_option("float64 and float32, or those of the records that --against names")
 @device_option
 @click.option("--seed", default=0, show_default=True, help="First seed for weights, images and labels.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Number of seeds.")
@@ -115,7 +109,7 @@ def parity(
     cases = [
         Case(network, dtype, level, seed + number, device=device or "")  # type: ignore[arg-type]  # click has checked both
         for network in networks
-        for dtype in dtypes or [dtype for dtype in DTYPES if dtype in kept or not kept]
+        for dtype in dtypes or ([dtype for dtype in DTYPES if dtype in kept] if kept else DTYPES[:2])
         for number in range(seeds)
     ]
     backends = select_backends(names, has_records=bool(against))

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
+import ml_dtypes
 import numpy as np
 
 from resnet_spec.diagnostics.problems import SpecError
@@ -24,7 +25,11 @@ Level: TypeAlias = Literal["forward", "inference", "gradient", "training"]
 Group: TypeAlias = Literal[
     "evaluation", "training forward", "inference", "loss", "gradient", "slope", "statistics", "updates", "weights"
 ]
-Dtype: TypeAlias = Literal["float64", "float32"]
+Dtype: TypeAlias = Literal["float64", "float32", "bfloat16", "float16"]
+"""The 16-bit types stand for mixed precision: products in that type, weights in float32."""
+
+UNITS: dict[Dtype, float] = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+"""The unit of rounding of the 16-bit types: half of the distance from 1 to the next larger number."""
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 GROUPS: dict[Level, tuple[Group, ...]] = {
@@ -37,6 +42,19 @@ GROUPS: dict[Level, tuple[Group, ...]] = {
 
 FORWARD_GROUPS: tuple[Group, ...] = ("evaluation", "training forward", "inference")
 """The groups of outputs, all of which the reference defines."""
+
+_LARGEST_DERIVED_GATES: dict[Group, float] = {
+    "evaluation": 0.25,
+    "training forward": 0.25,
+    "loss": 0.25,
+    "gradient": 0.25,
+    "statistics": 0.25,
+    "updates": 1e-5,
+}
+"""The largest gates in 16 bits, where the gate of each array is derived: ``part_gates`` says how.
+
+Beyond, rounding may explain what a mistake would look like. Updates are computed in float32, from gradients as given.
+"""
 
 GATES: dict[Dtype, dict[Group, float]] = {
     "float64": {
@@ -58,11 +76,14 @@ GATES: dict[Dtype, dict[Group, float]] = {
         "gradient": 1e-4,
         "slope": 1e-3,
     },
+    "bfloat16": dict(_LARGEST_DERIVED_GATES),
+    "float16": dict(_LARGEST_DERIVED_GATES),
 }
 """The largest relative error that passes. ``compare.error_scales`` says what an error of each group is relative to.
 
-In float32, statistics and weights are not compared: five training steps amplify rounding too far. The gate of a slope
-is the accuracy of central differences, not of gradients: they match to 1e-9, but to less near a rectifier's corner.
+In 16 bits they are the largest that a derived gate may be. In float32, statistics and weights are not compared: five
+training steps amplify rounding too far. The gate of a slope is the accuracy of central differences, not of gradients:
+they match to 1e-9, but to less near a rectifier's corner.
 """
 
 MAX_GATED_PARAMETERS = 100_000
@@ -140,11 +161,27 @@ class Case:
     device: str = ""
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether products are computed in a 16-bit type, and each part is judged on its own."""
+        return self.dtype in UNITS
+
+    @property
+    def storage(self) -> Literal["float64", "float32"]:
+        """The type of weights, images and recorded arrays."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
     def groups(self) -> tuple[Group, ...]:
         """The groups of arrays that are compared."""
         levels = LEVELS[: LEVELS.index(self.level) + 1]
         known = {*GATES[self.dtype]} - ({"statistics"} if self.network.statistics == 0 else set())
         return tuple(group for level in levels for group in GROUPS[level] if group in known)
+
+    @property
+    def recorded_groups(self) -> tuple[Group, ...]:
+        """The groups that a record holds: those that are compared, and the weights that updates are judged by."""
+        groups = self.groups
+        return (*groups, "weights") if "updates" in groups and "weights" not in groups else groups
 
     @property
     def batch(self) -> int:
@@ -161,7 +198,7 @@ class Case:
     def memory(self) -> int:
         """An estimate, in bytes, of the memory that one backend needs to run the case."""
         weight_copies, map_copies = MEMORY_COPIES["training" if "gradient" in self.groups else "forward"]
-        itemsize = np.dtype(self.dtype).itemsize
+        itemsize = np.dtype(self.storage).itemsize
         weights = itemsize * (self.network.parameters + self.network.statistics)
         maps = itemsize // BYTES * compute_costs(self.network)[""].memory * self.batch
         return FRAMEWORK_BYTES + weight_copies * weights + map_copies * maps
@@ -199,9 +236,11 @@ class Case:
         return _weight_magnitudes(self.network, self.seed)
 
     def images(self) -> Array:
-        """Return random images (batch, channels, height, width), in float64."""
+        """Return random images (batch, channels, height, width), in float64; numbers of a 16-bit type in that case."""
         rng = np.random.default_rng(self.seed)
         images = rng.standard_normal((self.batch, *self.network.input))
+        if self.is_mixed:
+            return images.astype(ml_dtypes.bfloat16 if self.dtype == "bfloat16" else np.float16).astype(np.float64)
         return images * (1 + np.finfo(self.dtype).eps * rng.choice([-1, 1], images.shape)) if self.nudged else images
 
     def labels(self) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, assert_never
 
 import numpy as np
@@ -39,6 +39,8 @@ class Finding:
         wrong: Which of the two backends has the wrong gradient, if central differences of the reference's loss can
             tell.
         rounding: How large an error rounding alone explains, if that exceeds the largest gate; otherwise 0.
+        gates: In 16 bits, the gate of each array by name: ``worst`` is then the error of the array at ``where``, and
+            ``gate`` its gate.
     """
 
     network: str
@@ -56,6 +58,7 @@ class Finding:
     unlike: str = ""
     wrong: str = ""
     rounding: float = 0.0
+    gates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:

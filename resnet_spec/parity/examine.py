@@ -14,6 +14,7 @@ from resnet_spec.backend import REFERENCE
 from resnet_spec.network.parts import Leaf
 from resnet_spec.parity.case import GATES, Case, Group
 from resnet_spec.parity.compare import Finding, compare_group, failed_finding, relative_error
+from resnet_spec.parity.examine_parts import examine_parts
 from resnet_spec.parity.gradient_check import check_gradient
 from resnet_spec.parity.locate import compute_part_inputs, find_faulty_parts
 from resnet_spec.parity.processes import Failure
@@ -44,6 +45,8 @@ def examine(
     closest to each other; that backend itself is compared with the one closest to it. If one of three backends is
     wrong, it alone differs; if two pairs of backends disagree, at least one pair differs.
     """
+    if case.is_mixed:
+        return examine_parts(case, reference, runners, locate=locate, on_record=on_record, memory=memory)
     runners = list({runner.name: runner for runner in runners}.values())  # no runner answers twice at a time
     everyone = [reference, *(runner for runner in runners if runner.name != reference.name)]
     results, failures = _run_all(case, everyone, memory)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import TypeAlias, assert_never
 
 import numpy as np
@@ -40,28 +41,62 @@ def visit_part_inputs(
 
     rules: Rules[Array] = Rules(
         leaf=lambda leaf, x: (leaf, x),
-        combine=_combine,
+        combine=combine_outputs,
         join=lambda part, x, branches: x,
-        split=_split,
+        split=split_input,
         cascade=lambda part, index, piece, previous: piece + previous,
         leave=leave,
     )
     propagate(network.parts, images, rules)
 
 
-def _combine(part: Residual, branch: Array, shortcut: Array) -> Array:
+def combine_outputs(part: Residual, branch: Array, shortcut: Array) -> Array:
+    """Combine the outputs of a residual block's branch and shortcut."""
     match part.combine:
         case "add":
             return branch + shortcut
         case "multiply":
-            return shortcut * branch.reshape(*branch.shape, *[1] * (shortcut.ndim - branch.ndim))
+            return shortcut * _add_axes(branch, shortcut.ndim)
         case "concat":
             return np.concatenate([shortcut, branch], axis=1)
         case _:
             assert_never(part.combine)
 
 
-def _split(part: Parallel, x: Array) -> list[Array]:
+def _add_axes(x: Array, ndim: int) -> Array:
+    return x.reshape(*x.shape, *[1] * (ndim - x.ndim))
+
+
+def join_outputs(part: Parallel, outputs: Sequence[Array]) -> Array:
+    """Join the outputs of parallel branches."""
+    if part.resize:
+        outputs = [_resize_like(output, outputs[0]) for output in outputs]
+    match part.combine:
+        case "concat":
+            return np.concatenate(outputs, axis=1)
+        case "add":
+            return np.sum(outputs, axis=0)
+        case "mean":
+            return np.mean(outputs, axis=0)
+        case "multiply":
+            ndim = max(output.ndim for output in outputs)
+            return reduce(np.multiply, (_add_axes(output, ndim) for output in outputs))
+        case "subtract":
+            return reduce(np.subtract, outputs)
+        case _:
+            assert_never(part.combine)
+
+
+def _resize_like(x: Array, first: Array) -> Array:
+    """Return a map with the height and width of another, of the nearest pixels."""
+    for axis in range(2, x.ndim):
+        size = first.shape[axis]
+        x = x.take(np.arange(size) * x.shape[axis] // size, axis)
+    return x
+
+
+def split_input(part: Parallel, x: Array) -> list[Array]:
+    """Return what each of several parallel branches reads."""
     return np.split(x, np.cumsum(part.pieces)[:-1], axis=1) if part.pieces else [x] * len(part.branches)
 
 

@@ -41,6 +41,8 @@ FAST_COMPILE_ENV = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 WORKER_ENV = {
     "JAX_ENABLE_X64": "1",
+    # XLA otherwise leaves out roundings to 16 bits between operations that it fuses.
+    "XLA_FLAGS": "--xla_allow_excess_precision=false",
     "GLOG_minloglevel": "2",  # hides Paddle's advice
     # Backends run at the same time, and threads that wait for each other keep a core busy: several would slow all down.
     "OMP_NUM_THREADS": "1",
@@ -109,7 +111,7 @@ class WorkerProcess:
     def record(self, case: Case) -> Record:
         """Run a case and return every array that is compared."""
         groups = self._request("record", case)
-        return {group: groups[group] for group in case.groups if group in groups}
+        return {group: groups[group] for group in case.recorded_groups if group in groups}
 
     def infer(self, case: Case) -> dict[str, Array]:
         """Return the outputs of a case's network in inference mode."""
@@ -130,6 +132,10 @@ class WorkerProcess:
     def central_difference(self, case: Case, number: int, step: float) -> float:
         """Return the slope of the loss in float64 along a direction, as ``slopes.central_difference`` does."""
         return float(self._request("central_difference", case, number, step)["central_difference"][OUTPUT][0])
+
+    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the error and the gate of each part's output in 16 bits, as ``part_gates.judge_parts`` does."""
+        return self._request_group("judge_parts", case, train, outputs)
 
     def close(self) -> None:
         """Stop the process for good, with all that it started."""
@@ -265,7 +271,7 @@ def _worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     XLA reads many flags from one variable, and the last of two that are alike, so there both are kept.
     """
     variables = {**WORKER_ENV, **environment, **os.environ, "JAX_ENABLE_X64": "1"}
-    flags = [source["XLA_FLAGS"] for source in (environment, os.environ) if "XLA_FLAGS" in source]
+    flags = [source["XLA_FLAGS"] for source in (WORKER_ENV, environment, os.environ) if "XLA_FLAGS" in source]
     return variables | ({"XLA_FLAGS": " ".join(flags)} if flags else {})
 
 

@@ -25,33 +25,41 @@ def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Arra
     Groups that the backend can't compute are left out, and inference mode too, which ``infer`` runs. "updates" are the
     weights that NumPy's SGD gives on the backend's own gradients. Slopes are not recorded: they follow from gradients.
     """
-    images = case.images().astype(case.dtype)
+    if case.is_mixed and case.dtype not in backend.CAPABILITIES.compute:
+        return
+    images = case.images().astype(case.storage)
     paths = [part.path for part in case.network.nodes()]
     if "evaluation" in case.groups:
         yield "evaluation", backend.run(build_model(backend, case), images, paths)
     if not backend.CAPABILITIES.training_forward:
         return
     model = build_model(backend, case, training=True)
-    if "training forward" in case.groups:
+    trains = backend.CAPABILITIES.gradients and "gradient" in case.groups
+    if "training forward" in case.groups and not (case.is_mixed and trains):
         yield "training forward", backend.run(model, images, paths, train=True)
-    if backend.CAPABILITIES.gradients and "gradient" in case.groups:
+    if trains:
         yield from _train(backend, model, case, images)
 
 
 def infer(backend: Backend, case: Case) -> dict[str, Array]:
     """Return the outputs of a case's network in inference mode: folded, and built for evaluation alone."""
-    network, weights = fold_norms(case.network, case.weights(case.dtype))
+    network, weights = fold_norms(case.network, case.weights(case.storage))
     if backend.CAPABILITIES.inference:
         model = backend.build_inference(network, weights, case.dtype, compile=False)
     else:
         model = backend.build(network, weights, case.dtype)
-    return backend.run(_place(backend, model, case), case.images().astype(case.dtype))
+    return backend.run(_place(backend, model, case), case.images().astype(case.storage))
 
 
 def build_model(backend: Backend, case: Case, training: bool = False) -> Any:
     """Build a case's network with its weights; for training, without dropout and other random operations."""
     network = without_randomness(case.network) if training else case.network
-    return _place(backend, backend.build(network, case.weights(case.dtype), case.dtype), case)
+    weights = case.weights(case.storage)
+    if case.is_mixed:
+        model = backend.build(network, weights, case.storage, case.dtype)
+    else:
+        model = backend.build(network, weights, case.dtype)
+    return _place(backend, model, case)
 
 
 def _place(backend: Backend, model: Any, case: Case) -> Any:
@@ -63,14 +71,18 @@ def _place(backend: Backend, model: Any, case: Case) -> Any:
 
 def _train(backend: Backend, model: Any, case: Case, images: Array) -> Iterator[tuple[Group, dict[str, Array]]]:
     sgd, labels = SGD(LEARNING_RATE, MOMENTUM, WEIGHT_DECAY), case.labels()
-    step = backend.step(model, images, labels, sgd)
+    # In 16 bits a step may round other numbers than a pass without gradients, and is judged by its own outputs.
+    paths = [part.path for part in case.network.nodes()] if case.is_mixed else []
+    step = backend.step(model, images, labels, sgd, capture=paths)
+    if case.is_mixed:
+        yield "training forward", dict(step.outputs)
     yield "loss", {OUTPUT: np.array([step.loss])}
     yield "gradient", {**step.gradients, "input": step.output_gradients["input"]}
     statistics = {name for name, weight in case.network.owners() if weight.statistic}
     if "statistics" in case.groups:
         yield "statistics", {name: array for name, array in backend.dump(model).items() if name in statistics}
-    if "weights" in case.groups:
-        weights = {name: array for name, array in case.weights(case.dtype).items() if name not in statistics}
+    if "updates" in case.groups:
+        weights = {name: array for name, array in case.weights(case.storage).items() if name not in statistics}
         updates = Momentum(sgd, weights)
         updates.step(step.gradients)
         for _ in range(STEPS - 1):
@@ -114,7 +126,7 @@ def output_gradients(backend: Backend, case: Case) -> dict[str, Array]:
     """Return the gradient of the loss with respect to the output of every part, by path."""
     model = build_model(backend, case, training=True)
     paths = [part.path for part in case.network.nodes()]
-    images = case.images().astype(case.dtype)
+    images = case.images().astype(case.storage)
     step = backend.step(model, images, case.labels(), SGD(LEARNING_RATE), capture=paths)
     return dict(step.output_gradients)
 

@@ -28,7 +28,7 @@ def complete_record(case: Case, record: Record) -> Record:
     if training is not None and "loss" in case.groups:
         completed["loss"] = {OUTPUT: np.array([cross_entropy(training[OUTPUT], case.labels())])}
     if training is not None and "statistics" in case.groups:
-        completed["statistics"] = compute_statistics(case, training)
+        completed["statistics"], _ = compute_statistics(case, training)
     return completed
 
 
@@ -37,19 +37,30 @@ def network_outputs(case: Case, outputs: Mapping[str, Array]) -> dict[str, Array
     return {path: outputs[path] for path in case.network.outputs or (OUTPUT,)}
 
 
-def compute_statistics(case: Case, outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the running statistics after one training step, from the outputs of all parts in training."""
-    before = case.weights(case.dtype)
+def compute_statistics(case: Case, outputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the running statistics after one training step, from the outputs of all parts in training.
+
+    The second result is how far each moves if every input of its norm moves by a share of itself, for a share of 1.
+    """
+    before = case.weights(case.storage)
     statistics: dict[str, Array] = {}
+    sensitivities: dict[str, Array] = {}
 
     def visit(part: Part, x: Array) -> None:
         if isinstance(part, Leaf) and isinstance(part.op, BatchNorm):
             axes, count = (0, *range(2, x.ndim)), x.size // x.shape[1]
             correction = count / (count - 1) if part.op.variance == "unbiased" else 1.0
+            new = 1 - part.op.decay
             batch = {"running_mean": x.mean(axes), "running_var": x.var(axes) * correction}
+            moves = {
+                "running_mean": abs(x).mean(axes),
+                "running_var": 2 * abs(x * (x - x.mean(axes, keepdims=True))).mean(axes),
+            }
             for name, value in batch.items():
                 old = before[f"{part.path}.{name}"]
-                statistics[f"{part.path}.{name}"] = part.op.decay * old + (1 - part.op.decay) * value
+                statistics[f"{part.path}.{name}"] = part.op.decay * old + new * value
+                sensitivities[f"{part.path}.{name}"] = new * moves[name]
 
-    visit_part_inputs(case.network, case.images().astype(case.dtype), outputs, visit)
-    return {name: statistics[name] for name, weight in case.network.owners() if weight.statistic}
+    visit_part_inputs(case.network, case.images().astype(case.storage), outputs, visit)
+    names = [name for name, weight in case.network.owners() if weight.statistic]
+    return {name: statistics[name] for name in names}, {name: sensitivities[name] for name in names}

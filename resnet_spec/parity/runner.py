@@ -45,6 +45,10 @@ class Runner(Protocol):
         """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``."""
         ...
 
+    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the error and the gate of each part's output in 16 bits, by path: only the reference does."""
+        ...
+
     def central_difference(self, case: Case, number: int, step: float) -> float:
         """Return the slope of the loss in float64 along a direction, as ``slopes.central_difference`` does."""
         ...

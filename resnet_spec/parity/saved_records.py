@@ -99,7 +99,7 @@ class SavedRecords:
         record: Record = {}
         for key, array in arrays.items():
             group, _, name = key.partition(":")
-            if group in case.groups:
+            if group in case.recorded_groups:
                 record.setdefault(group, {})[name] = array
         return record
 
@@ -118,6 +118,10 @@ class SavedRecords:
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
         """Raise Failure: only what was saved is known."""
         raise Failure("a saved record can't compute gradients")
+
+    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Raise Failure: only what was saved is known."""
+        raise Failure("a saved record can't compute what parts should give")
 
     def central_difference(self, case: Case, number: int, step: float) -> float:
         """Raise Failure: only what was saved is known."""

@@ -96,9 +96,12 @@ def _describe_blame(finding: Finding) -> str:
 
 def to_json(finding: Finding) -> dict[str, object]:
     """Return a finding as data for JSON, in which null stands for an infinite error."""
-    errors = {name: _finite_or_none(value) for name, value in finding.errors.items()}
-    figures = {name: _finite_or_none(getattr(finding, name)) for name in ("worst", "rounding")}
-    return {**asdict(finding), **figures, "errors": errors, "verdict": finding.verdict}
+    figures = {name: _finite_or_none(getattr(finding, name)) for name in ("worst", "rounding", "gate")}
+    arrays = {
+        key: {name: _finite_or_none(value) for name, value in getattr(finding, key).items()}
+        for key in ("errors", "gates")
+    }
+    return {**asdict(finding), **figures, **arrays, "verdict": finding.verdict}
 
 
 def summarize(count: int, backends: Sequence[str], findings: Sequence[Finding]) -> dict[str, Any]:
@@ -140,5 +143,5 @@ def _format_figures(worst: Mapping[str, float | None]) -> str:
     return ", ".join(f"{group} {'infinite' if value is None else f'{value:.1e}'}" for group, value in worst.items())
 
 
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite_or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

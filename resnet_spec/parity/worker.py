@@ -24,7 +24,7 @@ import numpy as np
 
 from resnet_spec.backend import OUTPUT, BackendError, load_backend
 from resnet_spec.diagnostics.problems import one_line
-from resnet_spec.parity import recorder, slopes
+from resnet_spec.parity import part_gates, recorder, slopes
 from resnet_spec.parity.array_files import write_arrays
 from resnet_spec.parity.processes import START
 from resnet_spec.weights.canonical import Array
@@ -100,6 +100,8 @@ def _answer(backend: Any, request: str, arguments: tuple[Any, ...]) -> Iterator[
             yield request, recorder.output_gradients(backend, *arguments)
         case "vjps":
             yield request, recorder.vjps(backend, *arguments)
+        case "judge_parts":
+            yield request, part_gates.judge_parts(backend, *arguments)
         case "central_difference":
             yield request, {OUTPUT: np.array([slopes.central_difference(backend, *arguments)])}
         case _:

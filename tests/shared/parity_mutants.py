@@ -78,8 +78,8 @@ class Mutant:
 def inject(backend: Backend, mutant: Mutant) -> Any:
     """Return a backend that makes a mistake in every model."""
 
-    def build(network: Network, weights: dict[str, Array], dtype: str) -> Any:
-        model = backend.build(network, weights, dtype)
+    def build(network: Network, weights: dict[str, Array], dtype: str, compute: str | None = None) -> Any:
+        model = backend.build(network, weights, dtype, compute)
         return _make(mutant, "training", model)
 
     def build_inference(network: Network, weights: dict[str, Array], dtype: str, *, compile: bool) -> Any:

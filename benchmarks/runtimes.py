@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec import build
+from resnet_spec.backend import ExportOptions
 
 Evaluation = Callable[[], object]
 
@@ -26,7 +27,8 @@ def make_runtimes(name: str, images: NDArray[np.float32]) -> dict[str, Evaluatio
     from resnet_spec_onnx.file import export
 
     with TemporaryDirectory() as folder:
-        (path,) = export(build(name, backend="onnx", mode="inference"), Path(folder) / "n.onnx", batch=len(images))
+        model = build(name, backend="onnx", mode="inference")
+        (path,) = export(model, Path(folder) / "n.onnx", ExportOptions("onnx", len(images)))
         return {runtime: make(path, images) for runtime, make in installed.items()}
 
 

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from resnet_spec.backend import BackendError, ExportOptions
 from resnet_spec.checkpoints.formats.atomic import replace_file
 from resnet_spec.network.free_size import infer_larger
-from resnet_spec_torch.modules import FrozenModel, layers_of
+from resnet_spec_torch.modules import FrozenModel, ResNet
 
 
-def export(model: nn.Module, path: Path, options: ExportOptions) -> list[Path]:
+def export(model: ResNet | FrozenModel, path: Path, options: ExportOptions) -> list[Path]:
     """Write a ``.pt2`` file of a model in evaluation mode; return it.
 
     ``torch.export.load(path).module()`` is a function of images (batch, channels, height, width). Raises BackendError,
@@ -22,22 +21,21 @@ def export(model: nn.Module, path: Path, options: ExportOptions) -> list[Path]:
     """
     if isinstance(model, FrozenModel):
         raise BackendError('a model built with mode="inference" cannot be exported; build it with mode="training"')
-    layers = layers_of(model)
-    like = next(layers.parameters(), torch.zeros(()))
-    channels, height, width = layers.network.input
+    like = next(model.parameters(), torch.zeros(()))
+    channels, height, width = model.network.input
     if options.free_size:
-        infer_larger(layers.network)  # PyTorch would write a program that takes this size alone
+        infer_larger(model.network)  # PyTorch would write a program that takes this size alone
     # A batch or a size of 1 is taken for a fixed one.
     images = torch.zeros((options.batch or 2, channels, height, width), dtype=like.dtype, device=like.device)
-    was_training = layers.training
+    was_training = model.training
     try:
         with torch.no_grad():
-            program = torch.export.export(layers.eval(), (images,), dynamic_shapes={"images": _free_axes(options)})
+            program = torch.export.export(model.eval(), (images,), dynamic_shapes={"images": _free_axes(options)})
     except Exception as error:  # PyTorch raises several kinds, with pages of advice
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise BackendError(f"torch.export cannot write {layers.network.name} for these sizes: {reason}") from error
+        raise BackendError(f"torch.export cannot write {model.network.name} for these sizes: {reason}") from error
     finally:
-        layers.train(was_training)
+        model.train(was_training)
     with replace_file(path) as part, part.open("wb") as file:
         torch.export.save(program, file)
     return [path]

@@ -150,14 +150,15 @@ def _parse_batch(text: str) -> int | None:
 
 def _read_images(folder: Path, network: Network) -> tuple[Array, ...]:
     """Read the images in a folder, in the order of their names, as arrays (1, channels, height, width)."""
-    from resnet_spec import preprocessing
+    from resnet_spec.preparation.preparation import preparation_of_network
 
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder named {str(folder)!r}")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise FileNotFoundError(f"no images in {str(folder)!r}; put some there, such as 100 that the network will see")
-    return tuple(preprocessing.prepare(file, network) for file in files)
+    prepare = preparation_of_network(network)
+    return tuple(prepare.prepare(file)[0][None] for file in files)
 
 
 def _fold(model: Any, backend: Backend, dtype: str) -> Any:

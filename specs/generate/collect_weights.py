@@ -66,7 +66,7 @@ OTHER_NAMES = re.compile("EfficientNetB|GoogLeNet|googlenet|PPLCNetV2|EfficientN
 
 def make_row(spec: str, registry: str, tag: str, **known: Any) -> Row:
     """Return a record with what is known; the rest is not stated."""
-    stated = {
+    stated: Row = {
         "hub": None,
         "hub_file": "model.safetensors",
         "url": None,

@@ -45,8 +45,10 @@ DEFAULTS: Row = {
 }
 """What a record says if neither the row nor the table's own defaults do."""
 
-COMMON = ("input", "mean", "std", "crop_pct", "interpolation", "antialias", "resize", "license", "license_note")
-COMMON += ("names", "origin")
+COMMON = (
+    *("input", "mean", "std", "crop_pct", "interpolation", "antialias", "resize", "license", "license_note"),
+    *("names", "origin"),
+)
 """What a table states once, in its defaults, as most of its rows have it."""
 
 ORDER = ("spec", "tag", "model", "default", "files")

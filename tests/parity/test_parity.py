@@ -411,6 +411,9 @@ class FakeRunner:
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
         raise Failure("not implemented")
 
+    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        raise Failure("not implemented")
+
     def central_difference(self, case: Case, number: int, step: float) -> float:
         raise Failure("not implemented")
 

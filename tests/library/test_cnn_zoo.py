@@ -9,6 +9,7 @@ import pytest
 from resnet_spec import build, load, run
 from resnet_spec.library import bundled
 from resnet_spec.weights.canonical import comparison_weights
+from shared.bundled_networks import bundled_network
 from shared.frameworks import required
 from shared.peer_recordings import cnn_goldens, cnn_models, make_images, relative_difference, sign_weights
 
@@ -34,7 +35,7 @@ def test_all_networks_that_can_be_said_are_bundled() -> None:
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_parameters_names_and_shapes_in_order_are_those_of_the_library(name: str) -> None:
-    network, row = load(name), cnn_models()[name]
+    network, row = bundled_network(name), cnn_models()[name]
     assert network.parameters == row["parameters"]
     assert sign_weights(network.weights().items()) == row["signature"]
 

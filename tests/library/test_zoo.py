@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import Any
 
 import pytest
 
 from resnet_spec import Network, build, dump, load, run
-from resnet_spec.weights.canonical import Array, comparison_weights
+from resnet_spec.library.index import read_index
+from resnet_spec.transforms.width_reduction import reduce_width
+from resnet_spec.weights.canonical import comparison_weights
 from shared.frameworks import required
 from shared.peer_recordings import goldens, make_images, peer_models, peer_state_dicts, relative_difference, zoo_goldens
-from shared.zoo_specs import CASES, Family, equivalent_network, recorded_models
+from shared.zoo_specs import CASES, Family, equivalent_network, recorded_models, recorded_parameters
 
 IDS = [f"{family.title}: {name}" for family, name in CASES]
-ROWS = [pytest.param(goldens()[key], equivalent_network(*key), id="-".join(key)) for key in recorded_models()]
-MORE = [
-    pytest.param(
-        row, load(f"{row['registry']}/{row['name']}", **row["settings"]), id=f"{row['name']}-{row['settings']}"
-    )
-    for row in zoo_goldens()
-]
+LARGE = 31_000_000
+"""Networks of more parameters are deeper or wider than others of the same blocks, and run with ``pytest --sweep``."""
 
 FAST = {
-    *("test_resnet", "resnet14t", "resnet18d", "regnetz_005", "skresnet18", "resnest14d", "resnetv2_50d_frn"),
-    *("res2net50_48w_2s", "WRN-40-2"),
+    **dict.fromkeys(("test_resnet", "regnetz_005", "skresnet18", "resnest14d"), ("numpy", "paddle", "flax")),
+    **dict.fromkeys(("resnetv2_50d_frn", "res2net50_48w_2s", "WRN-40-2"), ("numpy", "paddle")),
 }
-"""Networks that compile in seconds, one of each kind. The others run in all frameworks only with ``pytest --sweep``."""
+"""The frameworks in which a network of each kind runs each time, those that compile it in seconds.
+
+With ``pytest --sweep`` all networks run in all frameworks.
+"""
+PARAMETERS = {entry.name: entry.parameters for entry in read_index()}
 
 
-def sweep_unless_fast(backend: str, param: Any) -> Any:
-    row, network = param.values
-    marks = () if row["name"] in FAST else (pytest.mark.sweep,)
-    return pytest.param(backend, row, network, id=f"{backend}-{param.id}", marks=marks)
+def in_torch(row: dict[str, Any], id: str, parameters: int) -> Any:
+    return pytest.param(row, id=id, marks=pytest.mark.sweep if parameters > LARGE else ())
+
+
+def in_others(rows: list[Any]) -> list[Any]:
+    return [
+        pytest.param(
+            backend,
+            *param.values,
+            id=f"{backend}-{param.id}",
+            marks=() if backend in FAST.get(param.values[0]["name"], ()) else pytest.mark.sweep,
+        )
+        for backend in ("numpy", "paddle", "flax")
+        for param in rows
+    ]
+
+
+ROWS = [in_torch(goldens()[key], "-".join(key), recorded_parameters(*key)) for key in recorded_models()]
+MORE = [
+    in_torch(row, f"{row['name']}-{row['settings']}", PARAMETERS[f"{row['registry']}/{row['name']}"])
+    for row in zoo_goldens()
+]
 
 
 IN_FLOAT32 = {"resnetv2_50d_evos", "resnetv2_50d_frn"}
@@ -111,39 +129,31 @@ def layout_independent(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[in
     return last, tuple(sorted(shape[:2])) if matrix else shape
 
 
-@pytest.mark.parametrize(("row", "network"), ROWS)
-def test_logits_are_as_recorded(row: dict[str, Any], network: Network) -> None:
+@pytest.mark.parametrize("row", ROWS)
+def test_logits_are_as_recorded(row: dict[str, Any]) -> None:
     required("torch")
-    assert logits_difference("torch", row, network) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
+    assert logits_difference("torch", row) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
 
 
-@pytest.mark.parametrize(("row", "network"), MORE)
-def test_logits_of_other_families_and_options_are_as_recorded(row: dict[str, Any], network: Network) -> None:
+@pytest.mark.parametrize("row", MORE)
+def test_logits_of_other_families_and_options_are_as_recorded(row: dict[str, Any]) -> None:
     required("torch")
-    assert logits_difference("torch", row, network) < 1e-10
+    assert logits_difference("torch", row) < 1e-10
 
 
-@pytest.mark.parametrize(
-    ("backend", "row", "network"),
-    [
-        *(sweep_unless_fast(backend, param) for backend in ("numpy", "paddle", "flax") for param in (*ROWS, *MORE)),
-    ],
-)
-def test_logits_in_other_frameworks_are_as_recorded(backend: str, row: dict[str, Any], network: Network) -> None:
+@pytest.mark.parametrize(("backend", "row"), in_others([*ROWS, *MORE]))
+def test_logits_in_other_frameworks_are_as_recorded(backend: str, row: dict[str, Any]) -> None:
     required(backend)
-    assert logits_difference(backend, row, network) < (
-        1e-6 if row["name"] in IN_FLOAT32 and "settings" not in row else 1e-10
-    )
+    assert logits_difference(backend, row) < (1e-6 if row["name"] in IN_FLOAT32 and "settings" not in row else 1e-10)
 
 
-def logits_difference(backend: str, row: dict[str, Any], network: Network) -> float:
-    model = build(network, backend=backend, weights=cached_weights(network), dtype="float64")
+def logits_difference(backend: str, row: dict[str, Any]) -> float:
+    if "settings" in row:
+        network = load(f"{row['registry']}/{row['name']}", **row["settings"])
+    else:
+        network = equivalent_network(row["registry"], row["name"])
+    model = build(network, backend=backend, weights=comparison_weights(network), dtype="float64")
     return relative_difference(run(model, make_images(row)), row)
-
-
-@lru_cache(maxsize=1)
-def cached_weights(network: Network) -> dict[str, Array]:
-    return comparison_weights(network)
 
 
 @pytest.mark.parametrize(
@@ -165,5 +175,5 @@ def test_macs_are_those_that_pytorch_counts(name: str) -> None:
     "name", ["keras/ResNet50V2", "flax/ResNet18", "regnet_y_400mf", "SENet18", "regnetv_064", "resnest14d"]
 )
 def test_every_framework_supports_the_names_of_other_libraries(backend_name: str, name: str) -> None:
-    network = load(name)
+    network = reduce_width(load(name))
     assert list(dump(build(network, backend=backend_name))) == list(network.weights())

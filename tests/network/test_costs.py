@@ -9,40 +9,51 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_spec import build, load, loads
+from resnet_spec import Network, build, load, loads
 from resnet_spec.library import bundled
+from resnet_spec.library.index import read_index
 from resnet_spec.network.costs import BYTES, compute_costs
 from resnet_spec.network.execution import own_weight
 from resnet_spec.network.parts import Residual
 from resnet_spec.ops import Flatten, Identity
+from shared.bundled_networks import bundled_network
+from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS
 from shared.framework_counts import BATCH, count_in_framework
 from shared.frameworks import required
 
 CORE = ["resnet18", "seresnet50", "preact_resnet18_cifar", "resnext50_32x4d"]
-SHARE = {"torch": 12, "flax": 48, "paddle": 96}
+SHARE = {"torch": 40, "flax": 200, "paddle": 400}
 """Every how many networks one is built in a framework; all others are built with --sweep."""
-LARGE, DEEP = 150_000_000, 400
+LARGE, DEEP = 60_000_000, 400
 """Parameters and layers of networks that take so long that they are built with --sweep only."""
 
 
 def all_cases() -> Iterator[Any]:
     """Yield every bundled network in every framework, with most of them marked for the sweep."""
+    small = [entry.name for entry in read_index() if entry.parameters < LARGE]
     for backend, share in SHARE.items():
-        for number, name in enumerate(dict.fromkeys([*CORE, *bundled.names()])):
-            always = number < len(CORE) or (number % share == 0 and _is_small(name))
-            yield pytest.param(backend, name, marks=[] if always else pytest.mark.sweep)
+        always = {*CORE, *filter(_is_shallow, small[::share])}
+        for name in dict.fromkeys([*CORE, *bundled.names()]):
+            yield pytest.param(backend, name, marks=[] if name in always else pytest.mark.sweep)
 
 
-def _is_small(name: str) -> bool:
-    network = load(name)
-    return network.parameters < LARGE and len(list(network.leaves())) < DEEP
+def _is_shallow(name: str) -> bool:
+    return len(list(bundled_network(name).leaves())) < DEEP
 
 
 @pytest.mark.parametrize(("backend", "name"), list(all_cases()))
 def test_costs_and_shapes_are_those_that_a_framework_counts(backend: str, name: str) -> None:
     """PyTorch's FlopCounterMode counts exactly twice the MACs, as do Paddle's static programs and JAX's jaxprs."""
+    check_costs(bundled_network(name), backend)
+
+
+@pytest.mark.parametrize("spec", [EVERY_OPERATION, MODERN_OPERATIONS], ids=["residual", "modern"])
+def test_costs_and_shapes_of_every_operation_are_those_that_pytorch_counts(spec: str) -> None:
+    check_costs(loads(spec), "torch")
+
+
+def check_costs(network: Network, backend: str) -> None:
     required(backend)
-    network = load(name)
     costs, counts = compute_costs(network)[""], count_in_framework(network, backend)
     assert (counts.parameters, counts.statistics, counts.macs) == (costs.parameters, costs.statistics, costs.macs)
     modules = [part for part in network.nodes() if not own_weight(part)]

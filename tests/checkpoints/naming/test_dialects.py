@@ -9,13 +9,12 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from resnet_spec import load
 from resnet_spec.checkpoints.naming.mapping import Layer, WeightMapping, list_layers, map_weights, normalize_name
 from resnet_spec.checkpoints.naming.roles import find_roles
 from resnet_spec.checkpoints.naming.tables import load_dialects, load_layouts
 from resnet_spec.checkpoints.transfer.matching import detect_namings
 from resnet_spec.library import bundled
-from resnet_spec.network.network import Network
+from shared.bundled_networks import bundled_network
 from shared.peer_recordings import peer_state_dicts
 from shared.sampling import one_in
 
@@ -41,13 +40,8 @@ EXPECTED_COUNTS = {
 
 
 @lru_cache(8)
-def load_cached(spec: str) -> Network:
-    return load(spec)
-
-
-@lru_cache(8)
 def layers_of(spec: str) -> list[Layer]:
-    return list_layers(load_cached(spec))
+    return list_layers(bundled_network(spec))
 
 
 def find_mappings(spec: str, dialect: str | None, layout: str) -> dict[str, WeightMapping] | None:
@@ -134,9 +128,9 @@ def test_names_are_those_in_the_librarys_source(
     assert {name: mappings[name].name for name in names} == names
 
 
-@pytest.mark.parametrize("spec", one_in(5, bundled.names()))
+@pytest.mark.parametrize("spec", one_in(25, bundled.names()))
 def test_mapping_is_a_bijection(spec: str) -> None:
-    layers, weights = list_layers(load_cached(spec)), load_cached(spec).weights()
+    layers, weights = list_layers(bundled_network(spec)), bundled_network(spec).weights()
     own = [(None, layout) for layout in load_layouts().values()]
     others = [(dialect, load_layouts()[dialect.layout or "torch"]) for dialect in load_dialects().values()]
     for dialect, layout in [*own, *others]:
@@ -156,7 +150,7 @@ def test_arrays_are_converted_back_bit_for_bit(layout: str) -> None:
     """The arrays have axes of many lengths; some are copied in blocks, some in one piece."""
     mappings = find_mappings("timm/ecaresnet26t", None, layout)
     assert mappings is not None
-    for name, shape in load_cached("timm/ecaresnet26t").weights().items():
+    for name, shape in bundled_network("timm/ecaresnet26t").weights().items():
         if name.startswith(("conv1", "layer1.0", "layer1.1.se", "fc")):
             array, mapping = np.random.default_rng(0).standard_normal(shape).astype(np.float32), mappings[name]
             stored = mapping.to_stored(array)
@@ -181,7 +175,7 @@ def test_matrix_is_stored_as_1x1_convolution_and_vice_versa() -> None:
 
 def test_roles_are_unique_in_a_network() -> None:
     assert all(
-        len(set(find_roles(load_cached(spec)).values())) == len(find_roles(load_cached(spec)))
+        len(set(find_roles(bundled_network(spec)).values())) == len(find_roles(bundled_network(spec)))
         for spec in ["timm/resnet50d", "resnet34", "timm/resnest50d", "timm/skresnet34", "timm/res2net50d"]
     )
 

@@ -33,6 +33,7 @@ from resnet_spec.parity.recorder import Record, build_model, record
 from resnet_spec.transforms.norm_folding import fold_norms
 from resnet_spec.transforms.width_reduction import reduce_width
 from resnet_spec.weights.canonical import Array, comparison_weights
+from shared.bundled_networks import bundled_network
 from shared.frameworks import required
 from shared.local_runner import LocalRunner
 
@@ -336,8 +337,8 @@ def test_a_worker_is_restarted_after_a_large_case(worker: WorkerProcess, monkeyp
 
 
 def test_narrow_copies_have_the_same_layers_and_classes() -> None:
-    for name in bundled.names()[::5]:
-        network = load(name)
+    for name in bundled.names()[::20]:
+        network = bundled_network(name)
         copy = reduce_width(network)
         assert [(leaf.path, type(leaf.op)) for leaf in copy.leaves()] == [
             (leaf.path, type(leaf.op)) for leaf in network.leaves()

@@ -136,7 +136,7 @@ def test_the_batch_is_fixed_or_dynamic(option: tuple[str, ...], expected: int | 
     assert (axis.dim_value or axis.dim_param) == expected
 
 
-@pytest.mark.parametrize("name", one_in(8, NAMES))
+@pytest.mark.parametrize("name", one_in(25, NAMES))
 def test_onnx_infers_the_shapes_that_the_core_inferred(name: str) -> None:
     """Weights are inputs of the graph and not stored, so that large networks are as quick as small ones."""
     network = load(name)

@@ -46,6 +46,11 @@ head:
   flat: global_max_pool
   fc: {op: linear, out: 5}
 """
+COMPILE_OPTIONS: dict[str, dict[str, Any]] = {
+    "by bytecode": {"full_graph": False},
+    "by syntax tree": {"full_graph": True},
+    "of any size": {"full_graph": True, "input_spec": [InputSpec([None, 3, None, None], "float64")]},
+}
 SGD_SETTINGS = SGD(rate=0.0625, momentum=0.875, weight_decay=2**-7)
 LABELS = np.array([1, 3, 0, 4])
 
@@ -144,17 +149,18 @@ def test_a_norm_can_be_called_twice_before_the_backward_pass() -> None:
 # Paddle's program of a training step asks a tensor of the graph for its place, and warns about it.
 @pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning:paddle.pir.math_op_patch")
 @pytest.mark.parametrize(
-    "options",
+    ("how", "text"),
     [
-        {"full_graph": False},
-        {"full_graph": True},
-        {"full_graph": True, "input_spec": [InputSpec([None, 3, None, None], "float64")]},
+        *(pytest.param(how, SMALL, id=f"small, {how}") for how in COMPILE_OPTIONS),
+        pytest.param("by bytecode", EVERY_OPERATION, id="every_operation, by bytecode"),
+        *(
+            pytest.param(how, EVERY_OPERATION, id=f"every_operation, {how}", marks=pytest.mark.sweep)
+            for how in ("by syntax tree", "of any size")
+        ),
     ],
-    ids=["by bytecode", "by syntax tree", "of any size"],
 )
-@pytest.mark.parametrize("text", [EVERY_OPERATION, SMALL], ids=["every_operation", "small"])
-def test_a_compiled_model_trains_and_evaluates_like_the_eager_one(text: str, options: dict[str, Any]) -> None:
-    network = loads(text)
+def test_a_compiled_model_trains_and_evaluates_like_the_eager_one(how: str, text: str) -> None:
+    network, options = loads(text), COMPILE_OPTIONS[how]
     compiled, eager = paddle.jit.to_static(make_model(network), **options), make_model(network)
     x, labels = paddle.to_tensor(draw_images(network)), paddle.to_tensor(LABELS)
     assert relative_difference(compiled(x).numpy(), eager(x).numpy()) < 1e-14

@@ -1,4 +1,4 @@
-"""Narrow copies of bundled networks pass every gate in every framework: a selection, or all with ``pytest --sweep``.
+"""Small copies of some bundled networks pass every gate in every framework; narrow ones of all with ``--sweep``.
 
 To compare the networks at full width, run ``resnet-spec parity '*' --jobs 2``.
 """
@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from resnet_spec.library import bundled
+from resnet_spec.network.network import Network
 from resnet_spec.parity.case import GROUPS, Case, Dtype, Group, Level, load_for_comparison
 from resnet_spec.parity.examine import examine
 from resnet_spec.parity.processes import WorkerProcess
 from resnet_spec.transforms.width_reduction import reduce_width
+from shared.bundled_networks import small_copy
 from shared.frameworks import required
 
 FRAMEWORKS = ("torch", "paddle", "flax")
@@ -26,7 +28,7 @@ SELECTION: dict[Dtype, set[str]] = {
     },
     "float32": {"resnet18"},
 }
-"""The networks that run each time, of different kinds. The others run with ``--sweep``, and random ones in CI."""
+"""The networks of which small copies run each time, of different kinds. CI runs random ones too."""
 
 GATED: dict[Dtype, tuple[Level, set[Group]]] = {
     "float64": ("training", {group for groups in GROUPS.values() for group in groups}),
@@ -49,17 +51,21 @@ def workers() -> Iterator[Mapping[str, WorkerProcess]]:
         worker.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        pytest.param(name, dtype, marks=() if name in SELECTION[dtype] else pytest.mark.sweep)
-        for dtype in GATED
-        for name in bundled.names()
-    ],
-)
+@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for dtype in GATED for name in sorted(SELECTION[dtype])])
 def test_every_gate_is_passed(workers: Mapping[str, WorkerProcess], name: str, dtype: Dtype) -> None:
+    check_every_gate(workers, small_copy(name), dtype)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("dtype", GATED)
+@pytest.mark.parametrize("name", bundled.names())
+def test_every_gate_is_passed_at_full_depth(workers: Mapping[str, WorkerProcess], name: str, dtype: Dtype) -> None:
+    check_every_gate(workers, reduce_width(load_for_comparison(name)), dtype)
+
+
+def check_every_gate(workers: Mapping[str, WorkerProcess], network: Network, dtype: Dtype) -> None:
     level, gated = GATED[dtype]
-    case = Case(reduce_width(load_for_comparison(name)), dtype, level)
+    case = Case(network, dtype, level)
     gated = gated & {*case.groups}  # without batch norm there are no statistics
     findings = examine(case, workers["numpy"], [workers[name] for name in FRAMEWORKS])
     verdicts = [
@@ -69,7 +75,3 @@ def test_every_gate_is_passed(workers: Mapping[str, WorkerProcess], name: str, d
     ]
     assert set(verdicts) == {(backend, group, "same") for backend in FRAMEWORKS for group in gated}
     assert all(finding.count for finding in findings)
-
-
-def test_the_selection_is_bundled() -> None:
-    assert set(bundled.names()) >= SELECTION["float64"] | SELECTION["float32"]

@@ -151,10 +151,8 @@ class Hardsigmoid(nn.Hardsigmoid):
 
 def map_size(x: Tensor) -> tuple[int | Tensor, int | Tensor]:
     """Return the height and the width of a map, as tensors where Paddle's compiler does not know them."""
-    if paddle.in_dynamic_mode():
-        return x.shape[2], x.shape[3]
-    shape = paddle.shape(x)
-    return shape[2], shape[3]
+    sizes = [x.shape[axis] if x.shape[axis] >= 0 else paddle.shape(x)[axis] for axis in (2, 3)]
+    return sizes[0], sizes[1]
 
 
 def pad_window(x: Tensor, window: ops.Window, value: float) -> Tensor:

@@ -392,7 +392,7 @@ class Expander:
         for role in ("before", "branch", "after"):
             rows[role], shape = self.part(path, block, role, scope, shape)
         parts = [part for row in rows.values() for part in row]
-        written = tuple(part.path for role in block.sections for part in rows[role])
+        written = tuple(part.path for role in block.sections if role in rows for part in rows[role])
         chain = self.sequence(path, parts, input_shape, shape, span)
         if written != tuple(part.path for part in parts):
             chain = [replace(part, written=written) for part in chain if isinstance(part, Chain)]

@@ -20,7 +20,7 @@ from resnet_spec import Network, load, loads
 from resnet_spec.backend import OUTPUT
 from resnet_spec.library import bundled
 from resnet_spec.network.to_yaml import to_yaml
-from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm, Linear
+from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm, Linear, per_axis
 from resnet_spec.parity import processes, random_networks, recorder
 from resnet_spec.parity.array_files import map_arrays, write_arrays
 from resnet_spec.parity.case import Case, Dtype
@@ -166,9 +166,9 @@ def test_random_networks_use_every_operation() -> None:
 
 def test_random_networks_have_extreme_arguments() -> None:
     ops = [leaf.op for seed in range(SEEDS) for leaf in random_network(seed).leaves()]
-    assert max(getattr(op, "epsilon", 0.0) for op in ops) >= 1
-    assert max(getattr(op, "kernel", 1) for op in ops) >= 7
-    assert max(getattr(op, "dilation", 1) for op in ops) == 2**16 - 1
+    assert max(getattr(op, "epsilon", 0.0) for op in ops) > 1e-3  # more than Paddle's layer norm takes
+    assert max(max(per_axis(getattr(op, "kernel", 1))) for op in ops) >= 7
+    assert max(max(per_axis(getattr(op, "dilation", 1))) for op in ops) == 2**16 - 1
 
 
 def test_norms_over_single_images_in_random_networks_have_enough_values() -> None:
@@ -347,7 +347,7 @@ def test_narrow_copies_have_the_same_layers_and_classes() -> None:
         assert copy.input == network.input
         if any(isinstance(leaf.op, Linear) for leaf in network.leaves()):
             assert copy.output_shape == network.output_shape
-        assert 3 * copy.parameters < network.parameters or network.parameters < 4_000_000, name
+        assert 2 * copy.parameters < network.parameters or network.parameters < 4_000_000, name
 
 
 def test_a_narrow_gate_keeps_at_least_four_channels() -> None:

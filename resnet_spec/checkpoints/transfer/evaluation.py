@@ -21,10 +21,12 @@ from resnet_spec.ops import (
     GlobalMaxPool,
     Identity,
     Op,
+    RmsNorm,
+    Scale,
     op_name,
 )
 
-TRAINING_ARGUMENTS = frozenset({"init", "gamma", "decay", "variance"})
+TRAINING_ARGUMENTS = frozenset({"init", "gamma", "decay", "start", "variance"})
 """Arguments of operations on which their outputs in evaluation do not depend."""
 
 TRAINING_OPS = (Identity, Dropout, DropPath, DropBlock)
@@ -97,6 +99,10 @@ def _pools_globally(part: Part) -> bool:
 def _without_training(op: Op) -> Op:
     """Return an operation with defaults for what only training and initialisation use."""
     defaults = {item.name: item.default for item in fields(op) if item.name in TRAINING_ARGUMENTS}
+    if isinstance(op, RmsNorm):
+        del defaults["variance"]  # here it says what is computed, and not which running statistic is kept
+    if isinstance(op, Scale) and op.learned:
+        defaults["factor"] = 1.0  # where it starts
     if isinstance(op, GlobalAvgPool | GlobalMaxPool):
         defaults["keepdims"] = False
     return replace(op, **defaults) if defaults else op  # type: ignore[arg-type]

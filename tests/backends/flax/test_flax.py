@@ -356,7 +356,7 @@ def test_a_model_prints_like_one_of_flax() -> None:
         "ResNet( # Param: 6 (48 B), BatchStat: 6 (48 B), Total: 12 (96 B)",
         "  a=Numbered(",
         "    0=Function(name='relu'),",
-        "    1=MaxPool2d(kernel=2, stride=1, padding=0, ceil=False)",
+        "    1=MaxPool2d(window=Window(kernel=(2, 2), stride=(1, 1), padding=(0, 0), dilation=(1, 1), ceil=False))",
         "  ),",
     ]
 

@@ -94,7 +94,7 @@ ResNet(
     (fc2): Conv2D(2, 6, kernel_size=[1, 1], data_format=NCHW)
     (gate): Sigmoid()
   )
-  (pool): AvgPool2D(kernel_size=3, stride=1, padding=0)
+  (pool): AvgPool2D(AvgPool(kernel=3, stride=1, padding=0, ceil=False, count_padding=False))
   (flat): GlobalMaxPool2D(output_size=1, return_mask=False)
   (fc): Linear(in_features=6, out_features=5, dtype=float32)
 )"""
@@ -152,11 +152,10 @@ def test_a_norm_can_be_called_twice_before_the_backward_pass() -> None:
     ("how", "text"),
     [
         *(pytest.param(how, SMALL, id=f"small, {how}") for how in COMPILE_OPTIONS),
-        pytest.param("by bytecode", EVERY_OPERATION, id="every_operation, by bytecode"),
-        *(
-            pytest.param(how, EVERY_OPERATION, id=f"every_operation, {how}", marks=pytest.mark.sweep)
-            for how in ("by syntax tree", "of any size")
-        ),
+        # Not by bytecode: where Paddle breaks its graph, it trains with programs that it compiled for evaluation, which
+        # have no gradients, as docs/reference/framework-differences.md says.
+        pytest.param("by syntax tree", EVERY_OPERATION, id="every_operation, by syntax tree"),
+        pytest.param("of any size", EVERY_OPERATION, id="every_operation, of any size", marks=pytest.mark.sweep),
     ],
 )
 def test_a_compiled_model_trains_and_evaluates_like_the_eager_one(how: str, text: str) -> None:

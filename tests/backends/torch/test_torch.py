@@ -45,7 +45,8 @@ def test_the_state_dict_has_the_canonical_names_in_order() -> None:
 
 
 def test_the_state_dict_has_the_order_of_written_sections() -> None:
-    block = "{combine: none, after: {a: {op: linear, out: 3}}, before: {b: {op: linear, out: 5}}, branch: {c: relu}}"
+    conv = "{op: conv, out: 4, kernel: 1, bias: true}"
+    block = f"{{combine: none, after: {{a: {conv}}}, before: {{b: {conv}}}, branch: {{c: relu}}}}"
     network = loads(f"{{name: s, input: [4, 8, 8], blocks: {{x: {block}}}, stem: {{s: {{block: x}}}}}}")
     names = ["s.a.weight", "s.a.bias", "s.b.weight", "s.b.bias"]
     assert list(network.weights()) == list(build(network, backend="torch").state_dict()) == names

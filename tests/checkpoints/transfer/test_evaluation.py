@@ -53,7 +53,7 @@ def test_every_argument_of_every_operation_is_known_to_count_or_not() -> None:
     counting = {
         *("affine", "after", "approximate", "before", "bias", "bottom", "ceil", "count_padding", "dilation", "epsilon"),
         *("groups", "keepdims", "kernel", "left", "out", "padding", "parts", "rate", "right", "scale", "size", "slope"),
-        *("stride", "top"),
+        *("stride", "top", "act", "factor", "learned", "mode", "order", "per", "scaled"),
     }
     assert all(is_dataclass(op) for op in OPS.values())
     assert {item.name for op in OPS.values() for item in fields(op)} == counting | TRAINING_ARGUMENTS

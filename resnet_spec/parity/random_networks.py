@@ -131,7 +131,7 @@ def _draw_arguments(name: str, rng: random.Random, fixed: Mapping[str, Any] | No
     return arguments
 
 
-def _extreme_values(argument: ArgumentType) -> tuple[float, ...]:
+def extreme_values(argument: ArgumentType) -> tuple[float, ...]:
     """Return values at the ends of an argument's range, or as far from its usual values as conditioning allows."""
     if argument.kind is int:
         return int(argument.least), 7, int(argument.below) - 1
@@ -269,7 +269,7 @@ class _Generator:
             call = rng.choice(list(_find_calls(changed)))
             known = operation_arguments(call["op"])
             name = rng.choice(list(known))
-            values = _extreme_values(known[name])
+            values = extreme_values(known[name])
             if not values or name == "out" or not isinstance(call.get(name, 0), int | float):
                 continue  # the name of an argument of the block stands there
             call[name] = rng.choice(values)

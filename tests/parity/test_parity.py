@@ -18,9 +18,10 @@ import pytest
 
 from resnet_spec import Network, load, loads
 from resnet_spec.backend import OUTPUT
+from resnet_spec.language.values import operation_arguments
 from resnet_spec.library import bundled
 from resnet_spec.network.to_yaml import to_yaml
-from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm, Linear, per_axis
+from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm, Linear, op_name
 from resnet_spec.parity import processes, random_networks, recorder
 from resnet_spec.parity.array_files import map_arrays, write_arrays
 from resnet_spec.parity.case import Case, Dtype
@@ -29,6 +30,7 @@ from resnet_spec.parity.examine import examine
 from resnet_spec.parity.locate import compute_part_inputs
 from resnet_spec.parity.minimize import shrink_network
 from resnet_spec.parity.processes import Failure, WorkerProcess
+from resnet_spec.parity.random_networks import extreme_values
 from resnet_spec.parity.recorder import Record, build_model, record
 from resnet_spec.transforms.norm_folding import fold_norms
 from resnet_spec.transforms.width_reduction import reduce_width
@@ -158,17 +160,21 @@ def random_network(seed: int) -> Network:
 
 
 def test_random_networks_use_every_operation() -> None:
-    from resnet_spec.ops import OPS, op_name
+    from resnet_spec.ops import OPS
 
     used = {op_name(leaf.op) for seed in range(SEEDS) for leaf in random_network(seed).leaves()}
     assert used == set(OPS)
 
 
 def test_random_networks_have_extreme_arguments() -> None:
-    ops = [leaf.op for seed in range(SEEDS) for leaf in random_network(seed).leaves()]
-    assert max(getattr(op, "epsilon", 0.0) for op in ops) > 1e-3  # more than Paddle's layer norm takes
-    assert max(max(per_axis(getattr(op, "kernel", 1))) for op in ops) >= 7
-    assert max(max(per_axis(getattr(op, "dilation", 1))) for op in ops) == 2**16 - 1
+    found = set()
+    for op in (leaf.op for seed in range(SEEDS) for leaf in random_network(seed).leaves()):
+        for name, argument in operation_arguments(op_name(op)).items():
+            value = getattr(op, name)
+            if value in extreme_values(argument) and value not in (0, 1, getattr(type(op), name, None)):
+                found.add((op_name(op), name, value))
+    assert len(found) >= 8, found
+    assert {"epsilon", "kernel", "dilation", "rate"} & {name for _, name, _ in found}
 
 
 def test_norms_over_single_images_in_random_networks_have_enough_values() -> None:

@@ -72,9 +72,11 @@ def test_check_prints_json(tmp_path: Path) -> None:
 
 
 def test_run_prints_the_classes_of_an_image(photo: Path) -> None:
-    data = json.loads(run_cli("run", "resnet18", "--backend", "numpy", "--image", photo, "--json", "--top", "3").stdout)
-    assert len(data["numpy"]) == 3
-    assert data["numpy"][0]["probability"] >= data["numpy"][1]["probability"]
+    done = run_cli("run", "resnet18", "--backend", "numpy", "--image", photo, "--json", "--top", "3")
+    (prediction,) = json.loads(done.stdout)
+    assert (prediction["image"], prediction["notes"]) == (str(photo), [])
+    first, second, third = prediction["backends"]["numpy"]
+    assert first["probability"] >= second["probability"] >= third["probability"]
 
 
 def test_parity_compares_a_backend_with_the_reference() -> None:

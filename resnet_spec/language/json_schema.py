@@ -1,4 +1,4 @@
-"""The language as a JSON Schema (draft 2020-12), with which editors complete, explain and check specs.
+"""The language as a JSON Schema (draft 7), with which editors complete, explain and check specs.
 
 The schema accepts the same documents as the decoder, because both follow the grammar: it checks the form of one file on
 its own. It can't check what names refer to, shapes, or ``extends``. Nor can it check how a number is written: in JSON
@@ -48,7 +48,9 @@ from resnet_spec.language.values import (
 )
 from resnet_spec.ops import OPS
 
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
+DRAFT = "http://json-schema.org/draft-07/schema#"
+ADDRESS = "https://www.schemastore.org/resnet-spec.json"
+"""The schema's identifier: its address in the catalog that editors load schemas from."""
 NULL = {"type": "null"}
 NOT_NULL = {"not": NULL}
 
@@ -59,18 +61,20 @@ def spec_schema() -> Schema:
     """Return the schema of a network's spec."""
     return {
         "$schema": DRAFT,
-        "title": "resnet-spec: a convolutional network",
+        "$id": ADDRESS,
+        "title": "residual network of resnet-spec",
+        "description": "A convolutional network as data: its stem, stages and head, from which every backend builds it.",
         "type": "object",
         "if": {"required": ["extends"]},
         "then": _ref("spec_in_part"),
         "else": _ref("spec"),
-        "$defs": _definitions(),
+        "definitions": _definitions(),
     }
 
 
 def block_schema(location: str) -> Schema:
     """Return the schema of a file that defines one block. It refers to the schema of specs at a location."""
-    return {"$schema": DRAFT, "title": "resnet-spec: a block", "$ref": f"{location}#/$defs/block"}
+    return {"$schema": DRAFT, "title": "block of resnet-spec", "$ref": f"{location}#/definitions/block"}
 
 
 def _definitions() -> Schema:
@@ -304,7 +308,7 @@ class _Definitions:
 
 
 def _ref(name: str) -> Schema:
-    return {"$ref": f"#/$defs/{name}"}
+    return {"$ref": f"#/definitions/{name}"}
 
 
 def _value(argument: ArgumentType) -> Schema:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator, ValidationError, validators
+from jsonschema import Draft7Validator, ValidationError, validators
 
 from resnet_spec.diagnostics.problems import Problems, Source, SpecError
 from resnet_spec.language.decoder import decode
@@ -54,7 +54,7 @@ def test_a_bundled_spec_names_its_schema(path: Path, rewrite: bool) -> None:
 
 def test_the_schemas_are_valid() -> None:
     for schema in COMMITTED.values():
-        Draft202012Validator.check_schema(schema)
+        Draft7Validator.check_schema(schema)
 
 
 def test_every_key_has_a_description() -> None:
@@ -90,11 +90,11 @@ def _integer(checker: Any, instance: object) -> bool:
     return isinstance(instance, int) and not isinstance(instance, bool)
 
 
-CHECKER = Draft202012Validator.TYPE_CHECKER.redefine("integer", _integer)
-EXACT = validators.extend(Draft202012Validator, {"pattern": _pattern}, type_checker=CHECKER)
+CHECKER = Draft7Validator.TYPE_CHECKER.redefine("integer", _integer)
+EXACT = validators.extend(Draft7Validator, {"pattern": _pattern}, type_checker=CHECKER)
 VALIDATORS = {
     "spec": EXACT(spec_schema()),
-    "block": EXACT(spec_schema() | {"if": True, "then": {"$ref": "#/$defs/block"}}),
+    "block": EXACT(spec_schema() | {"if": True, "then": {"$ref": "#/definitions/block"}}),
 }
 
 

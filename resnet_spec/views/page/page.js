@@ -153,6 +153,13 @@ async function listen() {
   }
 }
 
+// Receive the changes from the page around this one, in whose frame this page is.
+function receive() {
+  addEventListener('message', ({ source, data }) => {
+    if (source === parent) showNews(data);
+  });
+}
+
 function showNews(news) {
   delete $('trouble').dataset.lost;
   problems = news.problems;
@@ -186,7 +193,7 @@ function start() {
   showAll(true);
   if (shown.live) {
     showNews({ problems: shown.problems ?? [] });
-    listen();
+    shown.live === 'parent' ? receive() : listen();
   }
 }
 

@@ -10,7 +10,7 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from resnet_spec.diagnostics.problems import Source, one_line
 from resnet_spec.network.network import Network
@@ -39,8 +39,8 @@ def page_content(network: Network, sources: Iterable[Source] = ()) -> dict[str, 
     return {**page_data(network, sources), "drawing": render_stages(network)}
 
 
-def render_document(title: str, content: dict[str, Any], *, live: bool) -> str:
-    """Return the HTML of a page. A live page asks its server for changes."""
+def render_document(title: str, content: dict[str, Any], *, live: bool | Literal["parent"]) -> str:
+    """Return the HTML of a page. A live page asks its server for changes, or receives them from the page around it."""
     script = _script()
     digest = b64encode(sha256(script.encode()).digest()).decode()
     # Only this script may run, and nothing is fetched, except that a live page asks its own server for changes.
@@ -52,7 +52,7 @@ def render_document(title: str, content: dict[str, Any], *, live: bool) -> str:
             "img-src data:",
             "base-uri 'none'",
         ]
-        + (["connect-src 'self'"] if live else [])
+        + (["connect-src 'self'"] if live is True else [])
     )
     values = {
         "POLICY": escape(policy),

@@ -1,0 +1,129 @@
+"""Write the playground, a page that edits and draws networks in the browser: ``python docs/playground_page.py FOLDER``.
+
+The folder has to be served over HTTP; nothing is asked of any other server. It needs the packages that
+``npm ci --prefix docs/playground`` installs. MkDocs uses this module as a hook; without those packages the site has a
+page that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+import resnet_spec
+from resnet_spec.language.json_schema import spec_schema
+from resnet_spec.library import bundled
+
+HERE = Path(__file__).parent / "playground"
+PACKAGES = HERE / "node_modules"
+MISSING = (
+    "The playground is not part of this site: it needs packages of npm, which were not there when the site was built. "
+    "Run npm ci --prefix docs/playground, and build the site again."
+)
+COPIED = ("playground.html", "playground.css", "worker.js")
+PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+UNUSED = re.compile(r"(^|/)__pycache__/|\.pyc$|^resnet_spec/specs/(generate|weights)/")
+"""Files that the playground does without: what Python writes itself, the specs' generators, and tables of weights."""
+
+
+def is_available() -> bool:
+    """Whether npm's packages are installed."""
+    return (PACKAGES / "pyodide").is_dir() and (PACKAGES / ".bin" / "esbuild").exists()
+
+
+def write_playground(folder: Path) -> None:
+    """Write all files of the playground into a folder. Raises FileNotFoundError without npm's packages."""
+    if not is_available():
+        raise FileNotFoundError(MISSING)
+    (folder / "pyodide").mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        shutil.copyfile(HERE / name, folder / name.replace("playground.html", "index.html"))
+    for name in PYODIDE:
+        shutil.copyfile(PACKAGES / "pyodide" / name, folder / "pyodide" / name)
+    write_json(folder / "schema.json", spec_schema())
+    write_json(folder / "names.json", {"networks": bundled.names(), "blocks": describe_blocks()})
+    write_core(folder / "core.zip")
+    bundle_script(folder / "playground.js")
+
+
+def bundle_script(path: Path) -> None:
+    """Write the editor and the libraries that it uses as one script."""
+    command = [PACKAGES / ".bin" / "esbuild", "playground.js", "--bundle", "--minify", "--format=esm", "--target=es2022"]
+    command += ["--external:./worker.js", "--legal-comments=eof", "--log-level=warning", f"--outfile={path}"]
+    subprocess.run(command, cwd=HERE, check=True)
+
+
+def write_core(path: Path) -> None:
+    """Write the core and the part of PyYAML that is Python, laid out as they are installed, as a ZIP archive."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, file in sorted(core_files()):
+            if not UNUSED.search(name):
+                entry = zipfile.ZipInfo(name)  # without the time, so that equal files make equal archives
+                archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def core_files() -> Iterator[tuple[str, Path]]:
+    """Yield the name in the archive and the path of each file that the worker needs."""
+    yield "session.py", HERE / "session.py"
+    package = Path(resnet_spec.__file__).parent
+    for name, folder, pattern in (
+        ("resnet_spec", package, "*"),
+        ("resnet_spec/specs", Path(str(bundled.directory())), "*"),
+        ("yaml", Path(yaml.__file__).parent, "*.py"),
+    ):
+        for file in folder.rglob(pattern):
+            if file.is_file():
+                yield f"{name}/{file.relative_to(folder).as_posix()}", file
+
+
+def describe_blocks() -> dict[str, dict[str, Any]]:
+    """Return for each bundled block what its first line says about it, and the arguments that it takes."""
+    texts = {name: file.read_text(encoding="utf-8") for name, file in bundled.block_files().items()}
+    return {
+        name: {"about": text.partition("\n")[0].lstrip("# "), "takes": list(yaml.safe_load(text).get("takes", ()))}
+        for name, text in texts.items()
+    }
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON without spaces."""
+    path.write_text(json.dumps(value, separators=(",", ":"), ensure_ascii=False), encoding="utf-8", newline="\n")
+
+
+def render_missing() -> str:
+    """Return the HTML of the page of a site without the playground."""
+    return f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Playground</title><p>{MISSING}</p></html>\n'
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the playground to the site that MkDocs builds."""
+    from mkdocs.structure.files import File
+
+    if not is_available():
+        files.append(File.generated(config, "playground/index.html", content=render_missing()))
+        return files
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        write_playground(folder)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = f"playground/{path.relative_to(folder).as_posix()}"
+                files.append(File.generated(config, name, content=path.read_bytes()))
+    return files
+
+
+if __name__ == "__main__":
+    try:
+        write_playground(Path(sys.argv[1]))
+    except FileNotFoundError as error:
+        sys.exit(str(error))

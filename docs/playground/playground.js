@@ -124,7 +124,7 @@ const view = new EditorView({
       closeBrackets(),
       yaml(),
       syntaxHighlighting(classHighlighter),
-      autocompletion({ override: [completions] }),
+      autocompletion({ override: [completions], icons: false }),
       hoverTooltip(hover),
       keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap, indentWithTab]),
       EditorView.contentAttributes.of({ 'aria-label': 'Spec in YAML. To leave with Tab, press Escape first.' }),
@@ -175,7 +175,7 @@ function show(drawn, { news, problems, memory, wrong }, started) {
 // Say how it went, for readers and, as data, for measurements.
 let edits = 0;
 function report({ memory, milliseconds, wrong }) {
-  say(wrong ? 'There are problems, shown below.' : `Drawn in ${(milliseconds / 1000).toFixed(2)} s.`, wrong);
+  say(wrong ? 'The spec has problems.' : `Drawn in ${(milliseconds / 1000).toFixed(2)} s.`, wrong);
   Object.assign(document.body.dataset, { edits: edits++, memory, milliseconds, wrong });
 }
 

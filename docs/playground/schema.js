@@ -117,18 +117,33 @@ export function complete(text, offset) {
 
 function* keys({ spec, path, hasColon }) {
   const holder = path.reduce((value, key) => value?.[key], spec) ?? {};
+  const isEmpty = !Object.keys(holder).length;
   const apply = (key) => (hasColon ? key : `${key}: `);
   for (const schema of schemasAt(spec, path)) {
-    for (const [key, at] of Object.entries(schema.properties ?? {})) {
-      if (key in holder) continue;
-      const info = at.description ?? '';
+    for (const [key, at] of [...Object.entries(schema.properties ?? {}), ...(isEmpty ? choices(schema) : [])]) {
+      if (key in holder || !at.description) continue; // a key without a description may only be removed
       const detail = 'default' in at ? `default ${at.default}` : '';
-      yield { label: key, type: 'property', info, detail, apply: apply(key), boost: path.length ? 0 : 1 };
+      yield { label: key, type: 'property', info: at.description ?? '', detail, apply: apply(key) };
     }
   }
   for (const key of argumentsOf(spec, holder.block ?? holder.op)) {
     if (!(key in holder)) yield { label: key, type: 'variable', detail: 'argument', apply: apply(key) };
   }
+}
+
+// Yield the keys that decide which form a mapping has, with their schemas: for an empty mapping, all forms are open.
+function* choices(schema) {
+  if (!schema.if || !schema.then) return;
+  const deciding = new Set(decidingKeys(schema.if));
+  for (const { properties } of applied(schema.then, {})) {
+    for (const [key, at] of Object.entries(properties ?? {})) if (deciding.has(key)) yield [key, at];
+  }
+}
+
+function decidingKeys(condition) {
+  const isOneName = Object.values(condition.properties ?? {}).some((each) => 'const' in each);
+  const inside = [...(condition.allOf ?? []), ...(condition.anyOf ?? [])].flatMap(decidingKeys);
+  return [...(isOneName ? [] : (condition.required ?? [])), ...inside];
 }
 
 // Return the arguments of a block, or of an own name.
@@ -149,6 +164,7 @@ function* values({ spec, path }) {
   ];
   if (key === 'block' || path.at(-2) === 'block') return yield* blocks;
   const schemas = schemasAt(spec, path);
+  const boost = schemas.some((schema) => 'const' in schema) ? -1 : 1;
   for (const schema of schemas) {
     const listed = 'const' in schema ? [schema.const] : (schema.enum ?? []);
     for (const value of listed) yield { label: String(value), type: 'enum', info: schema.description ?? '' };
@@ -156,8 +172,8 @@ function* values({ spec, path }) {
   }
   if (!schemas.some((schema) => schema.$ref?.endsWith('/reference'))) return;
   const takes = { ...spec.takes, ...(path[0] === 'blocks' ? spec.blocks?.[path[1]]?.takes : {}) };
-  for (const label of Object.keys(takes)) yield { label, type: 'variable', detail: 'argument', boost: 1 };
-  for (const label of Object.keys(spec.layers ?? {})) yield { label, type: 'variable', detail: 'layer' };
+  for (const label of Object.keys(takes)) yield { label, type: 'variable', detail: 'argument', boost };
+  for (const label of Object.keys(spec.layers ?? {})) yield { label, type: 'variable', detail: 'layer', boost };
 }
 
 // -- hover ------------------------------------------------------------------------------------------------------

@@ -211,8 +211,8 @@ COLLECT = Record(
     {
         "collect": Key(
             Simple.GROUP,
-            "Layers that run one after another. Their input and the output of each of them are concatenated, in this "
-            "order. Each block of a repeated block counts as a layer. They are named beside this layer, not inside it.",
+            "Layers that run one after another; their input and the output of each of them, or of each block of a "
+            "repeated block, are concatenated in this order. They are named beside this layer, not inside it.",
             True,
         ),
     },

@@ -80,7 +80,7 @@ def block_schema(location: str) -> Schema:
 def _definitions() -> Schema:
     names: Schema = {
         "layer_name": _name(LAYER_NAME.pattern, reserved=True, excluded=LAYER_KEYS),
-        "operation_name": {"enum": list(OPS)},
+        "operation_name": {"anyOf": [_named_operation(name) for name in OPS]},
         "own_name": _name(IDENTIFIER.pattern, excluded=(*OPS, *KEYWORDS)),
         "argument_name": _name(IDENTIFIER.pattern),
         "argument_name_in_part": _name(LAYER_NAME.pattern),
@@ -114,6 +114,15 @@ _FORM_NAMES = {
 }
 _KEY_NAMES: dict[Naming, str] = {"layer": "layer_name", "stage": "layer_name", "identifier": "own_name"}
 _RECORDS = {"block": BLOCK, "stage": REPEAT, "told": OVERRIDE, "fork": BRANCHES, "collect": COLLECT}
+_DESCRIPTIONS = {
+    "spec": "A network: its stem, stages and head, and the blocks and layers that they use.",
+    "block": "A block: a branch of layers, and a shortcut around it. With combine: none, only the layers.",
+    "stage": "A block that is repeated, with its arguments. A list for an argument has one value for each block.",
+    "told": "Arguments for one of the repeated blocks.",
+    "fork": "Branches that read the same input, and whose outputs are combined.",
+    "collect": "Layers that run one after another, and whose outputs are concatenated.",
+    "options": "Options that every network has.",
+}
 
 
 class _Definitions:
@@ -125,7 +134,7 @@ class _Definitions:
     def all(self) -> Schema:
         """Return all definitions by name."""
         records = {"spec": SPEC, **_RECORDS, "options": options_record()}
-        definitions = {name: self.record(form) for name, form in records.items()}
+        definitions = {name: self.record(form) | {"description": _DESCRIPTIONS[name]} for name, form in records.items()}
         definitions |= {f"op_{name}": self.operation(name) for name in OPS}
         definitions |= {
             "layer": {
@@ -274,8 +283,7 @@ class _Definitions:
         """Return the schema of an operation with arguments."""
         description = first_sentence(OPS[name])
         schema = self.closed(self.arguments(name) | ({"block": NULL} if self.partial else {}))
-        op = {"op": {"const": name, "description": description}}
-        return schema | {"properties": op | schema["properties"], "description": description}
+        return schema | {"properties": {"op": _named_operation(name)} | schema["properties"], "description": description}
 
     def arguments(self, name: str) -> Schema:
         """Return the schemas of an operation's arguments, with the descriptions from its docstring and the defaults."""
@@ -305,6 +313,10 @@ class _Definitions:
 
     def ref(self, name: str) -> Schema:
         return _ref(self.definition_name(name))
+
+
+def _named_operation(name: str) -> Schema:
+    return {"const": name, "description": first_sentence(OPS[name])}
 
 
 def _ref(name: str) -> Schema:

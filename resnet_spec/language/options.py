@@ -20,8 +20,8 @@ class Options:
     """Changes to a network beyond what its layers say.
 
     Attributes:
-        output_stride: The largest factor by which height and width may shrink. A stride that would exceed it becomes
-            dilation, as in timm. It must be one of the factors by which the feature maps shrink. 0 keeps all strides.
+        output_stride: The largest factor by which height and width may shrink, one of those of the feature maps; 0
+            keeps all strides. A stride that would exceed it becomes dilation, as in timm.
         drop_path: Stochastic depth: the rate of dropping the branch of the last block. The rate grows linearly from 0
             at the first block.
         drop_block: The rate of DropBlock in the last two stages, after the norm that follows each block's first

@@ -55,8 +55,8 @@ class GroupNorm:
         groups: Number of groups of consecutive channels.
         epsilon: Number added to the variance, rounded to float32.
         gamma: Initial value of the scale.
-        size: Channels per group. If it is not 0, it determines the number of groups, and ``groups`` is ignored. With
-            size 1, this is instance normalisation.
+        size: Channels per group, as 1 for instance normalisation. If it is not 0, it determines the number of groups,
+            and ``groups`` is ignored.
         bias: Whether there is a learned shift.
         affine: Whether there are a learned scale and shift.
     """

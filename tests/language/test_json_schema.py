@@ -20,6 +20,7 @@ from resnet_spec.language.decoder import decode
 from resnet_spec.language.grammar import BLOCK, SPEC, Record
 from resnet_spec.language.json_schema import block_schema, spec_schema
 from resnet_spec.library import bundled
+from resnet_spec.ops import OPS
 from resnet_spec.syntax.nodes import parse
 from shared.paths import DATA
 from shared.spec_documents import Json, as_json, documents, mutate
@@ -60,6 +61,45 @@ def test_the_schemas_are_valid() -> None:
 def test_every_key_has_a_description() -> None:
     missing = [path for path, schema in properties(spec_schema()) if not schema.get("description")]
     assert missing == []
+
+
+def test_every_description_is_one_or_two_sentences() -> None:
+    schema = spec_schema()
+    texts = dict(described(schema))
+    defined = {name.removesuffix("_in_part") for name in schema["definitions"]}
+    records = {"spec", "block", "stage", "told", "fork", "collect", "options", *(f"op_{name}" for name in OPS)}
+    assert records <= defined
+    assert [name for name in records if f"/definitions/{name}" not in texts] == []
+    names = [each["const"] for each in schema["definitions"]["operation_name"]["anyOf"] if each["description"]]
+    assert names == list(OPS)
+    assert [text for text in texts.values() if not is_one_or_two_sentences(text)] == []
+
+
+def is_one_or_two_sentences(text: str) -> bool:
+    """Return whether a text is one line of one or two sentences, of a length that a tooltip can show."""
+    stops = re.findall(r"[.!?](?=\s|$)", text.replace("et al.", "et al"))
+    return 1 <= len(stops) <= 2 and text.endswith(".") and "\n" not in text and len(text) < 320
+
+
+def described(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and the description of each schema that has one."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("description"), str):
+            yield path, schema["description"]
+        for key, value in schema.items():
+            yield from described(value, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for index, value in enumerate(schema):
+            yield from described(value, f"{path}/{index}")
+
+
+def test_the_schema_follows_the_rules_of_the_catalog() -> None:
+    """The rules of SchemaStore: the draft, an identifier, and titles and descriptions that do not end with a colon."""
+    schema = spec_schema()
+    assert schema["$schema"] == "http://json-schema.org/draft-07/schema#"
+    assert schema["$id"] == "https://www.schemastore.org/resnet-spec.json"
+    assert schema["title"] and schema["description"]
+    assert not [line for line in json.dumps(schema, indent=1).splitlines() if re.search(r':"(,?)$', line)]
 
 
 def properties(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -65,7 +65,7 @@ def spec_schema() -> Schema:
         "title": "residual network of resnet-spec",
         "description": "A convolutional network as data: its stem, stages and head, from which every backend builds it.",
         "type": "object",
-        "if": {"required": ["extends"]},
+        "if": _required("extends"),
         "then": _ref("spec_in_part"),
         "else": _ref("spec"),
         "definitions": _definitions(),
@@ -216,11 +216,11 @@ class _Definitions:
         if not self.partial:
             schema["required"] = [name for name, key in form.keys.items() if key.required]
             if form.at_least_one_of:
-                schema["anyOf"] = [{"required": [name]} for name in form.at_least_one_of]
+                schema["anyOf"] = [_required(name) for name in form.at_least_one_of]
         if "shortcut" in form.keys:
             schema["not"] = {
                 "required": ["combine", "shortcut"],
-                "properties": {"combine": {"const": "none"}} | ({"shortcut": NOT_NULL} if self.partial else {}),
+                "properties": {"combine": {"const": "none"}, "shortcut": NOT_NULL if self.partial else {}},
             }
         return schema
 
@@ -298,7 +298,7 @@ class _Definitions:
 
     def has(self, key: str) -> Schema:
         """Return a schema that matches mappings with a key; in a partial spec a null key does not count."""
-        return {"required": [key]} | ({"properties": {key: NOT_NULL}} if self.partial else {})
+        return _required(key, NOT_NULL if self.partial else {})
 
     def call_target(self, key: str) -> Schema:
         """Return the schema of the value of op or block."""
@@ -317,6 +317,11 @@ class _Definitions:
 
 def _named_operation(name: str) -> Schema:
     return {"const": name, "description": first_sentence(OPS[name])}
+
+
+def _required(key: str, value: Schema | None = None) -> Schema:
+    """Return a schema that matches mappings with a key. It also defines the key, as strict validators demand."""
+    return {"required": [key], "properties": {key: value or {}}}
 
 
 def _ref(name: str) -> Schema:

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from resnet_spec.weights.canonical import Array
 from shared import small_network
+from shared.browser import open_browser
 from shared.frameworks import REQUIRED, required
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: one thread each
@@ -61,22 +62,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         if "chromium" in REQUIRED:
             pytest.fail(absent)
         pytest.skip(absent)
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
-    options = ChromeOptions()
-    profile = tmp_path_factory.mktemp("chromium")
-    # a container may run as root, which has no sandbox, and has little shared memory
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        f"--user-data-dir={profile}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options, Service(str(shutil.which("chromedriver")), log_output=os.devnull))
+    driver = open_browser(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
 

@@ -20,7 +20,7 @@ import { classHighlighter } from '@lezer/highlight';
 import { pack, unpack } from './link.js';
 import { complete, describe, setSchema } from './schema.js';
 
-const PAUSE = 120; // milliseconds without a key before an edit is drawn
+const PAUSE = 60; // milliseconds without a key before an edit is drawn
 const FIRST = `# Edit this spec: the network is drawn again as you type.
 name: small
 takes: {classes: 10}
@@ -186,9 +186,9 @@ async function keep(value) {
   if (value === text()) window.history.replaceState(null, '', `#yaml=${packed}`);
 }
 
-// Return the spec that the address names, or undefined.
-async function linked() {
-  const hash = new URLSearchParams(location.hash.slice(1));
+// Return the spec that an address names, or undefined.
+async function linked(address) {
+  const hash = new URLSearchParams(new URL(address).hash.slice(1));
   if (hash.get('extends')) return extending(hash.get('extends'));
   if (!hash.get('yaml')) return undefined;
   try {
@@ -222,11 +222,11 @@ function startTools(networks) {
   });
   $('yaml').addEventListener('click', () => download('network.yaml', text(), 'application/yaml'));
   $('svg').addEventListener('click', async () => download('network.svg', (await ask('draw')).svg, 'image/svg+xml'));
-  addEventListener('hashchange', async () => replace((await linked()) ?? text()));
+  addEventListener('hashchange', async ({ newURL }) => replace((await linked(newURL)) ?? text()));
 }
 
 async function start() {
-  const given = await linked();
+  const given = await linked(location.href);
   const damaged = $('status').classList.contains('wrong');
   replace(given ?? FIRST);
   const [schema, names] = await Promise.all(['schema.json', 'names.json'].map((name) => fetch(name).then((at) => at.json())));

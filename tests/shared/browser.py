@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 WIDE, NARROW = (1400, 900), (390, 844)
 """Sizes of screens in pixels; the narrow one is a phone."""
 
 _VISIBLE = "[...document.querySelectorAll(arguments[0])].filter((element) => element.getClientRects().length)"
+
+
+def open_browser(profile: Path) -> Any:
+    """Return a headless Chromium that keeps its profile in a folder."""
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    # a container may run as root, which has no sandbox, and has little shared memory
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        f"--user-data-dir={profile}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return Chrome(options, Service(str(shutil.which("chromedriver")), log_output=os.devnull))
 
 
 def set_screen(browser: Any, size: tuple[int, int], dark: bool) -> None:
@@ -51,9 +73,9 @@ def press(browser: Any, *keys: str, at: str = "") -> None:
     ActionChains(browser).send_keys(*keys).perform()
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait up to 10 seconds for a condition to hold."""
-    deadline = time.monotonic() + 10
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for a condition to hold, at most a number of seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

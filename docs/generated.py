@@ -356,9 +356,14 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+def list_pages() -> list[Path]:
+    """Return the pages of the site, without the files that packages of npm bring."""
+    return sorted(page for page in Path(__file__).parent.rglob("*.md") if "node_modules" not in page.parts)
+
+
 def main() -> None:
     """Write the generated parts of all pages."""
-    for page in [ROOT / "README.md", *sorted(Path(__file__).parent.rglob("*.md"))]:
+    for page in [ROOT / "README.md", *list_pages()]:
         text = page.read_text(encoding="utf-8")
         page.write_text(fill_page(text), encoding="utf-8")
 

@@ -58,7 +58,14 @@ def write_playground(folder: Path) -> None:
 
 def bundle_script(path: Path) -> None:
     """Write the editor and the libraries that it uses as one script."""
-    command = [PACKAGES / ".bin" / "esbuild", "playground.js", "--bundle", "--minify", "--format=esm", "--target=es2022"]
+    command = [
+        PACKAGES / ".bin" / "esbuild",
+        "playground.js",
+        "--bundle",
+        "--minify",
+        "--format=esm",
+        "--target=es2022",
+    ]
     command += ["--external:./worker.js", "--legal-comments=eof", "--log-level=warning", f"--outfile={path}"]
     subprocess.run(command, cwd=HERE, check=True)
 

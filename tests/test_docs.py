@@ -23,9 +23,7 @@ from shared.frameworks import required
 from shared.paths import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
 README = ROOT / "README.md"
-MARKDOWN = [README, *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")), *PAGES]
 MAX_COLUMNS = 120
 
 FENCE = re.compile(r'^([ ]*)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
@@ -37,6 +35,9 @@ UNTESTED = ("text", "sh")
 
 sys.path.insert(0, str(DOCS))
 import generated  # noqa: E402  # the hook that MkDocs runs
+
+PAGES = generated.list_pages()
+MARKDOWN = [README, *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")), *PAGES]
 
 
 class CodeBlock(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import sys
 import zipfile
 import zlib
@@ -17,7 +18,7 @@ from resnet_spec import SpecError, load
 from resnet_spec.library import bundled
 from resnet_spec.views.drawing.render import draw
 from shared.browser import NARROW, WIDE, find, press, set_screen, visible_texts, wait_until
-from shared.frameworks import REQUIRED
+from shared.npm import require_packages
 from shared.paths import ROOT
 from shared.playground import edit, link_to, open_playground, serve_folder, state, text_of
 
@@ -65,6 +66,17 @@ def test_a_session_keeps_the_last_drawing_of_a_wrong_spec(tmp_path: Path) -> Non
     assert not session.wrong and not session.problems
 
 
+def test_a_session_keeps_nothing_of_old_edits(tmp_path: Path) -> None:
+    session = Session(tmp_path, SMALL)
+    blocks = []
+    for number in range(WARM_UP + EDITS):
+        session.edit(SMALL.replace("out: 8", f"out: {number + 1}"))
+        if number in (WARM_UP - 1, WARM_UP + EDITS - 1):
+            gc.collect()
+            blocks.append(sys.getallocatedblocks())
+    assert blocks[1] - blocks[0] < 5 * EDITS  # a network has thousands of objects; bounded caches fill up
+
+
 def test_the_archive_holds_every_bundled_spec(tmp_path: Path) -> None:
     playground_page.write_core(tmp_path / "core.zip")
     names = set(zipfile.ZipFile(tmp_path / "core.zip").namelist())
@@ -87,9 +99,7 @@ def test_a_site_without_the_packages_says_so(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the address of a playground on this machine."""
-    if not playground_page.is_available():
-        reason = "the playground's tests need packages of npm: run npm ci --prefix docs/playground"
-        pytest.fail(reason) if "npm" in REQUIRED else pytest.skip(reason)
+    require_packages()
     folder = tmp_path_factory.mktemp("playground")
     playground_page.write_playground(folder)
     with serve_folder(folder) as served:
@@ -131,7 +141,7 @@ def test_an_edit_is_drawn(opened: Any) -> None:
     draw_text(opened, SMALL)
     wait_for(opened, "#name", ["small"])
     assert draw_text(opened, SMALL.replace("out: 10", "out: 12"))["wrong"] == "false"
-    wait_for(opened, "#drawing .output", ["→ 12"])
+    wait_for(opened, "#drawing .output", ["12"])
     draw_text(opened, "name: mine\nextends: resnet18\n")
     wait_for(opened, "#name", ["mine"])
     assert find(opened, "#svg").is_enabled()
@@ -144,7 +154,7 @@ def test_problems_are_shown_in_place(opened: Any) -> None:
     place = f"3:{WRONG.splitlines()[2].index('kernal') + 1}"
     problem = f"network.yaml:{place}: conv does not take 'kernal'; did you mean 'kernel'?"
     wait_for(opened, "#trouble p", [problem, "the drawing shows the last valid version of the spec"])
-    wait_for(opened, "#drawing .output", ["→ 10"])
+    wait_for(opened, "#drawing .output", ["10"])
     assert not find(opened, "#svg").is_enabled()
     for text in ("", "a: [", "- 1", "name: \U0001f642\nstem: {a: \U0001f642, b: nothing}", "name: x\nextends: ../y\n"):
         assert draw_text(opened, f"{text}\n")["wrong"] == "true", text

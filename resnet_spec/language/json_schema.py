@@ -63,7 +63,7 @@ def spec_schema() -> Schema:
         "$schema": DRAFT,
         "$id": ADDRESS,
         "title": "residual network of resnet-spec",
-        "description": "A convolutional network as data: its stem, stages and head, from which every backend builds it.",
+        "description": "A convolutional network as data: its stem, stages and head, and the blocks they use.",
         "type": "object",
         "if": _required("extends"),
         "then": _ref("spec_in_part"),
@@ -283,7 +283,10 @@ class _Definitions:
         """Return the schema of an operation with arguments."""
         description = first_sentence(OPS[name])
         schema = self.closed(self.arguments(name) | ({"block": NULL} if self.partial else {}))
-        return schema | {"properties": {"op": _named_operation(name)} | schema["properties"], "description": description}
+        return schema | {
+            "properties": {"op": _named_operation(name)} | schema["properties"],
+            "description": description,
+        }
 
     def arguments(self, name: str) -> Schema:
         """Return the schemas of an operation's arguments, with the descriptions from its docstring and the defaults."""

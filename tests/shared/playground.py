@@ -117,7 +117,8 @@ def main() -> None:
                 noted = edit(browser, *(f"name: edit_{each}\nextends: {name}\n" for each in range(EDITS)))
                 times = sorted(float(each["seconds"]) for each in noted)
                 memory = int(noted[-1]["memory"]) / 2**20
-                print(f"{name}: an edit is drawn in {times[EDITS // 2]:.2f} s, at most {times[-1]:.2f} s, {memory:.0f} MiB")
+                median = f"an edit is drawn in {times[EDITS // 2]:.2f} s, at most {times[-1]:.2f} s"
+                print(f"{name}: {median}, in {memory:.0f} MiB")
         browser.quit()
 
 

@@ -113,20 +113,26 @@ def render_missing() -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the playground to the site that MkDocs builds."""
-    from mkdocs.structure.files import File
+    """Add the playground to the site that MkDocs builds, in place of its sources."""
+    from mkdocs.structure.files import File, InclusionLevel
 
+    for file in [file for file in files if file.src_uri.startswith("playground/")]:
+        files.remove(file)
+    for name, content in sorted(site_files().items()):
+        made = File.generated(config, f"playground/{name}", content=content, inclusion=InclusionLevel.INCLUDED)
+        files.append(made)
+    return files
+
+
+def site_files() -> dict[str, bytes]:
+    """Return the files of the playground by name: one page that says what is missing, without npm's packages."""
     if not is_available():
-        files.append(File.generated(config, "playground/index.html", content=render_missing()))
-        return files
+        return {"index.html": render_missing().encode()}
     with TemporaryDirectory() as made:
         folder = Path(made)
         write_playground(folder)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                name = f"playground/{path.relative_to(folder).as_posix()}"
-                files.append(File.generated(config, name, content=path.read_bytes()))
-    return files
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 if __name__ == "__main__":

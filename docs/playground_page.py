@@ -59,7 +59,7 @@ def write_playground(folder: Path) -> None:
 def bundle_script(path: Path) -> None:
     """Write the editor and the libraries that it uses as one script."""
     command = [
-        PACKAGES / ".bin" / "esbuild",
+        str(PACKAGES / ".bin" / "esbuild"),
         "playground.js",
         "--bundle",
         "--minify",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import ActionChains, Keys
 
 from resnet_spec import SpecError, load
 from resnet_spec.library import bundled
@@ -179,12 +178,16 @@ def test_problems_are_shown_in_place(opened: Any) -> None:
 )
 def test_the_editor_offers_what_fits(opened: Any, typed: str, expected: set[str]) -> None:
     draw_text(opened, f"name: x\n{typed[:-1]}")
+    from selenium.webdriver import Keys
+
     press(opened, Keys.DOWN * 9 + Keys.END + typed[-1], at=".cm-content")
     wait_until(lambda: expected <= set(offers(opened)))
     press(opened, Keys.ESCAPE)
 
 
 def test_the_editor_explains_what_the_pointer_is_at(opened: Any) -> None:
+    from selenium.webdriver import ActionChains
+
     draw_text(opened, SMALL)
     ActionChains(opened).move_to_element(find(opened, ".cm-line:nth-child(1) .tok-propertyName")).perform()
     wait_until(lambda: visible_texts(opened, ".about") == ["Name of the network."])

@@ -166,7 +166,8 @@ function showNews(news) {
   if (news.rows) shown = news;
   else if (news.files) shown.files = news.files;
   news.rows ? showAll(false) : (showFiles(), showFile(problems.length ? (problems[0].file ?? file) : file));
-  $('text').querySelector('.line.wrong')?.scrollIntoView({ block: 'nearest' });
+  const wrong = $('text').querySelector('.line.wrong');
+  if (wrong) scrollInPane(wrong, $('text'));
   const last = problems.length && rows.size ? ['the drawing shows the last valid version of the spec'] : [];
   showTrouble([...problems.map(problemText), ...last]);
 }

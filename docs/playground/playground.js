@@ -42,6 +42,7 @@ takes: {classes: 10}
 `;
 
 const $ = (id) => document.getElementById(id);
+const element = (kind, values) => Object.assign(document.createElement(kind), values);
 
 function say(text, wrong = false) {
   $('status').textContent = text;
@@ -76,19 +77,15 @@ worker.addEventListener('error', ({ message }) => {
 
 function completions({ state, pos, explicit }) {
   const found = complete(state.doc.toString(), pos);
-  if (!found || (!explicit && !found.typed && !/[:{,[-]\s+$/.test(state.sliceDoc(Math.max(0, pos - 3), pos)))) return null;
+  const isStart = /[:{,[-]\s+$/.test(state.sliceDoc(Math.max(0, pos - 3), pos)); // of a key or value
+  if (!found || !(explicit || found.typed || isStart)) return null;
   return { from: found.from, options: found.options, validFor: /^[\w./-]*$/ };
 }
 
 function hover(view, pos) {
   const found = describe(view.state.doc.toString(), pos);
   if (!found) return null;
-  const create = () => {
-    const dom = document.createElement('div');
-    dom.className = 'about';
-    dom.textContent = found.text;
-    return { dom };
-  };
+  const create = () => ({ dom: element('div', { className: 'about', textContent: found.text }) });
   return { pos: found.from, end: found.to, above: true, create };
 }
 
@@ -98,9 +95,8 @@ function diagnostic(state, { line, column, end, message, help }) {
   const at = (number) => from + [...text].slice(0, number - 1).join('').length;
   const start = Math.min(at(column), to);
   const renderMessage = () => {
-    const box = document.createElement('div');
-    box.textContent = message;
-    if (help) box.append(Object.assign(document.createElement('div'), { className: 'help', textContent: `help: ${help}` }));
+    const box = element('div', { textContent: message });
+    if (help) box.append(element('div', { className: 'help', textContent: `help: ${help}` }));
     return box;
   };
   return { from: start, to: Math.max(start, Math.min(at(end), to)), severity: 'error', message, renderMessage };
@@ -126,7 +122,7 @@ const view = new EditorView({
       syntaxHighlighting(classHighlighter),
       autocompletion({ override: [completions], icons: false }),
       hoverTooltip(hover),
-      keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap, indentWithTab]),
+      keymap.of([closeBracketsKeymap, defaultKeymap, historyKeymap, completionKeymap, lintKeymap, indentWithTab].flat()),
       EditorView.contentAttributes.of({ 'aria-label': 'Spec in YAML. To leave with Tab, press Escape first.' }),
       edited,
     ],
@@ -201,12 +197,12 @@ async function linked(address) {
 
 function download(name, content, type) {
   const address = URL.createObjectURL(new Blob([content], { type }));
-  Object.assign(document.createElement('a'), { href: address, download: name }).click();
+  element('a', { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
 function startTools(networks) {
-  $('networks').replaceChildren(...networks.map((value) => Object.assign(document.createElement('option'), { value })));
+  $('networks').replaceChildren(...networks.map((value) => element('option', { value })));
   $('start').addEventListener('change', ({ target: { value } }) => {
     if (networks.includes(value)) replace(extending(value));
     else if (value) say(`There is no bundled network named ${value}.`, true);
@@ -229,7 +225,8 @@ async function start() {
   const given = await linked(location.href);
   const damaged = $('status').classList.contains('wrong');
   replace(given ?? FIRST);
-  const [schema, names] = await Promise.all(['schema.json', 'names.json'].map((name) => fetch(name).then((at) => at.json())));
+  const read = async (name) => (await fetch(name)).json();
+  const [schema, names] = await Promise.all(['schema.json', 'names.json'].map(read));
   setSchema(schema, names);
   startTools(names.networks);
   const drawn = text();

@@ -22,12 +22,13 @@ const kindOf = (value) => (value === null ? 'null' : Array.isArray(value) ? 'arr
 function fits(schema, value) {
   if (schema.$ref) return fits(defined(schema.$ref), value);
   const isObject = kindOf(value) === 'object';
+  const isMissingOrFits = (key) => !(key in value) || fits(schema.properties[key], value[key]);
   return (
     (!schema.type || schema.type === kindOf(value) || ['integer', 'number'].includes(schema.type)) &&
     (!('const' in schema) || schema.const === value) &&
     (!schema.enum || schema.enum.includes(value)) &&
     (!schema.required || !isObject || schema.required.every((key) => key in value)) &&
-    (!isObject || Object.entries(schema.properties ?? {}).every(([key, at]) => !(key in value) || fits(at, value[key]))) &&
+    (!isObject || Object.keys(schema.properties ?? {}).every(isMissingOrFits)) &&
     (schema.allOf ?? []).every((each) => fits(each, value)) &&
     (!schema.anyOf || schema.anyOf.some((each) => fits(each, value))) &&
     !(schema.not && fits(schema.not, value))
@@ -51,7 +52,8 @@ function schemasAt(spec, path) {
   let value = spec;
   for (const key of path) {
     value = value?.[key];
-    const inside = (schema) => (typeof key === 'number' ? schema.items : (schema.properties?.[key] ?? schema.additionalProperties));
+    const named = (schema) => schema.properties?.[key] ?? schema.additionalProperties;
+    const inside = (schema) => (typeof key === 'number' ? schema.items : named(schema));
     const schemas = found.map(inside).filter((schema) => schema && typeof schema === 'object');
     found = [...new Set(schemas.flatMap((schema) => [...applied(schema, value)]))];
   }
@@ -158,9 +160,10 @@ function* values({ spec, path }) {
     for (const label of names.networks) yield { label, type: 'class', detail: 'bundled network' };
     return;
   }
+  const block = (label, detail, info, boost) => ({ label, type: 'function', detail, info, boost });
   const blocks = [
-    ...Object.keys(spec.blocks ?? {}).map((label) => ({ label, type: 'function', detail: 'block here', boost: 1 })),
-    ...Object.entries(names.blocks).map(([label, { about }]) => ({ label, type: 'function', detail: 'block', info: about })),
+    ...Object.keys(spec.blocks ?? {}).map((label) => block(label, 'block here', '', 1)),
+    ...Object.entries(names.blocks).map(([label, { about }]) => block(label, 'block', about, 0)),
   ];
   if (key === 'block' || path.at(-2) === 'block') return yield* blocks;
   const schemas = schemasAt(spec, path);

@@ -62,7 +62,7 @@ def spec_schema() -> Schema:
     return {
         "$schema": DRAFT,
         "$id": ADDRESS,
-        "title": "residual network of resnet-spec",
+        "title": "convolutional network of resnet-spec",
         "description": "A convolutional network as data: its stem, stages and head, and the blocks they use.",
         "type": "object",
         "if": _required("extends"),

@@ -90,13 +90,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.config.getoption("--sweep"):
         return
     for mark in metafunc.definition.iter_markers("parametrize"):
-        values = mark.args[1]
-        if not isinstance(values, list):
+        values, ids = mark.args[1], mark.kwargs.get("ids")
+        if not isinstance(values, list) or not (ids is None or callable(ids) or isinstance(ids, list)):
             continue
         if metafunc.definition.get_closest_marker("sweep"):
-            del values[1:]
-        elif kept := [value for value in values if not _is_swept(value)]:
-            values[:] = kept
+            kept = [0]  # pytest deselects it, and says how many of the sweep it leaves out
+        else:
+            kept = [at for at, value in enumerate(values) if not _is_swept(value)] or [0]
+        values[:] = [values[at] for at in kept if values]
+        if isinstance(ids, list):
+            ids[:] = [ids[at] for at in kept if ids]
 
 
 def _is_swept(value: object) -> bool:

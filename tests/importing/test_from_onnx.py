@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_spec import ImportRefused, build, from_onnx, load
-from resnet_spec.backend import load_backend
+from resnet_spec.backend import ExportOptions, load_backend
 from resnet_spec.importing.dataflow import dataflow_fingerprint
 from shared.frameworks import required
 
@@ -37,8 +37,8 @@ def write(
 def test_an_exported_network_comes_back(name: str, tmp_path: Path) -> None:
     network = load(name, input=(3, 32, 32))
     backend: Any = load_backend("onnx")
-    backend.export(build(network, backend="onnx"), tmp_path / "n.onnx")
-    imported = from_onnx(tmp_path / "n.onnx")
+    backend.export(build(network, backend="onnx"), tmp_path / "n.onnx", ExportOptions("onnx"))
+    imported = from_onnx(tmp_path / "n.onnx", ExportOptions("onnx"))
     assert imported.is_proven
     assert imported.network.weights().keys() == network.weights().keys()
     assert dataflow_fingerprint(imported.network) == dataflow_fingerprint(network)

@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any, Literal, TypeAlias
 
 from resnet_spec import ImportRefused, Network, SpecError, build, load
-from resnet_spec.backend import load_backend
+from resnet_spec.backend import ExportOptions, load_backend
 from resnet_spec.importing.dataflow import dataflow_fingerprint
 from resnet_spec.importing.importer import recover_spec
 from resnet_spec.importing.sources import Imported, describe, from_torch, import_model
@@ -131,7 +131,11 @@ def import_from_onnx(network: Network, folder: Path, backends: tuple[str, ...]) 
     """Import a network as an ONNX file, and prove it in some backends."""
     onnx: Any = load_backend("onnx")
     path = folder / "network.onnx"
-    onnx.export(build(network, backend="onnx", weights=comparison_weights(network, dtype="float32")), path)
+    onnx.export(
+        build(network, backend="onnx", weights=comparison_weights(network, dtype="float32")),
+        path,
+        ExportOptions("onnx"),
+    )
     return import_model(onnx.wrap_model(path), None, extends=False, check=False, backends=backends)
 
 

@@ -128,8 +128,12 @@ def _add_avg_pool(op: ops.AvgPool, leaf: Leaf, x: str, graph: Graph) -> str:
             x, (0, op.padding, op.padding, 0, op.padding, op.padding), f"{leaf.path}/padded", graph
         )
         pads = [0, 0, *(max(0, after - op.padding) for after in pads[2:])]
-    window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2, "pads": pads, "count_include_pad": 0}
-    return graph.add_node("AveragePool", [x], leaf.path, **window)
+    # ONNX Runtime merges a padding into an average pool without pads, and then refuses one as large as the kernel. It
+    # leaves a pool with "VALID" padding, which is none, as it is.
+    padding = {"pads": pads, "count_include_pad": 0} if any(pads) else {"auto_pad": "VALID"}
+    return graph.add_node(
+        "AveragePool", [x], leaf.path, kernel_shape=[op.kernel] * 2, strides=[op.stride] * 2, **padding
+    )
 
 
 def _add_global_pool(kind: str, keepdims: bool, path: str, x: str, graph: Graph) -> str:

@@ -26,9 +26,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: one th
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # compilation takes most of the time
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
 
-for _number in (signal.SIGINT, signal.SIGHUP):  # a shell lets what runs in the background ignore them
-    if signal.getsignal(_number) is signal.SIG_IGN:  # and so would every command that a test starts and interrupts
-        signal.signal(_number, signal.default_int_handler)
+# What a shell runs in the background may ignore signals, and so would every command that a test starts and interrupts.
+# A handler that does nothing ignores them as well, and ends with this program: a command starts with the defaults.
+for _number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:  # Windows has no SIGHUP
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 collect_ignore = ["data", "backends/third_party"]  # scripts that record data, and a package to install
 

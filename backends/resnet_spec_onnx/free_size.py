@@ -94,7 +94,7 @@ def add_pad(x: str, margins: Margins, value: float, output: str, graph: Graph) -
 def add_avg_pool(window: ops.Window, count_padding: bool, path: str, x: str, graph: Graph) -> str:
     """Add an average pool: the mean with its padding, over the mean of pixels that are one if they count."""
     margins = add_margins(window, x, f"{path}/margins", graph)
-    attributes = {"kernel_shape": window.kernel, "strides": window.stride}
+    attributes = {"kernel_shape": window.kernel, "strides": window.stride, "auto_pad": "VALID"}
     padded = add_pad(x, margins, 0, f"{path}/padded", graph)
     mean = graph.add_node("AveragePool", [padded], f"{path}/mean", **attributes)
     counted = _add_counted_pixels(window, count_padding, margins, path, x, graph)

@@ -172,8 +172,12 @@ def _add_avg_pool(op: ops.AvgPool, leaf: Leaf, x: str, graph: Graph) -> str:
         top, left, bottom, right = padding
         x = custom_layers.add_pad(x, (0, top, left, 0, bottom, right), f"{leaf.path}/padded", graph)
         pads = [max(0, outer - inner) for outer, inner in zip(pads, padding, strict=True)]
-    attributes = {"kernel_shape": window.kernel, "strides": window.stride, "pads": pads, "count_include_pad": 0}
-    return graph.add_node("AveragePool", [x], leaf.path, **attributes)
+    # ONNX Runtime merges a padding into an average pool without pads, and then refuses one as large as the kernel. It
+    # leaves a pool with "VALID" padding, which is none, as it is.
+    attributes = {"pads": pads, "count_include_pad": 0} if any(pads) else {"auto_pad": "VALID"}
+    return graph.add_node(
+        "AveragePool", [x], leaf.path, kernel_shape=window.kernel, strides=window.stride, **attributes
+    )
 
 
 def _add_global_pool(kind: str, keepdims: bool, path: str, x: str, graph: Graph) -> str:

@@ -69,6 +69,20 @@ def test_zeros_padded_before_a_pooling_stay_zeros(pool: str, dtype: str) -> None
     assert relative_difference(actual, expected) <= GATES[dtype]
 
 
+@pytest.mark.parametrize("dtype", GATES)
+@pytest.mark.parametrize("pool", ["max_pool", "avg_pool"])
+@pytest.mark.parametrize("kernel", [1, 2])
+def test_a_padding_may_be_as_large_as_the_kernel_of_the_pooling_after_it(kernel: int, pool: str, dtype: str) -> None:
+    stem = f"{{pad: {{op: zero_pad, top: 2, left: 2, bottom: 1}}, pool: {{op: {pool}, kernel: {kernel}, stride: 1}}}}"
+    network = loads(f"{{name: padded, input: [2, 9, 12], stem: {{conv: {{op: conv, out: 2, kernel: 1}}, p: {stem}}}}}")
+    weights = comparison_weights(network)
+    x = np.random.default_rng(0).standard_normal((2, *network.input)).astype(dtype)
+    expected, actual = (
+        run(build(network, backend=name, weights=weights, dtype=dtype), x) for name in ("numpy", "onnx")
+    )
+    assert relative_difference(actual, expected) <= GATES[dtype]
+
+
 def export(folder: Path, *arguments: str) -> Any:
     """Run the command, and return the model that it writes to ``model.onnx``."""
     path = folder / "model.onnx"

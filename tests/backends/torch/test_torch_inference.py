@@ -41,6 +41,19 @@ def difference(actual: Array, expected: Array) -> float:
     return relative_difference(actual.astype(float), expected.astype(float))
 
 
+@pytest.mark.parametrize("norm", ["{op: group_norm, groups: 2}", "{op: group_norm, size: 1}"])
+def test_a_group_norm_of_values_far_from_zero_is_accurate(norm: str) -> None:
+    """With channels last, torch's own would be wrong by 1e-3."""
+    network = loads(
+        f"{{name: n, input: [3, 48, 48], stem: {{c: {{op: conv, out: 8, kernel: 3, bias: true}}, n: {norm}}}}}"
+    )
+    weights = initialize(network) | {"c.bias": np.full(8, 30.0)}
+    x = draw_images(network)
+    model = build(network, backend="torch", weights=weights, mode="inference", dtype="float32")
+    expected = run(build(network, backend="numpy", weights=weights), x)
+    assert difference(run(model, x.astype(np.float32)), expected) < 1e-5
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_networks_compute_the_same(seed: int) -> None:
     network = generate_network(seed)

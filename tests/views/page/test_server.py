@@ -185,13 +185,7 @@ def test_the_command_reports_what_it_can_not_serve(port: int, tmp_path: Path) ->
 def test_the_command_ends_at_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("name: mine\nextends: resnet18\n")
     command = [sys.executable, "-u", "-m", "resnet_spec", "serve", "mine.yaml", "--port", "0"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("serving mine.yaml at http://127.0.0.1:")
     process.send_signal(signal.SIGINT)

@@ -182,26 +182,32 @@ def describe_gates() -> str:
 
 
 def describe_commands() -> str:
-    """Return a section for each command of ``resnet-spec``: its usage, what it does, and its options."""
+    """Return the options of ``resnet-spec``, and a section for each command: its usage, what it does, its options."""
     root = click.Context(cli, info_name="resnet-spec")
     commands = ((name, cli.get_command(root, name)) for name in COMMANDS)
-    return "\n\n".join(
+    sections = (
         text for name, command in commands if command is not None for text in _describe_command(root, name, command)
     )
+    return "\n\n".join([f"Before the name of a command:\n\n{_options(root)}", *sections])
 
 
 def _describe_command(parent: click.Context, name: str, command: click.Command) -> Iterator[str]:
     context = click.Context(command, info_name=name, parent=parent)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     help = "\n\n".join(map(_wrap, _paragraphs(cleandoc(command.help or ""))))
-    options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
-    records = [option.get_help_record(context) for option in options]
-    rows = [(f"`{record[0]}`", _joined(record[1])) for record in records if record is not None]
-    table = f"\n\n{_table(('option', 'meaning'), rows)}" if rows else ""
-    yield f"## {context.command_path.removeprefix('resnet-spec ')}\n\n```text\n{usage}\n```\n\n{help}{table}"
+    heading = f"## {context.command_path.removeprefix('resnet-spec ')}"
+    yield "\n\n".join(filter(None, [heading, f"```text\n{usage}\n```", help, _options(context)]))
     if isinstance(command, click.Group):
         for inner_name, inner in command.commands.items():
             yield from _describe_command(context, inner_name, inner)
+
+
+def _options(context: click.Context) -> str:
+    """Return a table of the options of a command; nothing if it has none."""
+    options = (parameter for parameter in context.command.params if isinstance(parameter, click.Option))
+    records = [option.get_help_record(context) for option in options]
+    rows = [(f"`{record[0]}`", _joined(record[1])) for record in records if record is not None]
+    return _table(("option", "meaning"), rows) if rows else ""
 
 
 def describe_python() -> str:

@@ -15,8 +15,9 @@ import click
 from resnet_spec.backend import BackendError
 from resnet_spec.commands.completion import SpecName
 from resnet_spec.commands.options import EXIT_ERROR, EXIT_INTERRUPTED, describe_error, print_problem
-from resnet_spec.diagnostics.problems import SpecError
+from resnet_spec.diagnostics.problems import SpecError, quote
 from resnet_spec.diagnostics.remedies import command_line
+from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.library.load import EXTENDS_FROM
 
 COMMANDS = {
@@ -62,6 +63,15 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.get_short_help_str(200)) for name, command in commands if command])
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments begin with. The error of an unknown one suggests what was meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"no such command {quote(name)}: {suggest(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
@@ -98,6 +108,9 @@ def main() -> NoReturn:
             cli.main(standalone_mode=False)
     except click.exceptions.Exit as exit_request:
         sys.exit(exit_request.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(EXIT_ERROR)
     except click.ClickException as error:
         click.echo(f"error: {error.format_message()}", err=True)
         if isinstance(error, click.UsageError) and error.ctx is not None:

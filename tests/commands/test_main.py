@@ -109,6 +109,7 @@ def test_parity_prints_the_first_part_that_differs(tmp_path: Path) -> None:
 
 
 ERRORS: list[tuple[list[str], str]] = [
+    (["shwo", "resnet18"], "error: no such command 'shwo': did you mean 'show'?"),
     (["show", "resnt18"], "error: no file or bundled network named 'resnt18'; did you mean 'resnet18'?"),
     (["show", "resnet18", "--set", "clases=3"], "= help: did you mean 'classes'?"),
     (["show", "resnet18", "--set", "classes=many"], "error[RS301]: expected an integer, got 'many'"),
@@ -132,7 +133,6 @@ ERRORS: list[tuple[list[str], str]] = [
         "several match: cifar/kuangliu/ResNet50, flax/ResNet50, keras/ResNet50, paddleclas/ResNet50",
     ),
     (["show", "resnet18", "--set", "outputs=a"], "outputs is neither"),
-    (["shwo"], "No such command 'shwo'"),
     (["show", "junk.jpg"], "error[RS"),
 ]
 
@@ -147,6 +147,14 @@ def test_errors_are_printed_as_sentences(tmp_path: Path) -> None:
     }
     assert failing == {}
     assert [path.name for path in tmp_path.iterdir()] == ["junk.jpg"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["weights"]])
+def test_without_a_command_the_help_is_printed(arguments: list[str], tmp_path: Path) -> None:
+    (result,) = run_several([arguments], tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: ")
+    assert "error:" not in result.stderr
 
 
 @pytest.mark.parametrize(

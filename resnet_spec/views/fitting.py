@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -22,19 +23,24 @@ def fit_table(table: Table, console: Console, drop: Sequence[str] = ()) -> Table
     which. If it still is too wide, text is folded, and numbers stay as they are.
     """
     dropped: list[str] = []
-    kept = list(table.columns)
+    widths = {column.header: _full_width(column, console) for column in table.columns}
+    needed = {
+        column.header: widths[column.header] if column.no_wrap else min(widths[column.header], _WRAPPED_WIDTH)
+        for column in table.columns
+    }
     for heading in drop:
-        if _needed_width(kept, console) <= console.width:
+        if _sum_widths(needed) <= console.width:
             break
-        dropped += [heading] * any(column.header == heading for column in kept)
-        kept = [column for column in kept if column.header != heading]
-    result = _with_columns(table, kept) if dropped else table
+        dropped += [heading] * (needed.pop(heading, None) is not None)
+    result = _with_columns(table, needed) if dropped else table
     if dropped:
         words = [word for word in str(table.caption or "").splitlines() if not _is_about(word, dropped)]
         omitted = ", ".join(heading.replace("\n", " ") for heading in dropped)
         result.caption = "\n".join([*words, f"not shown in this width: {omitted}"])
         result.caption_justify = "left"
-    if _needed_width(kept, console) > console.width:
+    if _sum_widths({heading: widths[heading] for heading in needed}) <= console.width:
+        return _join_rows(result)
+    if _sum_widths(needed) > console.width:
         for column in result.columns:
             if column.justify != "right":
                 column.no_wrap, column.overflow = False, "fold"
@@ -46,8 +52,32 @@ def _is_about(note: str, headings: Collection[str]) -> bool:
     return note.partition(":")[0] in headings
 
 
-def _with_columns(table: Table, columns: Sequence[Column]) -> Table:
-    """Return a copy of a table with some of its columns."""
+def _with_columns(table: Table, headings: Collection[RenderableType]) -> Table:
+    """Return a copy of a table with the columns of some headings."""
+    columns = [column for column in table.columns if column.header in headings]
+    copy = _copy_columns(table, columns)
+    rows = zip(*(column.cells for column in columns), strict=True)
+    for row, cells in zip(table.rows, rows, strict=True):
+        copy.add_row(*cells, style=row.style, end_section=row.end_section)
+    return copy
+
+
+def _join_rows(table: Table) -> Table:
+    """Return a table in which consecutive rows of one style are a row of several lines, which rich prints sooner."""
+    if not all(isinstance(cell, str) for column in table.columns for cell in column.cells):
+        return table
+    copy = _copy_columns(table, table.columns)
+    lines: list[Sequence[Any]] = []
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    for row, following, cells in zip(table.rows, [*table.rows[1:], None], rows, strict=True):
+        lines.append(cells)
+        if row.end_section or following is None or following.style != row.style:
+            copy.add_row(*map("\n".join, zip(*lines, strict=True)), style=row.style, end_section=row.end_section)
+            lines = []
+    return copy
+
+
+def _copy_columns(table: Table, columns: Sequence[Column]) -> Table:
     copy = Table(
         box=table.box,
         title=table.title,
@@ -55,27 +85,21 @@ def _with_columns(table: Table, columns: Sequence[Column]) -> Table:
         caption=table.caption,
         caption_justify=table.caption_justify,
         show_header=table.show_header,
+        pad_edge=table.pad_edge,
     )
     for column in columns:
         copy.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow)
-    rows = zip(*(column.cells for column in columns), strict=True)
-    for row, cells in zip(table.rows, rows, strict=True):
-        copy.add_row(*cells, style=row.style, end_section=row.end_section)
     return copy
 
 
-def _needed_width(columns: Sequence[Column], console: Console) -> int:
-    return sum(_column_width(column, console) + _PADDING for column in columns) + 1
+def _sum_widths(widths: Mapping[RenderableType, int]) -> int:
+    return sum(width + _PADDING for width in widths.values()) + 1
 
 
-def _column_width(column: Column, console: Console) -> int:
-    """Return the width that a column needs: that of its longest cell or, if cells may be wrapped, of a few words."""
+def _full_width(column: Column, console: Console) -> int:
+    """Return the width of the longest line of a column."""
     unlimited = console.options.update(width=_MAX_WIDTH)
-    sizes = [Measurement.get(console, unlimited, cell) for cell in _cells(column)]
-    longest = max((size.maximum for size in sizes), default=0)
-    return longest if column.no_wrap else min(longest, _WRAPPED_WIDTH)
-
-
-def _cells(column: Column) -> Iterator[RenderableType]:
-    yield column.header
-    yield from column.cells
+    cells = [column.header, *column.cells]
+    if all(isinstance(cell, str) for cell in cells):
+        cells = ["\n".join(map(str, cells))]
+    return max(Measurement.get(console, unlimited, cell).maximum for cell in cells)

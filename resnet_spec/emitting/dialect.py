@@ -135,7 +135,7 @@ def class_name(text: str) -> str:
     """Return a name as that of a class.
 
     >>> class_name("resnet18_biased_shortcut"), class_name("timm/mobilenetv2_100"), class_name("basic")
-    ('ResNet18BiasedShortcut', 'MobileNetv2100', 'Basic')
+    ('ResNet18BiasedShortcut', 'Mobilenetv2100', 'Basic')
     """
     words = re.split(r"[^0-9A-Za-z]+", text.rpartition("/")[2])
     joined = "".join(word[:1].upper() + word[1:] for word in words)

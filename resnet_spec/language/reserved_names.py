@@ -52,7 +52,7 @@ _ATTRIBUTES = {
     """,
     "the modules that resnet-spec builds": """
         _after _before _branch _cascade _combine _holder _make_contexts _missing_axes _network _parts _reads
-        _recomputes _refuse_channels_first _run _shortcut _split _steps network resnet_spec_backend
+        _recomputes _refuse_channels_first _run _run_alone _shortcut _split _steps network resnet_spec_backend
     """,
     "operations that have weights": """
         bias num_batches_tracked running_mean running_var weight

@@ -78,7 +78,8 @@ def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
         block["project"] = "always"
     if part.reads != ("before" if part.before and part.shortcut else "input"):
         block["reads"] = part.reads
-    return block | {role: _row(part.path, part.section(role), blocks) for role in part.order if part.section(role)}
+    written = [role for role in part.order if part.section(role)] + ["branch"] * (not part.branch)  # it must have one
+    return block | {role: _row(part.path, part.section(role), blocks) for role in written}
 
 
 def _chain_block(part: Chain, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -40,6 +40,23 @@ def test_order_of_a_chain_s_sections_is_written(order: tuple[str, ...]) -> None:
     assert list(read.weights()) == list(network.weights())
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "{branch: {}}",
+        "{branch: {}, shortcut: {pool: {op: avg_pool, kernel: 2, stride: 2}}}",
+        "{before: {a: relu}, branch: {}}",
+        "{branch: {}, after: {a: relu}, project: always, shortcut: {b: relu}, reads: input}",
+        "{after: {a: relu}, branch: {}, combine: multiply}",
+        "{combine: none, branch: {}}",
+        "{combine: none, branch: {}, after: {a: relu}}",
+    ],
+)
+def test_a_branch_of_no_layers_is_written(block: str) -> None:
+    network = loads(f"{{name: n, input: [3, 8, 8], blocks: {{b: {block}}}, stem: {{a: {{block: b}}, c: sigmoid}}}}")
+    assert loads(to_yaml(network)).parts == network.parts
+
+
 def test_numbers_are_written_in_short_form() -> None:
     spec = (
         "{name: s, input: [4, 8, 8], stem: {a: {op: batch_norm, epsilon: 1e-3, gamma: 0}, b: {op: dropout, rate: 0.1}}}"

@@ -203,7 +203,8 @@ def test_nothing_is_left_after_a_signal(number: signal.Signals, command: tuple[s
 def test_flags_of_xla_are_added_to_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
     variables = processes._worker_environment(FAST_COMPILE_ENV)
-    assert variables["XLA_FLAGS"] == "--xla_backend_optimization_level=0 --xla_dump_to=x"
+    rounding, fast = "--xla_allow_excess_precision=false", "--xla_backend_optimization_level=0"
+    assert variables["XLA_FLAGS"] == f"{rounding} {fast} --xla_dump_to=x"
     monkeypatch.delenv("XLA_FLAGS")
-    assert processes._worker_environment(FAST_COMPILE_ENV)["XLA_FLAGS"] == "--xla_backend_optimization_level=0"
-    assert "XLA_FLAGS" not in processes._worker_environment({})
+    assert processes._worker_environment(FAST_COMPILE_ENV)["XLA_FLAGS"] == f"{rounding} {fast}"
+    assert processes._worker_environment({})["XLA_FLAGS"] == rounding

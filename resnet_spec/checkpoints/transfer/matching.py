@@ -350,16 +350,15 @@ class Matcher:
         """Return the interpretation of a reading: its names without what is left out, and notes on how it was read."""
         (dialect, layout), mappings = reading.naming, reading.mappings
         keys = {name: _make_key(mapping, layout) for name, mapping in mappings.items()}
-        names = {key: self.names[name] for key, name in reading.found.items()}
         tail = _find_tail(mappings, behind, reading.naming)
-        used = set(reading.found.values())
-        ignored = []
-        for name in self.names:
+        stored = {name: key for key, name in reading.found.items()}
+        names, ignored = {}, []
+        for name, full in self.names.items():
             key = _remove_prefix(reading.main, name) if is_under(name, reading.main) else ""
-            if name in used:
-                continue
-            if key and self.is_leftover(key, name, {}):
-                names[key] = self.names[name]
+            if name in stored:
+                names[stored[name]] = full
+            elif key and self.is_leftover(key, name, {}):
+                names[key] = full
             else:
                 ignored.append(name)
         ignored += [name for name in self.all_names if name not in self.names]

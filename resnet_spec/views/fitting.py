@@ -69,9 +69,9 @@ def _join_rows(table: Table) -> Table:
     copy = _copy_columns(table, table.columns)
     lines: list[Sequence[Any]] = []
     rows = zip(*(column.cells for column in table.columns), strict=True)
-    for row, following, cells in zip(table.rows, [*table.rows[1:], None], rows, strict=True):
+    for number, (row, cells) in enumerate(zip(table.rows, rows, strict=True), start=1):
         lines.append(cells)
-        if row.end_section or following is None or following.style != row.style:
+        if row.end_section or number == len(table.rows) or table.rows[number].style != row.style:
             copy.add_row(*map("\n".join, zip(*lines, strict=True)), style=row.style, end_section=row.end_section)
             lines = []
     return copy

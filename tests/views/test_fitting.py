@@ -80,6 +80,7 @@ TABLES: dict[str, tuple[Callable[[], Any], Sequence[str]]] = {
     ),
     "parity": (lambda: parity_tables.to_table(findings()), parity_tables.OPTIONAL_COLUMNS),
     "identify": (lambda: checkpoint_tables.render_matches(matches()), checkpoint_tables.OPTIONAL_MATCH_COLUMNS),
+    "nothing": (lambda: list_command._render_table([]), list_command.OPTIONAL_COLUMNS),
     "weights diff": (
         lambda: checkpoint_tables.render_differences(differences()),
         checkpoint_tables.OPTIONAL_DIFFERENCE_COLUMNS,

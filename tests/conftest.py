@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import re
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +27,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: one th
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # compilation takes most of the time
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
+if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # All processes of a run share what JAX compiles, those that tests start included.
+    _compiled = tempfile.mkdtemp(prefix="jax-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # What a shell runs in the background may ignore signals, and so would every command that a test starts and interrupts.
 # A handler that does nothing ignores them as well, and ends with this program: a command starts with the defaults.

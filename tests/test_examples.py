@@ -14,6 +14,7 @@ import pytest
 from resnet_spec import build, dump, save_weights
 from shared.frameworks import required
 from shared.paths import EXAMPLES, SHARED
+from shared.sampling import in_sweep
 
 
 def command(name: str, *options: str | Path) -> list[str]:
@@ -44,7 +45,7 @@ def test_three_frameworks_give_the_same_curve(tmp_path: Path) -> None:
     assert plot.stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
+@pytest.mark.parametrize("name", ["torch", *in_sweep("paddle", "flax")])
 def test_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> None:
     required(name)
     if name == "flax":
@@ -63,7 +64,7 @@ def test_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> No
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
+@pytest.mark.parametrize("name", ["torch", *in_sweep("paddle", "flax")])
 def test_fine_tuning_leaves_frozen_layers(name: str, tmp_path: Path) -> None:
     """From akamaster's resnet20, if it is here: the stem and the first stage keep their weights, bit for bit."""
     required(name)

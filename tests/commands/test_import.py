@@ -9,7 +9,7 @@ import pytest
 
 from resnet_spec import load
 from resnet_spec.importing.named_models import load_named_model
-from shared.command_line import run_cli
+from shared.command_line import run_cli, run_several
 from shared.frameworks import required
 
 required("torch")
@@ -75,27 +75,29 @@ def test_a_refused_model_writes_nothing(folder: Path) -> None:
     assert not (folder / "n.yaml").exists()
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("net.py", "a model is FILE.py:NAME or MODULE:NAME"),
-        ("absent.py:Net", "no file named 'absent.py'"),
-        ("net.py:Other", "there is no 'Other' in net.py"),
-        ("net.py:make(width=int)", "are no literals"),
-        ("net.py:broken", "calling broken of net.py failed: ZeroDivisionError: division by zero (net.py:"),
-        ("net.py:NET", "there is no 'NET' in net.py"),
-        ("json:dumps('a')", "expected a torch.nn.Module, got str"),
-        ("no_such_module:Net", "importing no_such_module failed: ModuleNotFoundError"),
-        ("absent.onnx", "no file named 'absent.onnx'"),
-        ("absent.keras", "no file named 'absent.keras'"),
-    ],
-)
-def test_a_wrong_name_is_an_error_in_a_sentence(folder: Path, model: str, message: str) -> None:
-    done = run_cli("import", model, "-o", "n.yaml", folder=folder)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (folder / "n.yaml").exists()
+WRONG_NAMES = [
+    ("net.py", "a model is FILE.py:NAME or MODULE:NAME"),
+    ("absent.py:Net", "no file named 'absent.py'"),
+    ("net.py:Other", "there is no 'Other' in net.py"),
+    ("net.py:make(width=int)", "are no literals"),
+    ("net.py:broken", "calling broken of net.py failed: ZeroDivisionError: division by zero (net.py:"),
+    ("net.py:NET", "there is no 'NET' in net.py"),
+    ("json:dumps('a')", "expected a torch.nn.Module, got str"),
+    ("no_such_module:Net", "importing no_such_module failed: ModuleNotFoundError"),
+    ("absent.onnx", "no file named 'absent.onnx'"),
+    ("absent.keras", "no file named 'absent.keras'"),
+]
+
+
+def test_a_wrong_name_is_an_error_in_a_sentence(folder: Path) -> None:
+    before = {path.name for path in folder.iterdir()}
+    for done, (_, message) in zip(
+        run_several([["import", model, "-o", "n.yaml"] for model, _ in WRONG_NAMES], folder), WRONG_NAMES, strict=True
+    ):
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert {path.name for path in folder.iterdir()} - before <= {"__pycache__"}
 
 
 def test_a_model_that_differs_is_named(folder: Path) -> None:

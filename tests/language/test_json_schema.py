@@ -157,7 +157,7 @@ def check_agreement(document: Json, kind: str) -> None:
 def bundled_documents(kind: str) -> list[Json]:
     files = bundled.network_files() if kind == "spec" else bundled.block_files()
     loaded = [as_json(parse(Source(name, file.read_text(encoding="utf-8")))) for name, file in files.items()]
-    return random.Random(0).sample(loaded, min(60, len(loaded)))
+    return random.Random(0).sample(loaded, min(25, len(loaded)))
 
 
 EVERYTHING = as_json(parse(Source("it", (DATA / "everything.yaml").read_text(encoding="utf-8"))))
@@ -172,7 +172,7 @@ def test_schema_and_decoder_accept_bundled_documents(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["spec", "block"])
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_schema_and_decoder_agree_on_mutated_documents(kind: str, data: st.DataObject) -> None:
     rng = data.draw(st.randoms(use_true_random=False))
@@ -181,7 +181,7 @@ def test_schema_and_decoder_agree_on_mutated_documents(kind: str, data: st.DataO
 
 
 @pytest.mark.parametrize("kind", ["spec", "block"])
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_schema_and_decoder_agree_on_generated_documents(kind: str, data: st.DataObject) -> None:
     check_agreement(data.draw(documents(SPEC if kind == "spec" else BLOCK)), kind)

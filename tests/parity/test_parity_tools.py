@@ -26,6 +26,7 @@ from shared.command_line import run_here
 from shared.frameworks import required
 from shared.local_runner import LocalWorker
 from shared.plain_networks import plain_network
+from shared.sampling import in_sweep
 from shared.third_party_package import install
 
 SPEC = """
@@ -241,7 +242,7 @@ def test_a_network_that_differs_is_shrunk_and_can_be_reproduced(folder: Path) ->
     assert "differs first at" in again.stdout
 
 
-@pytest.mark.parametrize("prefix", ["--", "--resnet-spec-"])
+@pytest.mark.parametrize("prefix", ["--", *in_sweep("--resnet-spec-")])
 def test_the_plugin_collects_a_test_for_each_spec_backend_and_level(folder: Path, prefix: str) -> None:
     (folder / "other.yaml").write_text(SPEC.replace("small", "other"), encoding="utf-8")
     install_broken_backends(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import resource
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -146,4 +147,4 @@ def peak_mebibytes() -> float:
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
-        print(json.dumps({name: measure(name, Path(folder)) for name in [*TEXTS, *CHAINS]}))
+        print(json.dumps({name: measure(name, Path(folder)) for name in json.load(sys.stdin)}))

@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 
+def in_sweep(*values: Any) -> list[Any]:
+    """Return values as parameters of a test that run with ``--sweep`` alone."""
+    return [pytest.param(value, marks=pytest.mark.sweep) for value in values]
+
+
 def one_in(count: int, values: Iterable[Any]) -> list[Any]:
     """Return values as parameters of a test: one in ``count`` runs always, the others with ``--sweep`` alone."""
     return [

@@ -15,24 +15,31 @@ from resnet_spec import SpecError, loads
 from resnet_spec.syntax import yaml_events
 from shared.hostile_texts import CHAINS, MAX_CALLS, TEXTS
 from shared.paths import ROOT
+from shared.sampling import one_in
 
 MAX_MEBIBYTES = 200.0
 VALID = {"paths of much text", "layers as many as may be"}
 """Texts that are valid specs, close to the limits."""
 
 
+CASES = one_in(3, [*TEXTS, *CHAINS])
+NAMES = {sweeps: [str(case.values[0]) for case in CASES if sweeps or not case.marks] for sweeps in (False, True)}
+"""The names of texts that are measured with and without ``--sweep``."""
+
+
 @cache
-def measure() -> dict[str, Any]:
+def measure(sweeps: bool) -> dict[str, Any]:
     """Return the calls and memory of each text, measured in one separate process."""
     command = [sys.executable, "-m", "shared.hostile_texts"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "tests")
+    names = json.dumps(NAMES[sweeps])
+    done = subprocess.run(command, input=names, capture_output=True, text=True, check=True, cwd=ROOT / "tests")
     measurements: dict[str, Any] = json.loads(done.stdout)
     return measurements
 
 
-@pytest.mark.parametrize("name", [*TEXTS, *CHAINS])
-def test_work_and_memory_are_bounded(name: str) -> None:
-    measurement = measure()[name]
+@pytest.mark.parametrize("name", CASES)
+def test_work_and_memory_are_bounded(name: str, pytestconfig: pytest.Config) -> None:
+    measurement = measure(bool(pytestconfig.getoption("--sweep")))[name]
     assert measurement["calls"] <= MAX_CALLS
     assert measurement["mebibytes"] < MAX_MEBIBYTES
     assert bool(measurement["codes"]) == (name not in VALID)

@@ -101,7 +101,7 @@ def test_pyyaml_has_both_parsers() -> None:
     assert yaml_events.PURE_PYTHON_LOADER is yaml.SafeLoader
 
 
-@pytest.mark.parametrize("part", one_in(9, range(PARTS)))
+@pytest.mark.parametrize("part", one_in(18, range(PARTS)))
 def test_mutated_specs(part: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     rng = random.Random(part)

@@ -22,9 +22,9 @@ DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_ENABLE_
     ("framework", "start", "options", "variance"),
     [
         ("torch", TORCHRUN, ["--engine", "ddp"], "unbiased"),
-        ("torch", TORCHRUN, ["--engine", "fsdp"], "biased"),
+        pytest.param("torch", TORCHRUN, ["--engine", "fsdp"], "biased", marks=pytest.mark.sweep),
         pytest.param("paddle", [], ["--processes", "2"], "unbiased", marks=pytest.mark.sweep),
-        ("paddle", [], ["--processes", "2"], "biased"),
+        pytest.param("paddle", [], ["--processes", "2"], "biased", marks=pytest.mark.sweep),
         ("flax", [], [], "unbiased"),
     ],
 )

@@ -18,6 +18,7 @@ from shared.array_differences import assert_close, relative_difference
 from shared.bundled_networks import small_copy
 from shared.every_operation import EVERY_OPERATION
 from shared.frameworks import required
+from shared.sampling import in_sweep
 
 SMALL = """
 name: small
@@ -90,7 +91,7 @@ def largest_magnitude(gradients: dict[str, Array]) -> float:
     return max(float(np.abs(gradient).max()) for gradient in gradients.values())
 
 
-@pytest.mark.parametrize("name", ["every_operation", "resnet18"])
+@pytest.mark.parametrize("name", ["every_operation", *in_sweep("resnet18")])
 def test_gradients_and_weights_are_those_of_torch(compared: str, name: str) -> None:
     actual, expected = train(name, compared), train(name, "torch")
     gradients = dict(expected.first.gradients)

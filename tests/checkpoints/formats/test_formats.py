@@ -20,6 +20,7 @@ import pytest
 from resnet_spec.checkpoints.formats import byte_ranges, registry, zip_archive
 from resnet_spec.checkpoints.formats.tensors import BFLOAT16, FLOATS, Checkpoint, CheckpointError, Tensor
 from resnet_spec.weights.canonical import Array
+from shared.sampling import in_sweep
 
 torch = pytest.importorskip("torch")
 
@@ -279,7 +280,7 @@ def test_opening_a_file_reads_no_array(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert max(sizes) < 200_000
 
 
-@pytest.mark.parametrize("form", ["torch", "torch of before 1.6", "paddle"])
+@pytest.mark.parametrize("form", ["torch of before 1.6", *in_sweep("torch", "paddle")])
 def test_twenty_thousand_small_arrays_are_read(form: str, tmp_path: Path) -> None:
     """The budget of names and shapes, which a file of any size has, is enough for as many, with their long names."""
     names = [f"backbone.stages.{index // 900}.blocks.{index // 9}.convs.{index}.weight" for index in range(20_000)]

@@ -115,7 +115,7 @@ class Capabilities:
         training_forward: It runs a network as in training: ``run(..., train=True)``.
         gradients: It has ``step`` and ``vjp``.
         inference: It has ``build_inference``, a faster way to evaluate; without it ``build`` builds a folded network.
-        devices: It has ``move``; without it, models compute on the CPU.
+        devices: It has ``move`` and ``devices``; without them, models compute on the CPU.
         checkpoints: It has ``checkpoint_blocks``, for training in less memory.
         compute: The 16-bit types in which ``build`` can have convolutions and linear layers computed, while weights
             stay in float32: its argument ``compute``.

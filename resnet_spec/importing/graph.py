@@ -74,7 +74,7 @@ class Node:
         weights: The name in ``Graph.weights`` of each of the operation's weights, by the operation's name for it.
         curve: The function of a curve, which takes as many arrays as there are inputs.
         channels: The first channel of a piece, and the one after the last.
-        reason: Why a node is refused.
+        reason: Why a node is refused, or will be if it is still in the graph at the end.
     """
 
     kind: Literal["input", "op", "merge", "piece", "resized", "curve", "refused"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_spec import ImportRefused, Network, build, from_torch, load, loads, run
+from resnet_spec import ImportRefused, Network, build, from_torch, load, loads, ops, run
 from shared.frameworks import required
 
 required("torch")
@@ -233,6 +233,34 @@ def test_padding_by_the_size_of_the_map_is_same() -> None:
     imported = from_torch(SamePadding(), (3, 32, 32))
     assert "padding: same" in imported.spec
     assert len({line.size for line in imported.proof if line.what == "outputs"}) == 2
+
+
+class PadsBeforePool(nn.Module):
+    """A maximum of windows whose padding, minus infinity, follows from the size of the map."""
+
+    def __init__(self, *after: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.after = nn.Conv2d(3, 4, 3), nn.Sequential(*after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        margins = [0, x.shape[3] % 2, 0, x.shape[2] % 2]
+        return self.after(functional.pad(x, margins, value=-float("inf")))
+
+
+def test_padding_with_minus_infinity_belongs_to_a_max_pool() -> None:
+    network, _ = from_torch(PadsBeforePool(nn.MaxPool2d(2, 2)), (3, 32, 32))
+    assert [leaf.op for leaf in network.leaves()][1:] == [ops.MaxPool(2, 2, "same")]
+    with pytest.raises(ImportRefused, match="minus infinity that something else than a max pool reads"):
+        from_torch(PadsBeforePool(nn.ReLU(), nn.MaxPool2d(2, 2)), (3, 32, 32))
+
+
+def test_zeros_below_are_not_same_padding_where_maps_are_odd() -> None:
+    halving = "{pad: {op: zero_pad, bottom: 1, right: 1}, conv: {op: conv, out: 4, kernel: 3, stride: 2}}"
+    stem = f"{{first: {{op: conv, out: 4, kernel: 3, stride: 2, padding: same}}, second: {halving}}}"
+    network = loads(f"{{name: n, input: [3, 64, 64], stem: {stem}}}")
+    imported = from_torch(build(network, backend="torch"), network.input, extends=False)
+    assert [leaf.op for leaf in imported.network.leaves()] == [leaf.op for leaf in network.leaves()]
 
 
 class Functions(nn.Module):

@@ -66,17 +66,25 @@ def _common(a: Node, b: Node) -> Op | None:
 def _with_same_padding(graph: Graph, pads: list[Node], others: Mapping[int, Node]) -> str:
     """Move zeros that depend on the size of the image into the window that reads them.
 
-    Where some zeros or windows do, zeros that are alike at both sizes are taken for the same padding too if they may
-    be. ``others`` are the nodes for images of the other size.
+    Where some zeros or windows do, zeros that are alike at both sizes are taken for the same padding too, unless one of
+    them is not. ``others`` are the nodes for images of the other size.
     """
     for pad in pads:
-        if not _move_into_readers(graph, pad, others):
+        if (found := _padding_readers(graph, pad, others)) is None:
             return f"{pad.site} pads by what depends on the size of the image, and not as same padding does"
+        _move_into(found, pad)
     if pads or any(getattr(node.op, "padding", 0) == "same" for node in graph.nodes()):
-        for pad in graph.nodes():
-            if isinstance(pad.op, ops.ZeroPad):
-                _move_into_readers(graph, pad, others)
+        alike = [node for node in graph.nodes() if isinstance(node.op, ops.ZeroPad)]
+        moves = [(pad, _padding_readers(graph, pad, others)) for pad in alike]
+        for pad, found in moves:
+            if found and (all(found for _, found in moves) or all(_has_stride_1(op) for _, op in found)):
+                _move_into(found, pad)
     return ""
+
+
+def _has_stride_1(op: Op) -> bool:
+    """Return whether a window moves by one pixel: then its padding is the same at every size."""
+    return per_axis(getattr(op, "stride", 0)) == (1, 1)
 
 
 def spread_same_padding(graph: Graph) -> None:
@@ -95,18 +103,19 @@ def _with_same(node: Node) -> Op | None:
     return same if ops.window_of(same).margins(*source) == ops.window_of(op).margins(*source) else None
 
 
-def _move_into_readers(graph: Graph, pad: Node, others: Mapping[int, Node]) -> bool:
-    """Have the readers of a padded map pad it themselves; return whether that is the same at both sizes."""
+def _padding_readers(graph: Graph, pad: Node, others: Mapping[int, Node]) -> list[tuple[Node, Op]] | None:
+    """Return what reads a padded map, and what it is if it pads itself; None if that is not so at both sizes."""
     readers = [node for node in graph.nodes() if pad in node.inputs]
-    found = [_same(reader, pad) for reader in readers]
-    if any(
-        op is None or _same(others[id(reader)], others[id(pad)]) != op
-        for op, reader in zip(found, readers, strict=True)
-    ):
-        return False
-    for reader, op in zip(readers, found, strict=True):
+    found = [(reader, _same(reader, pad)) for reader in readers]
+    if any(op is None or op != _same(others[id(reader)], others[id(pad)]) for reader, op in found):
+        return None
+    return [(reader, op) for reader, op in found if op is not None]
+
+
+def _move_into(readers: list[tuple[Node, Op]], pad: Node) -> None:
+    """Have the readers of a padded map pad it themselves."""
+    for reader, op in readers:
         reader.op, reader.inputs = op, pad.inputs
-    return True
 
 
 def _same(reader: Node, pad: Node) -> Op | None:

@@ -18,7 +18,10 @@ required("onnx")
 
 from onnx import TensorProto, helper, numpy_helper, save_model  # noqa: E402
 
-NETWORKS = ["resnet18", "timm/seresnet18", "timm/skresnet18", "timm/resnetblur18", "cifar/resnet20"]
+NETWORKS = [
+    *("cifar/resnet20", "timm/skresnet18"),
+    *(pytest.param(name, marks=pytest.mark.sweep) for name in ("resnet18", "timm/seresnet18", "timm/resnetblur18")),
+]
 
 
 def write(

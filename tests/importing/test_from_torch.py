@@ -48,7 +48,10 @@ def test_a_stranger_is_proven(name: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
-@pytest.mark.parametrize("name", ["functional", "squeeze and excitation", "parameters of its own"])
+@pytest.mark.parametrize(
+    "name",
+    ["parameters of its own", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("functional", "a wrapper"))],
+)
 def test_a_stranger_runs_elsewhere(name: str, backend: str) -> None:
     required(backend)
     model = make_stranger(name)
@@ -80,10 +83,10 @@ def test_importing_changes_no_model() -> None:
 
 
 def test_a_known_network_is_extended() -> None:
-    model = build("resnet50", backend="torch", classes=7)
+    model = build("resnet18", backend="torch", classes=7)
     imported = from_torch(model, (3, 64, 64), name="mine")
-    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: resnet50", "takes: {classes: 7}"]
-    assert imported.network.parts == load("resnet50", classes=7, input=(3, 64, 64)).parts
+    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: resnet18", "takes: {classes: 7}"]
+    assert imported.network.parts == load("resnet18", classes=7, input=(3, 64, 64)).parts
 
 
 def test_a_bundled_block_is_used() -> None:
@@ -360,6 +363,28 @@ def test_a_map_that_takes_the_size_of_another() -> None:
     imported = from_torch(Attends(), (3, 32, 32))
     assert "resize: nearest" in imported.spec
     assert {line.size for line in imported.proof if line.what == "outputs"} == {"32x32", "33x33"}
+
+
+class CollectsBeside(nn.Module):
+    """As SelecSLS has it: what follows one after another is concatenated with what all of it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.first, self.second, self.third = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        first = self.first(x)
+        second = self.second(first)
+        return torch.cat([first, second, self.third(second), x], 1)
+
+
+def test_values_that_lead_to_each_other_are_collected() -> None:
+    imported = from_torch(CollectsBeside(), (3, 16, 16))
+    assert imported.is_proven
+    assert list(imported.weights)[2::2] == ["first.weight", "second.weight", "third.weight"]
+    assert "collect:" in imported.spec
 
 
 class Row(nn.Sequential):

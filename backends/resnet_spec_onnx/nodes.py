@@ -686,7 +686,14 @@ def _split(r: Reader, call: Call) -> list[Value]:
 
 @handles("SpaceToDepth")
 def _space_to_depth(r: Reader, call: Call) -> Value:
-    return r.builder.add(ops.SpaceToDepth(int(call.get("blocksize")), "row_column_channel"), call.value(), r.site)
+    value, size = call.value(), int(call.get("blocksize"))
+    channels, height, width = value.shape
+
+    def move(x: Array) -> Array:
+        tiles = x.reshape(-1, channels, height // size, size, width // size, size)
+        return tiles.transpose(0, 3, 5, 1, 2, 4).reshape(len(x), -1, height // size, width // size)
+
+    return r.rearranged(value, move)
 
 
 @handles("Gather")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from resnet_spec import ops
 from resnet_spec.importing.curves import PRIMITIVES
-from resnet_spec.importing.graph import Refused, Value
+from resnet_spec.importing.graph import Node, Refused, Value
 from resnet_spec.ops import Op
 from resnet_spec_torch.trace import BATCH, Handler, Tracer, is_biased
 
@@ -292,8 +293,21 @@ def _max_pool(
 ) -> Value:
     if _pair(dilation) != (1, 1) or return_indices:
         raise Refused("a max pool with dilation or indices")
-    op = ops.MaxPool(_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), ceil_mode)
-    return t.builder.add(op, t.value(x), t.site)
+    op, value = ops.MaxPool(_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), ceil_mode), t.value(x)
+    if isinstance(value.node.op, ops.ZeroPad) and value.node.reason:  # minus infinity
+        return t.builder.add(_with_padding(op, value.node), Value(value.node.inputs[0]), t.site)
+    return t.builder.add(op, value, t.site)
+
+
+def _with_padding(op: ops.MaxPool, pad: Node) -> ops.MaxPool:
+    """Return a max pool that pads as a node before it does. Raises Refused."""
+    assert isinstance(pad.op, ops.ZeroPad)
+    margins, size = ((pad.op.top, pad.op.bottom), (pad.op.left, pad.op.right)), pad.inputs[0].shape[1:]
+    paddings: tuple[Literal["same"] | tuple[int, int], ...] = ("same", (pad.op.top, pad.op.left))
+    for padded in (replace(op, padding=padding) for padding in paddings if op.padding == 0 and not op.ceil):
+        if ops.window_of(padded).margins(*size) == margins:
+            return padded
+    raise Refused("a max pool with other padding than the language has")
 
 
 @handles("avg_pool2d")
@@ -370,11 +384,20 @@ def _pad(t: Tracer, x: Tensor, pad: Sequence[int], mode: str = "constant", value
         raise Refused(f"padding with mode={mode!r}, value={value}")
     left, right, top, bottom, before, after = margins
     result = t.value(x)
+    if value == -math.inf:
+        return _infinite_pad(t, result, ops.ZeroPad(top, bottom, left, right), is_map=not (before or after))
     if any(margins[:4]):
         result = t.builder.add(ops.ZeroPad(top, bottom, left, right), result, t.site)
-        if value == -math.inf:
-            result.node.reason = "infinite"
     return t.builder.add(ops.PadChannels(before, after), result, t.site) if before or after else result
+
+
+def _infinite_pad(t: Tracer, value: Value, op: ops.ZeroPad, is_map: bool) -> Value:
+    """Add a padding with minus infinity. Its reason refuses it in the end, unless max pools alone read it."""
+    node = t.builder.node_of(value, t.site)
+    if not is_map or len(node.shape) != 3:
+        raise Refused("padding of other axes than height and width with minus infinity")
+    reason = "padding with minus infinity that something else than a max pool reads"
+    return Value(Node("op", (node,), op.output_shape(node.shape), t.site, op=op, reason=reason))
 
 
 # -- arithmetic --------------------------------------------------------------------------------------------------

@@ -114,7 +114,11 @@ class Tracer(TorchFunctionMode):
             raise Refused("the model's output does not depend on its input by any call that PyTorch lets others see")
         nodes = tuple(self.builder.node_of(self.values[id(tensor)], self.site) for tensor in tensors)
         order = tuple(self.tensors)
-        return Graph(self.builder.input, nodes, self.weights, order, tuple(dict.fromkeys(self.control_flow)))
+        graph = Graph(self.builder.input, nodes, self.weights, order, tuple(dict.fromkeys(self.control_flow)))
+        for node in graph.nodes():
+            if node.reason:  # what only some calls may read, and others did
+                node.kind = "refused"
+        return graph
 
     # -- tensors -------------------------------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ class Node:
         weights: The name in ``Graph.weights`` of each of the operation's weights, by the operation's name for it.
         curve: The function of a curve, which takes as many arrays as there are inputs.
         channels: The first channel of a piece, and the one after the last.
-        reason: Why a node is refused.
+        reason: Why a node is refused, or will be if it is still in the graph at the end.
     """
 
     kind: Literal["input", "op", "merge", "piece", "resized", "curve", "refused"]
@@ -277,10 +277,20 @@ class Builder:
             shape = values[0].node.shape
             nodes = tuple(value.node for value in values)
             return Value(Node("merge", nodes, shape, site, combine=combine), values[0].index)
+        if combine == "add" and (total := self._sum_of_parts(values, site)) is not None:
+            return total
         nodes = tuple(self.node_of(value, site) for value in values)
         if combine == "concat":
             return Value(self._concat(nodes, site))
         return Value(self._add_merge(combine, nodes, site))
+
+    def _sum_of_parts(self, values: Sequence[Value], site: Site) -> Value | None:
+        """Add the sum of the equal parts of a node's channels; return None if values are not all of them, in order."""
+        node, shape = values[0].node, values[0].shape
+        if any(value.node is not node or value.shape != shape for value in values):
+            return None
+        op = reduction_op("sum", np.stack([value.indices() for value in values]), node.shape, (0,))
+        return None if op is None else self._add_reduction(op, node, shape, site)
 
     def _add_merge(self, combine: Combine, nodes: tuple[Node, ...], site: Site) -> Node:
         if any(node.kind == "refused" for node in nodes):
@@ -352,15 +362,24 @@ class Builder:
             whole = Value(self.node_of(whole, site)) if self._is_said(whole, site) else whole
             op = reduction_op(kind, whole.indices(), whole.node.shape, all_axes)
         if op is not None:
-            return self.rearrange(Value(self.add_op(op, whole.node, site)), positions(kept))
+            return self._add_reduction(op, whole.node, kept, site)
         if kind == "sum" and (op := reduction_op("mean", whole.indices(), whole.node.shape, all_axes)) is not None:
             count = math.prod(whole.shape[axis] for axis in all_axes)  # some exporters write a mean as a sum
-            mean = Value(self.add_op(op, whole.node, site))
-            return self.rearrange(self.curve(lambda x: x * count, [mean], site), positions(kept))
+            return self.curve(lambda x: x * count, [self._add_reduction(op, whole.node, kept, site)], site)
         reason = f"a {kind} over these axes of a value of shape {value.shape}"
         refused = self.refuse([value], kept, site, "" if value.node.kind == "refused" else reason)
         self._partial[id(refused.node)] = kind, whole, all_axes, keepdims
         return refused
+
+    def _add_reduction(self, op: Op, node: Node, shape: Shape, site: Site) -> Value:
+        """Add a reduction whose output is seen as a shape."""
+        added = self.add_op(_without_pixels(op) if len(shape) == 1 else op, node, site)
+        return self.rearrange(Value(added), positions(shape))
+
+
+def _without_pixels(op: Op) -> Op:
+    """Return a reduction that gives features rather than a map of one pixel, if it is one of all pixels."""
+    return replace(op, keepdims=False) if isinstance(op, GlobalAvgPool | GlobalMaxPool) else op
 
 
 def _check_size(shape: Shape) -> Shape:

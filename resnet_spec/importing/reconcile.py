@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,14 +34,14 @@ def reconcile(first: Graph, second: Graph) -> str:
     for a, b in zip(ours, theirs, strict=True):
         if a.op == b.op or a.op is None or b.op is None:
             continue
-        if isinstance(a.op, ops.ZeroPad) and isinstance(b.op, ops.ZeroPad | ops.Identity):
+        if isinstance(a.op, ops.ZeroPad) and isinstance(b.op, ops.ZeroPad):
             pads.append(a)
             continue
         common = _common(a, b)
         if common is None:
             return f"{a.site} has a size baked in: {a.op} for one image, {b.op} for an image of another size"
         a.op = common
-    return _with_same_padding(first, pads)
+    return _with_same_padding(first, pads, {id(a): b for a, b in zip(ours, theirs, strict=True)})
 
 
 def _common(a: Node, b: Node) -> Op | None:
@@ -48,6 +49,9 @@ def _common(a: Node, b: Node) -> Op | None:
     if type(a.op) is not type(b.op) or a.op is None:
         return None
     inputs, outputs = (a.inputs[0].shape, b.inputs[0].shape), (a.shape, b.shape)
+    if isinstance(a.op, _WINDOWS) and "same" in (getattr(op, "padding", 0) for op in (a.op, b.op)):
+        ours, theirs = _with_same(a), _with_same(b)
+        return ours if ours == theirs else None
     if isinstance(a.op, ops.AvgPool | ops.MaxPool) and all(
         per_axis(getattr(op, "kernel", 0)) == shape[1:] for op, shape in zip((a.op, b.op), inputs, strict=True)
     ):
@@ -59,18 +63,28 @@ def _common(a: Node, b: Node) -> Op | None:
     return None
 
 
-def _with_same_padding(graph: Graph, pads: list[Node]) -> str:
+def _with_same_padding(graph: Graph, pads: list[Node], others: Mapping[int, Node]) -> str:
     """Move zeros that depend on the size of the image into the window that reads them.
 
-    Where some zeros do, those that happen to be alike at both sizes are taken for the same padding too.
+    Where some zeros or windows do, zeros that are alike at both sizes are taken for the same padding too, unless one of
+    them is not. ``others`` are the nodes for images of the other size.
     """
     for pad in pads:
-        if not _move_into_readers(graph, pad):
+        if (found := _padding_readers(graph, pad, others)) is None:
             return f"{pad.site} pads by what depends on the size of the image, and not as same padding does"
-    for pad in graph.nodes() if pads else ():
-        if isinstance(pad.op, ops.ZeroPad):
-            _move_into_readers(graph, pad)
+        _move_into(found, pad)
+    if pads or any(getattr(node.op, "padding", 0) == "same" for node in graph.nodes()):
+        alike = [node for node in graph.nodes() if isinstance(node.op, ops.ZeroPad)]
+        moves = [(pad, _padding_readers(graph, pad, others)) for pad in alike]
+        for pad, found in moves:
+            if found and (all(found for _, found in moves) or all(_has_stride_1(op) for _, op in found)):
+                _move_into(found, pad)
     return ""
+
+
+def _has_stride_1(op: Op) -> bool:
+    """Return whether a window moves by one pixel: then its padding is the same at every size."""
+    return per_axis(getattr(op, "stride", 0)) == (1, 1)
 
 
 def spread_same_padding(graph: Graph) -> None:
@@ -78,32 +92,39 @@ def spread_same_padding(graph: Graph) -> None:
     nodes = [node for node in graph.nodes() if isinstance(node.op, _WINDOWS)]
     if any(getattr(node.op, "padding", 0) == "same" for node in nodes):
         for node in nodes:
-            op: Any = node.op
-            same = replace(op, padding="same", **({"ceil": False} if hasattr(op, "ceil") else {}))
-            source = node.inputs[0].shape[1:]
-            if ops.window_of(same).margins(*source) == ops.window_of(op).margins(*source):
-                node.op = same
+            node.op = _with_same(node) or node.op
 
 
-def _move_into_readers(graph: Graph, pad: Node) -> bool:
-    """Have the readers of a padded map pad it themselves; return whether that is the same."""
+def _with_same(node: Node) -> Op | None:
+    """Return a window with the padding ``same`` if that is what it has for the map that it reads."""
+    op: Any = node.op
+    same: Any = replace(op, padding="same", **({"ceil": False} if hasattr(op, "ceil") else {}))
+    source = node.inputs[0].shape[1:]
+    return same if ops.window_of(same).margins(*source) == ops.window_of(op).margins(*source) else None
+
+
+def _padding_readers(graph: Graph, pad: Node, others: Mapping[int, Node]) -> list[tuple[Node, Op]] | None:
+    """Return what reads a padded map, and what it is if it pads itself; None if that is not so at both sizes."""
     readers = [node for node in graph.nodes() if pad in node.inputs]
-    found = [_same(reader, pad) for reader in readers]
-    if any(op is None for op in found):
-        return False
-    for reader, op in zip(readers, found, strict=True):
+    found = [(reader, _same(reader, pad)) for reader in readers]
+    if any(op is None or op != _same(others[id(reader)], others[id(pad)]) for reader, op in found):
+        return None
+    return [(reader, op) for reader, op in found if op is not None]
+
+
+def _move_into(readers: list[tuple[Node, Op]], pad: Node) -> None:
+    """Have the readers of a padded map pad it themselves."""
+    for reader, op in readers:
         reader.op, reader.inputs = op, pad.inputs
-    return True
 
 
 def _same(reader: Node, pad: Node) -> Op | None:
     """Return a window with the padding ``same`` that reads what is not padded, if it is the same."""
     op, (source,) = reader.op, pad.inputs
-    if not isinstance(op, _WINDOWS) or op.padding != 0:
+    if not isinstance(op, ops.Conv | ops.StandardizedConv | ops.AvgPool) or op.padding != 0:
         return None
     assert isinstance(pad.op, ops.ZeroPad)
-    changes: dict[str, Any] = {"padding": "same"}
+    changes: dict[str, Any] = {"padding": "same"} | ({"count_padding": True} if isinstance(op, ops.AvgPool) else {})
     same: Any = replace(op, **changes)
     margins = (pad.op.top, pad.op.bottom), (pad.op.left, pad.op.right)
-    window = replace(ops.window_of(op), padding=None)
-    return same if window.margins(*source.shape[1:]) == margins else None
+    return same if ops.window_of(same).margins(*source.shape[1:]) == margins else None

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from resnet_spec.importing.graph import Graph, Node
 from resnet_spec.language.spec import Join
+from resnet_spec.network.shape_rules import joined_shape
 from resnet_spec.ops import Scale
 
 
@@ -135,8 +136,28 @@ class _Reducer:
         if may_collect and all(self.dominates(before, after) for before, after in pairs):
             rows = tuple(self.row(after, before) for before, after in pairs)
             return Fork(node, "concat", ((), *rows), collect=True)
-        fork = Fork(node, node.combine, tuple(self.row(value, source) for value in inputs))
+        fork = Fork(node, node.combine, tuple(self.row(value, source) for value in self._grouped(node, source)))
         return _with_pieces(_flatten(_with_resize(fork)))
+
+    def _grouped(self, node: Node, source: Node) -> tuple[Node, ...]:
+        """Return what meets in a node. Values of which each leads to the next are concatenated before the others."""
+        groups: list[list[Node]] = []
+        for value in node.inputs if node.combine == "concat" else ():
+            before = groups[-1][-1] if groups else source
+            if before is not source and before is not value and self.dominates(before, value):
+                groups[-1].append(value)
+            else:
+                groups.append([value])
+        return tuple(self._concat(group, node) for group in groups) or node.inputs
+
+    def _concat(self, group: list[Node], node: Node) -> Node:
+        """Return the concatenation of some of a node's inputs."""
+        if len(group) == 1:
+            return group[0]
+        shape = joined_shape("concat", [value.shape for value in group])
+        merged = Node("merge", tuple(group), shape, node.site, combine="concat")
+        self._place(merged)
+        return merged
 
 
 def _with_resize(fork: Fork) -> Fork:

@@ -20,8 +20,11 @@ from resnet_spec.weights.canonical import Array
 
 Shape3: TypeAlias = tuple[int, int, int]
 
-MIN_SECOND_SIDE = 33
-"""The least height of the second size of images that a model is traced for."""
+SECOND_SIDES = (33, 65)
+"""The heights of the second image that a model is traced for, of small images and of others.
+
+However often they are halved, maps have an odd size: 33, 17, 9, 5, 3.
+"""
 
 MAX_TRACED_SIDE = 128
 SMALL_SIDES = (65, 96)
@@ -222,9 +225,8 @@ def _usable_graph(model: ForeignModel, size: Shape3, until: str) -> Graph | None
 def _other_sizes(shape: Shape3) -> Iterator[Shape3]:
     """Yield other sizes of images, odd ones first, since padding depends on that."""
     channels, height, width = shape
-    smaller, larger = height // 2 + 17, height + 17
-    odd = [side | 1 for side in ((smaller, larger) if smaller >= MIN_SECOND_SIDE and smaller < height else (larger,))]
-    for side in (*odd, max(32, height // 2), height + 32):
+    usual = SECOND_SIDES[min(height, width) > sum(SECOND_SIDES) // 2]
+    for side in (usual, (height + 17) | 1, max(32, height // 2), height + 32):
         size = channels, side, side + (width - height if width > height else 0)
         if size != shape:
             yield size

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_spec import ImportRefused, Network, build, from_torch, load, loads, run
+from resnet_spec import ImportRefused, Network, build, from_torch, load, loads, ops, run
 from shared.frameworks import required
 
 required("torch")
@@ -48,7 +48,10 @@ def test_a_stranger_is_proven(name: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
-@pytest.mark.parametrize("name", ["functional", "squeeze and excitation", "parameters of its own"])
+@pytest.mark.parametrize(
+    "name",
+    ["parameters of its own", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("functional", "a wrapper"))],
+)
 def test_a_stranger_runs_elsewhere(name: str, backend: str) -> None:
     required(backend)
     model = make_stranger(name)
@@ -80,10 +83,10 @@ def test_importing_changes_no_model() -> None:
 
 
 def test_a_known_network_is_extended() -> None:
-    model = build("resnet50", backend="torch", classes=7)
+    model = build("resnet18", backend="torch", classes=7)
     imported = from_torch(model, (3, 64, 64), name="mine")
-    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: resnet50", "takes: {classes: 7}"]
-    assert imported.network.parts == load("resnet50", classes=7, input=(3, 64, 64)).parts
+    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: resnet18", "takes: {classes: 7}"]
+    assert imported.network.parts == load("resnet18", classes=7, input=(3, 64, 64)).parts
 
 
 def test_a_bundled_block_is_used() -> None:
@@ -235,6 +238,34 @@ def test_padding_by_the_size_of_the_map_is_same() -> None:
     assert len({line.size for line in imported.proof if line.what == "outputs"}) == 2
 
 
+class PadsBeforePool(nn.Module):
+    """A maximum of windows whose padding, minus infinity, follows from the size of the map."""
+
+    def __init__(self, *after: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.after = nn.Conv2d(3, 4, 3), nn.Sequential(*after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        margins = [0, x.shape[3] % 2, 0, x.shape[2] % 2]
+        return self.after(functional.pad(x, margins, value=-float("inf")))
+
+
+def test_padding_with_minus_infinity_belongs_to_a_max_pool() -> None:
+    network, _ = from_torch(PadsBeforePool(nn.MaxPool2d(2, 2)), (3, 32, 32))
+    assert [leaf.op for leaf in network.leaves()][1:] == [ops.MaxPool(2, 2, "same")]
+    with pytest.raises(ImportRefused, match="minus infinity that something else than a max pool reads"):
+        from_torch(PadsBeforePool(nn.ReLU(), nn.MaxPool2d(2, 2)), (3, 32, 32))
+
+
+def test_zeros_below_are_not_same_padding_where_maps_are_odd() -> None:
+    halving = "{pad: {op: zero_pad, bottom: 1, right: 1}, conv: {op: conv, out: 4, kernel: 3, stride: 2}}"
+    stem = f"{{first: {{op: conv, out: 4, kernel: 3, stride: 2, padding: same}}, second: {halving}}}"
+    network = loads(f"{{name: n, input: [3, 64, 64], stem: {stem}}}")
+    imported = from_torch(build(network, backend="torch"), network.input, extends=False)
+    assert [leaf.op for leaf in imported.network.leaves()] == [leaf.op for leaf in network.leaves()]
+
+
 class Functions(nn.Module):
     """Activations by their formulas, in different ways."""
 
@@ -331,7 +362,29 @@ class Attends(nn.Module):
 def test_a_map_that_takes_the_size_of_another() -> None:
     imported = from_torch(Attends(), (3, 32, 32))
     assert "resize: nearest" in imported.spec
-    assert {line.size for line in imported.proof if line.what == "outputs"} == {"32x32", "49x49"}
+    assert {line.size for line in imported.proof if line.what == "outputs"} == {"32x32", "33x33"}
+
+
+class CollectsBeside(nn.Module):
+    """As SelecSLS has it: what follows one after another is concatenated with what all of it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.first, self.second, self.third = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        first = self.first(x)
+        second = self.second(first)
+        return torch.cat([first, second, self.third(second), x], 1)
+
+
+def test_values_that_lead_to_each_other_are_collected() -> None:
+    imported = from_torch(CollectsBeside(), (3, 16, 16))
+    assert imported.is_proven
+    assert list(imported.weights)[2::2] == ["first.weight", "second.weight", "third.weight"]
+    assert "collect:" in imported.spec
 
 
 class Row(nn.Sequential):

@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_spec.importing.recover.bundled_blocks import Words, literal, numeric
 from resnet_spec.importing.recover.families import Block, Families, most_common
+from resnet_spec.importing.recover.inlining import inline_single_calls
 from resnet_spec.importing.recover.repeats import repeat_calls
 from resnet_spec.importing.recover.terms import (
     BlockCall,
@@ -54,8 +55,8 @@ def recover_document(
     words, defaults = _choose_words([op_term(leaf, prefers_same) for leaf in leaves])
     words = replace(words, is_ordered=is_ordered)
     families = Families(words, classes, uses_bundled, prefers_same)
-    row = families.row(parts, "")
-    writer = _Writer(words, families.blocks)
+    row, blocks = inline_single_calls(families.row(parts, ""), families.blocks)
+    writer = _Writer(words, blocks)
     document: dict[str, Data] = {"name": name}
     row, count = _with_classes(row)
     if count:
@@ -73,12 +74,12 @@ def recover_document(
     stem, stages, head = _sections(row)
     body = {"stem": stem, "stages": stages, "head": head}
     written = {key: {name: writer.layer(term) for name, term in items} for key, items in body.items() if items}
-    blocks = {name: writer.block(block) for name, block in families.blocks.items()}
+    definitions = {name: writer.block(block) for name, block in blocks.items()}
     if layers:
-        used = repr((written, blocks))
+        used = repr((written, definitions))
         document["layers"] = {word: value for word, value in layers.items() if f"'{word}'" in used or "'block'" in used}
-    if blocks:
-        document["blocks"] = blocks
+    if definitions:
+        document["blocks"] = definitions
     return document | written
 
 

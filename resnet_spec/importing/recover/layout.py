@@ -66,7 +66,7 @@ def _is_one_line(key: str, value: Any, indent: int) -> bool:
     if key in _SECTIONS and indent == 0:
         return False
     if key in ("branch", "before", "after", "shortcut"):
-        return isinstance(value, dict) and len(value) <= 2 and len(_flow(value)) <= 70
+        return len(value) <= 2 and len(_flow(value)) <= 70
     if isinstance(value, list) and not all(isinstance(item, int | float | str) for item in value):
         return len(value) <= 6
     is_call = isinstance(value, dict) and bool({"op", "block"} & set(value))

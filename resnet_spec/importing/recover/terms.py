@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
@@ -163,12 +163,37 @@ def subterms(term: Any) -> Iterator[Any]:
         case Body(sections=sections):
             for _, section in sections:
                 yield from subterms(section)
-        case BlockCall(arguments=arguments) | Repeats(arguments=arguments):
+        case OpCall(arguments=arguments) | BlockCall(arguments=arguments) | Repeats(arguments=arguments):
             for _, value in arguments:
                 values = value.values if isinstance(value, PerBlock) else (value,)
                 for inner in values:
                     if not isinstance(inner, int | float | str | bool | tuple):
                         yield from subterms(inner)
+
+
+def map_terms(term: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a term with every term in it changed, the innermost first."""
+
+    def inside(items: tuple[tuple[Any, Any], ...]) -> tuple[tuple[Any, Any], ...]:
+        return tuple((name, map_terms(inner, change)) for name, inner in items)
+
+    match term:
+        case Sequence(items):
+            term = Sequence(inside(items))
+        case Branching(branches=branches, split=split):
+            sizes = tuple(change(size) for size in split) if isinstance(split, tuple) else split
+            term = replace(term, branches=tuple(map_terms(branch, change) for branch in branches), split=sizes)
+        case Collecting(items):
+            term = Collecting(map_terms(items, change))
+        case Body(sections=sections):
+            term = replace(term, sections=inside(sections))
+        case OpCall(arguments=arguments) | BlockCall(arguments=arguments):
+            term = replace(term, arguments=inside(arguments))
+        case Repeats(depth=depth, arguments=arguments):
+            term = replace(term, depth=change(depth), arguments=inside(arguments))
+        case PerBlock(values):
+            term = PerBlock(tuple(map_terms(value, change) for value in values))
+    return change(term)
 
 
 def with_arguments(term: OpCall, **changes: Any) -> OpCall:

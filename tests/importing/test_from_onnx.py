@@ -38,7 +38,7 @@ def test_an_exported_network_comes_back(name: str, tmp_path: Path) -> None:
     network = load(name, input=(3, 32, 32))
     backend: Any = load_backend("onnx")
     backend.export(build(network, backend="onnx"), tmp_path / "n.onnx", ExportOptions("onnx"))
-    imported = from_onnx(tmp_path / "n.onnx", ExportOptions("onnx"))
+    imported = from_onnx(tmp_path / "n.onnx")
     assert imported.is_proven
     assert imported.network.weights().keys() == network.weights().keys()
     assert dataflow_fingerprint(imported.network) == dataflow_fingerprint(network)

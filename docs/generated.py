@@ -24,6 +24,7 @@ import click
 import yaml
 
 import resnet_spec
+from notebooks import TUTORIALS, notebook_path, write_notebook
 from resnet_spec.commands.main import COMMANDS, cli
 from resnet_spec.diagnostics.codes import codes
 from resnet_spec.language.docstrings import attribute_descriptions
@@ -367,11 +368,18 @@ def list_pages() -> list[Path]:
     return sorted(page for page in Path(__file__).parent.rglob("*.md") if "node_modules" not in page.parts)
 
 
+def list_notebook_pages() -> list[Path]:
+    """Return the pages that are notebooks too."""
+    return [Path(__file__).parent / "tutorials" / f"{name}.md" for name in TUTORIALS]
+
+
 def main() -> None:
-    """Write the generated parts of all pages."""
+    """Write the generated parts of all pages, and the notebooks."""
     for page in [ROOT / "README.md", *list_pages()]:
         text = page.read_text(encoding="utf-8")
         page.write_text(fill_page(text), encoding="utf-8")
+    for page in list_notebook_pages():
+        notebook_path(page).write_text(write_notebook(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

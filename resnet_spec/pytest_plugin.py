@@ -62,7 +62,7 @@ class _Specs:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         for spec in self.specs:
-            collector = _Spec.from_parent(session, name=spec, specs=self)
+            collector = _Spec.from_parent(session, name=spec, nodeid=spec, specs=self)
             items += cast("list[pytest.Item]", list(collector.collect()))
         session.testscollected = len(items)
 

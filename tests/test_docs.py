@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import textwrap
 import tomllib
@@ -20,23 +23,24 @@ from resnet_spec import SpecError, load
 from resnet_spec.commands.main import main
 from resnet_spec.ops import OPS
 from shared.frameworks import required
+from shared.notebooks import run_notebook
 from shared.paths import ROOT
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 MAX_COLUMNS = 120
 
-FENCE = re.compile(r'^([ ]*)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 LINK_LINE = re.compile(r"^[\s>*-]*!?\[[^\]]*\]\([^)]*\)[.,;]?$")
-EXIT_STATUS = re.compile(r"\s+# exit status (\d+)$")
 UNTESTED = ("text", "sh")
 """Languages of blocks that are not run: output, and commands that install, measure, or need several machines."""
 
 sys.path.insert(0, str(DOCS))
 import generated  # noqa: E402  # the hook that MkDocs runs
+from notebooks import EXIT_STATUS, FENCE, notebook_path, write_notebook  # noqa: E402
 
 PAGES = generated.list_pages()
+NOTEBOOK_PAGES = generated.list_notebook_pages()
 MARKDOWN = [README, *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")), *PAGES]
 
 
@@ -59,16 +63,26 @@ def code_blocks(page: Path) -> Iterator[CodeBlock]:
         yield CodeBlock(language, title, textwrap.dedent(text) if indent else text)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return an empty folder to follow a page in. Python imports from it, as in a session that is started there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
 @pytest.mark.parametrize("page", [README, *PAGES], ids=page_id)
-def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_blocks_run(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
     for name in ("torch", "paddle", "flax", "onnx"):
         if re.search(
             rf"""backend="{name}"|--backend {name}\b|resnet_spec_{name}\b.* import|^import {name}""", text, re.M
         ):
             required(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RESNET_SPEC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RESNET_SPEC_CACHE", str(folder / "cache"))
     monkeypatch.setenv("RESNET_SPEC_OFFLINE", "1")
     monkeypatch.delenv("RESNET_SPEC_LOCK", raising=False)
     namespace: dict[str, Any] = {"__name__": "docs"}
@@ -77,7 +91,7 @@ def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             case "python":
                 exec(compile(block.text, str(page), "exec", dont_inherit=True), namespace)
             case "yaml":
-                check_yaml(block, tmp_path)
+                check_yaml(block, folder)
             case "toml":
                 tomllib.loads(block.text)
             case "console":
@@ -108,8 +122,7 @@ def check_console(text: str) -> None:
         if line.startswith("$ "):
             status = EXIT_STATUS.search(line)
             program, *arguments = shlex.split(EXIT_STATUS.sub("", line[2:]))
-            assert program == "resnet-spec"
-            code, printed = run_main(arguments)
+            code, printed = RUN[program](arguments)
             assert code == (int(status[1]) if status else 0), printed
         else:
             pattern = ".*".join(map(re.escape, line.rstrip().split("...")))
@@ -128,6 +141,18 @@ def run_main(arguments: list[str]) -> tuple[object, str]:
         patch.setattr(sys, "argv", ["resnet-spec", *arguments])
         main()
     return stop.value.code, output.getvalue()
+
+
+def run_pytest(arguments: list[str]) -> tuple[object, str]:
+    """Run pytest in a process of its own, without what this run of it sets, and return its exit status and output."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment)
+    return run.returncode, run.stdout + run.stderr
+
+
+RUN = {"resnet-spec": run_main, "pytest": run_pytest}
+"""By its name, how a program in a block of commands is run."""
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=page_id)
@@ -160,6 +185,43 @@ def test_home_page_links_to_every_page() -> None:
 def test_generated_parts_are_current(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text == generated.fill_page(text), "run: python docs/generated.py"
+
+
+@pytest.mark.parametrize("page", NOTEBOOK_PAGES, ids=page_id)
+def test_notebooks_are_current(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert notebook_path(page).read_text(encoding="utf-8") == write_notebook(text), "run: python docs/generated.py"
+
+
+@pytest.mark.parametrize("page", NOTEBOOK_PAGES, ids=page_id)
+def test_notebooks_do_what_their_pages_do(page: Path) -> None:
+    """Every file, command and Python block of a page is a cell, in order. Other blocks are read, and stay in prose."""
+    cells = json.loads(notebook_path(page).read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    blocks = [block for block in code_blocks(page) if block.language in ("python", "console") or block.title]
+    assert len(code) == len(blocks)
+    for cell, block in zip(code, blocks, strict=True):
+        match block.language:
+            case "python":
+                assert cell == block.text.rstrip("\n")
+            case "yaml":
+                assert cell == f"%%writefile {block.title}\n{block.text}".rstrip("\n")
+            case _:
+                assert re.findall(r"^!(.*)$", cell, re.M) == re.findall(r"^\$ (.*?)(?:  # .*)?$", block.text, re.M)
+
+
+@pytest.mark.parametrize("page", NOTEBOOK_PAGES, ids=page_id)
+def test_notebooks_start(page: Path, folder: Path) -> None:
+    """Files and commands work as cells. The test of the page runs everything, and the sweep all cells."""
+    run_notebook(notebook_path(page), folder, until="resnet-spec diff")
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("page", NOTEBOOK_PAGES, ids=page_id)
+def test_notebooks_run(page: Path, folder: Path) -> None:
+    for name in ("torch", "paddle", "flax"):
+        required(name)
+    run_notebook(notebook_path(page), folder)
 
 
 def test_every_generated_part_is_in_a_page() -> None:

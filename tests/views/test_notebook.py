@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from resnet_spec import load, loads
-from shared.frameworks import REQUIRED
+from shared.notebooks import run_notebook
 from shared.paths import EXAMPLES
 
 EXAMPLE = EXAMPLES / "look_at_networks.ipynb"
@@ -38,18 +38,9 @@ def test_names_in_a_spec_are_escaped() -> None:
 
 
 @pytest.fixture(scope="module")
-def outputs() -> list[list[Any]]:
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
     """Return the outputs of each code cell of the example."""
-    try:
-        import nbclient
-        import nbformat
-    except ModuleNotFoundError as error:
-        if "notebook" in REQUIRED:
-            raise
-        pytest.skip(f"a notebook's test needs {error.name}, which is not installed")
-    notebook = nbformat.read(EXAMPLE, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    return run_notebook(EXAMPLE, tmp_path_factory.mktemp("notebook"))
 
 
 def test_the_example_runs_without_errors(outputs: list[list[Any]]) -> None:

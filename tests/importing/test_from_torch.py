@@ -266,6 +266,13 @@ def test_zeros_below_are_not_same_padding_where_maps_are_odd() -> None:
     assert [leaf.op for leaf in imported.network.leaves()] == [leaf.op for leaf in network.leaves()]
 
 
+def test_same_padding_is_none_at_even_sizes() -> None:
+    conv = "{op: conv, out: 4, kernel: 2, stride: 2, padding: same}"
+    network = loads(f"{{name: n, input: [3, 64, 64], stem: {{conv: {conv}}}}}")
+    imported = from_torch(build(network, backend="torch"), network.input, extends=False)
+    assert [leaf.op for leaf in imported.network.leaves()] == [leaf.op for leaf in network.leaves()]
+
+
 class Functions(nn.Module):
     """Activations by their formulas, in different ways."""
 

@@ -83,10 +83,10 @@ def test_importing_changes_no_model() -> None:
 
 
 def test_a_known_network_is_extended() -> None:
-    model = build("resnet18", backend="torch", classes=7)
-    imported = from_torch(model, (3, 64, 64), name="mine")
-    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: resnet18", "takes: {classes: 7}"]
-    assert imported.network.parts == load("resnet18", classes=7, input=(3, 64, 64)).parts
+    model = build("cifar/resnet20", backend="torch", classes=7)
+    imported = from_torch(model, (3, 32, 32), name="mine")
+    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: cifar/resnet20", "takes: {classes: 7}"]
+    assert imported.network.parts == load("cifar/resnet20", classes=7).parts
 
 
 def test_a_bundled_block_is_used() -> None:

@@ -386,7 +386,7 @@ def _pad(t: Tracer, x: Tensor, pad: Sequence[int], mode: str = "constant", value
     result = t.value(x)
     if value == -math.inf:
         return _infinite_pad(t, result, ops.ZeroPad(top, bottom, left, right), is_map=not (before or after))
-    if any(margins[:4]):
+    if any(margins[:4]) or not (before or after):  # no zeros at one size may be some at another
         result = t.builder.add(ops.ZeroPad(top, bottom, left, right), result, t.site)
     return t.builder.add(ops.PadChannels(before, after), result, t.site) if before or after else result
 

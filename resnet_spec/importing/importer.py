@@ -14,7 +14,7 @@ from resnet_spec.importing.extend import differences
 from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.initialization import with_initialization
 from resnet_spec.importing.problems import ImportRefused
-from resnet_spec.importing.reconcile import reconcile, spread_same_padding
+from resnet_spec.importing.reconcile import drop_empty_pads, reconcile, spread_same_padding
 from resnet_spec.importing.recover.document import recover_document
 from resnet_spec.importing.recover.layout import lay_out
 from resnet_spec.importing.reduce import Row, find_repeated, reduce_graph, steps
@@ -68,6 +68,7 @@ def import_graphs(
             raise ImportRefused("the model depends on the size of the image in a way that no spec says", [problem])
     if len(graphs) == 1:
         spread_same_padding(graph)
+    drop_empty_pads(graph)
     recognize_curves(graph)
     _check_refused(graph)
     row = reduce_graph(graph)

@@ -74,7 +74,7 @@ def _with_same_padding(graph: Graph, pads: list[Node], others: Mapping[int, Node
             return f"{pad.site} pads by what depends on the size of the image, and not as same padding does"
         _move_into(found, pad)
     if pads or any(getattr(node.op, "padding", 0) == "same" for node in graph.nodes()):
-        alike = [node for node in graph.nodes() if isinstance(node.op, ops.ZeroPad)]
+        alike = [node for node in graph.nodes() if isinstance(node.op, ops.ZeroPad) and node.op != ops.ZeroPad()]
         moves = [(pad, _padding_readers(graph, pad, others)) for pad in alike]
         for pad, found in moves:
             if found and (all(found for _, found in moves) or all(_has_stride_1(op) for _, op in found)):
@@ -85,6 +85,19 @@ def _with_same_padding(graph: Graph, pads: list[Node], others: Mapping[int, Node
 def _has_stride_1(op: Op) -> bool:
     """Return whether a window moves by one pixel: then its padding is the same at every size."""
     return per_axis(getattr(op, "stride", 0)) == (1, 1)
+
+
+def drop_empty_pads(graph: Graph) -> None:
+    """Drop paddings by no zeros. Changes the graph."""
+
+    def behind(node: Node) -> Node:
+        while node.op == ops.ZeroPad() and node.kind == "op":
+            (node,) = node.inputs
+        return node
+
+    for node in graph.nodes():
+        node.inputs = tuple(map(behind, node.inputs))
+    graph.outputs = tuple(map(behind, graph.outputs))
 
 
 def spread_same_padding(graph: Graph) -> None:

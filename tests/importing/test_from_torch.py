@@ -83,10 +83,10 @@ def test_importing_changes_no_model() -> None:
 
 
 def test_a_known_network_is_extended() -> None:
-    model = build("resnet18", backend="torch", classes=7)
-    imported = from_torch(model, (3, 64, 64), name="mine")
-    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: resnet18", "takes: {classes: 7}"]
-    assert imported.network.parts == load("resnet18", classes=7, input=(3, 64, 64)).parts
+    model = build("cifar/resnet20", backend="torch", classes=7)
+    imported = from_torch(model, (3, 32, 32), name="mine")
+    assert imported.spec.splitlines()[:3] == ["name: mine", "extends: cifar/resnet20", "takes: {classes: 7}"]
+    assert imported.network.parts == load("cifar/resnet20", classes=7).parts
 
 
 def test_a_bundled_block_is_used() -> None:
@@ -262,6 +262,13 @@ def test_zeros_below_are_not_same_padding_where_maps_are_odd() -> None:
     halving = "{pad: {op: zero_pad, bottom: 1, right: 1}, conv: {op: conv, out: 4, kernel: 3, stride: 2}}"
     stem = f"{{first: {{op: conv, out: 4, kernel: 3, stride: 2, padding: same}}, second: {halving}}}"
     network = loads(f"{{name: n, input: [3, 64, 64], stem: {stem}}}")
+    imported = from_torch(build(network, backend="torch"), network.input, extends=False)
+    assert [leaf.op for leaf in imported.network.leaves()] == [leaf.op for leaf in network.leaves()]
+
+
+def test_same_padding_is_none_at_even_sizes() -> None:
+    conv = "{op: conv, out: 4, kernel: 2, stride: 2, padding: same}"
+    network = loads(f"{{name: n, input: [3, 64, 64], stem: {{conv: {conv}}}}}")
     imported = from_torch(build(network, backend="torch"), network.input, extends=False)
     assert [leaf.op for leaf in imported.network.leaves()] == [leaf.op for leaf in network.leaves()]
 

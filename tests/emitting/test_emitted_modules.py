@@ -21,6 +21,7 @@ from resnet_spec.transforms.width_reduction import reduce_width
 from shared import emitted_runner
 from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS
 from shared.frameworks import required
+from shared.sampling import in_sweep
 
 FAMILIES = [
     "resnet18",
@@ -31,7 +32,7 @@ FAMILIES = [
 ]
 """One network of each of some families: with projections, pre-activation, dropped shortcuts, concatenation, scales."""
 
-SHARE = {"torch": 5, "paddle": 2, "flax": 0}
+SHARE = {"torch": 5, "paddle": 2, "flax": 1}
 """How many of the families are compared in each run of the tests; JAX compiles each of their layers."""
 
 RANDOM_SHARE = {"torch": 4, "paddle": 2, "flax": 0}
@@ -122,7 +123,7 @@ def test_random_networks_are_those_that_build_makes(backend: str, seeds: Sequenc
     compare([generate_network(int(seed)) for seed in seeds], backend, tmp_path)
 
 
-@pytest.mark.parametrize("backend", ["torch", "paddle", "flax"])
+@pytest.mark.parametrize("backend", ["torch", "paddle", *in_sweep("flax")])
 def test_every_operation_is_that_which_build_makes(backend: str, tmp_path: Path) -> None:
     required(backend)
     networks = [loads(EVERY_OPERATION), loads(MODERN_OPERATIONS)]

@@ -68,6 +68,7 @@ def test_different_networks_have_different_fingerprints(other: str) -> None:
     assert loads(other).fingerprint != loads(SMALL).fingerprint
 
 
+@pytest.mark.sweep  # it loads all of them
 def test_bundled_networks_with_equal_fingerprints_are_equal() -> None:
     by_fingerprint: dict[str, set[tuple[tuple[str, object], ...]]] = {}
     for name in bundled.names():

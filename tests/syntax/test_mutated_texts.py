@@ -25,7 +25,7 @@ from shared.sampling import one_in
 from shared.spec_documents import documents
 
 MUTANTS = 9_000
-PARTS = 18
+PARTS = 45
 MAX_CALLS = 2_000_000  # for one text
 
 MAX_LENGTH = 1_200  # the slow parser reads each text too: with longer ones, it would take ten minutes instead of one
@@ -101,7 +101,7 @@ def test_pyyaml_has_both_parsers() -> None:
     assert yaml_events.PURE_PYTHON_LOADER is yaml.SafeLoader
 
 
-@pytest.mark.parametrize("part", one_in(18, range(PARTS)))
+@pytest.mark.parametrize("part", one_in(45, range(PARTS)))
 def test_mutated_specs(part: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     rng = random.Random(part)
@@ -126,5 +126,5 @@ def test_texts_of_special_characters(text: str) -> None:
 def test_some_mutants_are_accepted_and_most_are_rejected() -> None:
     """Otherwise the tests would cover only one of the two cases."""
     rng = random.Random(0)
-    accepted = sum(isinstance(check(mutate(rng)), str) for _ in range(500))
-    assert 5 < accepted < 250
+    accepted = sum(isinstance(check(mutate(rng)), str) for _ in range(200))
+    assert 2 <= accepted < 100

@@ -49,6 +49,7 @@ def find_mappings(spec: str, dialect: str | None, layout: str) -> dict[str, Weig
     return map_weights(layers_of(spec), table, load_layouts()[layout])
 
 
+@pytest.mark.sweep  # it loads all bundled networks
 def test_names_and_shapes_are_those_of_the_library() -> None:
     """The names are derived from the network's tree alone, so a layer with a wrong role would get a wrong name."""
     counts: Counter[tuple[str, str]] = Counter()

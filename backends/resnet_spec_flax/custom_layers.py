@@ -359,32 +359,6 @@ class GlobalResponseNorm2d(nnx.Module):
 
 
 @dataclass(frozen=True)
-class SpaceToDepth:
-    """Tiles of pixels as channels: (batch, h * size, w * size, c) -> (batch, h, w, size * size * c)."""
-
-    size: int
-    order: str
-
-    def __call__(self, x: Array) -> Array:
-        batch, height, width, channels = x.shape
-        rows, columns = height // self.size, width // self.size
-        # The axes are batch, tile's row, row in the tile, tile's column, column in the tile, channel.
-        tiles = x.reshape(batch, rows, self.size, columns, self.size, channels)
-        axes = [{"channel": 5, "row": 2, "column": 4}[name] for name in self.order.split("_")]
-        return tiles.transpose(0, 1, 3, *axes).reshape(batch, rows, columns, -1)
-
-
-@dataclass(frozen=True)
-class ChannelShuffle:
-    """Channel (group, i) moves to (i, group)."""
-
-    groups: int
-
-    def __call__(self, x: Array) -> Array:
-        return x.reshape(*x.shape[:-1], self.groups, -1).swapaxes(-1, -2).reshape(x.shape)
-
-
-@dataclass(frozen=True)
 class Upsample:
     """A larger map: pixels repeated, or interpolated between their centres."""
 
@@ -509,16 +483,6 @@ class PadChannels2d:
 
     def __call__(self, x: Array) -> Array:
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (self.before, self.after)))
-
-
-@dataclass(frozen=True)
-class SplitSum:
-    """The sum of equal parts of the channels: (batch, ..., parts * channels) -> (batch, ..., channels)."""
-
-    parts: int
-
-    def __call__(self, x: Array) -> Array:
-        return x.reshape(*x.shape[:-1], self.parts, -1).sum(axis=-2)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from jax import Array
 
 from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
-from resnet_spec_flax import custom_layers
+from resnet_spec_flax import custom_layers, emitted_layers
 
 Layer: TypeAlias = Callable[..., Array]
 
@@ -117,13 +117,13 @@ def make_layer(leaf: Leaf, dtype: str, compute: str | None = None) -> Layer:
         case ops.PadChannels(before, after):
             return custom_layers.PadChannels2d(before, after)
         case ops.SplitSum(parts):
-            return custom_layers.SplitSum(parts)
+            return emitted_layers.SplitSum(parts)
         case ops.SplitSoftmax(parts, groups):
             return custom_layers.SplitSoftmax(parts, groups)
         case ops.SpaceToDepth(size, order):
-            return custom_layers.SpaceToDepth(size, order)
+            return emitted_layers.SpaceToDepth(size, order)
         case ops.ChannelShuffle(groups):
-            return custom_layers.ChannelShuffle(groups)
+            return emitted_layers.ChannelShuffle(groups)
         case ops.Upsample(factor, mode):
             return custom_layers.Upsample(factor, mode)
         case ops.Scale() as op:

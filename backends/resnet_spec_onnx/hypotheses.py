@@ -16,6 +16,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from resnet_spec import ops
 from resnet_spec.importing.graph import Node, Refused, Value
+from resnet_spec.importing.norm_candidates import find_norm_candidates
 from resnet_spec.importing.rearrangements import positions
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf
@@ -220,24 +221,7 @@ def _guesses(region: _Region, weights: dict[str, Array], shape: Shape) -> Iterat
     integers = {int(size) for array in region.constants.values() if array.dtype == np.int64 for size in array.flat}
     groups = sorted(number for number in integers if 0 < number <= shape[0] and shape[0] % number == 0)
     for epsilon in epsilons:
-        match sorted(weights):
-            case ["bias", "v", "weight"]:
-                yield from (ops.EvoNormS0(number, epsilon) for number in groups)
-            case ["bias", "tau", "weight"]:
-                yield ops.FilterResponseNorm(epsilon)
-            case ["bias", "weight"]:
-                yield from (ops.LayerNorm(epsilon), ops.GlobalResponseNorm(epsilon))
-                yield from (ops.GroupNorm(number, epsilon) for number in groups)
-                yield from (ops.EvoNormS0(number, epsilon, act=False) for number in groups)
-            case ["weight"]:
-                yield from (
-                    ops.RmsNorm(epsilon),
-                    ops.RmsNorm(epsilon, variance=True),
-                    ops.LayerNorm(epsilon, bias=False),
-                )
-            case []:
-                yield ops.LayerNorm(epsilon, affine=False)
-                yield from (ops.GroupNorm(number, epsilon, affine=False) for number in groups)
+        yield from find_norm_candidates(weights, epsilon, groups)
     if not weights and len(shape) == 3:
         yield from _windows(region, shape)
 

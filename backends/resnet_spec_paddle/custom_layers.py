@@ -15,6 +15,7 @@ from paddle.nn import functional
 
 from resnet_spec import ops
 from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv, drop_block_squares
+from resnet_spec_paddle.emitted_layers import LayerNorm
 
 
 class BatchNorm2D(nn.BatchNorm2D):
@@ -87,30 +88,6 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: f
     if weight is not None and bias is None:  # the predictor computes a scale alone wrongly
         bias = paddle.zeros(weight.shape, weight.dtype)
     return functional.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
-
-
-class GroupNorm2D(nn.GroupNorm):
-    """Group normalisation, computed as layer normalisation of each group.
-
-    Replaces nn.GroupNorm, which computes the variance as E[x^2] - E[x]^2: that loses precision far from zero.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        grouped = input.reshape([0, self._num_groups, -1])
-        y = layer_norm(grouped, None, None, self._epsilon).reshape(input.shape)
-        if self.weight is not None:
-            y = y * self.weight.reshape([-1, 1, 1])
-        return y if self.bias is None else y + self.bias.reshape([-1, 1, 1])
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (batch, channels).
-
-    Replaces nn.LayerNorm, which takes epsilons of at most 0.001.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return layer_norm(input, self.weight, self.bias, self._epsilon)
 
 
 class LayerNorm2D(LayerNorm):
@@ -304,23 +281,6 @@ def _window_shares(size: int | Tensor, count: int, dtype: paddle.dtype) -> Tenso
     return inside.astype(dtype) / (ends - starts).astype(dtype)
 
 
-class ChannelAvgPool2D(nn.Layer):
-    """The mean over channels: (batch, channels, height, width) -> (batch, 1, height, width)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(1, keepdim=True)
-
-
-class ChannelMaxPool2D(nn.Layer):
-    """The maximum over channels: (batch, channels, height, width) -> (batch, 1, height, width).
-
-    Not paddle.max, whose gradient goes to each of equal elements.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return paddle.take_along_axis(x, x.argmax(1, keepdim=True), 1)
-
-
 class GlobalAvgPool2D(nn.Layer):
     """The mean over height and width.
 
@@ -341,16 +301,6 @@ class GlobalAvgPool2D(nn.Layer):
 
     def extra_repr(self) -> str:
         return f"keepdims={self.keepdims}"
-
-
-class GlobalMaxPool2D(nn.AdaptiveMaxPool2D):
-    """The maximum over height and width: (batch, channels, height, width) -> (batch, channels).
-
-    Replaces nn.AdaptiveMaxPool2D(1), which keeps both axes.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).flatten(1)
 
 
 class SameConv2D(nn.Conv2D):
@@ -400,16 +350,6 @@ class StandardizedConv2D(nn.Conv2D):
     def operand(self, weight: Tensor) -> Tensor:
         """Return a kernel or a bias as it is multiplied or added: here, unchanged."""
         return weight
-
-
-class Linear2D(nn.Linear):
-    """A fully connected layer over the channels of each pixel: (batch, channels, height, width) -> (batch, out, ...).
-
-    Replaces nn.Linear, which reads the last axis.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.transpose([0, 2, 3, 1])).transpose([0, 3, 1, 2])
 
 
 class ChannelConv1D(nn.Conv1D):
@@ -465,14 +405,6 @@ class GlobalResponseNorm2D(nn.Layer):
 
     def extra_repr(self) -> str:
         return f"epsilon={self.epsilon:.6g}"
-
-
-class SquaredReLU(nn.Layer):
-    """max(x, 0) ^ 2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(x)
-        return y * y
 
 
 class PReLU(nn.Layer):

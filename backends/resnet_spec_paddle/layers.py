@@ -8,7 +8,7 @@ from paddle import nn
 
 from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
-from resnet_spec_paddle import custom_layers
+from resnet_spec_paddle import custom_layers, emitted_layers
 
 
 def make_layer(leaf: Leaf) -> nn.Layer:
@@ -28,15 +28,15 @@ def make_layer(leaf: Leaf) -> nn.Layer:
         case ops.ChannelConv(kernel):
             return custom_layers.ChannelConv1D(1, 1, kernel, padding=kernel // 2, bias_attr=False)
         case ops.Linear(out, bias):
-            linear = custom_layers.Linear2D if len(leaf.input_shape) == 3 else nn.Linear
+            linear = emitted_layers.Linear2D if len(leaf.input_shape) == 3 else nn.Linear
             return linear(channels, out, bias_attr=None if bias else False)
         case ops.BatchNorm(epsilon, decay, variance, affine):
             return custom_layers.BatchNorm2D(leaf.path, channels, epsilon, decay, variance, affine)
         case ops.GroupNorm() as op:
             attributes = custom_layers.affine_attributes(op)
-            return custom_layers.GroupNorm2D(op.group_count(channels), channels, op.epsilon, **attributes)
+            return emitted_layers.GroupNorm2D(op.group_count(channels), channels, op.epsilon, **attributes)
         case ops.LayerNorm(epsilon) as op:
-            norm = custom_layers.LayerNorm2D if len(leaf.input_shape) == 3 else custom_layers.LayerNorm
+            norm = custom_layers.LayerNorm2D if len(leaf.input_shape) == 3 else emitted_layers.LayerNorm
             return norm(channels, epsilon, **custom_layers.affine_attributes(op))
         case ops.RmsNorm(epsilon, variance=variance):
             return custom_layers.RMSNorm(channels, epsilon, variance)
@@ -51,7 +51,7 @@ def make_layer(leaf: Leaf) -> nn.Layer:
         case ops.Relu6():
             return nn.ReLU6()
         case ops.SquaredRelu():
-            return custom_layers.SquaredReLU()
+            return emitted_layers.SquaredReLU()
         case ops.Prelu(_, per):
             return custom_layers.PReLU(channels if per == "channel" else 1)
         case ops.LeakyRelu(slope):
@@ -82,13 +82,13 @@ def make_layer(leaf: Leaf) -> nn.Layer:
         case ops.GlobalAvgPool(keepdims):
             return custom_layers.GlobalAvgPool2D(keepdims)
         case ops.GlobalMaxPool(keepdims):
-            return nn.AdaptiveMaxPool2D(1) if keepdims else custom_layers.GlobalMaxPool2D(1)
+            return nn.AdaptiveMaxPool2D(1) if keepdims else emitted_layers.GlobalMaxPool2D(1)
         case ops.AdaptiveAvgPool(size):
             return custom_layers.AdaptiveAvgPool2D(ops.per_axis(size))
         case ops.ChannelAvgPool():
-            return custom_layers.ChannelAvgPool2D()
+            return emitted_layers.ChannelAvgPool2D()
         case ops.ChannelMaxPool():
-            return custom_layers.ChannelMaxPool2D()
+            return emitted_layers.ChannelMaxPool2D()
         case ops.ZeroPad(top, bottom, left, right):
             return nn.ZeroPad2D([left, right, top, bottom])
         case ops.PadChannels(before, after):

@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 
 from resnet_spec.network.execution import Steps
 from resnet_spec.network.network import Network
-from resnet_spec_paddle import custom_layers
+from resnet_spec_paddle import custom_layers, emitted_layers
 from resnet_spec_paddle.modules import ResNet, run_steps
 
 
@@ -100,7 +100,7 @@ class _Linear(_Product, nn.Linear):
     pass
 
 
-class _Linear2D(_Product, custom_layers.Linear2D):
+class _Linear2D(_Product, emitted_layers.Linear2D):
     pass
 
 
@@ -110,7 +110,7 @@ _MIXED: dict[type[nn.Layer], type[nn.Layer]] = {
     custom_layers.StandardizedConv2D: _StandardizedConv2D,
     custom_layers.ChannelConv1D: _ChannelConv1D,
     nn.Linear: _Linear,
-    custom_layers.Linear2D: _Linear2D,
+    emitted_layers.Linear2D: _Linear2D,
 }
 
 

@@ -112,16 +112,6 @@ class GlobalAvgPool2d(nn.AdaptiveAvgPool2d):
         return functional.adaptive_avg_pool2d(input, 1).flatten(1)
 
 
-class GlobalMaxPool2d(nn.AdaptiveMaxPool2d):
-    """The maximum over height and width: (batch, channels, height, width) -> (batch, channels).
-
-    Replaces nn.AdaptiveMaxPool2d(1), which keeps both axes.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return functional.adaptive_max_pool2d(input, 1).flatten(1)
-
-
 def conv_options(op: ops.Conv, dtype: torch.dtype) -> dict[str, Any]:
     """Return the keyword arguments of nn.Conv2d for a convolution. The padding ``same`` is the caller's to add."""
     return {
@@ -248,16 +238,6 @@ class StandardizedConv2d(nn.Conv2d):
         return f"{nn.Conv2d.extra_repr(self)}{same}, epsilon={self.epsilon:.6g}{scale}"
 
 
-class Linear2d(nn.Linear):
-    """A fully connected layer over the channels of each pixel: (batch, channels, height, width) -> (batch, out, ...).
-
-    Replaces nn.Linear, which reads the last axis.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class ChannelConv1d(nn.Conv1d):
     """A convolution along the channels: (batch, channels) -> (batch, channels)."""
 
@@ -276,16 +256,6 @@ def make_group_norm(op: ops.GroupNorm, channels: int, epsilon: float, dtype: tor
     if not op.bias:
         norm.register_parameter("bias", None)
     return norm
-
-
-class RMSNorm2d(nn.RMSNorm):
-    """Root mean square normalisation over the channels of (batch, channels, height, width).
-
-    Replaces nn.RMSNorm, which normalises trailing axes only.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class SimpleNorm(nn.Module):
@@ -325,30 +295,6 @@ class GlobalResponseNorm2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, epsilon={self.epsilon:.6g}"
-
-
-class SquaredReLU(nn.Module):
-    """max(x, 0) ^ 2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(x).square()
-
-
-class ChannelAvgPool2d(nn.Module):
-    """The mean over channels: (batch, channels, height, width) -> (batch, 1, height, width)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=1, keepdim=True)
-
-
-class ChannelMaxPool2d(nn.Module):
-    """The maximum over channels: (batch, channels, height, width) -> (batch, 1, height, width).
-
-    Not amax, which divides the gradient between equal elements.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.max(dim=1, keepdim=True).values
 
 
 class SpaceToDepth(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from resnet_spec import ops
 from resnet_spec.importing.graph import Node, Refused, Value
+from resnet_spec.importing.norm_candidates import find_norm_candidates
 from resnet_spec.network.parts import Leaf
 from resnet_spec.ops import Op
 from resnet_spec_torch.layers import make_layer
@@ -129,23 +130,9 @@ def _guesses(tracer: Tracer, module: nn.Module, x: Tensor) -> Iterator[Op]:
         yield from _standardized(module, epsilons)
     groups = sorted({number for number in numbers if 0 < number <= x.shape[1] and x.shape[1] % number == 0})
     for epsilon in epsilons:
-        match sorted(names):
-            case ["bias", "v", "weight"]:
-                yield from (ops.EvoNormS0(number, epsilon) for number in groups)
-            case ["bias", "tau", "weight"]:
-                yield ops.FilterResponseNorm(epsilon)
-            case ["bias", "weight"]:
-                yield from (ops.GlobalResponseNorm(epsilon), ops.LayerNorm(epsilon))
-                yield from (ops.EvoNormS0(number, epsilon, act=False) for number in groups)
-            case ["weight"]:
-                yield from (
-                    ops.RmsNorm(epsilon),
-                    ops.RmsNorm(epsilon, variance=True),
-                    ops.LayerNorm(epsilon, bias=False),
-                )
-            case []:
-                yield from _windows(module)
-                return
+        yield from find_norm_candidates(names, epsilon, groups)
+    if not names:
+        yield from _windows(module)
 
 
 def _windows(module: nn.Module) -> Iterator[Op]:

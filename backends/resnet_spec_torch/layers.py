@@ -10,7 +10,7 @@ from torch import nn
 
 from resnet_spec import ops
 from resnet_spec.network.parts import Leaf
-from resnet_spec_torch import custom_layers
+from resnet_spec_torch import custom_layers, emitted_layers
 
 
 def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
@@ -26,7 +26,7 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.ChannelConv(kernel):
             return custom_layers.ChannelConv1d(kernel, dtype)
         case ops.Linear(out, bias):
-            linear = custom_layers.Linear2d if len(leaf.input_shape) == 3 else nn.Linear
+            linear = emitted_layers.Linear2d if len(leaf.input_shape) == 3 else nn.Linear
             return linear(channels, out, bias, device="meta", dtype=dtype)
         case ops.BatchNorm(epsilon, decay, variance, affine):
             norm = nn.BatchNorm2d if variance == "unbiased" else custom_layers.BiasedBatchNorm2d
@@ -41,7 +41,7 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.RmsNorm(epsilon, variance=True):
             return custom_layers.SimpleNorm(channels, epsilon, dtype)
         case ops.RmsNorm(epsilon):
-            rms_norm = custom_layers.RMSNorm2d if len(leaf.input_shape) == 3 else nn.RMSNorm
+            rms_norm = emitted_layers.RMSNorm2d if len(leaf.input_shape) == 3 else nn.RMSNorm
             return rms_norm(channels, _readable(epsilon, dtype), device="meta", dtype=dtype)
         case ops.GlobalResponseNorm(epsilon):
             return custom_layers.GlobalResponseNorm2d(channels, epsilon, dtype)
@@ -54,7 +54,7 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.Relu6():
             return nn.ReLU6()
         case ops.SquaredRelu():
-            return custom_layers.SquaredReLU()
+            return emitted_layers.SquaredReLU()
         case ops.Prelu(_, per):
             return nn.PReLU(channels if per == "channel" else 1, device="meta", dtype=dtype)
         case ops.LeakyRelu(slope):
@@ -88,13 +88,13 @@ def make_layer(leaf: Leaf, dtype: torch.dtype) -> nn.Module:
         case ops.GlobalAvgPool(keepdims):
             return nn.AdaptiveAvgPool2d(1) if keepdims else custom_layers.GlobalAvgPool2d(1)
         case ops.GlobalMaxPool(keepdims):
-            return nn.AdaptiveMaxPool2d(1) if keepdims else custom_layers.GlobalMaxPool2d(1)
+            return nn.AdaptiveMaxPool2d(1) if keepdims else emitted_layers.GlobalMaxPool2d(1)
         case ops.AdaptiveAvgPool(size):
             return nn.AdaptiveAvgPool2d(size)
         case ops.ChannelAvgPool():
-            return custom_layers.ChannelAvgPool2d()
+            return emitted_layers.ChannelAvgPool2d()
         case ops.ChannelMaxPool():
-            return custom_layers.ChannelMaxPool2d()
+            return emitted_layers.ChannelMaxPool2d()
         case ops.ZeroPad(top, bottom, left, right):
             return nn.ZeroPad2d((left, right, top, bottom))
         case ops.PadChannels(before, after):

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from resnet_spec.network.execution import Steps
 from resnet_spec.network.network import Network
-from resnet_spec_torch import custom_layers
+from resnet_spec_torch import custom_layers, emitted_layers
 from resnet_spec_torch.modules import ResNet, run_steps
 
 SEVERAL_ROUNDINGS = (
     custom_layers.Hardsigmoid,
-    custom_layers.SquaredReLU,
+    emitted_layers.SquaredReLU,
     custom_layers.SimpleNorm,
     custom_layers.GlobalResponseNorm2d,
     custom_layers.EvoNorm2dS0,

@@ -15,7 +15,7 @@ from paddle.nn import functional
 
 from resnet_spec import ops
 from resnet_spec.ops import AvgPool, DropBlock, MaxPool, StandardizedConv, drop_block_squares
-from resnet_spec_paddle.emitted_layers import LayerNorm
+from resnet_spec_paddle.emitted_layers import LayerNorm, layer_norm
 
 
 class BatchNorm2D(nn.BatchNorm2D):
@@ -71,23 +71,6 @@ class BatchNorm2D(nn.BatchNorm2D):
         return functional.batch_norm(
             input, self._mean, self._variance, weight, bias, False, self._momentum, self._epsilon
         )
-
-
-MAX_EPSILON = 0.0010000000474974513  # 0.001 in float32
-"""The largest epsilon that Paddle's layer normalisation takes."""
-
-
-def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> Tensor:
-    """Return layer normalisation over the last axis, with any epsilon.
-
-    A larger epsilon than Paddle takes is scaled down together with x: by a power of two, so nothing is rounded.
-    """
-    excess = max(0, math.ceil(math.log2(epsilon / MAX_EPSILON) / 2))
-    if excess:
-        x, epsilon = x * 2.0**-excess, epsilon * 4.0**-excess
-    if weight is not None and bias is None:  # the predictor computes a scale alone wrongly
-        bias = paddle.zeros(weight.shape, weight.dtype)
-    return functional.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
 
 
 class LayerNorm2D(LayerNorm):

@@ -31,7 +31,11 @@ class BatchNorm2D(nn.BatchNorm2D):
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float) -> Tensor:
     """Return layer normalisation over the last axis; an epsilon above 0.001, which Paddle refuses, is scaled with x."""
     excess = max(0, math.ceil(math.log2(epsilon / 0.001) / 2))
-    return functional.layer_norm(x * 2.0**-excess, x.shape[-1:], weight, bias, epsilon * 4.0**-excess)
+    if excess:
+        x, epsilon = x * 2.0**-excess, epsilon * 4.0**-excess
+    if weight is not None and bias is None:  # the predictor computes a scale alone wrongly
+        bias = paddle.zeros(weight.shape, weight.dtype)
+    return functional.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
 
 
 class GroupNorm2D(nn.GroupNorm):

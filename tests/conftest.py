@@ -27,6 +27,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: one th
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # compilation takes most of the time
 os.environ["JAX_ENABLE_X64"] = "1"  # before JAX is imported: float64 is compared too
+# The tests start hundreds of processes. Each would compile the modules of whole frameworks if none may keep the result.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # All processes of a run share what JAX compiles, those that tests start included.
     _compiled = tempfile.mkdtemp(prefix="jax-")
@@ -46,11 +49,15 @@ collect_ignore = ["data", "backends/third_party"]  # scripts that record data, a
 
 @pytest.fixture(scope="module", autouse=True)
 def free_memory() -> Iterator[None]:
-    """Free what JAX compiled for the tests of a module, which no other module runs, and models in cycles."""
+    """Free what JAX compiled for the tests of a module, which no other module runs, and models in cycles.
+
+    What is left, such as the modules of the frameworks, is not looked through again.
+    """
     yield
     if jax := sys.modules.get("jax"):
         jax.clear_caches()
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["numpy", "torch", "paddle", "flax", "onnx"])

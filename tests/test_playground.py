@@ -20,6 +20,7 @@ from shared.browser import NARROW, WIDE, find, press, set_screen, visible_texts,
 from shared.npm import require_packages
 from shared.paths import ROOT
 from shared.playground import edit, link_to, open_playground, serve_folder, state, text_of
+from shared.sampling import in_sweep
 
 sys.path.append(str(ROOT / "docs"))
 
@@ -193,8 +194,9 @@ def test_the_editor_explains_what_the_pointer_is_at(opened: Any) -> None:
     wait_until(lambda: visible_texts(opened, ".about") == ["Name of the network."])
 
 
-def test_a_hundred_edits_leave_nothing_behind(opened: Any) -> None:
-    texts = [SMALL.replace("out: 8", f"out: {number + 1}") for number in range(WARM_UP + EDITS)]
+@pytest.mark.parametrize("count", [20, *in_sweep(EDITS)])
+def test_edits_leave_nothing_behind(opened: Any, count: int) -> None:
+    texts = [SMALL.replace("out: 8", f"out: {number + 1}") for number in range(WARM_UP + count)]
     texts[9::10] = [WRONG] * len(texts[9::10])
     states = edit(opened, *texts[:WARM_UP])
     elements = count_elements(opened)

@@ -1,12 +1,13 @@
 """The indexes of the bundled networks, by costs and by shapes of weights, which save expanding hundreds of specs.
 
-``python -m resnet_spec.library.index`` rewrites ``specs/index.json`` and ``specs/shapes.json``. Tests check that they
-are current.
+``python -m resnet_spec.library.index`` rewrites ``specs/index.json`` and ``specs/shapes.json``; with ``--check`` it
+names the networks whose entries are not current, and exits with status 1 if there are any. Tests check a share of them.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -109,7 +110,32 @@ def render_shapes(networks: Mapping[str, Network]) -> str:
     return f'{{"shapes":{json.dumps(shapes, separators=(",", ":"))},\n"networks":[\n{text}\n]}}\n'
 
 
+def find_stale(networks: Mapping[str, Network]) -> list[str]:
+    """Return the names of networks that an index lacks, or whose entry in it is not current."""
+    entries = {entry.name: entry for entry in read_index()}
+    shapes = {name: group.shapes for group in read_shapes() for name in group.names}
+    return [
+        name
+        for name, network in networks.items()
+        if entries.get(name) not in build_index({name: network})
+        or shapes.get(name) != count_shapes(network.weights().values())
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Write both indexes, or with ``--check`` compare them, and return the exit status."""
+    networks, folder = load_networks(), Path(str(bundled.directory()))
+    texts = {FILE_NAME: render_index(build_index(networks)), SHAPES_FILE_NAME: render_shapes(networks)}
+    if arguments == ["--check"]:
+        stale = [name for name, text in texts.items() if (folder / name).read_text(encoding="utf-8") != text]
+        if stale:
+            names = ", ".join(find_stale(networks)) or "their order or grouping"
+            print(f"not current: {' and '.join(stale)} ({names}); run: python -m resnet_spec.library.index")
+        return int(bool(stale))
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return 0
+
+
 if __name__ == "__main__":
-    expanded, folder = load_networks(), Path(str(bundled.directory()))
-    (folder / FILE_NAME).write_text(render_index(build_index(expanded)), encoding="utf-8")
-    (folder / SHAPES_FILE_NAME).write_text(render_shapes(expanded), encoding="utf-8")
+    sys.exit(main(sys.argv[1:]))

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_sample_image
 
-from resnet_spec.library import bundled, index
-from shared.bundled_networks import bundled_networks
 from shared.command_line import run_cli, run_here, run_several
 from shared.third_party_package import install
 
@@ -186,10 +184,3 @@ def test_list_prints_filtered_json() -> None:
         ("keras/ResNet50", 25_583_592),
         ("keras/ResNet50V2", 25_568_360),
     ]
-
-
-def test_index_is_current() -> None:
-    """``python -m resnet_spec.library.index`` rewrites it."""
-    networks = bundled_networks()
-    assert index.read_index() == index.build_index(networks)
-    assert (bundled.directory() / index.SHAPES_FILE_NAME).read_text() == index.render_shapes(networks)

@@ -249,7 +249,8 @@ def measure(patterns: list[str]) -> None:
     lengths = {name: count_lines(name) for name in names}
     for name, length in sorted(lengths.items(), key=lambda item: item[1]):
         print(f"{length:5} {name}")
-    print(f"{len(lengths)} networks; median {median(lengths.values()):.0f} lines")
+    if lengths:
+        print(f"{len(lengths)} networks; median {median(lengths.values())} lines")
 
 
 def count_lines(name: str) -> int:

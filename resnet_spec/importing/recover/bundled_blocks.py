@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_spec.importing.recover.terms import (
@@ -45,15 +45,21 @@ class Words:
     is_ordered: bool = True
 
 
-def find_bundled(body: Body, channels: int, words: Words) -> Iterator[tuple[BlockCall, frozenset[str]]]:
+def find_bundled(
+    body: Body, channels: int, words: Words, is_changed: bool = False
+) -> Iterator[tuple[BlockCall, frozenset[str]]]:
     """Yield the calls of bundled blocks that are the same as a body, whose input has some number of channels.
 
-    With each, yield the arguments that make no difference here, such as those of a shortcut that is the identity.
+    With each, yield the arguments that make no difference here, such as those of a shortcut that is the identity. If
+    ``is_changed``, the body changes the shape of its input: a chain may then be a block that drops its shortcut.
     """
     for name in bundled.block_files():
         block = bundled_block(name)
-        if block is not None and (block.combine == "none") == (body.combine == "none"):
-            call = _Matcher(words, channels, block.takes).call(block, body)
+        if block is None:
+            continue
+        drops = is_changed and body.combine == "none" and block.combine == "add" and block.project == "drop"
+        if drops or (block.combine == "none") == (body.combine == "none"):
+            call = _Matcher(words, channels, block.takes).call(block, replace(body, combine="add") if drops else body)
             if call is not None:
                 yield call
 
@@ -107,6 +113,8 @@ class _Matcher:
         if isinstance(default, Scalar):
             if default.text == "none":
                 return value is ABSENT
+            if default.text == "in":
+                return bool(value == self.channels)
             if isinstance(value, BlockCall):
                 return value.block == PREDEFINED.get(default.text, default.text) and not value.arguments
             if isinstance(value, OpCall):
@@ -242,7 +250,8 @@ class _Matcher:
             if bound is None:
                 return
             found = bound
-        if all(numeric(term, name) == defaults.get(name) for name in actual if name not in call.arguments):
+        unsaid = {name: value for name, value in actual.items() if name not in call.arguments}
+        if all(defaults.get(name) in (value, numeric(term, name)) for name, value in unsaid.items()):
             yield found
 
     def _branches(self, written: Branches, term: Branching, bindings: Bindings) -> Iterator[Bindings]:

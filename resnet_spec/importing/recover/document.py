@@ -10,6 +10,7 @@ from typing import Any
 from resnet_spec.importing.recover.bundled_blocks import Words, literal, numeric
 from resnet_spec.importing.recover.families import Block, Families, most_common
 from resnet_spec.importing.recover.inlining import inline_single_calls
+from resnet_spec.importing.recover.layout import lay_out
 from resnet_spec.importing.recover.repeats import repeat_calls
 from resnet_spec.importing.recover.terms import (
     BlockCall,
@@ -49,13 +50,34 @@ def recover_document(
     uses_bundled: bool = True,
     is_ordered: bool = True,
 ) -> dict[str, Data]:
-    """Return a spec of parts as YAML values. Unless ``is_ordered``, the order of weights does not matter."""
+    """Return a spec of parts as YAML values. Unless ``is_ordered``, the order of weights does not matter.
+
+    Bundled blocks with a depthwise convolution leave its padding to the network's defaults. Where that makes the spec
+    shorter, ``half`` is the default.
+    """
     leaves = [leaf for leaf in walk(parts) if isinstance(leaf, Leaf)]
     prefers_same = any(getattr(leaf.op, "padding", 0) == "same" for leaf in leaves)
-    words, defaults = _choose_words([op_term(leaf, prefers_same) for leaf in leaves])
-    words = replace(words, is_ordered=is_ordered)
-    families = Families(words, classes, uses_bundled, prefers_same)
-    row, blocks = inline_single_calls(families.row(parts, ""), families.blocks)
+    calls = [op_term(leaf, prefers_same) for leaf in leaves]
+    choices = [_choose_defaults(calls)]
+    if "padding" not in choices[0].get("conv", {}) and any(
+        call.op == "conv" and call.argument("groups") != 1 and call.argument("padding") == "half" for call in calls
+    ):
+        choices.append({**choices[0], "conv": {**choices[0].get("conv", {}), "padding": "half"}})
+    documents = []
+    for defaults in choices:
+        words = replace(_choose_words(calls, defaults), is_ordered=is_ordered)
+        families = Families(words, classes, uses_bundled, prefers_same)
+        documents.append(
+            _write(name, input_shape, words, *inline_single_calls(families.row(parts, ""), families.blocks))
+        )
+    return min(documents, key=lambda document: len(lay_out(document).splitlines()))
+
+
+def _write(
+    name: str, input_shape: tuple[int, int, int], words: Words, row: Sequence, blocks: Mapping[str, Block]
+) -> dict[str, Data]:
+    """Return the document of a row of terms and the blocks that they call."""
+    defaults = words.defaults
     writer = _Writer(words, blocks)
     document: dict[str, Data] = {"name": name}
     row, count = _with_classes(row)
@@ -87,12 +109,17 @@ def _plain(op: str, defaults: Mapping[str, Mapping[str, Any]]) -> OpCall:
     return OpCall(op, tuple((default_arguments(op) | dict(defaults.get(op, {}))).items()), op in NORMS)
 
 
-def _choose_words(calls: list[OpCall]) -> tuple[Words, dict[str, dict[str, Any]]]:
-    """Return what norm and act stand for, and the arguments that most calls of an operation have in common."""
+def _choose_words(calls: list[OpCall], defaults: Mapping[str, Mapping[str, Any]]) -> Words:
+    """Return what norm and act stand for, beside the defaults of operations."""
     norm = most_common([_without_gamma(call) for call in calls], NORMS) or _plain("batch_norm", {})
     act = most_common(
         [call for call in calls if not call.has_weights], ACTIVATIONS - {"sigmoid", "identity", "hard_sigmoid"}
     )
+    return Words(norm, act or _plain("relu", {}), defaults)
+
+
+def _choose_defaults(calls: list[OpCall]) -> dict[str, dict[str, Any]]:
+    """Return the arguments that most calls of an operation have in common."""
     defaults: dict[str, dict[str, Any]] = {}
     for op in ("conv", "standardized_conv", "linear"):
         found = [call for call in calls if call.op == op]
@@ -100,7 +127,7 @@ def _choose_words(calls: list[OpCall]) -> tuple[Words, dict[str, dict[str, Any]]
             common = _common_argument(found, name)
             if common is not None:
                 defaults.setdefault(op, {})[name] = common
-    return Words(norm, act or _plain("relu", {}), defaults), defaults
+    return defaults
 
 
 def _common_argument(calls: list[OpCall], name: str) -> Any:
@@ -235,7 +262,7 @@ class _Writer:
                 and isinstance(term.argument("dilation") or 1, int | tuple)
                 else value
             )
-            if name not in usual or plain != usual[name]:
+            if name not in usual or usual[name] not in (value, plain):
                 written[name] = self.scalar(plain, name)
         return {"op": term.op, **written} if written else term.op
 

@@ -153,13 +153,10 @@ class Families:
 
     def _bundled(self, group: list[_Instance]) -> bool:
         """Resolve a family as calls of a bundled block, if one fits all of it."""
-        if any(isinstance(instance.part, Chain) for instance in group) and any(
-            isinstance(instance.part, Residual) for instance in group
-        ):
-            return False
         found: list[dict[str, tuple[BlockCall, frozenset[str]]]] = []
         for instance in group:
-            calls = find_bundled(instance.body, instance.part.input_shape[0], self.words)
+            changed = _is_changed(instance.part)
+            calls = find_bundled(instance.body, instance.part.input_shape[0], self.words, changed)
             found.append({call.block: (call, free) for call, free in calls})
             if not found[-1]:
                 return False

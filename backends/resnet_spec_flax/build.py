@@ -14,7 +14,6 @@ from resnet_spec.backend import BackendError
 from resnet_spec.network.execution import held_parts, own_weight, plan_parallel, plan_residual, plan_steps
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
-from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.ops import Stochastic
 from resnet_spec.weights.canonical import Array
 from resnet_spec_flax import modules
@@ -66,10 +65,10 @@ def _make_module(part: Part, dtype: str, make_layer: LayerFactory) -> Any:
         case Chain():
             steps = plan_steps(part.path, part.parts)
             kind = modules.Numbered if modules.is_numbered(steps) else modules.Chain
-            return _register(kind(part.path, steps), part.path, part.parts_as_written(), dtype, make_layer)
+            return _register(kind(part.path, steps), part.path, part.written_rows[0], dtype, make_layer)
         case Residual():
             block = modules.Residual(part.path, plan_residual(part))
-            for row in rows_as_written(part):
+            for row in part.written_rows:
                 _register(block, part.path, row, dtype, make_layer)
             return block
         case Parallel():  # held_parts lists its branches after it, and the same holder registers them

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from resnet_spec.network.execution import held_parts, is_plain_row, own_weight, plan_parallel, plan_residual, plan_steps
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
-from resnet_spec.network.traversal import rows_as_written
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch import modules
 from resnet_spec_torch.layers import make_layer
@@ -52,10 +51,10 @@ def _make_module(part: Part, dtype: torch.dtype) -> nn.Module:
             return nn.Sequential(OrderedDict(named))
         case Chain():
             chain = modules.Chain(plan_steps(part.path, part.parts))
-            return _register(chain, part.path, part.parts_as_written(), dtype)
+            return _register(chain, part.path, part.written_rows[0], dtype)
         case Residual():
             block = modules.Residual(plan_residual(part))
-            for row in rows_as_written(part):
+            for row in part.written_rows:
                 _register(block, part.path, row, dtype)
             return block
         case Parallel():  # held_parts lists its branches after it, and the same holder registers them

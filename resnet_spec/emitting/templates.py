@@ -22,7 +22,7 @@ from resnet_spec.emitting.parameters import HOLE, Binding, Hole, Parameter, Slot
 from resnet_spec.network.execution import held_parts, is_plain_row, plan_residual, relative_names
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
-from resnet_spec.network.traversal import rows_as_written, walk
+from resnet_spec.network.traversal import walk
 
 NUMBERED = "numbered"
 """The helper that makes a chain of layers whose names end with consecutive numbers."""
@@ -279,7 +279,7 @@ class Templates:
         return self._held[id(part)]
 
     def _find_members(self, part: Composite) -> list[Member]:
-        rows = rows_as_written(part)
+        rows = part.written_rows
         optional = {id(row) for row in (part.shortcut,)} if isinstance(part, Residual) else set()
         return [
             replace(member, is_optional=id(row) in optional)

@@ -82,14 +82,12 @@ def _note(message: str, side: Side, is_size_only: bool) -> list[Note]:
 def _leaves_on_the_way(row: Row) -> Iterator[Leaf]:
     """Yield the operations that the shape passes through, which those of a gate's branch are not."""
     for part in row:
-        match part:
-            case Leaf():
-                yield part
-            case Residual(combine="multiply"):
-                yield from _leaves_on_the_way((*part.before, *part.shortcut, *part.after))
-            case _:
-                for inner in part.rows:
-                    yield from _leaves_on_the_way(inner)
+        if isinstance(part, Leaf):
+            yield part
+        is_gate = isinstance(part, Residual) and part.combine == "multiply"
+        for index, inner in enumerate(part.rows):
+            if not (is_gate and index == 1):
+                yield from _leaves_on_the_way(inner)
 
 
 def _describe_shape(shape: Shape, context: Context) -> str:

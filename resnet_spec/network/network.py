@@ -12,7 +12,7 @@ from typing import Any
 from resnet_spec.language.spec import Preprocess
 from resnet_spec.network.features import Feature, find_features
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
-from resnet_spec.network.traversal import rows_as_written, walk
+from resnet_spec.network.traversal import walk
 from resnet_spec.ops import Op, Shape, Weight
 from resnet_spec.ops import op_name as op_name
 
@@ -183,7 +183,7 @@ def _leaves_as_written(row: Row) -> Iterator[Leaf]:
     for part in row:
         if isinstance(part, Leaf):
             yield part
-        for inner in rows_as_written(part):
+        for inner in part.written_rows:
             yield from _leaves_as_written(inner)
 
 

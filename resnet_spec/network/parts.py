@@ -38,6 +38,11 @@ class Leaf:
         """No parts are inside an operation."""
         return ()
 
+    @property
+    def written_rows(self) -> tuple[Row, ...]:
+        """No parts are inside an operation."""
+        return ()
+
     def with_rows(self, rows: Sequence[Row]) -> Leaf:
         """Return the operation itself."""
         return self
@@ -61,15 +66,16 @@ class Chain:
     written: tuple[str, ...] = ()
     use: BlockUse | None = field(default=None, compare=False, repr=False)
 
-    def parts_as_written(self) -> Row:
-        """Return the parts in the order in which the spec writes them; those that it does not write come last."""
-        places = {path: place for place, path in enumerate(self.written)}
-        return tuple(sorted(self.parts, key=lambda part: places.get(part.path, len(places))))
-
     @property
     def rows(self) -> tuple[Row, ...]:
         """The one row of parts."""
         return (self.parts,)
+
+    @property
+    def written_rows(self) -> tuple[Row, ...]:
+        """The parts in the order in which the spec writes them; those that it does not write come last."""
+        places = {path: place for place, path in enumerate(self.written)}
+        return (tuple(sorted(self.parts, key=lambda part: places.get(part.path, len(places)))),)
 
     def with_rows(self, rows: Sequence[Row]) -> Chain:
         """Return the chain with other parts."""
@@ -119,6 +125,11 @@ class Residual:
         """The four sections, in the order in which they run."""
         return (self.before, self.branch, self.shortcut, self.after)
 
+    @property
+    def written_rows(self) -> tuple[Row, ...]:
+        """The sections that the spec writes, in its order."""
+        return tuple(self.section(role) for role in self.order)
+
     def with_rows(self, rows: Sequence[Row]) -> Residual:
         """Return the block with other parts in its four sections."""
         before, branch, shortcut, after = rows
@@ -165,6 +176,11 @@ class Parallel:
             return self.split
         count = len(self.branches)
         return (self.input_shape[0] // count,) * count if self.split else ()
+
+    @property
+    def written_rows(self) -> tuple[Row, ...]:
+        """The branches."""
+        return self.branches
 
     def with_rows(self, rows: Sequence[Row]) -> Parallel:
         """Return the part with other branches."""

@@ -47,7 +47,7 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
     match part:
         case Leaf():
             return _leaf(part.op)
-        case Chain() if part.parts_as_written() == part.parts:
+        case Chain() if part.written_rows[0] == part.parts:
             return _row(part.path, part.parts, blocks)
         case Parallel():
             branches = [_row(holder, branch, blocks) or "none" for branch in part.branches]
@@ -84,7 +84,7 @@ def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _chain_block(part: Chain, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return a block whose sections are written in another order than that in which they run."""
-    written = [inner.path for inner in part.parts_as_written()]
+    written = [inner.path for inner in part.written_rows[0]]
     rows: list[list[Part]] = []  # parts that follow one another in both orders
     for inner in part.parts:
         if rows and written.index(inner.path) == written.index(rows[-1][-1].path) + 1:

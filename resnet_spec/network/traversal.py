@@ -30,17 +30,6 @@ def children(part: Part) -> Row:
     return tuple(chain.from_iterable(part.rows))
 
 
-def rows_as_written(part: Part) -> tuple[Row, ...]:
-    """Return a part's rows in the order in which its spec writes them, which is the order of its weights."""
-    match part:
-        case Residual():
-            return tuple(part.section(role) for role in part.order)
-        case Chain():
-            return (part.parts_as_written(),)
-        case _:
-            return part.rows
-
-
 def map_parts(row: Row, change: Callable[[Part], Part]) -> Row:
     """Rebuild a row from the leaves up: ``change`` is called on each part after its contents were rebuilt."""
     return tuple(change(part.with_rows(tuple(map_parts(inner, change) for inner in part.rows))) for part in row)

@@ -10,7 +10,7 @@ from math import ceil, gcd, log2
 from typing import Any
 
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
+from resnet_spec.network.parts import Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import infer_shapes
 from resnet_spec.network.shape_rules import check_cascade, combined_shape, joined_shape, split_shapes
 from resnet_spec.network.traversal import Rules, propagate
@@ -112,15 +112,10 @@ def _combine(part: Residual, branch: Shape, shortcut: Shape, division: _Division
 def _find_classifiers(row: Row) -> Iterator[str]:
     """Yield the paths of the operations that give a row its number of channels, unless they are in a block."""
     for part in reversed(row):
-        match part:
-            case Leaf():
-                found = [part.path] if hasattr(part.op, "out") else []
-            case Chain():
-                found = [*_find_classifiers(part.parts)]
-            case Parallel():
-                found = [path for branch in part.branches for path in _find_classifiers(branch)]
-            case Residual():
-                return
+        if isinstance(part, Residual):
+            return
+        found = [part.path] if isinstance(part, Leaf) and hasattr(part.op, "out") else []
+        found += [path for inner in part.rows for path in _find_classifiers(inner)]
         if found:
             yield from found
             return

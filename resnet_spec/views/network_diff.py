@@ -109,19 +109,24 @@ def _diff_unmatched(
 
 
 def _diff_parts(first_path: str, first: Part, second: Part, second_path: str) -> list[Change]:
-    match first, second:
-        case Leaf(), Leaf():
-            return _diff_leaves(first, second)
-        case Chain(), Chain():
-            return _diff_rows(first.path, first.parts, second.path, second.parts)
-        case Residual(), Residual():
-            return _diff_residuals(first, second)
-        case Parallel(), Parallel() if len(first.branches) == len(second.branches):
-            pairs = zip(first.branches, second.branches, strict=True)
-            inside = [change for pair in pairs for change in _diff_rows(first_path, pair[0], second_path, pair[1])]
-            return [*_diff_arguments(first, second, ("split", "cascade", "combine"), second.path), *inside]
-        case _:
-            return [Change("changed", second.path, describe_part(first), describe_part(second))]
+    if isinstance(first, Leaf) and isinstance(second, Leaf):
+        return _diff_leaves(first, second)
+    if type(first) is not type(second) or len(first.rows) != len(second.rows):
+        return [Change("changed", second.path, describe_part(first), describe_part(second))]
+    changes = _diff_arguments(first, second, _SETTINGS[type(first)], second.path)
+    if not isinstance(first, Parallel):  # the parts of parallel branches are named beside it
+        first_path, second_path = first.path, second.path
+    for row, other in zip(first.rows, second.rows, strict=True):
+        changes += _diff_rows(first_path, row, second_path, other)
+    return changes
+
+
+_SETTINGS: dict[type[Part], tuple[str, ...]] = {
+    Chain: (),
+    Residual: ("combine", "reads"),
+    Parallel: ("split", "cascade", "combine", "collect", "resize"),
+}
+"""What a part that holds others says beside them."""
 
 
 def _diff_leaves(first: Leaf, second: Leaf) -> list[Change]:
@@ -138,13 +143,6 @@ def _diff_arguments(first: object, second: object, names: Sequence[str], path: s
     differing = [name for name in names if getattr(first, name) != getattr(second, name)]
     before, after = (", ".join(f"{name}: {getattr(of, name)}" for name in differing).lower() for of in (first, second))
     return [Change("changed", path, before, after)] if differing else []
-
-
-def _diff_residuals(first: Residual, second: Residual) -> list[Change]:
-    changes = _diff_arguments(first, second, ("combine", "reads"), second.path)
-    for role in ("before", "branch", "shortcut", "after"):
-        changes += _diff_rows(first.path, first.section(role), second.path, second.section(role))
-    return changes
 
 
 def _label(parent: str, part: Part) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +129,23 @@ def test_one_edit_is_one_change(edit: tuple[str, str], change: tuple[str, ...]) 
     )
     changes = diff_networks(loads(text), loads(text.replace(*edit)))
     assert [(each.kind, each.path, each.before, each.after) for each in changes] == [change]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "change"),
+    [
+        ("combine", "multiply", ("combine: add", "combine: multiply")),
+        ("cascade", True, ("cascade: false", "cascade: true")),
+        ("split", (2, 2), ("split: false", "split: (2, 2)")),
+        ("collect", True, ("collect: false", "collect: true")),
+        ("resize", "nearest", ("resize: ", "resize: nearest")),
+    ],
+)
+def test_a_setting_of_parallel_branches_is_a_change(setting: str, value: Any, change: tuple[str, str]) -> None:
+    first = loads("{name: n, input: [4, 8, 8], stem: {both: {combine: add, branches: [{a: act}, none]}}}")
+    (both,) = first.parts
+    second = replace(first, parts=(replace(both, **{setting: value}),))
+    assert [astuple(each) for each in diff_networks(first, second)] == [("changed", "both", *change, 1)]
 
 
 @pytest.mark.parametrize(

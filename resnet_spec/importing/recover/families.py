@@ -105,8 +105,8 @@ class Families:
                 return Branching(part.combine, rows, part.split, part.cascade, part.resize)
             case Chain():
                 return self._sequence(part.parts, part.path)
-            case Residual():
-                raise AssertionError(part.path)
+            case _:
+                raise AssertionError(f"{part.path} is a block, and should be called")
 
     def _body(self, part: Chain | Residual) -> Body:
         if isinstance(part, Chain):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TypeAlias
 
 from resnet_spec.language.spec import Join
 from resnet_spec.network.network import Network
@@ -128,19 +128,14 @@ def build_column(parts: tuple[Part, ...]) -> Iterator[Item]:
     """
     leaves: list[Leaf] = []
     for part in _open_chains(parts):
-        match part:
-            case Leaf():
-                if leaves and classify(part) not in ("norm", "act"):
-                    yield _build_cell(leaves)
-                    leaves = []
-                leaves.append(part)
-            case Residual() | Parallel():
-                if leaves:
-                    yield _build_cell(leaves)
-                    leaves = []
-                yield _build_residual(part) if isinstance(part, Residual) else _build_parallel(part)
-            case _:
-                assert_never(part)
+        starts_cell = not isinstance(part, Leaf) or classify(part) not in ("norm", "act")
+        if leaves and starts_cell:
+            yield _build_cell(leaves)
+            leaves = []
+        if isinstance(part, Leaf):
+            leaves.append(part)
+        else:
+            yield _build_residual(part) if isinstance(part, Residual) else _build_parallel(part)
     if leaves:
         yield _build_cell(leaves)
 

@@ -126,10 +126,12 @@ def _is_swept(value: object) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    deselected = [item for item in items if item.get_closest_marker("sweep") and not config.getoption("--sweep")]
+    if config.getoption("--sweep"):
+        return
+    deselected = {item: None for item in items if item.get_closest_marker("sweep")}
     if deselected:
-        config.hook.pytest_deselected(items=deselected)
-        items[:] = [item for item in items if item not in set(deselected)]
+        config.hook.pytest_deselected(items=[*deselected])
+        items[:] = [item for item in items if item not in deselected]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from sklearn.datasets import load_sample_image
 
 from shared.command_line import run_cli, run_here, run_several
 from shared.third_party_package import install
@@ -16,6 +15,7 @@ from shared.third_party_package import install
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     from PIL import Image
+    from sklearn.datasets import load_sample_image
 
     path = tmp_path / "photo.jpg"
     Image.fromarray(load_sample_image("china.jpg")).save(path)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,6 +130,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--sweep"):
         return
     deselected = {item: None for item in items if item.get_closest_marker("sweep")}
+    numbers = Counter[str]()
+    for item in items:
+        if item not in deselected and (mark := item.get_closest_marker("share")):
+            test = item.nodeid.partition("[")[0]
+            if numbers[test] % mark.args[0] != mark.args[0] // 2:
+                deselected[item] = None
+            numbers[test] += 1
     if deselected:
         config.hook.pytest_deselected(items=[*deselected])
         items[:] = [item for item in items if item not in deselected]

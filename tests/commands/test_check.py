@@ -157,6 +157,7 @@ def test_bundled_networks_pass() -> None:
 
 
 @pytest.mark.parametrize("name", one_in(20, bundled.names()))
+@pytest.mark.share(3)
 def test_no_bundled_network_has_a_warning(name: str) -> None:
     assert find_warnings(bundled_network(name)) == []
 

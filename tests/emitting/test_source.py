@@ -29,7 +29,7 @@ def check_with_ruff(folder: Path) -> None:
 
 
 NAMES = bundled.names()
-SHARE = NAMES[7::60]
+SHARE = NAMES[7::150]
 CHUNKS = [pytest.param(SHARE, id="share")] + [
     pytest.param(NAMES[start : start + 50], id=str(start), marks=pytest.mark.sweep)
     for start in range(0, len(NAMES), 50)

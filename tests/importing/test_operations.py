@@ -28,6 +28,7 @@ JOINS = [
 
 @pytest.mark.parametrize("kind", IMPORTERS)
 @pytest.mark.parametrize("layer", [*EVERY, *JOINS])
+@pytest.mark.share(3)
 def test_an_operation_comes_back(kind: str, layer: str) -> None:
     required(kind)
     text = f"{{name: n, input: [4, 12, 12], stem: {{first: {{op: conv, out: 4, kernel: 1}}, layer: {layer}}}}}"

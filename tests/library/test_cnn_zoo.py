@@ -35,6 +35,7 @@ def test_all_networks_that_can_be_said_are_bundled() -> None:
 
 
 @pytest.mark.parametrize("name", one_in(5, BUNDLED))
+@pytest.mark.share(2)
 def test_parameters_names_and_shapes_in_order_are_those_of_the_library(name: str) -> None:
     network, row = bundled_network(name), cnn_models()[name]
     assert network.parameters == row["parameters"]

@@ -69,12 +69,14 @@ DIFFERENT_NAMES = {("kuangliu/pytorch-cifar", "SENet18")}
 
 
 @pytest.mark.parametrize(("family", "name"), CASES, ids=IDS)
+@pytest.mark.share(4)
 def test_parameters_and_input_are_those_of_the_library(family: Family, name: str) -> None:
     network, row = family.load(name), peer_models()[family.registry, name]
     assert (network.parameters, list(network.input)) == (row["params"], row["input_size"])
 
 
 @pytest.mark.parametrize(("family", "name"), CASES, ids=IDS)
+@pytest.mark.share(4)
 def test_names_and_shapes_are_those_of_the_library(family: Family, name: str) -> None:
     network, row = family.load(name), peer_models()[family.registry, name]
     published = peer_state_dicts().get(f"{family.registry}/{name}")
@@ -102,6 +104,7 @@ WITH_FEATURES = [(family, name) for family, name in CASES if peer_models()[famil
 @pytest.mark.parametrize(
     ("family", "name"), WITH_FEATURES, ids=[f"{family.title}: {name}" for family, name in WITH_FEATURES]
 )
+@pytest.mark.share(3)
 def test_features_are_those_of_timm(family: Family, name: str) -> None:
     features = {feature.path: feature for feature in family.load(name).features()}
     for expected in peer_models()[family.registry, name]["feature_info"]:
@@ -136,18 +139,21 @@ def layout_independent(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[in
 
 
 @pytest.mark.parametrize("row", ROWS)
+@pytest.mark.share(2)
 def test_logits_are_as_recorded(row: dict[str, Any]) -> None:
     required("torch")
     assert logits_difference("torch", row) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
 
 
 @pytest.mark.parametrize("row", MORE)
+@pytest.mark.share(2)
 def test_logits_of_other_families_and_options_are_as_recorded(row: dict[str, Any]) -> None:
     required("torch")
     assert logits_difference("torch", row) < 1e-10
 
 
 @pytest.mark.parametrize(("backend", "row"), in_others([*ROWS, *MORE]))
+@pytest.mark.share(2)
 def test_logits_in_other_frameworks_are_as_recorded(backend: str, row: dict[str, Any]) -> None:
     required(backend)
     assert logits_difference(backend, row) < (1e-6 if row["name"] in IN_FLOAT32 and "settings" not in row else 1e-10)
@@ -180,6 +186,7 @@ def test_macs_are_those_that_pytorch_counts(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["keras/ResNet50V2", "flax/ResNet18", "regnet_y_400mf", "SENet18", "regnetv_064", "resnest14d"]
 )
+@pytest.mark.share(4)
 def test_every_framework_supports_the_names_of_other_libraries(backend_name: str, name: str) -> None:
     network = reduce_width(load(name))
     assert list(dump(build(network, backend=backend_name))) == list(network.weights())

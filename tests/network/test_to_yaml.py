@@ -16,6 +16,7 @@ from shared.sampling import one_in
 
 
 @pytest.mark.parametrize("name", one_in(20, bundled.names()))
+@pytest.mark.share(2)
 def test_written_network_reads_as_the_same_network(name: str) -> None:
     network = bundled_network(name)
     read = loads(to_yaml(network))

@@ -19,6 +19,7 @@ from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.frameworks import required
 from shared.local_runner import LocalRunner
 from shared.plain_networks import plain_network, vgg_network
+from shared.sampling import in_sweep, one_in
 
 DENSE = """
 name: dense
@@ -92,7 +93,7 @@ def move_by_rounding(network: Network) -> dict[Group, float]:
     return {group: compare_group(case, group, "a", after[group], "b", before[group]).worst for group in before}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", one_in(3, NETWORKS))
 def test_rounding_stays_a_tenth_of_every_gate(name: str) -> None:
     network = loads(NETWORKS[name])
     case = Case(network)
@@ -137,7 +138,7 @@ def test_training_of_a_network_that_amplifies_rounding_is_ill_conditioned() -> N
     assert set(verdicts.values()) == {"same", "ill-conditioned"}
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float32", *in_sweep("float64")])
 def test_a_wrong_layer_of_a_deep_plain_network_differs(dtype: Dtype) -> None:
     case = Case(loads(plain_network(56)), dtype, "forward")
     runners = [LocalRunner("torch", required("torch")), LocalRunner("wrong", ScaledWeights("n2x15", 1.25))]

@@ -14,13 +14,13 @@ from resnet_spec.parity.examine import examine
 from shared.frameworks import required
 from shared.local_runner import LocalRunner
 from shared.paths import ROOT
-from shared.sampling import one_in
 
 pytest.importorskip("torch", reason="the mistakes are made in torch")
 
 from shared.modern_mutants import MODERN_MUTANTS
 from shared.parity_mutants import MUTANTS as RESIDUAL_MUTANTS
 from shared.parity_mutants import Mutant, inject
+from shared.sampling import one_in
 
 MUTANTS = [*RESIDUAL_MUTANTS, *MODERN_MUTANTS]
 SPECS = sorted({mutant.spec for mutant in MUTANTS})
@@ -74,7 +74,7 @@ def test_without_a_mistake_there_is_no_difference(spec: str) -> None:
     assert all(finding.count > 0 for finding in findings)
 
 
-@pytest.mark.parametrize("mutant", one_in(2, MUTANTS), ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", one_in(4, MUTANTS), ids=lambda mutant: mutant.name)
 def test_a_mistake_is_found_with_the_part_at_fault(mutant: Mutant) -> None:
     failing = find_failing(mutant)
     assert failing, "every gate is passed"

@@ -38,6 +38,7 @@ from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.bundled_networks import bundled_network
 from shared.frameworks import required
 from shared.local_runner import LocalRunner
+from shared.sampling import in_sweep_rows
 
 SMALL = "{name: small, input: [3, 9, 8], stem: {c: {op: conv, out: 4, kernel: 3}, n: norm}, head: {p: global_avg_pool}}"
 
@@ -146,12 +147,13 @@ def test_another_seed_gives_other_weights_and_images() -> None:
 
 
 def test_random_networks_are_reproducible_and_distinct() -> None:
-    texts = [random_networks.generate_yaml(seed) for seed in range(20)]
-    assert texts == [random_networks.generate_yaml(seed) for seed in range(20)]
-    assert len(set(texts)) == 20
+    texts = [random_networks.generate_yaml(seed) for seed in range(6)]
+    assert texts == [random_networks.generate_yaml(seed) for seed in range(6)]
+    assert len(set(texts)) == 6
 
 
-SEEDS = 80  # the first 75 use every operation
+SEEDS = 20
+USING_EVERY_OPERATION = 80  # the first 75 do
 
 
 @cache
@@ -159,11 +161,12 @@ def random_network(seed: int) -> Network:
     return random_networks.generate_network(seed)
 
 
-def test_random_networks_use_every_operation() -> None:
+@pytest.mark.parametrize(("seeds", "share"), [(SEEDS, 0.8), *in_sweep_rows((USING_EVERY_OPERATION, 1.0))])
+def test_random_networks_use_every_operation(seeds: int, share: float) -> None:
     from resnet_spec.ops import OPS
 
-    used = {op_name(leaf.op) for seed in range(SEEDS) for leaf in random_network(seed).leaves()}
-    assert used == set(OPS)
+    used = {op_name(leaf.op) for seed in range(seeds) for leaf in random_network(seed).leaves()}
+    assert used <= set(OPS) and len(used) >= share * len(OPS)
 
 
 def test_random_networks_have_extreme_arguments() -> None:
@@ -343,7 +346,7 @@ def test_a_worker_is_restarted_after_a_large_case(worker: WorkerProcess, monkeyp
 
 
 def test_narrow_copies_have_the_same_layers_and_classes() -> None:
-    for name in bundled.names()[::20]:
+    for name in bundled.names()[::60]:
         network = bundled_network(name)
         copy = reduce_width(network)
         assert [(leaf.path, type(leaf.op)) for leaf in copy.leaves()] == [

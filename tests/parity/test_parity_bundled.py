@@ -40,6 +40,7 @@ def workers() -> Iterator[Mapping[str, WorkerProcess]]:
         worker.close()
 
 
+@pytest.mark.sweep
 def test_every_gate_is_passed(workers: Mapping[str, WorkerProcess]) -> None:
     """On a small copy of a network of many operations; ``resnet-spec fuzz``, in CI, runs random ones in both types."""
     check_every_gate(workers, small_copy("timm/skresnet18"), "float64")

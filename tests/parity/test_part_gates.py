@@ -30,6 +30,7 @@ pytest.importorskip("torch", reason="the mistakes are made in torch")
 from shared.modern_mutants import MODERN_MUTANTS
 from shared.parity_mutants import MUTANTS as RESIDUAL_MUTANTS
 from shared.parity_mutants import Mutant, inject
+from shared.sampling import in_sweep
 
 MUTANTS = [mutant for mutant in [*RESIDUAL_MUTANTS, *MODERN_MUTANTS] if mutant.mode == "training"]
 """The mistakes but those of inference mode, which 16 bits do not compare."""
@@ -109,7 +110,7 @@ def check_random_networks(backends: list[str], seeds: range, dtype: Dtype) -> No
             assert finding.verdict == "same", (seed, finding.backend, finding.where, finding.worst, finding.gate)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", *in_sweep("float16")])
 def test_random_networks_raise_no_false_alarm(dtype: Dtype) -> None:
     check_random_networks(["torch", "paddle"], range(1, 7), dtype)
 
@@ -160,6 +161,7 @@ def test_the_command_takes_types_in_a_list_and_refuses_others() -> None:
     assert "'int8' is not one of float64, float32, bfloat16, float16" in refused.output
 
 
+@pytest.mark.sweep
 def test_the_command_compares_flax_in_a_process_that_rounds_each_result(tmp_path: Path) -> None:
     required("flax")
     spec = tmp_path / "small.yaml"

@@ -122,6 +122,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize(("act", "message"), ENDINGS.values(), ids=ENDINGS)
+@pytest.mark.share(3)
 def test_a_bad_answer_is_a_failure_of_its_backend(
     act: str,
     message: str,
@@ -174,6 +175,7 @@ FUZZ = ("fuzz", "--count", "1")
         (signal.SIGINT, FUZZ),
     ],
 )
+@pytest.mark.share(3)
 def test_nothing_is_left_after_a_signal(number: signal.Signals, command: tuple[str, ...], tmp_path: Path) -> None:
     install_hostile_backend(tmp_path)
     (tmp_path / "act.py").write_text("start_child(); Path('worker').write_text(str(os.getpid())); time.sleep(1000)")

@@ -109,7 +109,7 @@ def test_mutated_specs(part: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         check_with_both_parsers(mutate(rng), monkeypatch)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(document=documents(SPEC))
 def test_generated_specs(document: object) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -126,5 +126,5 @@ def test_texts_of_special_characters(text: str) -> None:
 def test_some_mutants_are_accepted_and_most_are_rejected() -> None:
     """Otherwise the tests would cover only one of the two cases."""
     rng = random.Random(0)
-    accepted = sum(isinstance(check(mutate(rng)), str) for _ in range(200))
-    assert 2 <= accepted < 100
+    accepted = sum(isinstance(check(mutate(rng)), str) for _ in range(80))
+    assert 1 <= accepted < 40

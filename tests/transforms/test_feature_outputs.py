@@ -17,6 +17,7 @@ X = np.random.default_rng(0).standard_normal((2, 3, 40, 56))
 
 
 @pytest.mark.parametrize("outputs", [["layer2", "layer4"], ["layer4", "relu"], ["layer3.0", "layer3"], ["layer1.0"]])
+@pytest.mark.share(3)
 def test_outputs_are_those_that_capture_returns(backend_name: str, outputs: list[str]) -> None:
     network = small_copy("resnet18")
     weights = comparison_weights(network)

@@ -91,6 +91,7 @@ TABLES: dict[str, tuple[Callable[[], Any], Sequence[str]]] = {
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.share(4)
 def test_no_line_is_too_long_and_no_number_is_cut(name: str, width: int) -> None:
     make, drop = TABLES[name]
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)

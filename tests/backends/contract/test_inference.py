@@ -22,6 +22,7 @@ from shared.array_differences import relative_difference
 from shared.bundled_networks import shallow_copy, small_copy
 from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS, OPERATIONS
 from shared.frameworks import required
+from shared.sampling import in_sweep
 
 SMALL = small_copy("resnet18", input=(3, 32, 32))
 ONE_BLOCK = "{name: s, input: [3, 16, 16], stages: {a: {block: basic, depth: 1, out: 8, stride: 2}}}"
@@ -41,7 +42,7 @@ def difference(actual: Array, expected: Array) -> float:
 @pytest.mark.parametrize(
     ("name", "dtype", "gate"),
     [
-        ("resnet18", "float64", 1e-12),
+        pytest.param("resnet18", "float64", 1e-12, marks=pytest.mark.sweep),
         pytest.param("preact_resnet18_cifar", "float64", 1e-12, marks=pytest.mark.sweep),
         ("timm/seresnet50", "float32", 1e-5),
     ],
@@ -92,7 +93,7 @@ def check_inference(backend: str, network: Network) -> None:
     assert difference(run(model, x[:1]), expected[:1]) < 1e-5
 
 
-@pytest.mark.parametrize("backend", ["torch", "paddle", "onnx"])  # Flax runs the layers that it trains
+@pytest.mark.parametrize("backend", ["torch", "onnx", *in_sweep("paddle")])  # Flax runs the layers that it trains
 @pytest.mark.parametrize(
     "network", [join_branches(EACH_OPERATION + COUNTING_CHANNELS), join_branches(POOLINGS)], ids=["each", "poolings"]
 )

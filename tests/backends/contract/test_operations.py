@@ -13,6 +13,7 @@ from shared.array_differences import assert_close, relative_difference
 from shared.bundled_networks import small_copy
 from shared.every_operation import EVERY_OPERATION, MODERN_OPERATIONS
 from shared.frameworks import required
+from shared.sampling import in_sweep, in_sweep_rows
 
 NETWORKS = {
     "every_operation": loads(EVERY_OPERATION),
@@ -79,6 +80,7 @@ def test_norms_are_accurate_far_from_zero(framework: str, norm: str) -> None:
         "{op: standardized_conv, out: 4, kernel: 3, epsilon: EPSILON}",
     ],
 )
+@pytest.mark.share(4)
 def test_a_norm_takes_a_large_epsilon(framework: str, op: str, epsilon: float) -> None:
     network = loads(NORM % op.replace("EPSILON", str(epsilon)))
     x = draw_images(network)
@@ -123,7 +125,7 @@ def select_poolings(backend: str, *sizes: int) -> list[Network]:
     return [network for network in POOLINGS if backend != "flax" or network.input[1] in sizes]
 
 
-@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-14), *in_sweep_rows(("float32", 1e-6))])
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
 def test_pooling_computes_what_the_reference_does(backend: str, dtype: str, gate: float) -> None:
     module, reference = required(backend), required("numpy")
@@ -134,7 +136,7 @@ def test_pooling_computes_what_the_reference_does(backend: str, dtype: str, gate
         assert relative_difference(actual, expected.astype(dtype)) < gate, network.part("pool")
 
 
-@pytest.mark.parametrize("backend", ["paddle", "flax"])
+@pytest.mark.parametrize("backend", ["paddle", *in_sweep("flax")])
 def test_the_gradient_of_pooling_is_that_of_torch(backend: str) -> None:
     module, torch = required(backend), required("torch")
     for network in select_poolings(backend, 7):

@@ -25,7 +25,7 @@ DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_ENABLE_
         pytest.param("torch", TORCHRUN, ["--engine", "fsdp"], "biased", marks=pytest.mark.sweep),
         pytest.param("paddle", [], ["--processes", "2"], "unbiased", marks=pytest.mark.sweep),
         pytest.param("paddle", [], ["--processes", "2"], "biased", marks=pytest.mark.sweep),
-        ("flax", [], [], "unbiased"),
+        pytest.param("flax", [], [], "unbiased", marks=pytest.mark.sweep),
     ],
 )
 def test_two_processes_compute_what_one_does(

@@ -18,7 +18,7 @@ from shared.array_differences import assert_close, relative_difference
 from shared.bundled_networks import small_copy
 from shared.every_operation import EVERY_OPERATION
 from shared.frameworks import required
-from shared.sampling import in_sweep
+from shared.sampling import in_sweep, in_sweep_rows
 
 SMALL = """
 name: small
@@ -107,7 +107,7 @@ def test_gradients_and_weights_are_those_of_torch(compared: str, name: str) -> N
     assert_close(actual.after_five, expected.after_five, 1e-10)
 
 
-@pytest.mark.parametrize("name", ["every_operation", "resnet18"])
+@pytest.mark.parametrize("name", ["every_operation", *in_sweep("resnet18")])
 def test_outputs_and_gradients_have_the_order_of_the_network(framework: str, name: str) -> None:
     network, first = make_network(name), train(name, framework).first
     assert list(first.gradients) == [path for path, weight in network.owners() if not weight.statistic]
@@ -136,6 +136,7 @@ def test_momentum_and_decay_update_every_parameter_as_the_contract_says(framewor
 
 @pytest.mark.parametrize("variance", ["unbiased", "biased"])
 @pytest.mark.parametrize("decay", [0.0, 0.1, 0.5, 0.9])
+@pytest.mark.share(5)
 def test_the_running_variance_is_the_one_in_the_spec(framework: str, variance: str, decay: float) -> None:
     network = loads(
         f"{{name: n, input: [6, 7, 5], stem: {{n: {{op: batch_norm, variance: {variance}, decay: {decay}}}}}}}"
@@ -147,7 +148,9 @@ def test_the_running_variance_is_the_one_in_the_spec(framework: str, variance: s
     assert relative_difference(dump(model)["n.running_var"], kept * old + (1 - kept) * new) < 1e-14
 
 
-@pytest.mark.parametrize(("part", "source"), [("", "input"), ("a.0", "act"), ("fc", "flat"), ("act", "bn")])
+@pytest.mark.parametrize(
+    ("part", "source"), [("a.0", "act"), *in_sweep_rows(("", "input"), ("fc", "flat"), ("act", "bn"))]
+)
 def test_a_part_on_its_own_has_the_gradients_that_it_has_in_the_network(framework: str, part: str, source: str) -> None:
     network, backend = loads(SMALL), load_backend(framework)
     paths = ["bn", "act", "a.0", "flat", "fc"]

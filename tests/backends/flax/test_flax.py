@@ -111,7 +111,7 @@ def test_running_statistics_are_accurate_far_from_zero(outlier: int) -> None:
 
 
 def test_a_model_in_float32_stays_in_float32_where_jax_has_float64() -> None:
-    network = loads(EVERY_OPERATION)
+    network = loads(SMALL)
     model, paths = make_model(network, "float32"), [part.path for part in network.nodes()]
     step = FLAX.step(model, draw_images(network), LABELS, SGD_SETTINGS, capture=paths)
     arrays = [*step.outputs.values(), *step.gradients.values(), *step.output_gradients.values(), *dump(model).values()]
@@ -271,6 +271,7 @@ def test_models_of_one_network_share_compiled_functions() -> None:
     assert compilations == []
 
 
+@pytest.mark.sweep
 def test_a_network_of_too_many_parts_is_not_compiled_and_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     network = loads(FEW_PARTS)
     paths = [part.path for part in network.nodes()]

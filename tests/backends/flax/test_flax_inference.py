@@ -15,6 +15,7 @@ from resnet_spec.backend import SGD, BackendError, load_backend
 from resnet_spec.weights.canonical import Array, comparison_weights
 from shared.array_differences import relative_difference
 from shared.frameworks import REQUIRED
+from shared.sampling import in_sweep_rows
 
 try:
     load_backend("flax")
@@ -141,8 +142,8 @@ def test_few_pixels_are_multiplied_and_many_convolved(batch: int, convolutions: 
     assert difference(run(model, x), run(build(network, backend="flax"), x)) < 1e-5
 
 
-@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-12), ("float32", 2e-6)])
-@pytest.mark.parametrize(("batch", "size"), [(1, (8, 8)), (1, (7, 10)), (9, (13, 6))])
+@pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-12), *in_sweep_rows(("float32", 2e-6))])
+@pytest.mark.parametrize(("batch", "size"), [(1, (7, 10)), *in_sweep_rows((1, (8, 8)), (9, (13, 6)))])
 def test_a_compiled_model_uses_winograd_for_wide_convolutions(
     batch: int, size: tuple[int, int], dtype: str, gate: float
 ) -> None:

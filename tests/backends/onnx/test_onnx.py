@@ -45,6 +45,7 @@ NAMES = bundled.names()
 
 @pytest.mark.parametrize("dtype", GATES)
 @pytest.mark.parametrize("op", OPERATIONS)
+@pytest.mark.share(2)
 def test_an_operation_computes_what_the_reference_does(op: str, dtype: str) -> None:
     network = loads(f"{{name: one, input: [4, 9, 12], stem: {{first: norm, x: {op}}}}}")
     x = 3 * np.random.default_rng(0).standard_normal((2, *network.input))
@@ -108,6 +109,7 @@ def save_weights(network: Network, path: Path) -> None:
 
 
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
+@pytest.mark.share(2)
 def test_a_file_computes_the_same_in_every_opset(opset: int, tmp_path: Path) -> None:
     network = load("preact_resnet18_cifar", input=(3, 40, 56), classes=7)
     save_weights(network, tmp_path / "w.safetensors")
@@ -151,6 +153,7 @@ def test_the_batch_is_fixed_or_dynamic(option: tuple[str, ...], expected: int | 
 
 
 @pytest.mark.parametrize("name", one_in(25, NAMES))
+@pytest.mark.share(3)
 def test_onnx_infers_the_shapes_that_the_core_inferred(name: str) -> None:
     """Weights are inputs of the graph and not stored, so that large networks are as quick as small ones."""
     network = load(name)

@@ -62,6 +62,7 @@ WINDOWS = [
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layer", WINDOWS)
+@pytest.mark.share(3)
 def test_an_operation_takes_any_size(layer: str, dtype: str, tmp_path: Path) -> None:
     network = loads(f"{{name: n, input: [4, 24, 32], stem: {{a: {layer}}}}}")
     check_sizes(network, tmp_path / "a.onnx", dtype)

@@ -95,6 +95,7 @@ def test_an_operation_whose_range_is_spoilt_is_named(tmp_path: Path) -> None:
         (["--input", "0xHxW"], "error: "),
     ],
 )
+@pytest.mark.share(3)
 def test_what_a_format_lacks_is_an_error(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "n.yaml").write_text(SPEC)
     save_images(tmp_path / "images", 1)

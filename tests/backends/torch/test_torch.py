@@ -124,6 +124,7 @@ def test_a_compiled_model_computes_the_same() -> None:
     assert run(compiled, draw_images().numpy()).shape == (3, 5)
 
 
+@pytest.mark.sweep
 def test_a_compiled_model_trains_the_same() -> None:
     losses = []
     for compile in (lambda model: model, lambda model: torch.compile(model, backend="aot_eager")):

@@ -111,6 +111,7 @@ def test_a_traced_model_computes_the_same(spec: str, train: bool) -> None:
 
 @SPECS
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
+@pytest.mark.share(2)
 def test_a_scripted_model_computes_the_same_in_both_modes(spec: str, train: bool) -> None:
     model = make_model(spec)
     saved = io.BytesIO()

@@ -125,6 +125,7 @@ def are_equal(first: dict[str, Array], second: dict[str, Array]) -> bool:
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.sweep) for seed in range(1, 9))])
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 @pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.share(3)
 def test_corrupted_file_is_refused_or_read_correctly(writer: str, corruption: str, seed: int, tmp_path: Path) -> None:
     """Correct is what the format's own library reads or, if it refuses the file, the bytes where the arrays were."""
     for library in LIBRARIES.get(writer, ()):
@@ -165,6 +166,7 @@ LARGE = {name for name, payload in generate_hostile_pickles(Path("canary")) if l
         if wrap is bytes or name not in LARGE
     ],
 )
+@pytest.mark.share(4)
 def test_hostile_pickle_has_no_effect(index: int, wrap: Callable[[bytes], bytes], tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     _, payload = list(generate_hostile_pickles(canary))[index]

@@ -212,6 +212,7 @@ def build_constant(network: Network, backend: str) -> Model:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pdparams", ".npz", ""])
+@pytest.mark.share(3)
 def test_network_survives_conversion_to_every_format(
     canonical: tuple[Network, Path], suffix: str, tmp_path: Path
 ) -> None:
@@ -237,12 +238,14 @@ def check_round_trip(method: Method, network: Network, path: Path, folder: Path)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=method_id)
+@pytest.mark.share(4)
 def test_network_survives_every_framework(canonical: tuple[Network, Path], method: Method, tmp_path: Path) -> None:
     check_round_trip(method, *canonical, tmp_path)
 
 
 @pytest.mark.parametrize("method", OTHER_METHODS, ids=method_id)
 @pytest.mark.parametrize("canonical", DEFAULT, indirect=True)
+@pytest.mark.share(3)
 def test_network_survives_other_ways_to_save_and_load(
     canonical: tuple[Network, Path], method: Method, tmp_path: Path
 ) -> None:
@@ -252,6 +255,7 @@ def test_network_survives_other_ways_to_save_and_load(
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "numpy"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pdparams", ".npz", ""])
 @pytest.mark.parametrize("canonical", ["timm/test_resnet"], indirect=True)
+@pytest.mark.share(3)
 def test_model_is_built_from_a_file_of_any_kind(
     canonical: tuple[Network, Path], backend: str, suffix: str, tmp_path: Path
 ) -> None:

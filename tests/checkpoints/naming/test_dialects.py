@@ -130,6 +130,7 @@ def test_names_are_those_in_the_librarys_source(
 
 
 @pytest.mark.parametrize("spec", one_in(25, bundled.names()))
+@pytest.mark.share(3)
 def test_mapping_is_a_bijection(spec: str) -> None:
     layers, weights = list_layers(bundled_network(spec)), bundled_network(spec).weights()
     own = [(None, layout) for layout in load_layouts().values()]

@@ -49,6 +49,7 @@ def test_round_trip_is_exact(suffix: str, dtype: str, small: dict[str, Array]) -
 
 @pytest.mark.parametrize("names", ["torchvision", "paddleclas", "kuangliu", "linen", "keras", "wide_resnet"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.share(4)
 def test_round_trip_through_other_names_is_exact(names: str, suffix: str, small: dict[str, Array]) -> None:
     convert("w.safetensors", f"there{suffix}", "small.yaml", names=names)
     result = convert(f"there{suffix}", "back.safetensors", "small.yaml")

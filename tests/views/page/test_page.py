@@ -258,6 +258,7 @@ def test_search(open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet152", "resnext50_32x4d", "seresnet50"])
 @pytest.mark.parametrize("size", [WIDE, (1024, 700), NARROW])
+@pytest.mark.share(5)
 def test_a_page_fits_the_width_of_the_screen(open_page: OpenPage, name: str, size: tuple[int, int]) -> None:
     browser = open_page(name, size)
     press(browser, "3")

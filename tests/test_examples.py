@@ -14,7 +14,6 @@ import pytest
 from resnet_spec import build, dump, save_weights
 from shared.frameworks import required
 from shared.paths import EXAMPLES, SHARED
-from shared.sampling import in_sweep
 
 
 def command(name: str, *options: str | Path) -> list[str]:
@@ -66,7 +65,8 @@ def test_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> No
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("name", ["torch", *in_sweep("paddle", "flax")])
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
 def test_fine_tuning_leaves_frozen_layers(name: str, tmp_path: Path) -> None:
     """From akamaster's resnet20, if it is here: the stem and the first stage keep their weights, bit for bit."""
     required(name)

@@ -194,7 +194,7 @@ def test_the_editor_explains_what_the_pointer_is_at(opened: Any) -> None:
     wait_until(lambda: visible_texts(opened, ".about") == ["Name of the network."])
 
 
-@pytest.mark.parametrize("count", [20, *in_sweep(EDITS)])
+@pytest.mark.parametrize("count", [10, *in_sweep(EDITS)])
 def test_edits_leave_nothing_behind(opened: Any, count: int) -> None:
     texts = [SMALL.replace("out: 8", f"out: {number + 1}") for number in range(WARM_UP + count)]
     texts[9::10] = [WRONG] * len(texts[9::10])

@@ -40,19 +40,20 @@ def to_yaml(network: Network) -> str:
 def _row(path: str, parts: Row, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the layers of a row by name; blocks that they need are added to ``blocks``."""
     prefix = f"{path}." if path else ""
-    return {part.path.removeprefix(prefix): _part(path, part, blocks) for part in parts}
+    return {part.path.removeprefix(prefix): _part(part, blocks) for part in parts}
 
 
-def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
+def _part(part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
     match part:
         case Leaf():
             return _leaf(part.op)
         case Chain() if part.written_rows[0] == part.parts:
             return _row(part.path, part.parts, blocks)
         case Parallel():
-            branches = [_row(holder, branch, blocks) or "none" for branch in part.branches]
+            beside = part.path.rpartition(".")[0]  # of a name with dots, as in 4.paths, the parts are named below 4
+            branches = [_row(beside, branch, blocks) or "none" for branch in part.branches]
             if part.collect:
-                return {"collect": _collected(holder, part, blocks)}
+                return {"collect": _collected(beside, part, blocks)}
             names = ("split", "cascade", "resize")
             settings = {name: _plain(getattr(part, name)) for name in names if getattr(part, name)}
             return {**settings, "combine": part.combine, "branches": branches}
@@ -66,10 +67,10 @@ def _part(holder: str, part: Part, blocks: dict[str, dict[str, Any]]) -> Any:
             return {"block": name}
 
 
-def _collected(holder: str, part: Parallel, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _collected(beside: str, part: Parallel, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the layers whose outputs are collected; each is one part, since a repeated block counts as several."""
     _, *rows = part.branches
-    return {name: layer for row in rows for name, layer in _row(holder, row, blocks).items()}
+    return {name: layer for row in rows for name, layer in _row(beside, row, blocks).items()}
 
 
 def _block(part: Residual, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:

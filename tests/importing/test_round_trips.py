@@ -22,6 +22,7 @@ MIN_EQUAL = 0.95
 
 
 @pytest.mark.parametrize(("kind", "name"), SHARE)
+@pytest.mark.share(2)
 def test_a_bundled_network_comes_back(kind: str, name: str) -> None:
     required(kind)
     assert try_round_trip(kind, small_network(name)) == ("equal", "")

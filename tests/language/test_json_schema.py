@@ -174,7 +174,7 @@ def test_schema_and_decoder_accept_bundled_documents(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["spec", "block"])
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_schema_and_decoder_agree_on_mutated_documents(kind: str, data: st.DataObject) -> None:
     rng = data.draw(st.randoms(use_true_random=False))
@@ -183,7 +183,7 @@ def test_schema_and_decoder_agree_on_mutated_documents(kind: str, data: st.DataO
 
 
 @pytest.mark.parametrize("kind", ["spec", "block"])
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_schema_and_decoder_agree_on_generated_documents(kind: str, data: st.DataObject) -> None:
     check_agreement(data.draw(documents(SPEC if kind == "spec" else BLOCK)), kind)

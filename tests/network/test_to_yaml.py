@@ -74,3 +74,17 @@ def test_input_that_is_too_small_raises_an_error() -> None:
     network = loads("{name: s, input: [4, 8, 8], stem: {a: {op: conv, out: 4, kernel: 5}}}")
     with pytest.raises(ShapeError, match="the window spans 5 pixels, but the map has 4"):
         infer_shapes(network, (4, 4, 8))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "{combine: concat, branches: [{conv: {op: conv, out: 2, kernel: 1}}, none]}",
+        "{collect: {conv: {op: conv, out: 2, kernel: 1}, other: {op: conv, out: 2, kernel: 1}}}",
+        "{collect: {one: {combine: concat, branches: [{conv: {op: conv, out: 2, kernel: 1}, act: act}]}}}",
+    ],
+)
+def test_parts_of_branches_whose_name_has_dots_keep_their_names(layer: str) -> None:
+    network = loads(f"{{name: n, input: [3, 8, 8], layers: {{both: {layer}}}, stem: {{a: {{4.paths: both}}}}}}")
+    assert "a.4.conv.weight" in network.weights()
+    assert loads(to_yaml(network)).parts == network.parts

@@ -160,6 +160,7 @@ def workers() -> Iterator[dict[str, WorkerProcess]]:
         worker.close()
 
 
+@pytest.mark.sweep
 def test_a_plain_network_of_56_layers_is_the_same_after_training(workers: dict[str, WorkerProcess]) -> None:
     required("torch")
     required("paddle")

@@ -308,7 +308,7 @@ def test_the_plugin_names_a_backend_that_does_not_exist(names: str, message: str
 def test_broken_backends_are_reported_and_the_others_complete(folder: Path) -> None:
     install_broken_backends(folder)
     names = ",".join(["numpy", *FAULTS])
-    done = parity(folder, "--backend", names, *FORWARD, "--timeout", "10", "--shrink", "0", "--junit", "out.xml")
+    done = parity(folder, "--backend", names, *FORWARD, "--timeout", "20", "--shrink", "0", "--junit", "out.xml")
     assert done.returncode == 1
     for name, (_, message) in FAULTS.items():
         row, sentence = rf"{name} +float64 +evaluation ", rf"{name}, float64, evaluation: .*{re.escape(message)}"

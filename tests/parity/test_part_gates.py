@@ -82,6 +82,7 @@ def find_mistake(mutant: Mutant, dtype: Dtype) -> Finding | None:
     "mutant",
     [pytest.param(one, id=one.name, marks=() if one.name in SHARE else pytest.mark.sweep) for one in MUTANTS],
 )
+@pytest.mark.share(2)
 def test_a_mistake_is_found_in_bfloat16(mutant: Mutant) -> None:
     finding = find_mistake(mutant, "bfloat16")
     assert finding is not None, "every gate is passed"

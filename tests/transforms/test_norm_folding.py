@@ -56,6 +56,7 @@ SAMPLE = [
     "bundled_name",
     [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.sweep) for name in bundled.names()],
 )
+@pytest.mark.share(3)
 def test_folded_network_computes_the_same(bundled_name: str) -> None:
     network = reduce_width(load_for_comparison(bundled_name))  # folding depends on what follows what, not on the width
     assert difference(network) < 1e-12

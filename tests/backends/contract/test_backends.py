@@ -58,6 +58,7 @@ ALWAYS = {("float64", "resnet18"), ("float32", "resnet18")}
         for name in TORCHVISION
     ],
 )
+@pytest.mark.share(2)
 def test_logits_are_those_of_torchvision(backend_name: str, dtype: str, name: str) -> None:
     row = goldens()["torchvision", name]
     model = build(name, backend=backend_name, weights=comparison_weights(load(name)), dtype=dtype)

@@ -44,6 +44,7 @@ NETWORK = loads(
 
 
 @pytest.mark.parametrize("train", [False, True])
+@pytest.mark.share(2)
 def test_extreme_arguments_compute_what_the_reference_does(backend_name: str, train: bool) -> None:
     if train and backend_name == "onnx":
         return  # it does not train

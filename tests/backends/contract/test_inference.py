@@ -170,6 +170,7 @@ def pickled(model: Any) -> Any:
 
 @pytest.mark.parametrize("make_copy", [copy.deepcopy, pickled])
 @pytest.mark.parametrize("name", FROZEN)
+@pytest.mark.share(2)
 def test_a_copy_is_independent(name: str, make_copy: Callable[[Any], Any]) -> None:
     required(name)
     model = build(SMALL, backend=name, mode="inference")

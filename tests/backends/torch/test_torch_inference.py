@@ -55,6 +55,7 @@ def test_a_group_norm_of_values_far_from_zero_is_accurate(norm: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.share(2)
 def test_random_networks_compute_the_same(seed: int) -> None:
     network = generate_network(seed)
     weights, x = comparison_weights(network), draw_images(network)

@@ -11,4 +11,4 @@ from resnet_spec_numpy.modules import ResNet
 
 def build(network: Network, weights: Mapping[str, Array], dtype: str) -> ResNet:
     """Return the network in evaluation mode. It keeps the arrays of ``weights``, which have the dtype already."""
-    return ResNet(network, dict(weights))
+    return ResNet(network, dict(weights), dtype)

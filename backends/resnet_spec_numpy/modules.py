@@ -25,9 +25,10 @@ class ResNet:
 
     resnet_spec_backend: ClassVar[str] = "numpy"
 
-    def __init__(self, network: Network, weights: dict[str, Array]) -> None:
+    def __init__(self, network: Network, weights: dict[str, Array], dtype: str) -> None:
         self.network = network
         self.weights = weights
+        self.dtype = np.dtype(dtype)
         self.training = False
         self.is_ordered = False
         self.random = np.random.default_rng(0)
@@ -38,7 +39,6 @@ class ResNet:
         """Run the network, or one part of it; add the outputs of the parts in ``capture`` to ``captured``, by path."""
         captured = {} if captured is None else captured
         row = self.network.parts if part == "" else (self.network.part(part),)
-        dtype = next(iter(self.weights.values())).dtype if self.weights else np.float64
         outputs = () if part else self.network.outputs
         paths = frozenset({*capture, *outputs})
 
@@ -56,7 +56,7 @@ class ResNet:
             leave=leave,
         )
         with arithmetic.summation(self.is_ordered):
-            _, last = propagate(row, images.astype(dtype, copy=False), rules)
+            _, last = propagate(row, images.astype(self.dtype, copy=False), rules)
         return tuple(captured[path] for path in outputs) if outputs else last
 
     def _run_leaf(self, leaf: Leaf, x: Array) -> tuple[Part, Array]:

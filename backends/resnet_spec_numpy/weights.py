@@ -15,5 +15,4 @@ def dump(model: ResNet) -> dict[str, Array]:
 
 def load(model: ResNet, weights: Mapping[str, Array]) -> None:
     """Set all weights, in the model's dtype. Raises WeightsError, before any is set, if they do not fit."""
-    dtype = next((array.dtype for array in model.weights.values()), None)
-    model.weights = match_weights(model.network.weights(), weights, None if dtype is None else str(dtype))
+    model.weights = match_weights(model.network.weights(), weights, str(model.dtype))

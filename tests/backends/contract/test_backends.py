@@ -242,3 +242,11 @@ def test_a_device_that_is_not_there_is_refused(backend_name: str) -> None:
     for device in ("cuda:99", "cdua"):
         with pytest.raises(BackendError, match=rf"has no device '{device}'|computes on the CPU only; leave device out"):
             build(network, backend=backend_name, device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_network_without_weights_computes_in_the_type_asked_for(backend_name: str, dtype: Any) -> None:
+    network = loads("{name: n, input: [3, 8, 8], stem: {act: silu, pool: global_avg_pool}}")
+    model = build(network, backend=backend_name, dtype=dtype)
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(dtype)
+    assert run(model, x).dtype == dtype

@@ -151,7 +151,8 @@ def _select_candidates(matcher: Matcher) -> list[str]:
     """Return the networks that share the most shapes with the file, whatever the names of the arrays.
 
     All are within a fiftieth of the best, but for the first few, so that a file of a few arrays, which shares little
-    with any network, has few candidates, and one that shares no shape has none. Networks with more than four times as many parameters as the file, or less than a fourth, are skipped.
+    with any network, has few candidates, and one that shares no shape has none. Networks with more than four times as
+    many parameters as the file, or less than a fourth, are skipped.
     """
     groups = [(group, _count_values(group.shapes)) for group in read_shapes()]
     similarity: dict[str, float] = {}

@@ -32,9 +32,7 @@ def replace_file(path: str | PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))  # replace the file that a symbolic link points to, not the link
     with _errors_that_name(path):
-        mode = _read_mode(target)
-        if mode is not None and not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file that can be replaced")
+        mode = _read_mode_of_file(target)
         part = _temporary_path(target)
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
         try:
@@ -47,10 +45,13 @@ def replace_file(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 def move_file(file: Path, path: str | PathLike[str]) -> Path:
-    """Let a finished file replace ``path``, which keeps its permissions; return where it is now."""
+    """Let a finished file replace ``path``, which keeps its permissions; return where it is now.
+
+    Raises OSError, which names ``path``, if it can't be replaced, or if it is a folder, a pipe or a device.
+    """
     target = Path(os.path.realpath(path))
     with _errors_that_name(path):
-        mode = _read_mode(target)
+        mode = _read_mode_of_file(target)
         if mode is not None:
             file.chmod(stat.S_IMODE(mode))
         file.replace(target)
@@ -97,6 +98,14 @@ def _read_mode(path: Path) -> int | None:
         return path.stat().st_mode
     except FileNotFoundError:
         return None
+
+
+def _read_mode_of_file(path: Path) -> int | None:
+    """Return what ``_read_mode`` does. Raises OSError if it is not that of a file."""
+    mode = _read_mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a file that can be replaced")
+    return mode
 
 
 def _temporary_path(target: Path) -> Path:

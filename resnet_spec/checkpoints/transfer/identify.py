@@ -34,6 +34,7 @@ OWN_NAMES = "its own"
 
 _ORDER: tuple[How, ...] = ("exact", "but for the head", "near")
 _MIN_CANDIDATES = 8
+_MIN_RELATIVE_SIMILARITY = 0.98
 _MAX_SUGGESTED = 40
 _MAX_READINGS = 12
 _MAX_PARAMETER_RATIO = 4
@@ -149,7 +150,9 @@ def _with_suggestions(match: Match, reading: Interpretation) -> Match:
 def _select_candidates(matcher: Matcher) -> list[str]:
     """Return the networks that share the most shapes with the file, whatever the names of the arrays.
 
-    Networks with more than four times as many parameters as the file, or less than a fourth, are skipped.
+    All are within a fiftieth of the best, but for the first few, so that a file of a few arrays, which shares little
+    with any network, has few candidates, and one that shares no shape has none. Networks with more than four times as
+    many parameters as the file, or less than a fourth, are skipped.
     """
     groups = [(group, _count_values(group.shapes)) for group in read_shapes()]
     similarity: dict[str, float] = {}
@@ -160,8 +163,9 @@ def _select_candidates(matcher: Matcher) -> list[str]:
                 found = _similarity(shapes, group.shapes)
                 similarity |= {name: max(found, similarity.get(name, 0.0)) for name in group.names}
     order = sorted(similarity, key=lambda name: (-similarity[name], name.count("/"), name))
-    threshold = min(1.0, max(similarity.values(), default=1.0)) - 0.02
-    return [name for index, name in enumerate(order) if index < _MIN_CANDIDATES or similarity[name] >= threshold]
+    threshold = _MIN_RELATIVE_SIMILARITY * max(similarity.values(), default=0.0)
+    likely = [name for index, name in enumerate(order) if index < _MIN_CANDIDATES or similarity[name] >= threshold]
+    return [name for name in likely if similarity[name] > 0]
 
 
 def _count_values(shapes: Counter[Shape]) -> int:

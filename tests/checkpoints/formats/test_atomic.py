@@ -129,6 +129,17 @@ def test_pipe_or_folder_as_target_is_refused_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
 
 
+@pytest.mark.parametrize("make", [make_pipe, Path.mkdir])
+def test_finished_file_does_not_replace_a_pipe_or_a_folder(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    finished, target = tmp_path / "finished", tmp_path / "w"
+    finished.write_text("")
+    make(target)
+    with pytest.raises(OSError, match="not a file that can be replaced") as error:
+        atomic.move_file(finished, target)
+    assert error.value.filename == str(target)
+    assert finished.exists() and not target.is_file()
+
+
 PARITY = "parity cifar/resnet20 --narrow --backend torch --level forward --dtype float64 --size 16x16"
 COMMANDS = [
     ("draw resnet18 -o", "r.svg"),

@@ -13,6 +13,7 @@ from resnet_spec import convert, identify, load
 from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.transfer.convert import make_metadata
 from resnet_spec.checkpoints.transfer.difference import compare_checkpoints
+from resnet_spec.checkpoints.transfer.identify import identify as identify_with_progress
 from resnet_spec.weights.canonical import Array, WeightsError
 from shared.small_network import save_zeros, to_torch
 
@@ -64,6 +65,14 @@ def test_identifying_reads_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(byte_ranges, "read", read_header)
     assert identify(path)[0].how == "exact"
+
+
+@pytest.mark.parametrize("shapes", [[(1001, 1003)], [(1000,), (1001, 1003)], [(64,), (1001, 1003)]])
+def test_few_networks_are_expanded_for_a_file_of_a_few_arrays(shapes: list[tuple[int, ...]], tmp_path: Path) -> None:
+    path, expanded = tmp_path / "w.safetensors", list[str]()
+    save_file({f"w{index}": np.zeros(shape, np.float16) for index, shape in enumerate(shapes)}, path)
+    assert identify_with_progress(path, expanded.append)[1] == []
+    assert len(expanded) <= 8 * (len(shapes) - 1)
 
 
 def test_near_matches_are_ranked_and_list_differences(tmp_path: Path) -> None:

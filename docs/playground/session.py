@@ -38,7 +38,7 @@ class Session:
         return news
 
     def make(self, kind: str) -> str:
-        """Return the drawing for "svg", else the code for the backend named. Raises SpecError if the spec is invalid."""
+        """Return the drawing for "svg", or the code for a backend. Raises SpecError if the spec is invalid."""
         return draw(load(self.path), "svg").decode() if kind == "svg" else emit(self.path, backend=kind)
 
     def _note(self, state: dict[str, Any]) -> None:

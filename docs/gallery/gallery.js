@@ -37,7 +37,7 @@ const percent = (accuracy) => (accuracy === null ? "" : `${accuracy.toFixed(2)} 
 const rows = networks.map((network) => {
   const cut = network.registry ? network.registry.length + 1 : 0;
   const folder = element("span", { class: "registry" }, network.name.slice(0, cut));
-  const name = element("button", {}, folder, element("wbr"), ...breakable(network.name.slice(cut)));
+  const name = element("button", { title: network.name }, folder, element("wbr"), ...breakable(network.name.slice(cut)));
   const row = element("tr", {}, element("td", {}, name), element("td", { title: network.source }, network.paper));
   const size = network.input.slice(1).join("×");
   for (const text of [shorten(network.parameters), shorten(network.macs), size, percent(network.accuracy)]) {
@@ -48,13 +48,14 @@ const rows = networks.map((network) => {
 });
 
 let order = { key: "name", down: false };
+const names = new Intl.Collator("en", { numeric: true }); // far quicker than localeCompare with the same options
 function sort() {
   const sign = order.down ? -1 : 1;
   const compared = [...networks].sort((a, b) => {
     const [x, y] = [a[order.key], b[order.key]];
     if (x === y) return a.index - b.index;
     if (x === null || y === null) return x === null ? 1 : -1;
-    return sign * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y);
+    return sign * (typeof x === "string" ? names.compare(x, y) : x - y);
   });
   find("rows").replaceChildren(...compared.map((network) => rows[network.index]));
   for (const button of document.querySelectorAll("th button")) {
@@ -239,7 +240,7 @@ function choose(network, scroll = false) {
   history.replaceState(null, "", `#${network.name}`);
 }
 
-sort();
 filter();
+sort(); // last: the plot asks for its width, and until the rows are there that is known at once
 const wanted = networks.find((network) => network.name === decodeURIComponent(location.hash.slice(1)));
 if (wanted) choose(wanted, true);

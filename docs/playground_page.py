@@ -88,8 +88,8 @@ def core_files() -> Iterator[tuple[str, Path]]:
     yield "session.py", HERE / "session.py"
     for backend in EMITTED:  # its source is copied into emitted code; the framework is not needed
         spec = find_spec(f"resnet_spec_{backend}")
-        for folder in (spec and spec.submodule_search_locations) or ():
-            yield f"resnet_spec_{backend}/emitted_layers.py", Path(folder) / "emitted_layers.py"
+        for location in (spec and spec.submodule_search_locations) or ():
+            yield f"resnet_spec_{backend}/emitted_layers.py", Path(location) / "emitted_layers.py"
     package = Path(resnet_spec.__file__).parent
     for name, folder, pattern in (
         ("resnet_spec", package, "*"),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +33,9 @@ MISSING = (
 )
 COPIED = ("playground.html", "playground.css", "worker.js")
 PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+EMITTED = ("torch", "paddle", "flax")
+"""The backends for which the playground writes code."""
+
 UNUSED = re.compile(r"(^|/)__pycache__/|\.pyc$|^resnet_spec/specs/(generate|weights)/")
 """Files that the playground does without: what Python writes itself, the specs' generators, and tables of weights."""
 
@@ -82,6 +86,10 @@ def write_core(path: Path) -> None:
 def core_files() -> Iterator[tuple[str, Path]]:
     """Yield the name in the archive and the path of each file that the worker needs."""
     yield "session.py", HERE / "session.py"
+    for backend in EMITTED:  # its source is copied into emitted code; the framework is not needed
+        spec = find_spec(f"resnet_spec_{backend}")
+        for location in (spec and spec.submodule_search_locations) or ():
+            yield f"resnet_spec_{backend}/emitted_layers.py", Path(location) / "emitted_layers.py"
     package = Path(resnet_spec.__file__).parent
     for name, folder, pattern in (
         ("resnet_spec", package, "*"),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from code import InteractiveConsole
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ from notebooks import EXIT_STATUS, FENCE, notebook_path, write_notebook  # noqa:
 
 PAGES = generated.list_pages()
 NOTEBOOK_PAGES = generated.list_notebook_pages()
+TUTORIALS = [page for page in PAGES if page.parent.name == "tutorials"]
 MARKDOWN = [README, *(ROOT / f"{name}.md" for name in ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")), *PAGES]
 
 
@@ -153,6 +155,19 @@ def run_pytest(arguments: list[str]) -> tuple[object, str]:
 
 RUN = {"resnet-spec": run_main, "pytest": run_pytest}
 """By its name, how a program in a block of commands is run."""
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=page_id)
+def test_python_can_be_pasted_into_a_session(page: Path) -> None:
+    """An interactive session ends a compound statement at a blank line, and needs one before what follows it."""
+    for block in code_blocks(page):
+        if block.language == "python" and not block.title:
+            console, errors = InteractiveConsole(), io.StringIO()
+            console.runcode = lambda code: None  # type: ignore[method-assign]
+            with contextlib.redirect_stderr(errors):
+                for line in [*block.text.splitlines(), ""]:
+                    console.push(line)
+            assert not errors.getvalue()
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=page_id)

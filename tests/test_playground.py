@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resnet_spec import SpecError, load
+from resnet_spec import SpecError, emit, load
 from resnet_spec.library import bundled
 from resnet_spec.views.drawing.render import draw
 from shared.browser import NARROW, WIDE, find, press, set_screen, visible_texts, wait_until
@@ -48,7 +48,8 @@ def test_a_session_answers_with_what_has_changed(tmp_path: Path) -> None:
     news = session.edit(SMALL.replace("out: 8", "out: 16"))
     assert news is not None and news["rows"][0]["out"] == (16, 32, 32)
     assert session.edit(SMALL.replace("out: 8", "out: 16")) is None
-    assert session.draw() == draw(load(session.path), "svg").decode()
+    assert session.make("svg") == draw(load(session.path), "svg").decode()
+    assert session.make("paddle") == emit(session.path, backend="paddle")
 
 
 def test_a_session_keeps_the_last_drawing_of_a_wrong_spec(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_session_keeps_the_last_drawing_of_a_wrong_spec(tmp_path: Path) -> Non
     assert (problem["line"], WRONG.splitlines()[2][problem["column"] - 1 :][:6]) == (3, "kernal")
     assert problem["help"] == "did you mean 'kernel'?"
     with pytest.raises(SpecError):
-        session.draw()
+        session.make("svg")
     session.edit("name: x\nextends: no_such_network\n")
     assert session.wrong and session.problems[0]["line"] == 2
     session.edit(SMALL)
@@ -144,7 +145,18 @@ def test_an_edit_is_drawn(opened: Any) -> None:
     wait_for(opened, "#drawing .output", ["12"])
     draw_text(opened, "name: mine\nextends: resnet18\n")
     wait_for(opened, "#name", ["mine"])
-    assert find(opened, "#svg").is_enabled()
+    assert all(button.is_enabled() for button in opened.find_elements("css selector", "[data-make]"))
+
+
+@pytest.mark.parametrize("backend", ["torch", "paddle", "flax"])
+def test_emitted_code_is_downloaded(opened: Any, tmp_path: Path, backend: str) -> None:
+    draw_text(opened, SMALL)
+    opened.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    find(opened, f"[data-make={backend}]").click()
+    file = tmp_path / f"network_{backend}.py"
+    wait_until(file.exists)
+    (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == emit(tmp_path / "small.yaml", backend=backend)
 
 
 def test_problems_are_shown_in_place(opened: Any) -> None:
@@ -155,7 +167,7 @@ def test_problems_are_shown_in_place(opened: Any) -> None:
     problem = f"network.yaml:{place}: conv does not take 'kernal'; did you mean 'kernel'?"
     wait_for(opened, "#trouble p", [problem, "the drawing shows the last valid version of the spec"])
     wait_for(opened, "#drawing .output", ["10"])
-    assert not find(opened, "#svg").is_enabled()
+    assert not any(button.is_enabled() for button in opened.find_elements("css selector", "[data-make]"))
     for text in ("", "a: [", "- 1", "name: \U0001f642\nstem: {a: \U0001f642, b: nothing}", "name: x\nextends: ../y\n"):
         assert draw_text(opened, f"{text}\n")["wrong"] == "true", text
         wait_until(lambda: in_frame(opened, "#trouble p"))

@@ -29,13 +29,15 @@ const shorten = (number) => {
   }
   return String(number);
 };
+/* The pieces of a name, between which a narrow screen may break it. */
+const breakable = (name) => name.split(/(?<=_)/).flatMap((piece, index) => (index ? [element("wbr"), piece] : [piece]));
 const percent = (accuracy) => (accuracy === null ? "" : `${accuracy.toFixed(2)} %`);
 
 /* the table */
 const rows = networks.map((network) => {
   const cut = network.registry ? network.registry.length + 1 : 0;
-  const name = element("button", {}, element("span", { class: "registry" }, network.name.slice(0, cut)));
-  name.append(network.name.slice(cut));
+  const folder = element("span", { class: "registry" }, network.name.slice(0, cut));
+  const name = element("button", { title: network.name }, folder, element("wbr"), ...breakable(network.name.slice(cut)));
   const row = element("tr", {}, element("td", {}, name), element("td", { title: network.source }, network.paper));
   const size = network.input.slice(1).join("×");
   for (const text of [shorten(network.parameters), shorten(network.macs), size, percent(network.accuracy)]) {
@@ -46,13 +48,14 @@ const rows = networks.map((network) => {
 });
 
 let order = { key: "name", down: false };
+const names = new Intl.Collator("en", { numeric: true }); // far quicker than localeCompare with the same options
 function sort() {
   const sign = order.down ? -1 : 1;
   const compared = [...networks].sort((a, b) => {
     const [x, y] = [a[order.key], b[order.key]];
     if (x === y) return a.index - b.index;
     if (x === null || y === null) return x === null ? 1 : -1;
-    return sign * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y);
+    return sign * (typeof x === "string" ? names.compare(x, y) : x - y);
   });
   find("rows").replaceChildren(...compared.map((network) => rows[network.index]));
   for (const button of document.querySelectorAll("th button")) {
@@ -125,7 +128,8 @@ function plot() {
     return;
   }
   find("hint").textContent = "Dashed: no cheaper network here is more accurate. Costs are for the image in the table; some accuracies are for a larger one, named with the weights.";
-  const [width, height, left, bottom] = [600, 330, 40, 26];
+  const width = Math.max(340, Math.min(900, find("chart").clientWidth || 600)); // so that text has the page's size
+  const [height, left, bottom] = [Math.round(width * (width < 450 ? 0.7 : 0.55)), 40, 26];
   const logs = points.map((network) => Math.log10(network[key]));
   const [low, high] = [Math.min(...logs) - 0.08, Math.max(...logs) + 0.08];
   const accuracies = points.map((network) => network.accuracy);
@@ -139,7 +143,7 @@ function plot() {
     drawing.append(shape("text", { x: left - 5, y: y(tick) + 4, "text-anchor": "end" }, `${tick} %`));
   }
   for (let power = Math.floor(low); power <= high; power += 1) {
-    for (const digit of [1, 2, 5]) {
+    for (const digit of (width - left) / (high - low) < 100 ? [1] : [1, 3]) {
       const value = digit * 10 ** power;
       const place = left + ((Math.log10(value) - low) / (high - low)) * (width - left - 8);
       if (place < left || place > width - 20) continue;
@@ -166,6 +170,7 @@ function plot() {
   mark();
 }
 find("axis").addEventListener("change", plot);
+addEventListener("resize", plot);
 
 /* the details of a network */
 let chosen = null;
@@ -235,7 +240,7 @@ function choose(network, scroll = false) {
   history.replaceState(null, "", `#${network.name}`);
 }
 
-sort();
 filter();
+sort(); // last: the plot asks for its width, and until the rows are there that is known at once
 const wanted = networks.find((network) => network.name === decodeURIComponent(location.hash.slice(1)));
 if (wanted) choose(wanted, true);

@@ -43,6 +43,7 @@ takes: {classes: 10}
 
 const $ = (id) => document.getElementById(id);
 const element = (kind, values) => Object.assign(document.createElement(kind), values);
+const makers = document.querySelectorAll('[data-make]'); // buttons of the files that the core makes of a valid spec
 
 function say(text, wrong = false) {
   $('status').textContent = text;
@@ -163,7 +164,7 @@ async function update() {
 function show(drawn, { news, problems, memory, wrong }, started) {
   if (news) $('frame').contentWindow.postMessage(news, '*');
   if (drawn === text()) view.dispatch(setDiagnostics(view.state, problems.map((each) => diagnostic(view.state, each))));
-  $('svg').disabled = wrong;
+  makers.forEach((button) => { button.disabled = wrong; });
   report({ memory, milliseconds: Math.round(performance.now() - started), wrong });
   keep(drawn);
 }
@@ -201,6 +202,15 @@ function download(name, content, type) {
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
+async function make({ make: kind, file }) {
+  try {
+    const { content } = await ask('make', kind);
+    download(file, content, kind === 'svg' ? 'image/svg+xml' : 'text/x-python');
+  } catch (error) {
+    say(`${file} could not be made: ${error.message}`, true);
+  }
+}
+
 function startTools(networks) {
   $('networks').replaceChildren(...networks.map((value) => element('option', { value })));
   $('start').addEventListener('change', ({ target: { value } }) => {
@@ -217,7 +227,7 @@ function startTools(networks) {
     }
   });
   $('yaml').addEventListener('click', () => download('network.yaml', text(), 'application/yaml'));
-  $('svg').addEventListener('click', async () => download('network.svg', (await ask('draw')).svg, 'image/svg+xml'));
+  for (const button of makers) button.addEventListener('click', () => make(button.dataset));
   addEventListener('hashchange', async ({ newURL }) => replace((await linked(newURL)) ?? text()));
 }
 
@@ -237,7 +247,7 @@ async function start() {
   });
   shown = drawn;
   view.dispatch(setDiagnostics(view.state, problems.map((each) => diagnostic(view.state, each))));
-  $('svg').disabled = wrong;
+  makers.forEach((button) => { button.disabled = wrong; });
   if (!damaged) report({ memory, milliseconds: Math.round(performance.now()), wrong });
   busy = false;
   update();

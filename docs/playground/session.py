@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from resnet_spec import load
+from resnet_spec import emit, load
 from resnet_spec.views.drawing.render import draw
 from resnet_spec.views.page.page import render_document
 from resnet_spec.views.page.server import WatchedSpec
@@ -37,9 +37,9 @@ class Session:
             self._note(news)
         return news
 
-    def draw(self) -> str:
-        """Return the drawing as SVG. Raises SpecError if the spec is invalid."""
-        return draw(load(self.path), "svg").decode()
+    def make(self, kind: str) -> str:
+        """Return the drawing for "svg", or the code for a backend. Raises SpecError if the spec is invalid."""
+        return draw(load(self.path), "svg").decode() if kind == "svg" else emit(self.path, backend=kind)
 
     def _note(self, state: dict[str, Any]) -> None:
         self.wrong = bool(state["problems"])

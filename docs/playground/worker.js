@@ -19,8 +19,8 @@ def edit(text):
     news = session.edit(text)
     return json.dumps({'news': news, 'problems': session.problems, 'wrong': session.wrong})
 
-def draw():
-    return json.dumps({'svg': session.draw()})
+def make(kind):
+    return json.dumps({'content': session.make(kind)})
 `;
 
 async function begin() {
@@ -42,7 +42,7 @@ self.addEventListener('message', async ({ data: { id, action, text } }) => {
   try {
     const pyodide = await ready;
     const call = pyodide.globals.get(action);
-    const answer = JSON.parse(text === undefined ? call() : call(text));
+    const answer = JSON.parse(call(text));
     call.destroy();
     self.postMessage({ id, ...answer, memory: pyodide._module.HEAP8.length });
   } catch (error) {

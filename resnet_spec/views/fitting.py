@@ -70,7 +70,8 @@ def _join_rows(table: Table) -> Table:
     lines: list[Sequence[Any]] = []
     rows = zip(*(column.cells for column in table.columns), strict=True)
     for number, (row, cells) in enumerate(zip(table.rows, rows, strict=True), start=1):
-        lines.append(cells)
+        height = max(cell.count("\n") for cell in cells)
+        lines.append([cell + "\n" * (height - cell.count("\n")) for cell in cells])
         if row.end_section or number == len(table.rows) or table.rows[number].style != row.style:
             copy.add_row(*map("\n".join, zip(*lines, strict=True)), style=row.style, end_section=row.end_section)
             lines = []

@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from resnet_spec.downloads import transfer
 from resnet_spec.downloads.errors import DownloadError, LicenseError
 from resnet_spec.downloads.fetch import fetch, find, is_cached
 from resnet_spec.downloads.hash_lock import read_lock
 from resnet_spec.library.published import PublishedFile, PublishedWeights
-from shared.weights_server import WeightsServer, break_off_at, fail_with, serve, wait_for
+from shared.weights_server import WeightsServer, answer_with, break_off_at, fail_with, serve, wait_for
 
-DATA = bytes(range(256)) * 512
-OTHER = DATA[::-1]
+DATA = save({"fc.weight": np.arange(2**15, dtype=np.float32)})
+OTHER = save({"fc.weight": np.zeros(2**15, np.float32)})
 SHA256 = hashlib.sha256(DATA).hexdigest()
 URL = "https://files.example/models/tiny.pth"
 PATH = "/files.example/models/tiny.pth"
@@ -111,6 +113,32 @@ def test_the_first_hash_of_a_file_without_one_is_told_and_checked_ever_after(ser
     assert fetch(weights, tell=told.append).path == fetched.path
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"<html>Log in</html>", "it is not a checkpoint in a known format: it is a web page or XML"),
+        (DATA[:-1], "it is not a valid safetensors file"),
+        (b"", "it is not a checkpoint in a known format: it is empty"),
+    ],
+)
+def test_a_file_without_a_known_hash_must_be_a_whole_checkpoint(
+    server: WeightsServer, home: Path, data: bytes, said: str
+) -> None:
+    """Else a page to log in, or half a file, would be the first that is used, and be asked for ever after."""
+    told: list[str] = []
+    server.answers[PATH] = [answer_with(200, body=data)]
+    with pytest.raises(DownloadError, match=rf"tiny\.pth is not timm/tiny a1: {said}.*; nothing is kept\. Try again"):
+        fetch(publish(sha256=""), tell=told.append)
+    put(home / "from" / "tiny.pth", data)
+    with pytest.raises(DownloadError, match=rf"tiny\.pth is not timm/tiny a1: {said}.*; nothing is kept\. Try again"):
+        fetch(publish(sha256=""), folder=home / "from")
+    put(home / ".cache/torch/hub/checkpoints/tiny.pth", data)
+    assert find(publish(sha256=""), told.append) is None
+    assert f"hub/checkpoints/tiny.pth is not used for timm/tiny a1: {said}" in told[-1]
+    assert (list_files(home / "cache"), read_lock()) == ([], {})
+    assert fetch(publish(sha256=""), tell=told.append).path.read_bytes() == DATA
+
+
 def test_a_lock_of_a_project_is_used(server: WeightsServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNET_SPEC_LOCK", str(home / "weights.lock"))
     (home / "weights.lock").write_text(json.dumps({URL: {"sha256": hashlib.sha256(OTHER).hexdigest()}}))
@@ -118,6 +146,9 @@ def test_a_lock_of_a_project_is_used(server: WeightsServer, home: Path, monkeypa
         fetch(publish(sha256=""), tell=list[str]().append)
     (home / "weights.lock").write_text("[")
     with pytest.raises(DownloadError, match=r"weights\.lock is not a lock of published weights; restore it"):
+        fetch(publish(sha256=""), tell=list[str]().append)
+    monkeypatch.setenv("RESNET_SPEC_LOCK", str(home))
+    with pytest.raises(DownloadError, match="is not a lock of published weights; restore it"):
         fetch(publish(sha256=""), tell=list[str]().append)
 
 
@@ -334,7 +365,42 @@ def test_a_full_disk_is_a_sentence_and_keeps_nothing(home: Path, server: Weights
             fetch(publish(), tell=list[str]().append)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list_files(home / "cache") == [f"partial/{next((home / 'cache' / 'partial').glob('*.etag')).name}"]
+    assert list_files(home / "cache") == []
+
+
+def test_a_lock_that_cannot_be_written_keeps_nothing(
+    home: Path, server: WeightsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file without a known hash would lie in the cache, and nobody would find it there."""
+    put(home / "file")
+    monkeypatch.setenv("RESNET_SPEC_LOCK", str(home / "file" / "lock.json"))
+    with pytest.raises(DownloadError, match=r"file: it is a file, not a folder; .* or set RESNET_SPEC_LOCK to"):
+        fetch(publish(sha256=""), tell=list[str]().append)
+    assert list_files(home / "cache") == []
+
+
+def test_a_folder_where_a_file_belongs_keeps_nothing(home: Path, server: WeightsServer) -> None:
+    (home / "cache" / SHA256 / "tiny.pth" / "full").mkdir(parents=True)
+    with pytest.raises(DownloadError, match=r"^cannot write to .*tiny\.pth: is a directory; make room there"):
+        fetch(publish(), tell=list[str]().append)
+    assert list_files(home / "cache") == []
+
+
+def test_without_a_network_it_says_how_to_do_without(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as gone:
+        monkeypatch.setenv("RESNET_SPEC_MIRROR", gone.address)
+    with pytest.raises(DownloadError) as caught:
+        fetch(replace(publish(), files=(*publish().files, ON_HUB)), tell=list[str]().append)
+    lines = str(caught.value).splitlines()
+    assert [line.partition("http")[0] for line in lines[:3]] == [
+        "cannot download timm/tiny a1",
+        "cannot download ",
+        "cannot download ",
+    ]
+    assert lines[3] == (
+        "take tiny.pth or timm/tiny.a1/model.safetensors from a folder: "
+        "resnet-spec weights get timm/tiny a1 --from FOLDER"
+    )
 
 
 FETCH = f"""

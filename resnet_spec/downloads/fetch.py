@@ -183,7 +183,8 @@ def _import_from(folder: Path, weights: PublishedWeights, tell: Tell) -> Fetched
     """Copy a file of published weights from a folder to the cache."""
     locked = read_lock()
     if not folder.is_dir():
-        raise DownloadError(f"no folder named {str(folder)!r}")
+        hint = "; name the folder that the file is in" if folder.exists() else ""
+        raise DownloadError(f"no folder named {str(folder)!r}{hint}")
     for file in weights.files:
         for path in search_folder(folder, file, locked.get(file.url, file.sha256)):
             with path.open("rb") as source, _writing(CACHE), _exclusively(file):
@@ -220,7 +221,8 @@ def _download(weights: PublishedWeights, progress: Progress | None, tell: Tell) 
             if file is not weights.files[-1]:
                 tell(failures[-1])
     lines = [f"cannot download {weights.key}", *failures] if failures[1:] else failures
-    raise DownloadError("\n".join([*lines, *([_how_to_do_without(weights)] if is_unreachable else [])]))
+    hint = [f"without a network, {_how_to_do_without(weights)}"] if is_unreachable else []
+    raise DownloadError("\n".join([*lines, *hint]))
 
 
 class _UnavailableError(DownloadError):

@@ -326,8 +326,10 @@ def test_a_folder_with_a_wrong_file_or_none_is_refused(home: Path) -> None:
     put(home / "from" / "tiny.pth", OTHER)
     with pytest.raises(DownloadError, match=r"from/tiny\.pth is not timm/tiny a1: its sha256 .*; nothing is kept"):
         fetch(publish(), folder=home / "from")
-    with pytest.raises(DownloadError, match="no folder named"):
+    with pytest.raises(DownloadError, match=r"no folder named '.*nowhere'$"):
         fetch(publish(), folder=home / "nowhere")
+    with pytest.raises(DownloadError, match=r"no folder named '.*tiny\.pth'; name the folder that the file is in"):
+        fetch(publish(), folder=home / "from" / "tiny.pth")
     assert list_files(home / "cache") == []
     assert (home / "from" / "tiny.pth").read_bytes() == OTHER
 
@@ -398,7 +400,7 @@ def test_without_a_network_it_says_how_to_do_without(home: Path, monkeypatch: py
         "cannot download ",
     ]
     assert lines[3] == (
-        "take tiny.pth or timm/tiny.a1/model.safetensors from a folder: "
+        "without a network, take tiny.pth or timm/tiny.a1/model.safetensors from a folder: "
         "resnet-spec weights get timm/tiny a1 --from FOLDER"
     )
 

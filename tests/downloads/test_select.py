@@ -259,6 +259,7 @@ def test_list_filters_by_license_and_name() -> None:
         (["get", "timm/resnet18"], "error: timm/resnet18 a1_in1k is in no cache, and RESNET_SPEC_OFFLINE forbids"),
         (["get", "timm/resnet18", "--from", "nowhere"], "error: no folder named 'nowhere'"),
         (["get", "timm/resnet18", "fb_ssl_yfcc100m_ft_in1k", "--license", "mit"], "which forbids commercial use"),
+        (["list", "resnet5o"], "error: no file or bundled network named 'resnet5o'; did you mean 'resnet50'?"),
         (["list", "--license", "gpl"], "error: no weights have the license 'gpl'; choose from apache-2.0, "),
     ],
 )

@@ -417,7 +417,7 @@ def test_two_processes_download_a_file_once(server: WeightsServer, home: Path) -
     server.answers[PATH] = [wait_for(1.5)]
     command = [sys.executable, "-c", FETCH]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
-    assert sorted(process.communicate(timeout=60)[0].strip() for process in both) == sorted(
+    assert sorted(process.communicate(timeout=300)[0].strip() for process in both) == sorted(
         [f"{server.address}{PATH}", "the cache"]
     )
     assert server.count(PATH) == 1

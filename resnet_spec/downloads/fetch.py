@@ -217,7 +217,8 @@ def _download(weights: PublishedWeights, progress: Progress | None, tell: Tell) 
             return _download_file(weights, file, progress, tell)
         except _UnavailableError as error:
             failures.append(str(error))
-            is_unreachable |= isinstance(error.__cause__, UnreachableError)
+            # Hugging Face's library raises FileNotFoundError if there is no connection and its cache has no such file.
+            is_unreachable |= isinstance(error.__cause__, UnreachableError | FileNotFoundError)
             if file is not weights.files[-1]:
                 tell(failures[-1])
     lines = [f"cannot download {weights.key}", *failures] if failures[1:] else failures
@@ -258,11 +259,12 @@ def _download_by_library(library: Any, weights: PublishedWeights, file: Publishe
         path = Path(library.hf_hub_download(file.hub, HUB_FILE, revision=file.revision))
     except Exception as error:  # of its own kinds, or of those of its HTTP library
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise _UnavailableError(f"cannot download {file.hub}: {reason}") from None
+        raise _UnavailableError(f"cannot download {file.hub}: {reason}") from error
     locked = read_lock()
     digest, mismatch = _examine(path, file, locked)
     if mismatch:
-        raise _UnavailableError(f"{file.url} is not {weights.key}: {mismatch}. {_how_to_accept(file, locked)}")
+        accept = _how_to_accept(file, locked)
+        raise _UnavailableError(f"{path} is not {weights.key}: {mismatch}; delete it there. {accept}")
     fetched = Fetched(path, weights, file, digest, file.url)
     _lock(fetched, tell)
     return fetched

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -461,3 +462,28 @@ def test_the_hubs_own_library_and_endpoint_are_used(server: WeightsServer, home:
     path = Path(done.stdout.strip().splitlines()[-1])
     assert path.read_bytes() == DATA
     assert path.is_relative_to(home / (".cache/huggingface/hub" if library else "cache"))
+
+
+@pytest.mark.parametrize("data", [None, b"<html>Log in</html>"])
+def test_what_the_hubs_own_library_cannot_get_is_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None
+) -> None:
+    """Without a network it raises FileNotFoundError, and what it downloads may be anything."""
+
+    def hf_hub_download(hub: str, name: str, revision: str) -> str:
+        if data is None:
+            raise FileNotFoundError("Please check your connection.\nAnd try again.")
+        return str(put(home / name, data))
+
+    library = SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setattr("resnet_spec.downloads.fetch._find_hub_library", lambda: library)
+    with pytest.raises(DownloadError) as caught:
+        fetch(replace(publish(), files=(ON_HUB,)), tell=list[str]().append)
+    said = (
+        "cannot download timm/tiny.a1: Please check your connection.\n"
+        "without a network, take timm/tiny.a1/model.safetensors from a folder: resnet-spec weights get timm/tiny a1"
+        if data is None
+        else f"{home / 'model.safetensors'} is not timm/tiny a1: it is not a valid safetensors file"
+    )
+    assert str(caught.value).startswith(said)
+    assert read_lock() == {}

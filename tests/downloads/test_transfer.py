@@ -204,7 +204,9 @@ def test_no_server_and_no_network_are_sentences(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(transfer, "ATTEMPTS", 2)
     with serve() as server:
         address = server.address
-    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: pytest.fail("waits for what does not come"))
+    monkeypatch.setattr(
+        "resnet_spec.downloads.transfer.time.sleep", lambda seconds: pytest.fail("waits for what does not come")
+    )
     with pytest.raises(UnreachableError, match=r"there is no connection \(connection refused\)"):
         download(f"{address}/w.pth", tmp_path / "w.part")
     monkeypatch.setenv("http_proxy", address)

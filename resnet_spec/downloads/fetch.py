@@ -144,8 +144,8 @@ def is_cached(weights: PublishedWeights, locked: dict[str, str]) -> bool:
 
 def check_license(weights: PublishedWeights, licenses: Collection[str] | None = None) -> None:
     """Raise LicenseError if the license of weights is none of ``licenses``, or of those in the environment variable."""
-    names = os.environ.get(LICENSES, "").split(",")
-    allowed = licenses if licenses is not None else [name.strip() for name in names if name.strip()]
+    names = os.environ.get(LICENSES, "").split(",") if licenses is None else licenses
+    allowed = [name.strip().lower() for name in names if name.strip()]
     if allowed and weights.license not in allowed:
         raise LicenseError(
             f"the license of {weights.key} is {_describe_license(weights)}; allowed: {', '.join(sorted(allowed))}"

@@ -217,6 +217,8 @@ def test_a_license_that_is_not_allowed_is_refused(server: WeightsServer, monkeyp
     with pytest.raises(LicenseError, match="allowed: bsd-3-clause, mit"):
         fetch(weights)
     assert server.requests == []
+    monkeypatch.setenv("RESNET_SPEC_LICENSES", "CC-BY-NC-4.0")
+    assert fetch(weights, tell=list[str]().append).path.read_bytes() == DATA
 
 
 SNAPSHOT = "models--timm--tiny.a1/snapshots/0123abcd/model.safetensors"

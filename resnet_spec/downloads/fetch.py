@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 from urllib.parse import urlparse
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from resnet_spec.backend import BackendError
 from resnet_spec.checkpoints.formats import registry
@@ -187,7 +187,7 @@ def _import_from(folder: Path, weights: PublishedWeights, tell: Tell) -> Fetched
         raise DownloadError(f"no folder named {str(folder)!r}{hint}")
     for file in weights.files:
         for path in search_folder(folder, file, locked.get(file.url, file.sha256)):
-            with path.open("rb") as source, _writing(CACHE), _exclusively(file):
+            with path.open("rb") as source, _writing(CACHE), _exclusively(file, tell):
                 return _copy(source, weights, file, str(path), tell)
     raise DownloadError(f"{folder} has no {join_alternatives(_expected_names(weights))} of {weights.key}")
 
@@ -232,7 +232,7 @@ class _UnavailableError(DownloadError):
 
 def _download_file(weights: PublishedWeights, file: PublishedFile, progress: Progress | None, tell: Tell) -> Fetched:
     url, part = mirror_url(file), _part_path(file)
-    with _writing(CACHE), _exclusively(file):
+    with _writing(CACHE), _exclusively(file, tell):
         found = find(weights, tell=str)
         if found is not None:  # another process was downloading it
             return found
@@ -357,12 +357,20 @@ def _part_path(file: PublishedFile) -> Path:
 
 
 @contextmanager
-def _exclusively(file: PublishedFile) -> Iterator[None]:
+def _exclusively(file: PublishedFile, tell: Tell) -> Iterator[None]:
     """Let one process at a time write a file; the system ends the lock of a process that ends."""
     part = _part_path(file)
     part.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(part.with_suffix(".lock")):
+    lock = FileLock(part.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"waiting for another process, which is getting {file.url}")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

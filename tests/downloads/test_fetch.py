@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from safetensors.numpy import save
 
 from resnet_spec.downloads import transfer
@@ -425,6 +426,21 @@ def test_two_processes_download_a_file_once(server: WeightsServer, home: Path) -
     )
     assert server.count(PATH) == 1
     assert list_files(home / "cache") == [f"{SHA256}/tiny.pth"]
+
+
+def test_who_waits_for_another_process_is_told_so(server: WeightsServer, home: Path) -> None:
+    with pytest.raises(DownloadError):
+        fetch(publish(sha256="0" * 64), tell=list[str]().append)  # which leaves its lock
+    lock = FileLock(next((home / "cache" / "partial").glob("*.lock")))
+    lock.acquire()
+    told: list[str] = []
+
+    def tell(message: str) -> None:
+        told.append(message)
+        lock.release()
+
+    assert fetch(publish(), tell=tell).path.read_bytes() == DATA
+    assert told[0] == f"waiting for another process, which is getting {URL}"
 
 
 def test_a_process_that_is_killed_leaves_no_lock(server: WeightsServer, home: Path) -> None:

@@ -82,6 +82,8 @@ def run_(
     files = list_pictures(paths)
     network = load_network(spec, settings, None)
     published = find_weights(spec, network, weights)
+    if published is not None and not published.classes:
+        raise click.UsageError(f"the weights {published.key} have no classifier, so they predict no classes")
     prepare = preparation_of_weights(published, test_size=test_size) if published else preparation_of_network(network)
     if test_size and published is None:
         raise click.UsageError("--test-size is one of published weights; name them by --weights TAG")

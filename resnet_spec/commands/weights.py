@@ -48,6 +48,7 @@ def list_(pattern: str, licenses: str | None, as_json: bool) -> None:
     from resnet_spec.downloads.tables import OPTIONAL_COLUMNS, render_published
     from resnet_spec.library.published import read_published
 
+    _check_pattern(pattern)
     allowed, locked = _parse_licenses(licenses), read_lock()
     named = [record for record in read_published() if pattern in _names_of(record)]
     similar = [record for record in read_published() if pattern.lower() in record.spec.lower()]
@@ -58,6 +59,15 @@ def list_(pattern: str, licenses: str | None, as_json: bool) -> None:
         return
     print_fitting(render_published(records, cached), OPTIONAL_COLUMNS)
     click.echo(f"{len(records)} of {len(read_published())} published weights")
+
+
+def _check_pattern(pattern: str) -> None:
+    """Raise FileNotFoundError, with a name that may be meant, if no network has the pattern in its name."""
+    from resnet_spec.library import bundled
+    from resnet_spec.library.load import find_source
+
+    if not any(pattern.lower() in name.lower() for name in bundled.names()):
+        find_source(pattern)
 
 
 def _names_of(record: PublishedWeights) -> tuple[str, ...]:

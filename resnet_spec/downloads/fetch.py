@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 from urllib.parse import urlparse
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from resnet_spec.backend import BackendError
+from resnet_spec.checkpoints.formats import registry
 from resnet_spec.checkpoints.formats.atomic import move_file
+from resnet_spec.checkpoints.formats.tensors import CheckpointError
 from resnet_spec.downloads.caches import CACHE, cache_folder, list_candidates, search_folder, tool_caches
 from resnet_spec.downloads.digests import Digest, compute_digest, describe_mismatch
-from resnet_spec.downloads.errors import DownloadError, LicenseError
-from resnet_spec.downloads.hash_lock import add_to_lock, lock_path, read_lock
+from resnet_spec.downloads.errors import DownloadError, LicenseError, UnreachableError
+from resnet_spec.downloads.hash_lock import LOCK, add_to_lock, lock_path, read_lock
 from resnet_spec.downloads.transfer import Progress, download
 from resnet_spec.language.values import join_alternatives
 from resnet_spec.library.published import HUB, HUB_FILE, PublishedFile, PublishedWeights
@@ -94,9 +97,8 @@ def fetch(
         return found
     if is_offline():
         raise DownloadError(
-            f"{weights.key} is in no cache, and {_offline_variable()} forbids downloads; unset it, or take "
-            f"{join_alternatives(_expected_names(weights))} from a folder: "
-            f"resnet-spec weights get {weights.key} --from FOLDER"
+            f"{weights.key} is in no cache, and {_offline_variable()} forbids downloads; unset it, or "
+            f"{_how_to_do_without(weights)}"
         )
     return _download(weights, progress, tell)
 
@@ -105,8 +107,7 @@ def find(weights: PublishedWeights, tell: Tell = _log) -> Fetched | None:
     """Return a verified file of published weights from a cache, or None; files of other contents are told."""
     locked = read_lock()
     for candidate in _list_cached(weights, locked):
-        digest = compute_digest(candidate.path, md5=bool(candidate.file.md5))
-        mismatch = describe_mismatch(digest, candidate.file, locked.get(candidate.file.url))
+        digest, mismatch = _examine(candidate.path, candidate.file, locked)
         if mismatch:
             tell(f"{candidate.path} is not used for {weights.key}: {mismatch}")
             continue
@@ -117,6 +118,25 @@ def find(weights: PublishedWeights, tell: Tell = _log) -> Fetched | None:
     return None
 
 
+def _examine(path: Path, file: PublishedFile, locked: Mapping[str, str]) -> tuple[Digest, str]:
+    """Return a file's hashes, and what shows that it is not the published one, or "".
+
+    A file of which no hash is known must at least be a whole checkpoint: what it is now is what counts ever after.
+    """
+    digest = compute_digest(path, md5=bool(file.md5))
+    mismatch = describe_mismatch(digest, file, locked.get(file.url))
+    if mismatch or file.has_hash or file.url in locked:
+        return digest, mismatch
+    try:
+        registry.read(path)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{path} ")
+        return digest, reason if reason == str(error) else f"it {reason}"
+    except BackendError:  # nothing here reads its format, so nothing can be loaded from it either
+        pass
+    return digest, ""
+
+
 def is_cached(weights: PublishedWeights, locked: dict[str, str]) -> bool:
     """Return whether a file of published weights seems to be in a cache; its contents are not read."""
     return next(_list_cached(weights, locked), None) is not None
@@ -124,8 +144,8 @@ def is_cached(weights: PublishedWeights, locked: dict[str, str]) -> bool:
 
 def check_license(weights: PublishedWeights, licenses: Collection[str] | None = None) -> None:
     """Raise LicenseError if the license of weights is none of ``licenses``, or of those in the environment variable."""
-    names = os.environ.get(LICENSES, "").split(",")
-    allowed = licenses if licenses is not None else [name.strip() for name in names if name.strip()]
+    names = os.environ.get(LICENSES, "").split(",") if licenses is None else licenses
+    allowed = [name.strip().lower() for name in names if name.strip()]
     if allowed and weights.license not in allowed:
         raise LicenseError(
             f"the license of {weights.key} is {_describe_license(weights)}; allowed: {', '.join(sorted(allowed))}"
@@ -150,7 +170,7 @@ def _list_cached(weights: PublishedWeights, locked: dict[str, str]) -> Iterator[
     for file in weights.files:
         sha256 = locked.get(file.url, file.sha256)
         if sha256:
-            cached = sorted(cache_folder().glob(f"{sha256}*/{file.name}"))
+            cached = filter(Path.is_file, sorted(cache_folder().glob(f"{sha256}*/{file.name}")))
             yield from (_Candidate(path, file, "the cache") for path in cached)
     for tool in tool_caches():
         for file in weights.files:
@@ -163,10 +183,11 @@ def _import_from(folder: Path, weights: PublishedWeights, tell: Tell) -> Fetched
     """Copy a file of published weights from a folder to the cache."""
     locked = read_lock()
     if not folder.is_dir():
-        raise DownloadError(f"no folder named {str(folder)!r}")
+        hint = "; name the folder that the file is in" if folder.exists() else ""
+        raise DownloadError(f"no folder named {str(folder)!r}{hint}")
     for file in weights.files:
         for path in search_folder(folder, file, locked.get(file.url, file.sha256)):
-            with path.open("rb") as source, _writing_cache(), _exclusively(file):
+            with path.open("rb") as source, _writing(CACHE), _exclusively(file, tell):
                 return _copy(source, weights, file, str(path), tell)
     raise DownloadError(f"{folder} has no {join_alternatives(_expected_names(weights))} of {weights.key}")
 
@@ -186,7 +207,8 @@ def _download(weights: PublishedWeights, progress: Progress | None, tell: Tell) 
     """Download the first file that can be had, the preferred place first."""
     if weights.is_restricted:
         tell(f"the license of {weights.key} is {_describe_license(weights)}")
-    failures = []
+    failures: list[str] = []
+    is_unreachable = False
     for file in weights.files:
         try:
             library = _find_hub_library() if file.hub else None
@@ -195,9 +217,13 @@ def _download(weights: PublishedWeights, progress: Progress | None, tell: Tell) 
             return _download_file(weights, file, progress, tell)
         except _UnavailableError as error:
             failures.append(str(error))
+            # Hugging Face's library raises FileNotFoundError if there is no connection and its cache has no such file.
+            is_unreachable |= isinstance(error.__cause__, UnreachableError | FileNotFoundError)
             if file is not weights.files[-1]:
                 tell(failures[-1])
-    raise DownloadError("\n".join([f"cannot download {weights.key}", *failures]) if failures[1:] else failures[0])
+    lines = [f"cannot download {weights.key}", *failures] if failures[1:] else failures
+    hint = [f"without a network, {_how_to_do_without(weights)}"] if is_unreachable else []
+    raise DownloadError("\n".join([*lines, *hint]))
 
 
 class _UnavailableError(DownloadError):
@@ -206,7 +232,7 @@ class _UnavailableError(DownloadError):
 
 def _download_file(weights: PublishedWeights, file: PublishedFile, progress: Progress | None, tell: Tell) -> Fetched:
     url, part = mirror_url(file), _part_path(file)
-    with _writing_cache(), _exclusively(file):
+    with _writing(CACHE), _exclusively(file, tell):
         found = find(weights, tell=str)
         if found is not None:  # another process was downloading it
             return found
@@ -214,7 +240,7 @@ def _download_file(weights: PublishedWeights, file: PublishedFile, progress: Pro
         try:
             download(url, part, progress)
         except DownloadError as error:
-            raise _UnavailableError(str(error)) from None
+            raise _UnavailableError(str(error)) from error
         return _keep(part, weights, file, url, tell)
 
 
@@ -233,11 +259,12 @@ def _download_by_library(library: Any, weights: PublishedWeights, file: Publishe
         path = Path(library.hf_hub_download(file.hub, HUB_FILE, revision=file.revision))
     except Exception as error:  # of its own kinds, or of those of its HTTP library
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise _UnavailableError(f"cannot download {file.hub}: {reason}") from None
-    digest = compute_digest(path)
-    mismatch = describe_mismatch(digest, file, read_lock().get(file.url))
+        raise _UnavailableError(f"cannot download {file.hub}: {reason}") from error
+    locked = read_lock()
+    digest, mismatch = _examine(path, file, locked)
     if mismatch:
-        raise _UnavailableError(f"{file.url} is not the file that it was: {mismatch}; {_how_to_accept(file)}")
+        accept = _how_to_accept(file, locked)
+        raise _UnavailableError(f"{path} is not {weights.key}: {mismatch}; delete it there. {accept}")
     fetched = Fetched(path, weights, file, digest, file.url)
     _lock(fetched, tell)
     return fetched
@@ -255,25 +282,36 @@ def mirror_url(file: PublishedFile) -> str:
 
 def _keep(part: Path, weights: PublishedWeights, file: PublishedFile, place: str, tell: Tell) -> Fetched:
     """Verify a file, and move it to the cache; a wrong one is deleted. Raises DownloadError."""
-    digest = compute_digest(part, md5=bool(file.md5))
-    mismatch = describe_mismatch(digest, file, read_lock().get(file.url))
+    locked = read_lock()
+    digest, mismatch = _examine(part, file, locked)
     if mismatch:
-        part.unlink()
-        part.with_suffix(".etag").unlink(missing_ok=True)
-        raise _UnavailableError(f"{place} is not {weights.key}: {mismatch}; nothing is kept. {_how_to_accept(file)}")
+        _discard(part)
+        accept = _how_to_accept(file, locked)
+        raise _UnavailableError(f"{place} is not {weights.key}: {mismatch}; nothing is kept. {accept}")
     target = cache_folder() / digest.sha256 / file.name
-    target.parent.mkdir(exist_ok=True)
-    fetched = Fetched(move_file(part, target), weights, file, digest, place)
-    part.with_suffix(".etag").unlink(missing_ok=True)
-    _lock(fetched, tell)
+    fetched = Fetched(target, weights, file, digest, place)
+    try:
+        _lock(fetched, tell)  # first, since nobody finds a file without a known hash
+        target.parent.mkdir(exist_ok=True)
+        move_file(part, target)
+    except OSError:
+        _discard(part)
+        raise
+    _discard(part)
     return fetched
+
+
+def _discard(part: Path) -> None:
+    """Remove what was received of a file, and what identifies its version."""
+    part.unlink(missing_ok=True)
+    part.with_suffix(".etag").unlink(missing_ok=True)
 
 
 def _lock(fetched: Fetched, tell: Tell) -> None:
     """Write the hash of a file to the user's lock, and tell so if nobody else states it."""
     if fetched.file.url in read_lock():
         return
-    with _writing_cache():
+    with _writing(LOCK if os.environ.get(LOCK) else CACHE):
         add_to_lock(fetched.file.url, fetched.weights.key, fetched.digest)
     if not fetched.file.has_hash:
         tell(
@@ -282,10 +320,16 @@ def _lock(fetched: Fetched, tell: Tell) -> None:
         )
 
 
-def _how_to_accept(file: PublishedFile) -> str:
-    if file.has_hash:
+def _how_to_accept(file: PublishedFile, locked: Mapping[str, str]) -> str:
+    if file.has_hash or file.url not in locked:
         return "Try again, or another place"
     return f"If the publisher has changed the file, delete the line of {file.url} in {lock_path()}"
+
+
+def _how_to_do_without(weights: PublishedWeights) -> str:
+    """Return how to get weights where there is no network."""
+    names = join_alternatives(_expected_names(weights))
+    return f"take {names} from a folder: resnet-spec weights get {weights.key} --from FOLDER"
 
 
 def _describe_license(weights: PublishedWeights) -> str:
@@ -313,25 +357,34 @@ def _part_path(file: PublishedFile) -> Path:
 
 
 @contextmanager
-def _exclusively(file: PublishedFile) -> Iterator[None]:
+def _exclusively(file: PublishedFile, tell: Tell) -> Iterator[None]:
     """Let one process at a time write a file; the system ends the lock of a process that ends."""
     part = _part_path(file)
     part.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(part.with_suffix(".lock")):
+    lock = FileLock(part.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"waiting for another process, which is getting {file.url}")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def _writing_cache() -> Iterator[None]:
-    """Let errors of the file system say what they mean: that the cache can't be written."""
+def _writing(variable: str) -> Iterator[None]:
+    """Let errors of the file system say that the cache, or the lock, which a variable places, can't be written."""
     try:
         yield
     except DownloadError:
         raise
     except OSError as error:
         where = error.filename or cache_folder()
-        reason = (error.strerror or str(error)).lower()
+        is_file = isinstance(error, FileExistsError)  # where a folder is to be made
+        reason = "it is a file, not a folder" if is_file else (error.strerror or str(error)).lower()
         raise DownloadError(
-            f"cannot write to {fspath(where)}: {reason}; make room there or make it writable, or set {CACHE} to "
-            "another folder"
+            f"cannot write to {fspath(where)}: {reason}; make room there or make it writable, or set {variable} to "
+            "another place"
         ) from None

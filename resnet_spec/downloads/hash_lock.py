@@ -39,7 +39,7 @@ def _read_rows() -> dict[str, Any]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, IsADirectoryError):
         rows = None
     if isinstance(rows, dict) and all(isinstance(row, dict) and _is_sha256(row.get("sha256")) for row in rows.values()):
         return rows

@@ -103,3 +103,9 @@ def test_mistakes_are_sentences(arguments: list[str], message: str, folder: Path
     done = run_here("run", "cifar/resnet20", "--backend", "numpy", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
+
+
+def test_weights_without_a_classifier_predict_nothing(folder: Path) -> None:
+    done = run_here("run", "timm/resnet50", "--backend", "numpy", "--image", "pictures/a.png", "--weights", "bamboo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: the weights timm/resnet50 bamboo have no classifier, so they predict no classes" in done.stderr

@@ -10,18 +10,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from filelock import FileLock
+from safetensors.numpy import save
 
 from resnet_spec.downloads import transfer
 from resnet_spec.downloads.errors import DownloadError, LicenseError
 from resnet_spec.downloads.fetch import fetch, find, is_cached
 from resnet_spec.downloads.hash_lock import read_lock
 from resnet_spec.library.published import PublishedFile, PublishedWeights
-from shared.weights_server import WeightsServer, break_off_at, fail_with, serve, wait_for
+from shared.weights_server import WeightsServer, answer_with, break_off_at, fail_with, serve, wait_for
 
-DATA = bytes(range(256)) * 512
-OTHER = DATA[::-1]
+DATA = save({"fc.weight": np.arange(2**15, dtype=np.float32)})
+OTHER = save({"fc.weight": np.zeros(2**15, np.float32)})
 SHA256 = hashlib.sha256(DATA).hexdigest()
 URL = "https://files.example/models/tiny.pth"
 PATH = "/files.example/models/tiny.pth"
@@ -111,6 +115,32 @@ def test_the_first_hash_of_a_file_without_one_is_told_and_checked_ever_after(ser
     assert fetch(weights, tell=told.append).path == fetched.path
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"<html>Log in</html>", "it is not a checkpoint in a known format: it is a web page or XML"),
+        (DATA[:-1], "it is not a valid safetensors file"),
+        (b"", "it is not a checkpoint in a known format: it is empty"),
+    ],
+)
+def test_a_file_without_a_known_hash_must_be_a_whole_checkpoint(
+    server: WeightsServer, home: Path, data: bytes, said: str
+) -> None:
+    """Else a page to log in, or half a file, would be the first that is used, and be asked for ever after."""
+    told: list[str] = []
+    server.answers[PATH] = [answer_with(200, body=data)]
+    with pytest.raises(DownloadError, match=rf"tiny\.pth is not timm/tiny a1: {said}.*; nothing is kept\. Try again"):
+        fetch(publish(sha256=""), tell=told.append)
+    put(home / "from" / "tiny.pth", data)
+    with pytest.raises(DownloadError, match=rf"tiny\.pth is not timm/tiny a1: {said}.*; nothing is kept\. Try again"):
+        fetch(publish(sha256=""), folder=home / "from")
+    put(home / ".cache/torch/hub/checkpoints/tiny.pth", data)
+    assert find(publish(sha256=""), told.append) is None
+    assert f"hub/checkpoints/tiny.pth is not used for timm/tiny a1: {said}" in told[-1]
+    assert (list_files(home / "cache"), read_lock()) == ([], {})
+    assert fetch(publish(sha256=""), tell=told.append).path.read_bytes() == DATA
+
+
 def test_a_lock_of_a_project_is_used(server: WeightsServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNET_SPEC_LOCK", str(home / "weights.lock"))
     (home / "weights.lock").write_text(json.dumps({URL: {"sha256": hashlib.sha256(OTHER).hexdigest()}}))
@@ -118,6 +148,9 @@ def test_a_lock_of_a_project_is_used(server: WeightsServer, home: Path, monkeypa
         fetch(publish(sha256=""), tell=list[str]().append)
     (home / "weights.lock").write_text("[")
     with pytest.raises(DownloadError, match=r"weights\.lock is not a lock of published weights; restore it"):
+        fetch(publish(sha256=""), tell=list[str]().append)
+    monkeypatch.setenv("RESNET_SPEC_LOCK", str(home))
+    with pytest.raises(DownloadError, match="is not a lock of published weights; restore it"):
         fetch(publish(sha256=""), tell=list[str]().append)
 
 
@@ -185,6 +218,8 @@ def test_a_license_that_is_not_allowed_is_refused(server: WeightsServer, monkeyp
     with pytest.raises(LicenseError, match="allowed: bsd-3-clause, mit"):
         fetch(weights)
     assert server.requests == []
+    monkeypatch.setenv("RESNET_SPEC_LICENSES", "CC-BY-NC-4.0")
+    assert fetch(weights, tell=list[str]().append).path.read_bytes() == DATA
 
 
 SNAPSHOT = "models--timm--tiny.a1/snapshots/0123abcd/model.safetensors"
@@ -295,8 +330,10 @@ def test_a_folder_with_a_wrong_file_or_none_is_refused(home: Path) -> None:
     put(home / "from" / "tiny.pth", OTHER)
     with pytest.raises(DownloadError, match=r"from/tiny\.pth is not timm/tiny a1: its sha256 .*; nothing is kept"):
         fetch(publish(), folder=home / "from")
-    with pytest.raises(DownloadError, match="no folder named"):
+    with pytest.raises(DownloadError, match=r"no folder named '.*nowhere'$"):
         fetch(publish(), folder=home / "nowhere")
+    with pytest.raises(DownloadError, match=r"no folder named '.*tiny\.pth'; name the folder that the file is in"):
+        fetch(publish(), folder=home / "from" / "tiny.pth")
     assert list_files(home / "cache") == []
     assert (home / "from" / "tiny.pth").read_bytes() == OTHER
 
@@ -334,7 +371,42 @@ def test_a_full_disk_is_a_sentence_and_keeps_nothing(home: Path, server: Weights
             fetch(publish(), tell=list[str]().append)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list_files(home / "cache") == [f"partial/{next((home / 'cache' / 'partial').glob('*.etag')).name}"]
+    assert list_files(home / "cache") == []
+
+
+def test_a_lock_that_cannot_be_written_keeps_nothing(
+    home: Path, server: WeightsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file without a known hash would lie in the cache, and nobody would find it there."""
+    put(home / "file")
+    monkeypatch.setenv("RESNET_SPEC_LOCK", str(home / "file" / "lock.json"))
+    with pytest.raises(DownloadError, match=r"file: it is a file, not a folder; .* or set RESNET_SPEC_LOCK to"):
+        fetch(publish(sha256=""), tell=list[str]().append)
+    assert list_files(home / "cache") == []
+
+
+def test_a_folder_where_a_file_belongs_keeps_nothing(home: Path, server: WeightsServer) -> None:
+    (home / "cache" / SHA256 / "tiny.pth" / "full").mkdir(parents=True)
+    with pytest.raises(DownloadError, match=r"^cannot write to .*tiny\.pth: is a directory; make room there"):
+        fetch(publish(), tell=list[str]().append)
+    assert list_files(home / "cache") == []
+
+
+def test_without_a_network_it_says_how_to_do_without(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as gone:
+        monkeypatch.setenv("RESNET_SPEC_MIRROR", gone.address)
+    with pytest.raises(DownloadError) as caught:
+        fetch(replace(publish(), files=(*publish().files, ON_HUB)), tell=list[str]().append)
+    lines = str(caught.value).splitlines()
+    assert [line.partition("http")[0] for line in lines[:3]] == [
+        "cannot download timm/tiny a1",
+        "cannot download ",
+        "cannot download ",
+    ]
+    assert lines[3] == (
+        "without a network, take tiny.pth or timm/tiny.a1/model.safetensors from a folder: "
+        "resnet-spec weights get timm/tiny a1 --from FOLDER"
+    )
 
 
 FETCH = f"""
@@ -349,11 +421,26 @@ def test_two_processes_download_a_file_once(server: WeightsServer, home: Path) -
     server.answers[PATH] = [wait_for(1.5)]
     command = [sys.executable, "-c", FETCH]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
-    assert sorted(process.communicate(timeout=60)[0].strip() for process in both) == sorted(
+    assert sorted(process.communicate(timeout=300)[0].strip() for process in both) == sorted(
         [f"{server.address}{PATH}", "the cache"]
     )
     assert server.count(PATH) == 1
     assert list_files(home / "cache") == [f"{SHA256}/tiny.pth"]
+
+
+def test_who_waits_for_another_process_is_told_so(server: WeightsServer, home: Path) -> None:
+    with pytest.raises(DownloadError):
+        fetch(publish(sha256="0" * 64), tell=list[str]().append)  # which leaves its lock
+    lock = FileLock(next((home / "cache" / "partial").glob("*.lock")))
+    lock.acquire()
+    told: list[str] = []
+
+    def tell(message: str) -> None:
+        told.append(message)
+        lock.release()
+
+    assert fetch(publish(), tell=tell).path.read_bytes() == DATA
+    assert told[0] == f"waiting for another process, which is getting {URL}"
 
 
 def test_a_process_that_is_killed_leaves_no_lock(server: WeightsServer, home: Path) -> None:
@@ -393,3 +480,28 @@ def test_the_hubs_own_library_and_endpoint_are_used(server: WeightsServer, home:
     path = Path(done.stdout.strip().splitlines()[-1])
     assert path.read_bytes() == DATA
     assert path.is_relative_to(home / (".cache/huggingface/hub" if library else "cache"))
+
+
+@pytest.mark.parametrize("data", [None, b"<html>Log in</html>"])
+def test_what_the_hubs_own_library_cannot_get_is_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None
+) -> None:
+    """Without a network it raises FileNotFoundError, and what it downloads may be anything."""
+
+    def hf_hub_download(hub: str, name: str, revision: str) -> str:
+        if data is None:
+            raise FileNotFoundError("Please check your connection.\nAnd try again.")
+        return str(put(home / name, data))
+
+    library = SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setattr("resnet_spec.downloads.fetch._find_hub_library", lambda: library)
+    with pytest.raises(DownloadError) as caught:
+        fetch(replace(publish(), files=(ON_HUB,)), tell=list[str]().append)
+    said = (
+        "cannot download timm/tiny.a1: Please check your connection.\n"
+        "without a network, take timm/tiny.a1/model.safetensors from a folder: resnet-spec weights get timm/tiny a1"
+        if data is None
+        else f"{home / 'model.safetensors'} is not timm/tiny a1: it is not a valid safetensors file"
+    )
+    assert str(caught.value).startswith(said)
+    assert read_lock() == {}

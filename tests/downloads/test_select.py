@@ -65,10 +65,14 @@ def small_weights(home: Path) -> Iterator[dict[str, Array]]:
 
 
 def make_images(size: int) -> Array:
-    """Return smooth pictures, as photographs of 32 pixels are, with noise."""
+    """Return pictures of a disc before a background, in random colours and places and with noise."""
     random = np.random.default_rng(0)
-    waves = np.sin(np.linspace(0, 6, size))[None, None, :] * np.cos(np.linspace(0, 4, size))[None, :, None]
-    return (random.normal(size=(4, 3, 1, 1)) * waves + random.normal(size=(4, 3, size, size)) / 4).astype(np.float32)
+    rows, columns = np.mgrid[:size, :size] / size
+    left, top, width = random.uniform(0.25, 0.75, (3, 8, 1, 1, 1))
+    inside, outside = random.uniform(-2, 2, (2, 8, 3, 1, 1))
+    is_inside = (columns - left) ** 2 + (rows - top) ** 2 < (width / 2) ** 2
+    noise = random.normal(size=(8, 3, size, size)) / 8
+    return (np.where(is_inside, inside, outside) + noise).astype(np.float32)
 
 
 def test_a_tag_builds_the_network_with_its_weights(backend_name: str, small_weights: dict[str, Array]) -> None:
@@ -259,6 +263,7 @@ def test_list_filters_by_license_and_name() -> None:
         (["get", "timm/resnet18"], "error: timm/resnet18 a1_in1k is in no cache, and RESNET_SPEC_OFFLINE forbids"),
         (["get", "timm/resnet18", "--from", "nowhere"], "error: no folder named 'nowhere'"),
         (["get", "timm/resnet18", "fb_ssl_yfcc100m_ft_in1k", "--license", "mit"], "which forbids commercial use"),
+        (["list", "resnet5o"], "error: no file or bundled network named 'resnet5o'; did you mean 'resnet50'?"),
         (["list", "--license", "gpl"], "error: no weights have the license 'gpl'; choose from apache-2.0, "),
     ],
 )

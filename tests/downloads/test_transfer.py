@@ -10,9 +10,19 @@ from pathlib import Path
 import pytest
 
 from resnet_spec.downloads import transfer
-from resnet_spec.downloads.errors import DownloadError
+from resnet_spec.downloads.errors import DownloadError, UnreachableError
 from resnet_spec.downloads.transfer import download
-from shared.weights_server import WeightsServer, break_off_at, fail_with, ignore_range, redirect_to, serve, wait_for
+from shared.weights_server import (
+    Answer,
+    WeightsServer,
+    answer_with,
+    break_off_at,
+    fail_with,
+    ignore_range,
+    redirect_to,
+    serve,
+    wait_for,
+)
 
 DATA = bytes(range(256)) * 4096
 
@@ -94,6 +104,76 @@ def test_redirects_are_followed(server: WeightsServer, tmp_path: Path) -> None:
     assert (tmp_path / "w.part").read_bytes() == DATA
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("/w.pth", "the server redirects in a circle, or to no address of http or https"),
+        ("file:///etc/passwd", "the server redirects in a circle, or to no address of http or https"),
+        ("ftp://127.0.0.1/w.pth", "the server redirects in a circle, or to no address of http or https"),
+        ("http://[bad/w.pth", r"it leads to an invalid address \("),
+        ("http://127.0.0.1:port/w.pth", r"it leads to an invalid address \("),
+    ],
+)
+def test_redirects_that_lead_nowhere_are_a_sentence(
+    server: WeightsServer, tmp_path: Path, address: str, said: str
+) -> None:
+    server.answers["/w.pth"] = [redirect_to(address)] * 20
+    with pytest.raises(DownloadError, match=rf"^cannot download http://[^ ]+/w\.pth: {said}[^\n]*$"):
+        download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert list(tmp_path.iterdir()) == []
+
+
+REST = f"Content-Range: bytes 1000-{len(DATA) - 1}/{len(DATA)}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answer_with(206, f"Content-Range: bytes 0-499/{len(DATA)}", "Content-Length: 500", body=DATA[:500]),
+        answer_with(206, f"Content-Range: bytes 70-99/{len(DATA)}", "Content-Length: 30", body=DATA[70:100]),
+        answer_with(206, f"Content-Range: bytes 1000-1499/{len(DATA)}", "Content-Length: 500", body=DATA[1000:1500]),
+        answer_with(206, REST, 'ETag: "another"', f"Content-Length: {len(DATA) - 1000}", body=DATA[:0:-1][999:]),
+        answer_with(206, "Content-Range: all", "Content-Length: 500", body=DATA[1000:1500]),
+        answer_with(200, f"Content-Length: {len(DATA)}", body=DATA[:500]),
+        answer_with(200, "Transfer-Encoding: chunked", body=b"zz\r\n"),
+    ],
+)
+def test_what_a_server_says_of_a_part_is_checked(server: WeightsServer, tmp_path: Path, answer: Answer) -> None:
+    """A part that was not asked for, that is not all of the rest, or of another version, is not taken for the rest."""
+    server.answers["/w.pth"] = [break_off_at(1000), answer]
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+
+
+def test_a_web_page_is_no_file_and_leaves_what_was_received(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that asks for a login answers every request with its page."""
+    page = answer_with(200, "Content-Type: text/html; charset=utf-8", body=b"<html>Log in</html>")
+    server.answers["/w.pth"] = [break_off_at(1000), page]
+    with pytest.raises(DownloadError, match="the server sends a web page, such as one to log in, and not a file"):
+        download(f"{server.address}/w.pth", tmp_path / "w.part")
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+    assert server.requests[-1][1] == "bytes=1000-"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_file_is_refused(server: WeightsServer, tmp_path: Path, status: int) -> None:
+    server.answers["/w.pth"] = [answer_with(status)]
+    with pytest.raises(DownloadError, match=f"{status}"):
+        download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tag", [b"\xff\xfe", b"two\nlines", b""])
+def test_a_damaged_version_of_a_part_starts_again(server: WeightsServer, tmp_path: Path, tag: bytes) -> None:
+    (tmp_path / "w.part").write_bytes(b"x" * 1000)
+    (tmp_path / "w.etag").write_bytes(tag)
+    download(f"{server.address}/w.pth", tmp_path / "w.part")
+    assert (tmp_path / "w.part").read_bytes() == DATA
+
+
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_refusal_is_a_sentence_at_once(server: WeightsServer, tmp_path: Path, status: int) -> None:
     server.answers["/w.pth"] = [fail_with(status)]
@@ -124,10 +204,17 @@ def test_no_server_and_no_network_are_sentences(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(transfer, "ATTEMPTS", 2)
     with serve() as server:
         address = server.address
-    with pytest.raises(DownloadError, match="connection refused"):
+    monkeypatch.setattr(
+        "resnet_spec.downloads.transfer.time.sleep", lambda seconds: pytest.fail("waits for what does not come")
+    )
+    with pytest.raises(UnreachableError, match=r"there is no connection \(connection refused\)"):
         download(f"{address}/w.pth", tmp_path / "w.part")
-    with pytest.raises(DownloadError, match="only http and https"):
-        download("file:///etc/passwd", tmp_path / "w.part")
+    monkeypatch.setenv("http_proxy", address)
+    with pytest.raises(UnreachableError, match=r"no connection through the proxy of http_proxy \(connection refused\)"):
+        download("http://files.example/w.pth", tmp_path / "w.part")
+    for wrong in ("file:///etc/passwd", "http://[bad/w.pth", "w.pth"):
+        with pytest.raises(DownloadError, match="only http and https"):
+            download(wrong, tmp_path / "w.part")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,7 +237,7 @@ def test_a_file_that_cannot_be_written_is_not_kept(server: WeightsServer, tmp_pa
             download(f"{server.address}/w.pth", tmp_path / "w.part")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not (tmp_path / "w.part").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
@@ -183,3 +270,16 @@ def test_certificates_of_the_environment_are_trusted(
             with pytest.raises(DownloadError, match="without https"):
                 download(f"{server.address}/w.pth", tmp_path / "other.part")
     assert (tmp_path / "w.part").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("variable", transfer.CERTIFICATES)
+def test_a_folder_of_certificates_is_read_and_a_wrong_file_is_named(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "text.pem").write_text("nothing")
+    for wrong in ("nowhere.pem", "text.pem"):
+        monkeypatch.setenv(variable, str(tmp_path / wrong))
+        with pytest.raises(DownloadError, match=rf"^{variable} is '.*{wrong}', which is no file of certificates \("):
+            download(f"{server.address}/w.pth", tmp_path / "w.part")
+    monkeypatch.setenv(variable, str(tmp_path))
+    download(f"{server.address}/w.pth", tmp_path / "w.part")

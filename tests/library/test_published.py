@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -24,6 +26,8 @@ from resnet_spec.library.published import (
     list_licenses,
     read_published,
 )
+from resnet_spec.transforms.adaptation import without_classifier
+from shared.paths import SHARED
 from shared.peer_recordings import peer_state_dicts
 
 
@@ -69,6 +73,9 @@ OTHER_REGISTRIES = {"paddleclas": "PaddleClas"}
 LAYOUTS = {"keras": "keras", "paddle.vision": "paddle", "paddleclas": "paddle"}
 """The layouts of the registries' files; the others have PyTorch's."""
 
+Rows: TypeAlias = list[tuple[str, tuple[int, ...]]]
+"""The names and shapes of arrays."""
+
 SAMPLE = 24
 """One in so many rows is resolved without ``--sweep``."""
 
@@ -91,13 +98,24 @@ def find_problems(weights: PublishedWeights) -> list[str]:
     if mappings is None:
         return [*problems, f"{weights.names} has no names for it"]
     recorded = peer_state_dicts().get(f"{OTHER_REGISTRIES.get(weights.registry, weights.registry)}/{weights.model}")
-    if recorded is not None and weights.classes == 1000:
-        tensors = {name: make_tensor(shape) for name, shape in recorded}
+    if recorded is not None:
+        tensors = {name: make_tensor(shape) for name, shape in with_classes(weights, recorded)}
         checkpoint = Checkpoint("recorded", "recorded", layout.name, tensors)
-        interpretation = interpret_checkpoint(network, checkpoint, None, layout.name)
+        wanted = network if weights.classes else without_classifier(network)
+        interpretation = interpret_checkpoint(wanted, checkpoint, None, layout.name)
         problems += interpretation.find_problems(suggestions=False)
         problems += [] if dialect in (None, interpretation.dialect) else [f"is in {interpretation.dialect}"]
     return problems
+
+
+def with_classes(weights: PublishedWeights, recorded: Rows) -> Rows:
+    """Return what is recorded of a library's model, which has 1,000 classes, with those of published weights."""
+    heads = tuple(f"{path}." for path in weights.classifier)
+    if weights.classes == 1000:
+        return recorded
+    if not weights.classes:
+        return [(name, shape) for name, shape in recorded if not name.startswith(heads)]
+    return [(name, (weights.classes, *shape[1:]) if name.startswith(heads) else shape) for name, shape in recorded]
 
 
 def make_tensor(shape: tuple[int, ...]) -> Tensor:
@@ -123,6 +141,23 @@ def test_there_are_as_many_rows_as_are_documented() -> None:
     rows = read_published()
     assert (len(rows), len({name for w in rows for name in (w.spec, *w.same_network)})) == (1116, 773)
     assert sum(w.registry in ("timm", "torchvision") for w in rows) == 883
+
+
+def test_every_usable_file_of_the_first_collection_is_there() -> None:
+    """By network, tag and place; six of Keras's are called otherwise."""
+    collected = SHARED / "data" / "pretrained.json"
+    if not collected.exists():
+        pytest.skip(f"{collected}, the files that were collected of residual networks, is not here")
+    rows = [row for row in json.loads(collected.read_text(encoding="utf-8"))["rows"] if row["usable"]]
+    missing = []
+    for row in rows:
+        tag = row["tag"].replace(", no top", "_notop")
+        known = [weights for weights in find_published(row["spec"]) if weights.tag == tag]
+        places = {place for weights in known for file in weights.files for place in (file.url, file.hub) if place}
+        if not {row["url"], row["hub"]} & places:
+            missing.append((row["spec"], tag))
+    names = {name for row in rows for name in (row["spec"], *row["same_network"])}
+    assert (len(rows), len(names), missing) == (424, 264, [])
 
 
 def test_lists_of_classes_and_licenses_are_known() -> None:

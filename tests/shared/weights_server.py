@@ -98,6 +98,20 @@ def break_off_at(count: int) -> Answer:
     return answer
 
 
+def answer_with(status: int, *headers: str, body: bytes = b"") -> Answer:
+    """Send exactly a status, headers such as "ETag: x", and a body, and close the connection."""
+
+    def answer(handler: Handler, data: bytes) -> None:
+        handler.send_response(status)
+        for header in headers:
+            handler.send_header(*header.split(": ", 1))
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = True
+
+    return answer
+
+
 def ignore_range(handler: Handler, data: bytes) -> None:
     """Send the whole file, whatever part is asked for."""
     start_file(handler, data, 0)

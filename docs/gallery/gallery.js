@@ -100,8 +100,8 @@ function filter() {
   );
   const visible = new Set(shown);
   for (const network of networks) rows[network.index].hidden = !visible.has(network);
-  const published = shown.reduce((sum, network) => sum + network.weights.length, 0);
-  find("count").textContent = `${shown.length} of ${networks.length} networks, ${published} published weights`;
+  const published = shown.filter((network) => network.weights.length).length;
+  find("count").textContent = `${shown.length} of ${networks.length} networks, ${published} with published weights`;
   find("nothing").hidden = shown.length > 0;
   plot();
 }

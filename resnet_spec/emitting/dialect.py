@@ -134,12 +134,12 @@ def exactly(value: float, name: str) -> float | Constant:
 
 
 SPELLINGS = (
-    (r"(?<![A-Za-z])(x?se)?resne([xs])t", lambda found: f"{(found[1] or '').title()}ResNe{found[2].upper()}t"),
+    (r"(?<![A-Za-z])(x?)((?:se)?)resne([xs])t", lambda one: f"{one[1].title()}{one[2].title()}ResNe{one[3].upper()}t"),
     (r"convnext", "ConvNeXt"),
     (r"vgg", "VGG"),
     (r"(?<=[a-z])resnet", "ResNet"),
     (r"(?<=[a-z])(net|former)(?=v?\d|[xyz]?(?:[^A-Za-z]|$))", lambda found: found[1].title()),
-    (r"(?<=Net)([vxyz])(?=\d|_|$)", lambda found: found[1].upper()),
+    (r"(?<=Net|eXt|eSt)([vxyz])(?=\d|_|$)", lambda found: found[1].upper()),
 )
 """How the words of names that are written in small letters are spelled in the names of classes."""
 

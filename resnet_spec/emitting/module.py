@@ -245,7 +245,7 @@ class _Writer:
         return Row((kind, Bracket("(", (Bracket("{", items, "}", is_literal=True),), ")")))
 
     def _values(self, members: Sequence[tuple[tuple[str, ...], Member]]) -> dict[str, Document]:
-        """Return the expressions of members, or of the containers of those that share their first name, by that name."""
+        """Return the expressions of members by their first names; those that share it are in a container."""
         groups: dict[str, list[tuple[tuple[str, ...], Member]]] = {}
         for names, member in members:
             groups.setdefault(names[0], []).append((names[1:], member))

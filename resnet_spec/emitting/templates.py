@@ -130,9 +130,7 @@ class Templates:
     itself must run, since they are among its outputs.
     """
 
-    def __init__(
-        self, networks: Sequence[Network], dialect: Dialect, native: bool, kept: Collection[str] = ()
-    ) -> None:
+    def __init__(self, networks: Sequence[Network], dialect: Dialect, native: bool, kept: Collection[str] = ()) -> None:
         self.networks = networks
         self.dialect = dialect
         self.native = native

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import groupby
-from typing import TypeVar
 
 from resnet_spec.network.execution import relative_names
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 
-Composite = TypeVar("Composite", Chain, Residual)
 
-
-def nest_names(part: Composite, kept: Collection[str] = ()) -> Composite:
-    """Return a part in which layers that share the first of their names, and run one after another, are chains.
+def nest_names(part: Chain, kept: Collection[str] = ()) -> Chain:
+    """Return a chain in which layers that share the first of their names, and run one after another, are chains.
 
     A name with layers in several places, such as one of parallel branches, has no module that runs them all. Parts with
     paths in ``kept`` stay where they are.
@@ -24,10 +21,14 @@ def nest_names(part: Composite, kept: Collection[str] = ()) -> Composite:
     >>> [part.path for part in root.parts][:3], [part.path for part in nest_names(root).parts][:3]
     (['stem.0', 'stem.1', 'stages.0'], ['stem', 'stages', 'head'])
     """
+    return part.with_rows(_nest_rows(part, kept))
+
+
+def _nest_rows(part: Chain | Residual, kept: Collection[str]) -> tuple[Row, ...]:
     has_order = isinstance(part, Chain) and part.written  # an order of weights that a chain would not keep
     runs = Counter(name for row in part.rows for name, _ in _runs(part.path, row))
     single = set() if has_order else {name for name, count in runs.items() if count == 1}
-    return part.with_rows(tuple(_nest_row(part.path, row, single, kept) for row in part.rows))
+    return tuple(_nest_row(part.path, row, single, kept) for row in part.rows)
 
 
 def _nest_row(holder: str, row: Row, single: Collection[str], kept: Collection[str]) -> Row:
@@ -49,7 +50,7 @@ def _nest_inside(holder: str, part: Part, single: Collection[str], kept: Collect
         case Parallel():  # the parts of branches are held beside it
             return part.with_rows(tuple(_nest_row(holder, branch, single, kept) for branch in part.branches))
         case _:
-            return nest_names(part, kept)
+            return part.with_rows(_nest_rows(part, kept))
 
 
 def _runs(holder: str, row: Row, inside_branches: bool = True) -> Iterator[tuple[str, Row]]:

@@ -345,7 +345,7 @@ class _Writer:
     def _shapes_of(self, parts: Sequence[Part], template: Template | StageTemplate) -> str:
         """Return the shapes of the input and the output, by the arguments of the class where they have these values."""
         binding = template.binding
-        texts = []
+        texts: list[list[str]] = []
         for shapes in ([part.input_shape for part in parts], [part.output_shape for part in parts]):
             channels = [shape[0] for shape in shapes]
             texts.append([binding.find(channels) or _sum_text(parts, texts, channels) or "channels"])

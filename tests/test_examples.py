@@ -46,6 +46,18 @@ def test_three_frameworks_give_the_same_curve(tmp_path: Path) -> None:
 
 
 @pytest.mark.sweep
+def test_mixed_precision_stays_in_its_band_and_keeps_the_accuracy() -> None:
+    """In bfloat16, losses differ by less than the band, and accuracies from float32's by less than half a percent."""
+    for name in ("torch", "paddle", "flax"):
+        required(name)
+    printed = run_example("same_curve", "--dtype", "float32", "--dtype", "bfloat16")
+    exact, mixed = ([float(one) for one in re.findall(r"(\d+\.\d+) %", part)] for part in printed.split("bfloat16:"))
+    assert len(exact) == len(mixed) == 3
+    assert max(abs(a - b) for a, b in zip(exact, mixed, strict=True)) <= 0.5
+    assert re.search(r"all three agree to \S+ for 264 steps", printed.partition("bfloat16:")[2])
+
+
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["torch", "paddle", "flax"])
 def test_killed_run_resumes_to_the_same_weights(name: str, tmp_path: Path) -> None:
     required(name)

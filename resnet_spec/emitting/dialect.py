@@ -45,6 +45,7 @@ class Syntax:
         sequential: The class of layers that run one after another under their numbers.
         module_list: The class of modules in a list.
         module_dict: The class of modules under names.
+        list_base: ``module_list`` as the base of a class.
         parameter_dict: The class of weights under names.
         identity: The expression of a layer that returns its input.
         identity_function: The same for an attribute that can only hold a function, as in Flax.
@@ -74,6 +75,7 @@ class Syntax:
     sequential: str
     module_list: str
     module_dict: str
+    list_base: str
     parameter_dict: str
     identity: str
     identity_function: str
@@ -131,13 +133,26 @@ def exactly(value: float, name: str) -> float | Constant:
     return value if shortest_decimal(value) == value else Constant(name, value)
 
 
+SPELLINGS = (
+    (r"(?<![A-Za-z])(x?)((?:se)?)resne([xs])t", lambda one: f"{one[1].title()}{one[2].title()}ResNe{one[3].upper()}t"),
+    (r"convnext", "ConvNeXt"),
+    (r"vgg", "VGG"),
+    (r"(?<=[a-z])resnet", "ResNet"),
+    (r"(?<=[a-z])(net|former)(?=v?\d|[xyz]?(?:[^A-Za-z]|$))", lambda found: found[1].title()),
+    (r"(?<=Net|eXt|eSt)([vxyz])(?=\d|_|$)", lambda found: found[1].upper()),
+)
+"""How the words of names that are written in small letters are spelled in the names of classes."""
+
+
 def class_name(text: str) -> str:
     """Return a name as that of a class.
 
-    >>> class_name("resnet18_biased_shortcut"), class_name("timm/mobilenetv2_100"), class_name("basic")
-    ('ResNet18BiasedShortcut', 'Mobilenetv2100', 'Basic')
+    >>> class_name("resnet18_biased_shortcut"), class_name("timm/mobilenetv2_100"), class_name("seresnext50_32x4d")
+    ('ResNet18BiasedShortcut', 'MobileNetV2100', 'SeResNeXt5032x4d')
     """
-    words = re.split(r"[^0-9A-Za-z]+", text.rpartition("/")[2])
+    spelled = text.rpartition("/")[2]
+    for pattern, replacement in SPELLINGS:
+        spelled = re.sub(pattern, replacement, spelled)
+    words = re.split(r"[^0-9A-Za-z]+", spelled)
     joined = "".join(word[:1].upper() + word[1:] for word in words)
-    joined = re.sub(r"([a-z])net(?=[^a-z]|$)", r"\1Net", joined)
     return joined if joined[:1].isalpha() else f"Network{joined}"

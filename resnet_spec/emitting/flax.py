@@ -20,6 +20,7 @@ SYNTAX = Syntax(
     sequential="Sequential",
     module_list="nnx.List",
     module_dict="nnx.Dict",
+    list_base="nnx.List[Any]",
     parameter_dict="nnx.Dict",
     identity="Sequential()",
     identity_function="nnx.identity",

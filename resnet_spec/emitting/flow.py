@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resnet_spec.emitting.dialect import Syntax
 from resnet_spec.emitting.formatting import Bracket, Document, Row, flat
@@ -176,6 +177,8 @@ class Flow:
         return [Expression(name, True) for name in names]
 
     def _concat(self, outputs: Sequence[Expression], target: str) -> Expression:
+        if len(outputs) == 1:
+            return outputs[0]
         function, _, rest = self.syntax.concat.partition("(")
         items = Bracket("[", tuple(y.text for y in outputs), "]", is_literal=True)
         call = Row((function, Bracket("(", (items, rest.removesuffix(")").removeprefix("{items}, ")), ")")))
@@ -183,3 +186,27 @@ class Flow:
             return Expression(flat(call))
         self.lines.append(Row((f"{target} = ", call)))
         return Expression(target, True)
+
+
+_NUMBERED = re.compile(r"(?<![.\w\"])y\d+\b")
+
+
+def renumber_names(lines: Sequence[Document]) -> list[Document]:
+    """Return statements whose names y1, y2, ... have the numbers in which they come.
+
+    >>> renumber_names(["y3 = f(x)", "y1 = y3 + x"])
+    ['y1 = f(x)', 'y2 = y1 + x']
+    """
+    found = dict.fromkeys(name for line in lines for name in _NUMBERED.findall(flat(line)))
+    numbers = {name: f"y{number}" for number, name in enumerate(found, 1)}
+
+    def rename(document: Document) -> Document:
+        match document:
+            case str():
+                return _NUMBERED.sub(lambda name: numbers[name[0]], document)
+            case Row():
+                return replace(document, pieces=tuple(map(rename, document.pieces)))
+            case Bracket():
+                return replace(document, items=tuple(map(rename, document.items)))
+
+    return [rename(line) for line in lines]

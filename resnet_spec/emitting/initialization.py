@@ -91,10 +91,9 @@ def _condition(function: str, paths: Mapping[str, str], wanted: str) -> Document
     for length in (1, 2, 3):
         ends = tuple(dict.fromkeys(".".join(path.split(".")[-length:]) for path in chosen))
         if len(ends) <= MAX_NAMES and not any(path.endswith(ends) for path in others):
-            return Row((f"{kind}.endswith(", _strings(ends), ")"))
-    return Row((f"{kind} in ", _strings(tuple(chosen))))
+            return Row((f"{kind}.endswith(", _strings(ends) if ends[1:] else f'"{ends[0]}"', ")"))
+    return Row((f"{kind} in ", _strings(tuple(chosen)))) if chosen[1:] else Row((f'{kind} == "{chosen[0]}"',))
 
 
 def _strings(texts: Sequence[str]) -> Document:
-    quoted = tuple(f'"{text}"' for text in texts)
-    return Row(("(", quoted[0], ",)")) if len(quoted) == 1 else Bracket("(", quoted, ")", is_literal=True)
+    return Bracket("(", tuple(f'"{text}"' for text in texts), ")", is_literal=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from textwrap import wrap
 
 from resnet_spec.emitting.dialect import Dialect, Syntax
 from resnet_spec.emitting.expressions import Atom, Call, Constant, Required, write_atom
-from resnet_spec.emitting.flow import Choices, Expression, Flow, Reference
+from resnet_spec.emitting.flow import Choices, Expression, Flow, Reference, renumber_names
 from resnet_spec.emitting.formatting import WIDTH, Bracket, Document, Row, Statement, lay_out
 from resnet_spec.emitting.helpers import is_assignment, split_helpers, used_helpers
 from resnet_spec.emitting.parameters import Parameter
@@ -43,9 +43,10 @@ def write_module(networks: Sequence[Network], dialect: Dialect, options: Options
     ``networks`` are the network, and the same with one of the arguments of its specification changed, for each of them
     that is an argument of the module too.
     """
-    templates = Templates(networks, dialect, options.native)
+    kept = networks[0].outputs or [part.path for part in networks[0].parts if options.comments]
+    templates = Templates(networks, dialect, options.native, kept)
     if not templates.has_arguments():
-        templates = Templates(networks[:1], dialect, options.native)
+        templates = Templates(networks[:1], dialect, options.native, kept)
     return _Writer(templates, dialect, options).module()
 
 
@@ -118,13 +119,19 @@ class _Writer:
     # -- classes ------------------------------------------------------------------------------------------------
 
     def _needed(self) -> list[Template | StageTemplate]:
-        """Return the classes that the network needs, each after those that it uses."""
-        needed = {self.templates.root().name}
-        for template in reversed(self.templates.found):
-            if template.name in needed:
-                calls = [template.first, template.rest] if isinstance(template, StageTemplate) else _calls(template)
-                needed |= {name for call in calls for name in _functions(call)}
-        return [template for template in self.templates.found if template.name in needed]
+        """Return the classes that the network needs in the order in which it uses them, each after those in it."""
+        known = {template.name: template for template in self.templates.found}
+        ordered: dict[str, Template | StageTemplate] = {}
+
+        def add(template: Template | StageTemplate) -> None:
+            calls = [template.first, template.rest] if isinstance(template, StageTemplate) else _calls(template)
+            for name in (name for call in calls for name in _functions(call)):
+                if name in known and name not in ordered:
+                    add(known[name])
+            ordered[template.name] = template
+
+        add(self.templates.root())
+        return list(ordered.values())
 
     def _class(self, template: Template | StageTemplate) -> list[str]:
         if isinstance(template, StageTemplate):
@@ -135,20 +142,23 @@ class _Writer:
         if is_root:
             leaves = list(self.templates.leaves.values())
             statements += self.dialect.initialization(leaves)
-        lines = [f"class {template.name}({self.syntax.module}):", *self._docstring(template), ""]
+        base = self.syntax.list_base if self._is_list(template) else self.syntax.module
+        lines = [f"class {template.name}({base}):", *self._docstring(template), ""]
         parameters = template.binding.parameters
-        first: list[Statement] = [(0, self.syntax.superclass_call)] if self.syntax.superclass_call else []
+        has_call = self.syntax.superclass_call and base == self.syntax.module
+        first: list[Statement] = [(0, self.syntax.superclass_call)] if has_call else []
         lines += self._function("__init__", parameters, "None", [*first, *statements] or [(0, "pass")])
         return [*lines, "", *self._forward(template, members)]
 
     def _stage(self, template: StageTemplate) -> list[str]:
-        docstring = _docstring_lines(
-            f"Stage: {self._shapes_of(template.starts, template)}",
-            1,
-            f"The first of its {template.block} blocks may change the shape.",
-        )
-        rest = Row(("*", Bracket("(", (self._expression(template.rest), "for _ in range(1, depth)"), ")", "")))
-        call = Row(("super().__init__", Bracket("(", (self._expression(template.first), rest), ")")))
+        shapes = self._shapes_of(template.starts, template)
+        are_equal = template.first == template.rest
+        more = f"The first of its {template.block} blocks may change the shape."
+        docstring = _docstring_lines(f"Stage: {shapes}", 1, "" if are_equal else more)
+        loop = f"for _ in range({'depth' if are_equal else '1, depth'})"
+        rest = Row(("*", Bracket("(", (self._expression(template.rest), loop), ")", "")))
+        items = (rest,) if are_equal else (self._expression(template.first), rest)
+        call = Row(("super().__init__", Bracket("(", items, ")")))
         lines = [f"class {template.name}({self.syntax.sequential}):", *docstring, ""]
         return lines + self._function("__init__", template.binding.parameters, "None", [(0, call)])
 
@@ -170,6 +180,10 @@ class _Writer:
         """Return the statements of a constructor that set what a module holds."""
         statements: list[Statement] = []
         held = [member for member in members if member.call is not None]
+        if self._is_list(template):
+            items = self._values([(member.names, member) for member in held if member.apply])
+            statements.append((0, Row(("super().__init__", Bracket("(", (_bracket_list(items),), ")")))))
+            held = [member for member in held if not member.apply]
         attributes = self._choice_attributes(template)
         statements += [(0, f"self.{name} = {self._choice(template, kind)}") for name, kind in attributes]
         first_names = [member.names[0] for member in held]
@@ -195,12 +209,14 @@ class _Writer:
         """Yield the statements that set layers which some blocks of a class lack."""
         functions: list[Document] = []
         for member in members:
-            annotated = f"self.{member.names[0]}: {self.syntax.layer_type}"
+            name = member.names[0]
+            annotation = f": {self.syntax.layer_type}" if is_attribute(name) else ""
             if member.call is not None and self._is_function(member.call):
-                yield 0, annotated
-                functions.append(_assignment(member.names[0], self.syntax.identity_function))
+                if annotation:
+                    yield 0, f"self.{name}{annotation}"
+                functions.append(_assignment(name, self.syntax.identity_function))
             else:
-                yield 0, f"{annotated} = {self.syntax.identity}"
+                yield 0, _assignment(name, self.syntax.identity, annotation)
         yield 0, f"if {condition}:"
         yield from ((1, line) for line in made)
         if functions:
@@ -217,21 +233,31 @@ class _Writer:
             call = members[0][1].call
             assert call is not None
             return self._expression(call)
-        groups: dict[str, list[tuple[tuple[str, ...], Member]]] = {}
-        for names, member in members:
-            groups.setdefault(names[0], []).append((names[1:], member))
-        values = [self._container(group) for group in groups.values()]
-        if is_list(groups):
-            return Row(
-                (self.syntax.module_list, Bracket("(", (Bracket("[", tuple(values), "]", is_literal=True),), ")"))
-            )
-        items = tuple(Row((f'"{name}": ', value)) for name, value in zip(groups, values, strict=True))
+        values = self._values(members)
+        if is_list(values):
+            return Row((self.syntax.module_list, Bracket("(", (_bracket_list(values),), ")")))
+        items = tuple(Row((f'"{name}": ', value)) for name, value in values.items())
         are_weights = {names[1:] == () and member.apply.startswith("{x} ") for names, member in members}
         if len(are_weights) > 1:
             path = members[0][1].part.path
             raise ValueError(f"{path} is a weight or a layer beside the other kind; name it without the dot before it")
         kind = self.syntax.parameter_dict if True in are_weights else self.syntax.module_dict
         return Row((kind, Bracket("(", (Bracket("{", items, "}", is_literal=True),), ")")))
+
+    def _values(self, members: Sequence[tuple[tuple[str, ...], Member]]) -> dict[str, Document]:
+        """Return the expressions of members by their first names; those that share it are in a container."""
+        groups: dict[str, list[tuple[tuple[str, ...], Member]]] = {}
+        for names, member in members:
+            groups.setdefault(names[0], []).append((names[1:], member))
+        return {name: self._container(group) for name, group in groups.items()}
+
+    def _is_list(self, template: Template) -> bool:
+        """Return whether the members of a class are numbered from zero: then it is a list of them."""
+        members = template.members[template.shown]
+        held = [member for member in members if member.call is not None and member.apply]
+        are_layers = all("{f}(" in member.apply and not member.is_optional for member in held)
+        is_own = template is not self.templates.root() and not self._choice_attributes(template)
+        return is_own and bool(held) and are_layers and is_list(dict.fromkeys(member.names[0] for member in held))
 
     def _expression(self, call: Call) -> Document:
         return write_expression(call, self._named)
@@ -260,7 +286,8 @@ class _Writer:
     def _forward(self, template: Template, members: Sequence[Member]) -> list[str]:
         part = template.parts[template.shown]
         lists = _lists([member.names for member in members])
-        attributes = {member.part.path: _attribute(member.names, lists) for member in members}
+        own = {()} if self._is_list(template) else set()
+        attributes = {m.part.path: _attribute(m.names, lists | own if m.apply else lists) for m in members}
         sizes = {m.part.path: attributes[m.part.path] for m in members if m.apply == ""}
         references = {
             m.part.path: Reference(attributes[m.part.path], m.apply, m.starts_statement) for m in members if m.apply
@@ -286,6 +313,7 @@ class _Writer:
             text = x.text
         head = f"def {self.syntax.forward}(self, x: {self.syntax.tensor}) -> {result}:"
         body = _with_return(_with_comments(flow.lines), text)
+        body = renumber_names(body)
         return [*lay_out(head, 1), *(line for document in body for line in lay_out(document, 2))]
 
     def _outputs(self, flow: Flow, part: Part) -> str:
@@ -317,10 +345,10 @@ class _Writer:
     def _shapes_of(self, parts: Sequence[Part], template: Template | StageTemplate) -> str:
         """Return the shapes of the input and the output, by the arguments of the class where they have these values."""
         binding = template.binding
-        texts = []
+        texts: list[list[str]] = []
         for shapes in ([part.input_shape for part in parts], [part.output_shape for part in parts]):
             channels = [shape[0] for shape in shapes]
-            texts.append([binding.find(channels) or "channels"])
+            texts.append([binding.find(channels) or _sum_text(parts, texts, channels) or "channels"])
         first = parts[0]
         has_map = len(first.input_shape) == 3
         if has_map:
@@ -379,16 +407,25 @@ def is_list(keys: Iterable[str]) -> bool:
 def _attribute(names: tuple[str, ...], lists: Container[tuple[str, ...]]) -> str:
     """Return the expression of an attribute of a module, or of an item of a container there."""
     first = names[0]
-    is_plain = first.isidentifier() and not keyword.iskeyword(first)
-    text = f"self.{first}" if is_plain else f'getattr(self, "{first}")'
+    text = f"self.{first}" if is_attribute(first) else f'getattr(self, "{first}")'
+    text = f"self[{first}]" if () in lists else text
     for length in range(1, len(names)):
         text += f"[{names[length]}]" if names[:length] in lists else f'["{names[length]}"]'
     return text
 
 
-def _assignment(name: str, value: Document) -> Document:
-    if name.isidentifier() and not keyword.iskeyword(name):
-        return Row((f"self.{name} = ", value))
+def is_attribute(name: str) -> bool:
+    """Return whether a name can stand behind a dot."""
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _bracket_list(values: Mapping[str, Document]) -> Bracket:
+    return Bracket("[", tuple(values.values()), "]", is_literal=True)
+
+
+def _assignment(name: str, value: Document, annotation: str = "") -> Document:
+    if is_attribute(name):
+        return Row((f"self.{name}{annotation} = ", value))
     return Row(("setattr", Bracket("(", ("self", f'"{name}"', value), ")")))
 
 
@@ -431,12 +468,25 @@ def _shape_text(sizes: Iterable[str], syntax: Syntax) -> str:
     return f"({', '.join(['batch', *axes])})"
 
 
+def _sum_text(parts: Sequence[Part], texts: Sequence[Sequence[str]], channels: Sequence[int]) -> str:
+    """Return a number of channels that leave as a sum of those that arrive and a number; "" if it is none."""
+    more = {after - part.input_shape[0] for part, after in zip(parts, channels, strict=True)}
+    is_known = bool(texts) and texts[0][0] != "channels" and len(more) == 1
+    return f"{texts[0][0]} + {more.pop()}" if is_known and min(more) > 0 else ""
+
+
 def _size_text(pairs: Sequence[tuple[Shape, Shape]], axis: int, name: str, find: Callable[[list[Atom]], str]) -> str:
     """Return the size of an output's axis by that of the input."""
     if any(len(before) < 3 for before, _ in pairs):
         return str(pairs[0][1][axis])
-    ratios: list[Atom] = [-(-before[axis] // after[axis]) for before, after in pairs]
+    ratios: list[Atom] = [round(before[axis] / after[axis]) for before, after in pairs]
     ratio = find(ratios)
-    if any(after[axis] > before[axis] for before, after in pairs):
+    if not all(_divides(before[axis], after[axis]) for before, after in pairs):
         return f"{name}'"
     return name if ratio == "1" else f"{name} / {ratio}" if ratio else f"{name}'"
+
+
+def _divides(before: int, after: int) -> bool:
+    """Return whether a size is another one over a whole number, rounded down or up."""
+    ratio = round(before / after)
+    return ratio > 0 and after in (before // ratio, -(-before // ratio))

@@ -21,6 +21,7 @@ SYNTAX = Syntax(
     sequential="nn.Sequential",
     module_list="nn.LayerList",
     module_dict="nn.LayerDict",
+    list_base="nn.LayerList",
     parameter_dict="nn.ParameterDict",
     identity="nn.Identity()",
     identity_function="nn.Identity()",

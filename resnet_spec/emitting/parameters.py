@@ -49,7 +49,7 @@ class Parameter:
         kinds = {_type_name(value) for value in self.values if not isinstance(value, Hole)}
         if "float" in kinds:
             kinds.discard("int")
-        return " | ".join(sorted(kinds))
+        return " | ".join(sorted(kinds, key=lambda kind: (kind == "None", kind)))
 
     def argument(self, use: int) -> Argument:
         """Return the argument that a use of the class passes."""

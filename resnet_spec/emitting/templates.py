@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from resnet_spec.emitting.expressions import (
     skeleton,
     with_atoms,
 )
+from resnet_spec.emitting.nesting import nest_names
 from resnet_spec.emitting.parameters import HOLE, Binding, Hole, Parameter, Slot, bind
 from resnet_spec.network.execution import held_parts, is_plain_row, plan_residual, relative_names
 from resnet_spec.network.network import Network
@@ -125,10 +126,11 @@ class Templates:
     """The classes of a network, found from the innermost parts outwards.
 
     Networks that differ in an argument of their specification, such as the number of classes, are given together: what
-    differs between them becomes an argument of the outermost class.
+    differs between them becomes an argument of the outermost class. ``kept`` are the paths of parts that this class
+    itself must run, since they are among its outputs.
     """
 
-    def __init__(self, networks: Sequence[Network], dialect: Dialect, native: bool) -> None:
+    def __init__(self, networks: Sequence[Network], dialect: Dialect, native: bool, kept: Collection[str] = ()) -> None:
         self.networks = networks
         self.dialect = dialect
         self.native = native
@@ -142,7 +144,7 @@ class Templates:
         self._adding = {
             part.use.name for part in walk(networks[0].parts) if isinstance(part, Residual) and part.use is not None
         }
-        self._collect()
+        self._collect(kept)
 
     def root(self) -> Template:
         """Return the outermost class, whose parts are the networks themselves."""
@@ -165,10 +167,10 @@ class Templates:
         self._names.add(unique)
         return unique
 
-    def _collect(self) -> None:
+    def _collect(self, kept: Collection[str]) -> None:
         network = self.networks[0]
         self._names.update(self.dialect.syntax.reserved)
-        roots = [Chain("", item.parts, item.input, item.output_shape) for item in self.networks]
+        roots = [nest_names(Chain("", item.parts, item.input, item.output_shape), kept) for item in self.networks]
         model = self.reserve(class_name(network.name))
         by_level: dict[int, list[Composite]] = defaultdict(list)
         for part, level in _levels([part for root in roots for part in walk(root.parts)]):
@@ -206,7 +208,7 @@ class Templates:
 
     def _add_class(self, parts: Sequence[Composite]) -> None:
         uses = [part.use for part in parts]
-        name = class_name(uses[0].name if uses[0] else _bare_name(parts[0].path))
+        name = class_name(uses[0].name if uses[0] else _common_name(parts))
         hints: dict[str, list[Atom]] = {"in_channels": [part.input_shape[0] for part in parts]}
         if all(uses):
             for key, _ in uses[0].arguments if uses[0] else ():
@@ -302,7 +304,7 @@ class Templates:
                 sizes = part.pieces
                 if self.dialect.syntax.splits_at_ends:
                     sizes = tuple(sum(sizes[: index + 1]) for index in range(len(sizes) - 1))
-                arguments = tuple(positional(f"size{index}", size) for index, size in enumerate(sizes))
+                arguments = tuple(positional(f"piece{index}", size) for index, size in enumerate(sizes))
                 return Member(part, (*names[:-1], f"{names[-1]}_sizes"), Call("", arguments), "")
             case Parallel():
                 return None
@@ -460,6 +462,16 @@ def _bare_name(path: str) -> str:
     return path.rpartition(".")[2]
 
 
+def _common_name(parts: Sequence[Part]) -> str:
+    """Return a name for parts without a block: that of the first without its number, or of what these are items of."""
+    *outer, name = parts[0].path.split(".")
+    if name.isdecimal():
+        names = [one.rstrip("0123456789") for one in outer if not one.isdecimal()]
+        return names[-1].removesuffix("s") if names and names[-1] else "block"
+    is_one_of_many = len({_bare_name(part.path) for part in parts}) > 1
+    return (is_one_of_many and name.rstrip("0123456789")) or name
+
+
 def _numbering(part: Chain) -> tuple[str, int] | None:
     """Return the prefix of consecutive names and the first number; None if the names are no such row.
 
@@ -473,6 +485,7 @@ def _numbering(part: Chain) -> tuple[str, int] | None:
         return None
     numbers = list(map(int, ends))
     if prefix:
-        is_row = len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        is_long = len(numbers) > 2 or not names[0].isidentifier()
+        is_row = is_long and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         return (prefix, numbers[0]) if is_row else None
     return ("", 0) if numbers == sorted(numbers) and numbers[-1] < 2 * len(numbers) + 4 else None

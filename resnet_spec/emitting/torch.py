@@ -22,6 +22,7 @@ SYNTAX = Syntax(
     sequential="nn.Sequential",
     module_list="nn.ModuleList",
     module_dict="nn.ModuleDict",
+    list_base="nn.ModuleList",
     parameter_dict="nn.ParameterDict",
     identity="nn.Identity()",
     identity_function="nn.Identity()",

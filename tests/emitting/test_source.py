@@ -53,7 +53,9 @@ def test_usual_networks_are_short(backend: str, name: str, most: int) -> None:
 @pytest.mark.sweep
 @pytest.mark.parametrize("backend", FRAMEWORKS)
 def test_modules_have_types(backend: str, tmp_path: Path) -> None:
-    for index, name in enumerate(["resnet50", "timm/mobilenetv2_100", "torchvision/densenet121", "timm/resnest14d"]):
+    for index, name in enumerate(
+        ["resnet50", "timm/mobilenetv2_100", "torchvision/densenet121", "timm/ghostnetv3_050"]
+    ):
         (tmp_path / f"module{index}.py").write_text(emit(name, backend=backend), encoding="utf-8")
     # Flax's own ``eval`` has no types.
     options = ["--config-file", str(ROOT / "pyproject.toml"), "--allow-untyped-calls"]
@@ -104,6 +106,74 @@ stages:
     assert "def __init__(self, grown: int) -> None:" in source
 
 
+def test_the_page_shows_one_layer_in_three_frameworks() -> None:
+    text = (ROOT / "docs/how-to/emit-code.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == "| `layer2.0.conv1` | PyTorch | PaddlePaddle | Flax NNX |"
+    for index, backend in enumerate(FRAMEWORKS, 2):
+        source = emit("resnet18", backend=backend)
+        cells = [row.split(" | ")[index - 1].strip("| `") for row in rows[2:]]
+        *classes, model = source.partition("class Basic(")[2].split("\nclass ")
+        assert cells[0] in model
+        assert cells[1] in classes[1]
+        assert all(cell in classes[0] for cell in cells[2:])
+        assert "self.conv1 = " in cells[2]
+        assert "self.conv1(x)" in cells[3]
+
+
+def test_layers_that_share_a_name_are_in_one_module() -> None:
+    source = emit("torchvision/densenet121", backend="torch")
+    assert "self.features = Features()" in source
+    assert "x = self.global_pool(self.features(x)).flatten(1)" in source
+    assert "self.stages = nn.Sequential(" in emit("timm/convnext_atto", backend="torch")
+    outputs = emit("torchvision/densenet121", backend="torch", outputs=["features.denseblock1"])
+    assert 'self.features["denseblock1"]' in outputs
+
+
+SCATTERED = """
+name: scattered
+input: [4, 8, 8]
+stem:
+  a.conv: {op: conv, out: 4, kernel: 1}
+  b.conv: {op: conv, out: 4, kernel: 1}
+  a.norm: norm
+  c.0: {op: conv, out: 4, kernel: 1}
+  c.1: {op: scale}
+  d-1: {op: conv, out: 4, kernel: 1}
+  class: norm
+  act: act
+  all: {combine: add, branches: [{e.0: norm}, {e.1: {op: conv, out: 4, kernel: 1}}]}
+"""
+
+
+def test_layers_in_several_places_keep_their_containers() -> None:
+    source = emit(loads(SCATTERED), backend="torch")
+    assert (
+        'self.a = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 1, bias=False), "norm": nn.BatchNorm2d(4, eps=EPSILON)})'
+        in source
+    )
+    assert "self.e = nn.ModuleList([nn.BatchNorm2d(4, eps=EPSILON), nn.Conv2d(4, 4, 1, bias=False)])" in source
+    assert 'getattr(self, "class")' in source
+
+
+def test_a_shortcut_with_a_name_that_is_no_attribute() -> None:
+    """Keras names them by the number of the block."""
+    source = emit("keras/ResNet50V2", backend="torch")
+    assert 'setattr(self, "0_conv", nn.Identity())' in source
+
+
+def test_numbers_of_branches_are_those_in_which_they_come() -> None:
+    source = emit("timm/poolformer_s12", backend="torch")
+    assert "y1 = self.norm1(x)\n        y2 = self.pool(y1)\n        y3 = self.layer_scale1(y2 - y1)" in source
+
+
+def test_sizes_in_docstrings_are_exact() -> None:
+    """299 pixels become 35: by no whole number. With stride 2, 35 become 17, which is a half."""
+    source = emit("paddle/inception_v3", backend="torch")
+    assert '"""Layers: (batch, 3, height, width) -> (batch, 192, height\', width\')."""' in source
+    assert '"""Layers: (batch, 288, height, width) -> (batch, 768, height / 2, width / 2)."""' in source
+
+
 def test_comments_say_the_shapes_of_stages() -> None:
     source = emit("resnet18", backend="torch", comments=True)
     assert "x = self.layer2(x)  # (batch, 128, 28, 28)" in source
@@ -139,6 +209,9 @@ def test_a_backend_that_writes_no_code_is_an_error() -> None:
 def test_names_of_classes() -> None:
     assert class_name("cifar/resnet20") == "ResNet20"
     assert class_name("3d") == "Network3d"
+    names = ["timm/convnextv2_atto", "vgg11_bn", "timm/regnety_002", "efficientnet_b0", "poolformer_s12", "xresnext50"]
+    expected = ["ConvNeXtV2Atto", "VGG11Bn", "RegNetY002", "EfficientNetB0", "PoolFormerS12", "XResNeXt50"]
+    assert [*map(class_name, names)] == expected
 
 
 def test_the_command_writes_a_file_or_prints(tmp_path: Path) -> None:

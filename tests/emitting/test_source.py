@@ -50,6 +50,9 @@ def test_usual_networks_are_short(backend: str, name: str, most: int) -> None:
     assert emit(name, backend=backend).count("\n") <= most
 
 
+TYPED = ["resnet50", "timm/mobilenetv2_100", "torchvision/densenet121", "timm/ghostnetv3_050"]
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("backend", FRAMEWORKS)
 def test_modules_have_types(backend: str, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ MAX_SHAPE_VALUES = 1024
 MAX_CONSTANT = 2**22
 """How many values constants that nodes compute may have beside four times those in the file."""
 
-TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
+TYPES: Mapping[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
 """The types of images that are read."""
 
 NOT_GROWING = {
@@ -73,13 +73,14 @@ class OnnxModel:
         dims = [item.dim_value for item in kind.shape.dim]
         if math.prod(dims) > MAX_VALUES:
             raise ImportRefused(f"images of shape {dims} have more than {MAX_VALUES:,} values")
-        if kind.elem_type not in TYPES:
-            name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+        number: Any = kind.elem_type
+        if number not in TYPES:
+            name = onnx.TensorProto.DataType.Name(number).lower()
             raise ImportRefused(
                 f"the input {self.input.name} is of the type {name}, and what can be compared is float or double",
                 remedy="export the model in float32, and without the conversion of its images",
             )
-        self.dtype = TYPES[kind.elem_type]
+        self.dtype = TYPES[number]
         if len(dims) != 4:
             raise ImportRefused(f"the input {self.input.name} has {len(dims)} axes, and images have 4")
         self.batch = dims[0] or 2

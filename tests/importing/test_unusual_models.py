@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ class Decoder(nn.Module):
         return torch.cat([functional.interpolate(y, size=x.shape[2:]), x], 1)
 
 
-PROVEN = {
+PROVEN: dict[str, Callable[[], Any]] = {
     "data parallel": lambda: nn.DataParallel(Small()),
     "compiled": lambda: OptimizedModule(Small()),
     "half precision": lambda: Small().half(),
@@ -166,9 +167,9 @@ def test_until_a_layer_of_a_module() -> None:
 # -- refused -----------------------------------------------------------------------------------------------------
 
 
-class TwoInputs(Small):
-    def forward(self, x: Tensor, y: Tensor) -> Any:
-        return super().forward(x + y)
+class TwoInputs(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
 
 
 class ComputesFactor(Small):
@@ -180,6 +181,8 @@ class ComputesFactor(Small):
 
 
 class MultipliesByBuffer(Small):
+    gains: Tensor
+
     def prepare(self) -> None:
         self.register_buffer("gains", torch.rand(4, 1, 1))
 
@@ -212,13 +215,13 @@ def make_meta() -> nn.Module:
         return Small()
 
 
-def make_traced() -> nn.Module:
+def make_traced() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated
         return torch.jit.trace(nn.Conv2d(3, 4, 3), torch.randn(1, *SHAPE))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "two inputs": (TwoInputs, "TwoInputs.forward.*missing a required argument: 'y'"),
     "traced": (make_traced, "compiled by TorchScript"),
     "without values": (make_meta, "on the device meta"),

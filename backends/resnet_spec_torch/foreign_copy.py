@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from resnet_spec.importing.problems import ImportRefused
@@ -70,7 +70,7 @@ def _check(model: nn.Module) -> None:
             places.append(f"{place}: it is quantised ({type(module).__name__})")
             remedies.append("import the model from before its quantisation")
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-        if any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors):
+        if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for tensor in tensors):
             places.append(f"{place}: its weights have no shape before it has run")
             remedies.append("run the model once first")
         elif any(tensor.is_meta for tensor in tensors):

@@ -92,7 +92,8 @@ def _behind_ones(node: Node) -> Node:
 def _recognize(node: Node) -> None:
     cones = list(_cones(node))
     scale = _scale(_values(node, cones[0])) if node.kind == "curve" and cones else None
-    start, op = (cones[0], scale) if scale is not None else (None, None)
+    start: Node | None = cones[0] if scale is not None else None
+    op: Op | None = scale
     if scale is None or scale.factor != 1:  # a factor may belong to an activation
         found = ((start, activation) for start in cones if (activation := _activation(_values(node, start))))
         start, op = next(found, (start, op))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 
 from resnet_spec.checkpoints.formats.onnx_file import read as read_checkpoint
 from resnet_spec.importing.foreign import ForeignOutputs, ForeignStep
-from resnet_spec.importing.graph import MAX_VALUES, Builder, Graph, Index, Refused, Site, Value
+from resnet_spec.importing.graph import MAX_VALUES, Builder, Graph, Index, Node, Refused, Site, Value
 from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.weights.canonical import Array
 from resnet_spec_onnx.hypotheses import Hypotheses
@@ -36,6 +37,9 @@ MAX_SHAPE_VALUES = 1024
 
 MAX_CONSTANT = 2**22
 """How many values constants that nodes compute may have beside four times those in the file."""
+
+TYPES: Mapping[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
+"""The types of images that are read."""
 
 NOT_GROWING = {
     *("Identity", "Cast", "Shape", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose"),
@@ -69,7 +73,14 @@ class OnnxModel:
         dims = [item.dim_value for item in kind.shape.dim]
         if math.prod(dims) > MAX_VALUES:
             raise ImportRefused(f"images of shape {dims} have more than {MAX_VALUES:,} values")
-        self.dtype = "float64" if kind.elem_type == onnx.TensorProto.DOUBLE else "float32"
+        number: Any = kind.elem_type
+        if number not in TYPES:
+            name = onnx.TensorProto.DataType.Name(number).lower()
+            raise ImportRefused(
+                f"the input {self.input.name} is of the type {name}, and what can be compared is float or double",
+                remedy="export the model in float32, and without the conversion of its images",
+            )
+        self.dtype = TYPES[number]
         if len(dims) != 4:
             raise ImportRefused(f"the input {self.input.name} has {len(dims)} axes, and images have 4")
         self.batch = dims[0] or 2
@@ -89,13 +100,20 @@ class OnnxModel:
         x = images.astype(self.dtype)
         if self.is_channels_last:
             x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-        names = [value.name for value in self.proto.graph.output]
-        evaluator = make_evaluator(self.proto, self.dtype)
-        batches = (
-            [x] if len(x) == self.batch or not self.input.type.tensor_type.shape.dim[0].dim_value else list(x[:, None])
-        )
-        rows = [evaluator.run(names, {self.input.name: batch}) for batch in batches]
-        return ForeignOutputs(tuple(np.concatenate(column).astype(np.float64) for column in zip(*rows, strict=True)))
+        proto = _ending_at(self.proto, until) if until else self.proto
+        names = [value.name for value in proto.graph.output]
+        count = self.input.type.tensor_type.shape.dim[0].dim_value or len(x)
+        repeated = np.resize(x, (-(-len(x) // count) * count, *x.shape[1:]))
+        try:
+            evaluator = make_evaluator(proto, self.dtype)
+            rows = [
+                evaluator.run(names, {self.input.name: batch}) for batch in np.split(repeated, len(repeated) // count)
+            ]
+        except Exception as error:  # evaluators raise errors of any kind
+            message = str(error).strip().splitlines() or [type(error).__name__]
+            raise ImportRefused(f"{self.path} can't be evaluated on images of shape {x.shape}: {message[0]}") from error
+        columns = [np.concatenate(column)[: len(x)] for column in zip(*rows, strict=True)]
+        return ForeignOutputs(tuple(array.astype(np.float64) for array in columns))
 
     def step(self, images: Array, labels: Array) -> ForeignStep | None:
         """Return None: a file does not train."""
@@ -137,6 +155,18 @@ def _drop_unused(proto: ModelProto) -> None:
             needed |= set(node.input)
     del proto.graph.node[:]
     proto.graph.node.extend(reversed(kept))
+
+
+def _ending_at(proto: ModelProto, name: str) -> ModelProto:
+    """Return a model whose only output is one of its values."""
+    ended = ModelProto()
+    ended.CopyFrom(proto)
+    del ended.graph.output[:]
+    ended.graph.output.append(
+        helper.make_tensor_value_info(name, proto.graph.input[0].type.tensor_type.elem_type, None)
+    )
+    _drop_unused(ended)
+    return ended
 
 
 def _check_external_data(path: Path, proto: ModelProto) -> None:
@@ -199,6 +229,7 @@ class Reader:
         self.site = Site()
         self.room = MAX_CONSTANT + 4 * sum(array.size for array in model.constants.values())
         self.hypotheses = Hypotheses(self)
+        self.notes: list[str] = []
 
     def read(self, until: str = "") -> Graph:
         """Return the graph."""
@@ -212,10 +243,21 @@ class Reader:
         missing = [name for name in names if not isinstance(self.known.get(name), Value)]
         if missing:
             raise ImportRefused(f"the output {missing[0]} does not depend on the images, or there is none of that name")
-        outputs = tuple(
-            self.builder.node_of(value, self.site) for name in names if isinstance(value := self.known[name], Value)
-        )
-        return Graph(self.builder.input, outputs, self.weights, has_modules=bool(self.scopes))
+        outputs = tuple(self._output(name, value) for name in names if isinstance(value := self.known[name], Value))
+        return Graph(self.builder.input, outputs, self.weights, notes=tuple(self.notes), has_modules=bool(self.scopes))
+
+    def _output(self, name: str, value: Value) -> Node:
+        """Return the node of an output, whose channels may be last as the images' are. Raises ImportRefused."""
+        try:
+            return self.builder.node_of(value, self.site)
+        except Refused as error:
+            problem = f"{name}: {error}"
+        if self.model.is_channels_last:
+            with suppress(Refused):
+                node, _ = self.builder.channels_of(value, -1, self.site)
+                self.notes.append(f"the output {name} has its channels last in the file, and first in the spec")
+                return node
+        raise ImportRefused("the file rearranges its output as no spec does", [problem])
 
     def _read_node(self, node: NodeProto, handlers: Mapping[str, Any]) -> None:
         inputs = tuple(self.known.get(name) if name else None for name in node.input)
@@ -336,7 +378,8 @@ def node_path(node: NodeProto) -> str:
 
 
 def _describe(node: NodeProto) -> str:
-    return f"{node.op_type} {node.name}".strip()
+    """Return a node's operator and its name or, if it has none, the value that it computes."""
+    return f"{node.op_type} {node.name}" if node.name else f"{node.op_type} that gives {next(iter(node.output), '')}"
 
 
 def _evaluate(node: NodeProto, inputs: tuple[Any, ...], opsets: dict[str, int], room: int) -> dict[str, Array]:

@@ -72,7 +72,7 @@ def _conv(r: Reader, call: Call) -> Value:
     if kernel.ndim != 4:
         raise Refused("a convolution over other than two axes")
     strides, dilations = call.get("strides", [1, 1]), call.get("dilations", [1, 1])
-    pads = _pads(call)
+    pads = _pads(call, kernel.shape[2:])
     value, padding = _padding(r, value, kernel.shape[2:], strides, dilations, pads)
     op = ops.Conv(
         len(kernel),
@@ -106,9 +106,12 @@ def _channel_conv(r: Reader, call: Call, kernel: Array, value: Value, bias: Arra
 @handles("Gemm")
 def _gemm(r: Reader, call: Call) -> Value:
     weight, bias = _constant(call, 1), call.constant(2)
-    if call.get("transA", 0) or call.get("alpha", 1.0) != 1.0 or call.get("beta", 1.0) != 1.0:
-        raise Refused("a Gemm with alpha, beta or transA")
-    return _add_linear(r, call, weight if call.get("transB", 0) else weight.T, bias)
+    if call.get("transA", 0):
+        raise Refused("a product with the transpose of what depends on the images")
+    weight = (weight if call.get("transB", 0) else weight.T) * np.asarray(call.get("alpha", 1.0), weight.dtype)
+    if bias is not None:
+        bias = np.broadcast_to(bias.reshape(-1), len(weight)) * np.asarray(call.get("beta", 1.0), bias.dtype)
+    return _add_linear(r, call, weight, bias)
 
 
 @handles("MatMul")
@@ -181,7 +184,9 @@ def _group_norm(r: Reader, call: Call) -> Value:
 
 @handles("PRelu")
 def _prelu(r: Reader, call: Call) -> Value:
-    slope = _constant(call, 1).reshape(-1)
+    shape, slope = call.value().shape, _constant(call, 1).reshape(-1)
+    if slope.size not in (1, shape[0]):
+        raise Refused("a PRelu with other than one slope per channel or one for all")
     op = ops.Prelu(per="channel" if slope.size > 1 else "all")
     return r.builder.add(op, call.value(), r.site, _weights(r, call, {"weight": slope}, {"weight": 1}))
 
@@ -449,13 +454,16 @@ def _pair(items: Sequence[int]) -> tuple[int, int]:
     return int(items[0]), int(items[1])
 
 
-def _pads(call: Call) -> list[int] | Literal["same"]:
+def _pads(call: Call, kernel: Sequence[int] | None = None) -> list[int] | Literal["same"]:
     """Return top, left, bottom and right, or "same"."""
     automatic = call.get("auto_pad", "NOTSET")
     if automatic == "SAME_UPPER":
         return "same"
-    if automatic == "SAME_LOWER":
-        raise Refused("padding whose odd row is above (SAME_LOWER)")
+    if automatic == "SAME_LOWER":  # the odd row is above
+        dilations, strides = call.get("dilations", [1, 1]), call.get("strides", [1, 1])
+        same = ops.Window(_pair(kernel or call.get("kernel_shape")), _pair(strides), None, _pair(dilations))
+        (top, bottom), (left, right) = same.margins(*call.value().shape[1:])
+        return [bottom, right, top, left]
     return [int(pad) for pad in call.get("pads", [0, 0, 0, 0])] if automatic == "NOTSET" else [0, 0, 0, 0]
 
 
@@ -584,17 +592,37 @@ def _resize(r: Reader, call: Call) -> Value:
         raise Refused("a resize without scales or sizes")
     factor = target[0] // value.shape[1]
     transform = call.get("coordinate_transformation_mode", "half_pixel")
+    if call.node.op_type == "Upsample":
+        transform = "asymmetric"
     if factor < 1 or target != [value.shape[1] * factor, value.shape[2] * factor]:
         raise Refused("interpolation by a factor that is no integer")
     if mode not in ("nearest", "linear") or (
         mode == "linear" and transform not in ("half_pixel", "pytorch_half_pixel")
     ):
         raise Refused(f"interpolation with mode={mode}, coordinate_transformation_mode={transform}")
-    return (
-        value
-        if factor == 1
-        else r.builder.add(ops.Upsample(factor, "bilinear" if mode == "linear" else "nearest"), value, r.site)
-    )
+    rounding = call.get("nearest_mode", "round_prefer_floor") if call.node.op_type == "Resize" else "floor"
+    if mode == "nearest" and not _picks_nearest(max(value.shape[1:]), factor, transform, rounding):
+        raise Refused(f"interpolation with coordinate_transformation_mode={transform}, nearest_mode={rounding}")
+    if factor == 1:
+        return value
+    return r.builder.add(ops.Upsample(factor, "bilinear" if mode == "linear" else "nearest"), value, r.site)
+
+
+_ROUNDINGS: dict[str, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda positions: np.ceil(positions - 0.5),
+    "round_prefer_ceil": lambda positions: np.floor(positions + 0.5),
+}
+
+
+def _picks_nearest(size: int, factor: int, transform: str, rounding: str) -> bool:
+    """Return whether each pixel of a resized row is the one that holds it."""
+    pixels = np.arange(size * factor)
+    if transform not in ("asymmetric", "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
+        return factor == 1
+    positions = pixels / factor if transform == "asymmetric" else (pixels + 0.5) / factor - 0.5
+    return np.array_equal(np.clip(_ROUNDINGS[rounding](positions), 0, size - 1), pixels // factor)
 
 
 # -- rearrangements ----------------------------------------------------------------------------------------------

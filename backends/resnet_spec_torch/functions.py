@@ -403,17 +403,24 @@ def _infinite_pad(t: Tracer, value: Value, op: ops.ZeroPad, is_map: bool) -> Val
 # -- arithmetic --------------------------------------------------------------------------------------------------
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, Tensor) and value.numel() == 1 and not isinstance(value, nn.Parameter) and value.ndim == 0:
+def _number(t: Tracer, value: object, x: Tensor) -> float | None:
+    """Return a constant as a number, which a tensor in the shape of another may repeat."""
+    if isinstance(value, int | float):
         return float(value)
-    return float(value) if isinstance(value, int | float) else None
+    if not isinstance(value, Tensor) or not value.numel() or not t.is_constant(value):
+        return None
+    if torch.broadcast_shapes(value.shape, x.shape) != x.shape or not bool((value == value.flatten()[0]).all()):
+        return None
+    return float(value.flatten()[0])
 
 
 def _learned(t: Tracer, x: Tensor, weight: Tensor, op: Callable[..., Op]) -> Value:
     """Add a learned factor or summand, with one number per channel or for all."""
     value = t.value(x)
-    name = t.weight(weight)
-    own = t.tensors[name]
+    own = t.tensors.get(t.names.get(id(weight), ""), weight)
+    name = t.weight(weight, own.shape)
+    if name in t.buffers:
+        raise Refused(f"it reads the buffer {name}, and the factors and summands of a spec are trained")
     if weight.numel() == 1:
         keepdims = own.ndim == 1
         if own.ndim > 1:
@@ -434,7 +441,7 @@ def _learned(t: Tracer, x: Tensor, weight: Tensor, op: Callable[..., Op]) -> Val
 def _mul(t: Tracer, x: Any, other: Any) -> Value:
     if not t.is_traced(x):
         x, other = other, x
-    if (factor := _number(other)) is not None:
+    if (factor := _number(t, other, x)) is not None:
         return t.builder.curve(lambda array: array * factor, [t.value(x)], t.site)
     if not t.is_traced(other):
         return _learned(t, x, other, ops.Scale)
@@ -443,26 +450,36 @@ def _mul(t: Tracer, x: Any, other: Any) -> Value:
 
 @handles("div", "true_divide", "truediv")
 def _div(t: Tracer, x: Any, other: Any, **_: Any) -> Value:
-    if (divisor := _number(other)) is not None:
+    if (divisor := _number(t, other, x)) is not None:
         return t.builder.curve(lambda array: array / divisor, [t.value(x)], t.site)
     return t.builder.curve(lambda a, b: a / b, [t.value(x), t.value(other)], t.site)
 
 
 @handles("rdiv", "reciprocal")
 def _rdiv(t: Tracer, x: Any, other: Any = 1.0) -> Value:
-    dividend = _number(other)
+    dividend = _number(t, other, x)
     if dividend is None:
         raise Refused("a division by a value that depends on the images")
     return t.builder.curve(lambda array: dividend / array, [t.value(x)], t.site)
 
 
+def _scaled(t: Tracer, x: Any, factor: float) -> Any:
+    """Return a number or a tensor times a factor; the tensor's product is recorded."""
+    if not isinstance(x, Tensor):
+        return x * factor
+    with torch._C.DisableTorchFunction():
+        product = x * factor
+    t.bind(product, t.builder.scale(t.value(x), factor, t.site))
+    return product
+
+
 @handles("add")
 def _add(t: Tracer, x: Any, other: Any, alpha: float = 1) -> Value:
     if alpha != 1:
-        raise Refused("an addition with alpha")
+        return _add(t, x, _scaled(t, other, alpha))
     if not t.is_traced(x):
         x, other = other, x
-    if (summand := _number(other)) is not None:
+    if (summand := _number(t, other, x)) is not None:
         return t.value(x) if summand == 0 else t.builder.curve(lambda array: array + summand, [t.value(x)], t.site)
     if not t.is_traced(other):
         return _learned(t, x, other, ops.Shift)
@@ -470,15 +487,17 @@ def _add(t: Tracer, x: Any, other: Any, alpha: float = 1) -> Value:
 
 
 @handles("sub", "subtract")
-def _sub(t: Tracer, x: Any, other: Any) -> Value:
-    if (number := _number(other)) is not None:
+def _sub(t: Tracer, x: Any, other: Any, alpha: float = 1) -> Value:
+    if alpha != 1:
+        return _sub(t, x, _scaled(t, other, alpha))
+    if (number := _number(t, other, x)) is not None:
         return t.builder.curve(lambda array: array - number, [t.value(x)], t.site)
     return t.builder.merge("subtract", [t.value(x), t.value(other)], t.site)
 
 
 @handles("rsub")
 def _rsub(t: Tracer, x: Tensor, other: Any) -> Value:
-    number = _number(other)
+    number = _number(t, other, x)
     if number is None:
         return _sub(t, other, x)
     return t.builder.curve(lambda array: number - array, [t.value(x)], t.site)
@@ -489,7 +508,7 @@ _COMPARISONS = {"gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": n
 
 def _compare(function: Callable[..., Any]) -> Handler:
     def handler(t: Tracer, x: Any, other: Any) -> Value:
-        number = _number(other)
+        number = _number(t, other, x)
         if number is None:
             raise Refused("a comparison of two values that depend on the images")
         return t.builder.curve(lambda array: function(array, number).astype(np.float64), [t.value(x)], t.site)
@@ -502,7 +521,7 @@ HANDLERS.update({name: _compare(function) for name, function in _COMPARISONS.ite
 
 @handles("where")
 def _where(t: Tracer, condition: Tensor, x: Any, other: Any) -> Value:
-    numbers = [_number(x), _number(other)]
+    numbers = [_number(t, item, condition) for item in (x, other)]
     values = [t.value(item) for item, number in zip((x, other), numbers, strict=True) if number is None]
 
     def choose(chosen: Any, *arrays: Any) -> Any:
@@ -516,12 +535,16 @@ def _where(t: Tracer, condition: Tensor, x: Any, other: Any) -> Value:
 @handles("maximum", "minimum")
 def _extreme(t: Tracer, x: Tensor, other: Tensor) -> Value:
     function = np.maximum if "max" in t.site.operation else np.minimum
+    if not t.is_traced(x):
+        x, other = other, x
+    if (bound := _number(t, other, x)) is not None:
+        return t.builder.curve(lambda array: function(array, bound), [t.value(x)], t.site)
     return t.builder.curve(lambda a, b: function(a, b), [t.value(x), t.value(other)], t.site)
 
 
 @handles("pow")
 def _pow(t: Tracer, x: Tensor, exponent: Any) -> Value:
-    number = _number(exponent)
+    number = _number(t, exponent, x)
     if number is None:
         raise Refused("a power that is no number")
     return t.builder.curve(lambda array: np.power(array, number), [t.value(x)], t.site)
@@ -572,13 +595,18 @@ _max_over_axes = HANDLERS["max"]
 
 @handles("max")
 def _max(t: Tracer, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    is_pair = bool(args) and t.is_traced(args[0])
+    is_pair = bool(args) and isinstance(args[0], Tensor)
     return _extreme(t, x, args[0]) if is_pair else _max_over_axes(t, x, *args, **kwargs)
 
 
 @handles("softmax")
 def _softmax(t: Tracer, x: Tensor, dim: int = -1, *_: Any, **__: Any) -> Value:
     return t.builder.softmax(t.value(x), t.axis(dim, x.ndim), t.site)
+
+
+@handles("log_softmax")
+def _log_softmax(t: Tracer, x: Tensor, *_: Any, **__: Any) -> Value:
+    raise Refused("a logarithm of a softmax; specs end with scores, so import the part before it")
 
 
 # -- rearrangements ----------------------------------------------------------------------------------------------
@@ -605,7 +633,7 @@ _METHODS = (
 )
 
 HANDLERS.update({name: _rearrange(getattr(Tensor, name)) for name in _METHODS if hasattr(Tensor, name)})
-HANDLERS.update(dict.fromkeys(("alias", "to", "double", "float", "type"), lambda t, x, *_, **__: t.value(x)))
+HANDLERS.update(dict.fromkeys(("alias", "to", "double", "type", "type_as"), lambda t, x, *_, **__: t.value(x)))
 HANDLERS["channel_shuffle"] = _rearrange(functional.channel_shuffle)
 HANDLERS["pixel_unshuffle"] = _rearrange(functional.pixel_unshuffle)
 HANDLERS["roll"] = _rearrange(torch.roll)

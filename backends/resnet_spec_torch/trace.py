@@ -9,6 +9,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from torch.nn.modules import module as torch_module
 from torch.overrides import TorchFunctionMode
 
 from resnet_spec import importing
+from resnet_spec.diagnostics.suggestions import suggest
 from resnet_spec.importing.graph import Builder, Graph, Index, Refused, Site, Value
+from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.ops import Shape
 from resnet_spec.weights.canonical import Array
 from resnet_spec_torch.custom_layers import BiasedBatchNorm2d
+from resnet_spec_torch.foreign_copy import in_double
 from resnet_spec_torch.weights import to_array
 
 BATCH = 2
@@ -31,7 +35,13 @@ BATCH = 2
 _LIBRARY = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
 _IMPORTING = str(Path(importing.__file__).parent)
-_ROUNDED = ("eps", "epsilon", "variance_epsilon", "negative_slope")
+_UNREAD = {
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+    *("new_zeros", "new_ones", "new_full", "new_tensor", "new_empty"),
+}
+"""Functions that look at a tensor's shape and type alone."""
+_RESHAPING = {"to", "type_as", "expand_as", "view_as", "reshape_as"}
+"""Functions whose first argument is the one that has values."""
 
 Handler = Callable[..., Any]
 
@@ -41,27 +51,17 @@ def trace(model: nn.Module, input_shape: Shape, handlers: Mapping[str, Handler],
 
     ``handlers`` say what to record for a call, by the function's name.
 
-    Calls that the language can't say are nodes of the kind "refused". The model is not changed; see ``prepare_copy``.
+    Calls that the language can't say are nodes of the kind "refused". The model is one that ``prepare_copy`` returned.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH, *input_shape, generator=generator, dtype=torch.float64)
     tracer = Tracer(model, images, handlers, until)
-    with torch.no_grad(), tracer.follow_modules(), tracer:
+    with torch.no_grad(), tracer.follow_modules(), tracer, in_double():
         try:
             output = model(images)
         except _Reached as reached:
             output = reached.output
     return tracer.graph(output)
-
-
-def prepare_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of a model in evaluation mode and float64, with epsilons rounded to float32 as specs hold them."""
-    twin = copy.deepcopy(model).to("cpu", torch.float64).eval()
-    for module in twin.modules():
-        for name in _ROUNDED:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, float(np.float32(getattr(module, name))))
-    return twin
 
 
 class _Reached(BaseException):
@@ -76,6 +76,7 @@ class Tracer(TorchFunctionMode):
 
     Attributes:
         names: The names of parameters and buffers, and of their views, by the tensors' identity.
+        computed: The names of the weights from which other tensors are computed, by the tensors' identity.
         stack: The modules that are running, with their paths.
         stacks: What was stacked along the batch axis, by the identity of the node that stands for it.
     """
@@ -90,12 +91,14 @@ class Tracer(TorchFunctionMode):
         self.stale: set[int] = set()
         self.by_storage: dict[int, list[Tensor]] = {}
         self.names: dict[int, str] = {}
+        self.computed: dict[int, tuple[str, ...]] = {}
         self.weights: dict[str, Array] = {}
         self.stack: list[tuple[str, nn.Module]] = []
         self.paths = {id(module): path for path, module in model.named_modules()}
         self.until = until
         if until and until not in dict(model.named_modules()):
-            raise ValueError(f"the model has no module at {until!r}")
+            hint = suggest(until, [path for path, _ in model.named_modules() if path])
+            raise ImportRefused(f"the model has no module at {until!r}", remedy=hint)
         self.control_flow: list[str] = []
         self.site = Site()
         self.stacks: dict[int, list[Value]] = {}
@@ -109,16 +112,32 @@ class Tracer(TorchFunctionMode):
 
     def graph(self, output: object) -> Graph:
         """Return the graph whose outputs are those of the model."""
-        tensors = [tensor for tensor in _tensors(output) if id(tensor) in self.values]
+        tensors = [*tensors_in(output)]
         if not tensors:
-            raise Refused("the model's output does not depend on its input by any call that PyTorch lets others see")
+            raise Refused(
+                f"the model returns a value of the type {type(output).__name__}, in which no tensor is found; make it"
+                " return a tensor, or a tuple, list, dict or dataclass of tensors"
+            )
+        if any(id(tensor) not in self.values for tensor in tensors):
+            which = "the model's output" if len(tensors) == 1 else "one of the model's outputs"
+            raise Refused(f"{which} does not depend on its input by any call that PyTorch lets others see")
         nodes = tuple(self.builder.node_of(self.values[id(tensor)], self.site) for tensor in tensors)
         order = tuple(self.tensors)
-        graph = Graph(self.builder.input, nodes, self.weights, order, tuple(dict.fromkeys(self.control_flow)))
+        control_flow = tuple(dict.fromkeys(self.control_flow))
+        graph = Graph(self.builder.input, nodes, self.weights, order, control_flow, self._describe_unused())
         for node in graph.nodes():
             if node.reason:  # what only some calls may read, and others did
                 node.kind = "refused"
         return graph
+
+    def _describe_unused(self) -> tuple[str, ...]:
+        """Return a sentence on parameters that no operation has, unless the trace ended early."""
+        own = {self.names[id(tensor)] for _, tensor in self.model.named_parameters()}
+        unused = [name for name in self.tensors if name in own and name not in self.weights]
+        if not unused or self.until:
+            return ()
+        shown = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
+        return (f"the model's evaluation does not use {len(unused)} of its weights, which the spec lacks: {shown}",)
 
     # -- tensors -------------------------------------------------------------------------------------------------
 
@@ -132,24 +151,40 @@ class Tracer(TorchFunctionMode):
     def value(self, tensor: object) -> Value:
         """Return the value of a tensor. Raises Refused for a constant, or for one that was changed behind a view."""
         if not isinstance(tensor, Tensor) or id(tensor) not in self.values:
-            raise Refused("it reads a value that depends on no image and is no weight")
+            raise Refused(self._describe_constant(tensor))
         if id(tensor) in self.stale:
             raise Refused("it reads a tensor that was changed in place through a view of it")
         return self.values[id(tensor)]
+
+    def _describe_constant(self, tensor: object) -> str:
+        """Return why a tensor that depends on no image can't be read."""
+        if id(tensor) in self.names:
+            name = self.names[id(tensor)]
+            kind = "buffer" if name in self.buffers else "weight"
+            return f"it reads the {kind} {name} in a way that no operation of the language does"
+        if id(tensor) in self.computed:
+            names = ", ".join(self.computed[id(tensor)])
+            return (
+                f"it reads what is computed from {names} while the model runs; make that one weight first, as"
+                " torch.nn.utils.parametrize.remove_parametrizations does"
+            )
+        return "it reads a tensor of constants, which is no weight"
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Return whether a tensor depends neither on the images nor on parameters."""
+        sources = self.computed.get(id(tensor), (self.names.get(id(tensor), ""),))
+        return not self.is_traced(tensor) and all(name in self.buffers or not name for name in sources)
 
     def is_traced(self, tensor: object) -> bool:
         """Return whether a tensor depends on the images."""
         return isinstance(tensor, Tensor) and id(tensor) in self.values
 
     def weight(self, tensor: Tensor, shape: Sequence[int] | None = None) -> str:
-        """Return the name of a weight, and record its array. Raises Refused if it is computed from others."""
+        """Return the name of a weight, and record its array in a shape, by default the tensor's. Raises Refused."""
         name = self.names.get(id(tensor))
         if name is None:
-            raise Refused(
-                "its weight is computed from others while the model runs (parametrize.remove_parametrizations?)"
-            )
-        array = to_array(self.tensors[name])
-        self.weights[name] = array if shape is None else array.reshape(tuple(shape))
+            raise Refused(self._describe_constant(tensor))
+        self.weights[name] = to_array(self.tensors[name]).reshape(tuple(tensor.shape if shape is None else shape))
         return name
 
     def weights_of(self, **tensors: Tensor | None) -> dict[str, str]:
@@ -162,8 +197,9 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
-        operands = [*_tensors((args, kwargs))]
-        if not any(id(tensor) in self.values for tensor in operands):
+        operands = [*tensors_in((args, kwargs))]
+        is_read = self.is_traced(args[0]) if name in _RESHAPING and args else name not in _UNREAD
+        if not is_read or not any(map(self.is_traced, operands)):
             self._follow_weight(operands, result)
             return result
         if name == "__get__" and isinstance(result, Tensor):
@@ -171,8 +207,8 @@ class Tracer(TorchFunctionMode):
         if name == "__setitem__":  # which returns nothing
             self._record(name, args, kwargs, args[0])
             return result
-        if not [*_tensors(result)]:
-            if name in ("__bool__", "item", "tolist", "__int__", "__float__", "__index__"):
+        if not [*tensors_in(result)]:
+            if name in _NUMBERS:
                 self.control_flow.append(str(self._site(name)))
             return result
         return self._record(name, args, kwargs, result)
@@ -182,9 +218,9 @@ class Tracer(TorchFunctionMode):
             result is kwargs.get("out") or (args and result is args[0] and _is_in_place(name))
         )
         if not in_place:
-            result = _alias_inputs(result, {id(tensor) for tensor in _tensors((args, kwargs))})
+            result = _alias_inputs(result, {id(tensor) for tensor in tensors_in((args, kwargs))})
         site = self.site = self._site(name)
-        outputs = [*_tensors(result)]
+        outputs = [*tensors_in(result)]
         handler: Handler | None = None
         try:
             if kwargs.get("out") is not None:
@@ -210,21 +246,32 @@ class Tracer(TorchFunctionMode):
         return result
 
     def _reads_refused(self, arguments: object) -> bool:
-        values = [self.values[id(tensor)] for tensor in _tensors(arguments) if id(tensor) in self.values]
+        values = [self.values[id(tensor)] for tensor in tensors_in(arguments) if id(tensor) in self.values]
         return any(value.node.kind == "refused" for value in values)
 
     def refused(self, outputs: Sequence[Tensor], arguments: object, site: Site, reason: str) -> list[Value]:
         """Return values of a call that the language can't say."""
-        inputs = [self.values[id(tensor)] for tensor in _tensors(arguments) if id(tensor) in self.values]
+        inputs = [self.values[id(tensor)] for tensor in tensors_in(arguments) if id(tensor) in self.values]
         return [self.builder.refuse(inputs, tuple(tensor.shape[1:]), site, reason) for tensor in outputs]
 
     def _follow_weight(self, operands: Sequence[Tensor], result: object) -> None:
-        """Record a view of a weight under the weight's name."""
-        if len(operands) == 1 and isinstance(result, Tensor) and id(operands[0]) in self.names:
-            same = result.numel() == operands[0].numel() and result.data_ptr() == operands[0].data_ptr()
-            if same and id(result) not in self.names:
-                self.names[id(result)] = self.names[id(operands[0])]
-                self.kept.append(result)
+        """Record a view of a weight under the weight's name, and what is computed from weights."""
+        names = [name for tensor in operands for name in self._sources(tensor)]
+        for tensor in tensors_in(result) if names else ():
+            source = operands[0]
+            is_view = tensor.numel() == source.numel() and tensor.data_ptr() == source.data_ptr()
+            if id(tensor) in self.names:
+                continue
+            if len(operands) == 1 and is_view and tensor.is_contiguous() and id(source) in self.names:
+                self.names[id(tensor)] = self.names[id(source)]
+            else:
+                self.computed[id(tensor)] = tuple(dict.fromkeys(names))
+            self.kept.append(tensor)
+
+    def _sources(self, tensor: Tensor) -> tuple[str, ...]:
+        """Return the names of the weights from which a tensor is computed."""
+        name = self.names.get(id(tensor))
+        return (name,) if name is not None else self.computed.get(id(tensor), ())
 
     def rearranged(self, function: Callable[[Tensor], Any], tensor: Tensor) -> Any:
         """Return what a function that only rearranges elements makes of a value, by what it does to their positions."""
@@ -309,16 +356,17 @@ def is_library(file_name: str) -> bool:
     return file_name.startswith((_LIBRARY, _HERE, _IMPORTING, "<"))
 
 
-def _tensors(tree: object) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists and mappings."""
+def tensors_in(tree: object) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists, mappings and dataclasses, in order."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, tuple | list):
         for item in tree:
-            yield from _tensors(item)
-    elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
+    elif isinstance(tree, Mapping):
+        yield from tensors_in([*tree.values()])
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        yield from tensors_in([getattr(tree, field.name) for field in fields(tree)])
 
 
 def _alias_inputs(result: Any, inputs: set[int]) -> Any:
@@ -332,6 +380,9 @@ def _is_in_place(name: str) -> bool:
     is_method = name.endswith("_") and not name.startswith("__")
     return is_method or name.startswith("__i") or name == "__setitem__" or name in _MAYBE_IN_PLACE
 
+
+_NUMBERS = ("__bool__", "item", "tolist", "__int__", "__float__", "__index__", "numpy", "__array__")
+"""Functions that take numbers out of tensors, where the trace does not see what becomes of them."""
 
 _MAYBE_IN_PLACE = {"relu", "relu6", "silu", "hardswish", "hardsigmoid", "elu", "leaky_relu", "dropout", "dropout2d"}
 """Functions with an argument ``inplace``."""

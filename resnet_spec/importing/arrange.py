@@ -15,6 +15,7 @@ from resnet_spec.importing.reduce import Fork, Item, Row, Step, forks, steps
 from resnet_spec.language.reserved_names import WEIGHT_NAMES, why_reserved
 from resnet_spec.language.scalars import LAYER_KEYS
 from resnet_spec.language.spec import Role
+from resnet_spec.language.values import LAYER_NAME
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual
 from resnet_spec.network.shape_rules import infer_row
 from resnet_spec.ops import Op, Shape, op_name
@@ -449,7 +450,8 @@ def _is_usable(path: str, is_weight: bool = False) -> bool:
     """Return whether a layer can have a path; the last name may be a weight's where it is one."""
     holder, _, last = path.rpartition(".")
     names = holder if is_weight and last in WEIGHT_NAMES else path
-    return all(path.split(".")) and not (names and why_reserved(names))
+    is_name = bool(LAYER_NAME.fullmatch(path)) and last not in LAYER_KEYS
+    return is_name and not (names and why_reserved(names))
 
 
 def _step_name(node: Node, is_adopted: bool = False) -> str:

@@ -91,11 +91,12 @@ def _behind_ones(node: Node) -> Node:
 
 def _recognize(node: Node) -> None:
     cones = list(_cones(node))
-    found = ((start, activation) for start in cones if (activation := _activation(_values(node, start))))
-    start, op = next(found, (None, None))
-    if start is None and node.kind == "curve":
-        scaled = ((start, op) for start in cones[:1] if (op := _scale(_values(node, start))))
-        start, op = next(scaled, (None, None))
+    scale = _scale(_values(node, cones[0])) if node.kind == "curve" and cones else None
+    start: Node | None = cones[0] if scale is not None else None
+    op: Op | None = scale
+    if scale is None or scale.factor != 1:  # a factor may belong to an activation
+        found = ((start, activation) for start in cones if (activation := _activation(_values(node, start))))
+        start, op = next(found, (start, op))
     if start is not None:
         node.kind, node.inputs, node.op, node.combine, node.curve = "op", (start,), op, None, None
 
@@ -174,7 +175,7 @@ def _activation(values: Array | None) -> Op | None:
     return None
 
 
-def _scale(values: Array | None) -> Op | None:
+def _scale(values: Array | None) -> ops.Scale | None:
     if values is None or values.shape != _GRID.shape:
         return None
     factor = float(f"{values[-1] / _GRID[-1]:.14g}")

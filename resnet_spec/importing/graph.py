@@ -340,7 +340,8 @@ class Builder:
                 if np.array_equal(grouped.reshape(-1), index.reshape(-1)) and index.size == np.prod(value.node.shape):
                     node = self.add_op(SplitSoftmax(len(index), groups), value.node, site)
                     return self.rearrange(Value(node), positions(index.shape))
-        raise Refused("a softmax that is not over equal parts of the channels")
+        hint = "; specs end with scores, so import the part before it" if index.ndim == 1 else ""
+        raise Refused(f"a softmax that is not over equal parts of the channels{hint}")
 
     def reduce(self, kind: Reduction, value: Value, axes: Sequence[int], keepdims: bool, site: Site) -> Value:
         """Add a mean, a maximum or a sum over axes, which may complete one over other axes.
@@ -363,6 +364,9 @@ class Builder:
             op = reduction_op(kind, whole.indices(), whole.node.shape, all_axes)
         if op is not None:
             return self._add_reduction(op, whole.node, kept, site)
+        if kind == "mean" and (op := reduction_op("sum", whole.indices(), whole.node.shape, all_axes)) is not None:
+            total = self._add_reduction(op, whole.node, kept, site)
+            return self.scale(total, 1 / math.prod(whole.shape[axis] for axis in all_axes), site)
         if kind == "sum" and (op := reduction_op("mean", whole.indices(), whole.node.shape, all_axes)) is not None:
             count = math.prod(whole.shape[axis] for axis in all_axes)  # some exporters write a mean as a sum
             return self.curve(lambda x: x * count, [self._add_reduction(op, whole.node, kept, site)], site)

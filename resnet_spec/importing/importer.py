@@ -76,6 +76,8 @@ def import_graphs(
     arranger = Arranger(row, graph.order, graph.has_modules)
     parts = arranger.network_parts(row, input_shape)
     weights = {full: graph.weights[own] for full, own in arranger.renamed.items()}
+    if not parts:
+        raise ImportRefused("the model returns the image as it is, and a spec has at least one layer")
     parts = with_initialization(parts, weights)
     target = Network(name, input_shape, parts)
     spec, network = recover_spec(target, classes, extends, bool(graph.order))
@@ -83,6 +85,12 @@ def import_graphs(
         network = _with_outputs(network, target, [arranger.path_of(node) for node in graph.outputs])
     renamed = {full: own for full, own in arranger.renamed.items() if full != own}
     ordered = {full: weights[full] for full in network.weights()}
+    shapes = network.weights()
+    unfit = [
+        f"{name}: {array.shape}, not {shapes[name]}" for name, array in ordered.items() if array.shape != shapes[name]
+    ]
+    if unfit:
+        raise ImportRefused("weights of the model have other shapes than the spec's", unfit)
     return Recovered(spec, network, ordered, renamed, frozenset(arranger.unlike), _notes(graph))
 
 
@@ -186,8 +194,16 @@ def recover_spec(target: Network, classes: Mapping[str, str], extends: bool, is_
     text = to_yaml(target)
     network = check(text)
     if network is None:
-        raise ImportRefused("the network was recovered, but no spec was found that says it", [repr(target)], UNTIL)
+        raise ImportRefused("the network was recovered, but no spec says it", [_why_not(text, target)], UNTIL)
     return text, network
+
+
+def _why_not(text: str, target: Network) -> str:
+    """Return why a text does not load as a network."""
+    try:
+        return f"what comes closest computes something else: {loads(text, target.name)!r}"
+    except (SpecError, ValueError) as error:
+        return "; ".join(problem.message for problem in error.problems) if isinstance(error, SpecError) else str(error)
 
 
 def _documents(target: Network, classes: Mapping[str, str], is_ordered: bool) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from resnet_spec.importing.problems import is_signal
+
 ALIASES = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}
 """Libraries whose models are made by one function, which takes the name."""
 
@@ -117,7 +119,9 @@ def _run(function: Any, what: str) -> Any:
     """Run the user's code; raise ValueError with its error and its place."""
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and is_signal(error):
+            raise
         trace, line = error.__traceback__, ""
         while trace is not None:
             line = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from resnet_spec.backend import load_backend
 from resnet_spec.importing.foreign import ForeignModel
 from resnet_spec.importing.graph import MAX_VALUES, Graph
-from resnet_spec.importing.importer import import_graphs
+from resnet_spec.importing.importer import Recovered, import_graphs
 from resnet_spec.importing.problems import ImportRefused
 from resnet_spec.importing.proof import Comparison, prove
 from resnet_spec.network.network import Network
@@ -29,6 +29,10 @@ However often they are halved, maps have an odd size: 33, 17, 9, 5, 3.
 MAX_TRACED_SIDE = 128
 SMALL_SIDES = (65, 96)
 """The sizes that are traced instead of images larger than ``MAX_TRACED_SIDE``, if the model takes them."""
+
+
+EVEN_SIDES = (64, 96)
+"""The sizes of images whose maps are even however often they are halved, down to a few pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +146,15 @@ def import_model(
 ) -> Imported:
     """Return a wrapped model as a network. ``backends`` prove it: by default numpy, and the model's own."""
     shape = _check_input(model, input)
-    try:
-        graphs = _trace(model, shape, until)
-    except RecursionError:
-        raise ImportRefused("the model is nested too deeply to trace") from None
-    recovered = import_graphs([*graphs.values()], name or file_name(model.name), shape, model.classes, extends=extends)
-    sizes = sorted({*graphs, shape})
+    sizes, recovered = _recover(model, shape, until, name or file_name(model.name), extends)
+    sizes = sorted({*sizes, shape})
     sizes = [sizes[0], *sizes[-1:]] if len(sizes) > 1 else sizes
     proof = prove(model, recovered, sizes, _proving_backends(model) if backends is None else backends, until)
     notes = list(recovered.notes)
     if len(sizes) == 1:
         notes.append("the model takes images of one size only, so no second size was compared")
+    elif not any(side % 2 for size in sizes for side in size[1:]):
+        notes.append("images of odd height or width were not compared: the model fails on them, or no spec says how")
     imported = Imported(
         recovered.network, recovered.weights, recovered.spec, tuple(proof), recovered.renamed, tuple(notes)
     )
@@ -190,6 +192,36 @@ def _check_input(model: ForeignModel, input: Sequence[int] | None) -> tuple[int,
     if math.prod(shape) > MAX_VALUES:
         raise ValueError(f"images of shape {shape} have more than {MAX_VALUES:,} values")
     return shape[0], shape[1], shape[2]
+
+
+def _recover(
+    model: ForeignModel, shape: Shape3, until: str, name: str, extends: bool
+) -> tuple[list[Shape3], Recovered]:
+    """Return a model's spec, and the sizes of the images for which it was traced.
+
+    A model that resizes odd maps in a way that no spec says is traced for images whose maps are even.
+    """
+    try:
+        graphs = _trace(model, shape, until)
+        may_retry = any(node.kind == "resized" for graph in graphs.values() for node in graph.nodes())
+        try:
+            return [*graphs], import_graphs([*graphs.values()], name, shape, model.classes, extends=extends)
+        except ImportRefused:
+            if not may_retry:
+                raise
+            graphs = {size: graph for size in _even_sizes(shape) if (graph := _usable_graph(model, size, until))}
+            if len(graphs) < 2:
+                raise
+            return [*graphs], import_graphs([*graphs.values()], name, shape, model.classes, extends=extends)
+    except RecursionError:
+        raise ImportRefused("the model is nested too deeply to trace") from None
+
+
+def _even_sizes(shape: Shape3) -> list[Shape3]:
+    channels, height, width = shape
+    if min(shape[1:]) > MAX_TRACED_SIDE:
+        return [(channels, side, side) for side in EVEN_SIDES]
+    return [shape, (channels, height + EVEN_SIDES[0], width + EVEN_SIDES[0])]
 
 
 def _trace(model: ForeignModel, shape: Shape3, until: str) -> dict[Shape3, Graph]:

@@ -198,3 +198,83 @@ def test_norms_pools_and_means_as_keras_and_jax_export_them(tmp_path: Path) -> N
     assert imported.is_proven
     found = [type(leaf.op).__name__ for leaf in imported.network.leaves()]
     assert found == ["Conv", "BatchNorm", "MaxPool", "GlobalAvgPool"]
+
+
+def make_weights(**shapes: tuple[int, ...]) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def conv(source: str, output: str, weight: str = "w", **attributes: Any) -> Any:
+    return helper.make_node("Conv", [source, weight], [output], name=output, **attributes)
+
+
+def test_until_is_a_value_of_the_file(tmp_path: Path) -> None:
+    nodes = [conv("x", "a"), helper.make_node("Relu", ["a"], ["b"])]
+    path = write(tmp_path / "n.onnx", nodes, make_weights(w=(4, 3, 3, 3)), [1, 3, 8, 8], 4)
+    assert from_onnx(path, until="a").is_proven
+    assert [part.path for part in from_onnx(path, until="a").network.parts] == ["a"]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_file_of_one_batch_size(batch: int, tmp_path: Path) -> None:
+    weights = make_weights(w=(4, 3, 3, 3))
+    assert from_onnx(write(tmp_path / "n.onnx", [conv("x", "a")], weights, [batch, 3, 8, 8], 4)).is_proven
+
+
+def test_maps_with_channels_last_are_outputs(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        conv("t", "a"),
+        helper.make_node("Transpose", ["a"], ["y"], perm=[0, 2, 3, 1]),
+    ]
+    imported = from_onnx(write(tmp_path / "n.onnx", nodes, make_weights(w=(4, 3, 3, 3)), [1, 8, 9, 3], 4))
+    assert imported.network.output_shape == (4, 6, 7)
+    assert "the output y has its channels last" in imported.notes[0]
+
+
+def test_gemm_with_factors_and_one_bias(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w", "b"], ["y"], alpha=0.5, beta=2.0),
+    ]
+    weights = make_weights(w=(3, 5), b=(1,))
+    network, arrays = from_onnx(write(tmp_path / "n.onnx", nodes, weights, [1, 3, 4, 4], 2))
+    assert {name: array.shape for name, array in arrays.items()} == network.weights()
+
+
+@pytest.mark.parametrize(("side", "stride"), [(8, 1), (9, 2), (8, 2)])
+def test_padding_with_the_odd_row_above(side: int, stride: int, tmp_path: Path) -> None:
+    nodes = [conv("x", "a", auto_pad="SAME_LOWER", strides=[stride, stride])]
+    assert from_onnx(write(tmp_path / "n.onnx", nodes, make_weights(w=(4, 3, 3, 3)), [1, 3, side, side], 4)).is_proven
+
+
+def make_resize(transform: str, rounding: str, factor: float = 2) -> Any:
+    settings = {"coordinate_transformation_mode": transform, "nearest_mode": rounding}
+    scales = np.array([1, 1, factor, factor], np.float32)
+    return [helper.make_node("Resize", ["x", "", "scales"], ["y"], name="grow", **settings)], {"scales": scales}
+
+
+@pytest.mark.parametrize("transform", ["asymmetric", "half_pixel", "align_corners"])
+@pytest.mark.parametrize("rounding", ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
+def test_nearest_pixels_are_those_that_the_modes_say(transform: str, rounding: str, tmp_path: Path) -> None:
+    for factor in (2, 3):
+        nodes, weights = make_resize(transform, rounding, factor)
+        try:
+            assert from_onnx(write(tmp_path / "n.onnx", nodes, weights, [1, 3, 4, 4], 4)).is_proven
+        except ImportRefused as error:
+            assert (transform, rounding) not in [("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")]
+            assert "nearest_mode" in str(error)  # not the proof
+
+
+def test_files_that_no_comparison_runs_are_refused(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, 3, 8, 8])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT16, [1, 3, 8, 8])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", [value], [output])
+    save_model(helper.make_model(graph), str(tmp_path / "n.onnx"))
+    with pytest.raises(ImportRefused, match="the input x is of the type float16"):
+        from_onnx(tmp_path / "n.onnx")
+    nodes = [helper.make_node("PRelu", ["x", "slope"], ["y"])]
+    with pytest.raises(ImportRefused, match="PRelu that gives y: a PRelu with other than one slope per channel"):
+        from_onnx(write(tmp_path / "n.onnx", nodes, make_weights(slope=(3, 8, 8)), [1, 3, 8, 8], 4))

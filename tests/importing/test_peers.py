@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from resnet_spec.backend import load_backend
+from resnet_spec.importing.named_models import load_named_model
+from resnet_spec.importing.sources import import_model
 from resnet_spec.library import bundled
 from shared.frameworks import required
 from shared.import_sweep import small_network, sweep, try_peer
+from shared.paths import ROOT
+from shared.sampling import one_in
 from shared.torchvision_operators import declare_torchvision_operators
 
 PEERS = [
@@ -45,6 +50,18 @@ def test_peers_models_come_back() -> None:
     found = {name: (verdict, reason) for name, verdict, reason in sweep("peers", [])}
     equal = sum(verdict == "equal" for verdict, _ in found.values())
     assert equal >= 0.95 * len(found), {name: why for name, why in found.items() if why[0] != "equal"}
+
+
+SHOWN = ["timm:resnet26t", *(f"torchvision:{name}" for name in ("mobilenet_v2", "densenet121", "convnext_tiny"))]
+
+
+@pytest.mark.parametrize("name", one_in(4, SHOWN))
+def test_the_page_shows_what_is_imported(name: str) -> None:
+    backend: Any = load_backend("torch")
+    model = backend.wrap_model(load_named_model(name))
+    imported = import_model(model, (3, 224, 224), name=name.partition(":")[2], backends=(), check=False)
+    page = (ROOT / "docs" / "how-to" / "import-a-model.md").read_text(encoding="utf-8")
+    assert f"```yaml\n{imported.spec.strip()}\n```" in page
 
 
 def test_the_share_is_of_bundled_networks() -> None:

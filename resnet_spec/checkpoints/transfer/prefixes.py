@@ -39,7 +39,10 @@ BESIDE_BACKBONES = frozenset(
 AUXILIARY = frozenset({"AuxLogits", "aux1", "aux2"})
 """Names of the classifiers beside an Inception network that only training runs; a spec describes evaluation."""
 
-HEADS = frozenset({"aux_classifier", "classifier", "decode_head", "fc", "head", "heads", *BESIDE_BACKBONES})
+CLASSIFIERS = frozenset({"classifier", "fc", "head", "heads", "last_linear", "linear", "logits", "output"})
+"""Names that libraries give to the last layer of a classifier."""
+
+HEADS = frozenset({"aux_classifier", "decode_head", *CLASSIFIERS, *BESIDE_BACKBONES})
 """Names that libraries give to what follows a backbone."""
 
 # PyTorch's count of batches, the counts that an operation counter leaves behind, and the random state of NNX's dropout.

@@ -213,24 +213,6 @@ def test_transformers_own_networks_are_read(name: str, tmp_path: Path) -> None:
         assert sorted(file[name].tobytes() for name in file.files) == sorted(a.tobytes() for a in arrays.values())
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_haikus_own_names_are_read(tmp_path: Path) -> None:
-    haiku = pytest.importorskip("haiku", exc_type=ImportError)
-    import jax
-
-    network = haiku.transform_with_state(lambda images: haiku.nets.ResNet18(1000)(images, is_training=False))
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), "float32"))
-    collections = [
-        {f"{module}/{name}": a.shape for module, of in tree.items() for name, a in of.items()} for tree in shapes
-    ]
-    random = np.random.default_rng(0)
-    arrays = {name: random.random(shape, np.float32) for part in collections for name, shape in part.items()}
-    np.savez(tmp_path / "w.npz", **arrays)
-    best = identify(tmp_path / "w.npz")[0]
-    assert best.how == "exact"
-    assert best.names == "Haiku's names"
-
-
 @pytest.mark.filterwarnings("ignore")  # Keras calls what NumPy has deprecated
 def test_keras_own_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -109,6 +109,19 @@ def test_what_a_file_holds_instead_of_the_weights_is_said(small: dict[str, Array
         convert("model-00001-of-00003.safetensors", "back.safetensors", "small.yaml")
 
 
+def test_sums_behind_haikus_averages_are_left_out(small: dict[str, Array]) -> None:
+    """Haiku keeps an array of the same shape beside each running mean and variance."""
+    convert("w.safetensors", "haiku.npz", "small.yaml", names="haiku")
+    with np.load("haiku.npz") as file:
+        arrays = dict(file)
+    hidden = {name.replace("average", "hidden"): array for name, array in arrays.items() if name.endswith("average")}
+    assert hidden
+    np.savez("w.npz", **arrays, **hidden)
+    convert("w.npz", "back.safetensors", "small.yaml")
+    back = load_file("back.safetensors")
+    assert {name: array.tobytes() for name, array in back.items()} == {n: a.tobytes() for n, a in small.items()}
+
+
 def test_unknown_array_among_the_weights_is_refused(small: dict[str, Array]) -> None:
     save_under({"": "model."}, {**small, "layer1.0.se.fc1.weight": np.zeros((4, 8), np.float32)})
     with pytest.raises(WeightsError, match=r"unexpected model.layer1.0.se.fc1.weight \(4, 8\)"):

@@ -183,6 +183,36 @@ def test_transformers_own_file_is_read(tmp_path: Path) -> None:
     assert (best.how, best.settings) == ("but for the head", {"classes": 7})
 
 
+CONFIGURED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "ConvNext": ("ConvNextForImageClassification", "timm/convnext_tiny", {}),
+    "ConvNextV2": ("ConvNextV2ForImageClassification", "timm/convnextv2_tiny", {}),
+    "Bit": ("BitForImageClassification", "timm/resnetv2_50x1_bit", {}),
+    "RegNet": (
+        "RegNetForImageClassification",
+        "timm/regnety_004",
+        {"embedding_size": 32, "hidden_sizes": [48, 104, 208, 440], "depths": [1, 3, 6, 6], "groups_width": 8},
+    ),
+}
+"""The class of a network in Transformers, the spec of the same network, and the configuration with which it is that."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", ["ConvNext", *(pytest.param(n, marks=pytest.mark.sweep) for n in list(CONFIGURED)[1:])]
+)
+def test_transformers_own_networks_are_read(name: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    pytest.importorskip("torch")
+    kind, spec, settings = CONFIGURED[name]
+    config = getattr(transformers, f"{name}Config")(num_labels=1000, **settings)
+    model = getattr(transformers, kind)(config)
+    arrays = fill(model)
+    model.save_pretrained(tmp_path / "folder")
+    convert(tmp_path / "folder", tmp_path / "w.npz", spec)
+    with np.load(tmp_path / "w.npz") as file:
+        assert sorted(file[name].tobytes() for name in file.files) == sorted(a.tobytes() for a in arrays.values())
+
+
 @pytest.mark.filterwarnings("ignore")  # Keras calls what NumPy has deprecated
 def test_keras_own_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -54,7 +54,8 @@ def _parse_tensor(path: str, entry: Entry) -> Tensor:
     claimed, fortran, dtype, offset = _parse_header(path, entry)
     stored = BFLOAT16 if dtype.str == _BFLOAT16_DESCR and dtype.names is None else dtype
     if stored.kind not in "fiubc" and stored != BFLOAT16:
-        raise CheckpointError(f"{path}: {entry.name!r} holds {dtype}, which is not a numeric type")
+        what = "pickled objects" if dtype.kind == "O" else f"{dtype}, which is not a numeric type"
+        raise CheckpointError(f"{path}: {entry.name!r} holds {what}; save numbers: numpy.savez(file, **arrays_by_name)")
     shape = validate_shape(path, entry.name, claimed, dtype.itemsize, entry.size - offset)
     if math.prod(shape) * dtype.itemsize != entry.size - offset:
         raise CheckpointError(

@@ -17,6 +17,7 @@ import tensorstore
 from resnet_spec.checkpoints.formats import byte_ranges
 from resnet_spec.checkpoints.formats.checksum import crc32
 from resnet_spec.checkpoints.formats.metadata import find_checksums
+from resnet_spec.checkpoints.formats.recognition import describe_folder
 from resnet_spec.checkpoints.formats.tensors import (
     DTYPES,
     MAX_NAME_LENGTH,
@@ -83,7 +84,7 @@ def _find_root(path: str) -> tuple[Path, tuple[str, ...]]:
             names = ", ".join(str(root.relative_to(folder)) for root in roots[:8])
             raise CheckpointError(f"{path} holds several checkpoints; choose one of {names}")
         level = sorted(islice((inner for outer in level for inner in _list_folders(outer)), _MAX_FOLDERS))
-    raise CheckpointError(f"{path} is not an Orbax checkpoint: expected a file {_TREE_FILE} in it, found none")
+    raise CheckpointError(describe_folder(path))
 
 
 def _list_folders(folder: Path) -> list[Path]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import islice
 from pathlib import Path
 
 from resnet_spec.checkpoints.formats.tensors import CheckpointError
 
 _SAVE_NPZ = 'numpy.savez("weights.npz", **arrays), with arrays by name'
+
+_OLD_PICKLE = "it is a pickle of protocol 0 or 1; load it where it comes from and save it with pickle.dump(w, file, 2)"
+_DARKNET = f"it is a Darknet model, whose arrays have no names; convert it with OpenCV and save it: {_SAVE_NPZ}"
+_TF_CHECKPOINT = "it is a TensorFlow checkpoint; read it with tf.train.load_checkpoint and save it: " + _SAVE_NPZ
 
 _STARTS = (
     (
@@ -27,14 +32,25 @@ _STARTS = (
         f"it is an MXNet file of parameters; load it with mxnet.nd.load and save it: {_SAVE_NPZ}",
     ),
     (b"{", "it is JSON, which holds no arrays as a checkpoint does; an index of shards is called *.index.json"),
+    (b"(dp", _OLD_PICKLE),
+    (b"}q", _OLD_PICKLE),
+    (b"7767517\n", "it is the description of an ncnn model; use the checkpoint from which it was made"),
+    (b"\0\0\0\0\1\0\0\0", _DARKNET),
+    (b"\0\0\0\0\2\0\0\0", _DARKNET),
     (b"GGUF", "it is a GGUF file, whose arrays are quantised; use the checkpoint from which it was made"),
 )
 _SUFFIXES = {
     ".caffemodel": "it is a Caffe model; convert it with caffe or OpenCV, and save its blobs: " + _SAVE_NPZ,
-    ".index": "it is a TensorFlow checkpoint; read it with tf.train.load_checkpoint and save it: " + _SAVE_NPZ,
+    ".index": _TF_CHECKPOINT,
+    ".meta": _TF_CHECKPOINT,
+    ".pb": "it is a TensorFlow graph; use the checkpoint from which it was made, or its variables: " + _SAVE_NPZ,
+    ".prototxt": "it is a description of a Caffe model, without weights; convert its .caffemodel: " + _SAVE_NPZ,
+    ".mlmodel": "it is a Core ML model; use the checkpoint from which it was made",
     ".pdiparams": "it is a Paddle model for inference, whose arrays have no names; use the .pdparams file",
 }
+_TF_DATA = re.compile(r"\.data-\d+-of-\d+")
 _TFLITE_AT = 4
+_MAX_FILES, _MAX_NAMED = 1000, 4
 
 
 def describe_file(path: str, head: bytes) -> str:
@@ -48,6 +64,8 @@ def describe_file(path: str, head: bytes) -> str:
     if head[_TFLITE_AT : _TFLITE_AT + 4] == b"TFL3":
         return "it is a TensorFlow Lite model, for inference alone; use the checkpoint from which it was made"
     suffix = Path(path).suffix
+    if _TF_DATA.fullmatch(suffix):
+        return _TF_CHECKPOINT
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
     for start, what in _STARTS:
@@ -65,10 +83,13 @@ def refuse_folder(path: str) -> None:
         raise CheckpointError(
             f"{path} is an unpacked PyTorch checkpoint; zip its contents without compression (zip -0 -r w.pth archive/)"
         )
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in islice(entries, 1000) if entry.is_file())
-    if names and not any(inner.is_dir() for inner in Path(path).iterdir()):
-        held = ", ".join(map(repr, names[:4]))
-        raise CheckpointError(
-            f"{path} is a folder without a checkpoint of a known name: it holds {held}; choose one of its files"
-        )
+    if not any(inner.is_dir() for inner in Path(path).iterdir()):
+        raise CheckpointError(describe_folder(path))
+
+
+def describe_folder(path: str) -> str:
+    """Return what a folder is in which no checkpoint was found, with some of its files."""
+    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    names = sorted(file.relative_to(path).as_posix() for file in islice(files, _MAX_FILES))[:_MAX_NAMED]
+    held = f"it holds {', '.join(map(repr, names))}; choose one of its files" if names else "it holds no files"
+    return f"{path} is a folder without a checkpoint of a known name: {held}"

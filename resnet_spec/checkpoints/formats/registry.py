@@ -153,6 +153,8 @@ def _detect_reader(path: str) -> tuple[str, str]:
         return "safetensors_file", path
     if sharded_files.is_index(path):
         return "sharded_files", path
+    if Path(path).suffix == ".mlmodel":  # a protocol buffer, as ONNX files are
+        raise CheckpointError(f"{path} is not a checkpoint in a known format: {recognition.describe_file(path, head)}")
     for reader, starts in (("hdf5_file", head.startswith(b"\x89HDF\r\n")), ("onnx_file", head[:1] == b"\x08")):
         if starts:
             return reader, path

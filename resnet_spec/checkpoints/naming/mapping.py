@@ -22,7 +22,8 @@ class WeightMapping:
         name: The stored name.
         canonical_shape: The shape in the network.
         reshaped: The canonical shape, or (out, in, 1, 1) for a matrix that is stored as a 1x1 convolution, or (out, in)
-            for a 1x1 convolution that is stored as a matrix, or with axes of one in front of the only axis.
+            for a 1x1 convolution that is stored as a matrix, or with axes of one in front of the only axis, or without
+            axes of one behind the first.
         axes: The order in which the axes of ``reshaped`` are stored, as for ``numpy.transpose``.
     """
 
@@ -54,6 +55,8 @@ class WeightMapping:
 
 
 _BLOCK = 8
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)")
+"""The parts of names that ``torch.compile``, FSDP and checkpointing of activations add."""
 
 
 def _copy_contiguous(array: Array) -> Array:
@@ -74,7 +77,7 @@ def _copy_contiguous(array: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with weights; its role is None if it stands between stages. ``epsilon`` is that of a norm."""
+    """A layer with weights; its role is None in a network without stages. ``epsilon`` is that of a norm."""
 
     path: str
     kind: str
@@ -138,6 +141,8 @@ def _map_weight(layer: str, kind: str, weight: Weight, layout: Layout) -> Weight
         if shape[2:] != (1, 1):
             return None
         shape = shape[:2]
+    elif kind == "vector":
+        shape = shape[:1]
     elif weight.name == "weight" and kind == "conv" and len(shape) == 2:
         shape = (*shape, 1, 1)
     array = layout.arrays.get((kind, weight.name), ArrayLayout(weight.name))
@@ -152,13 +157,17 @@ def _map_weight(layer: str, kind: str, weight: Weight, layout: Layout) -> Weight
 def normalize_name(name: str) -> str:
     """Return a name as it is compared: with dots between its parts, and without what frameworks add.
 
-    Haiku writes ``/~/`` between modules, and MXNet ``arg:`` or ``aux:`` in front.
+    Haiku writes ``/~/`` between modules, and MXNet ``arg:`` or ``aux:`` in front. PyTorch adds a part wherever a module
+    is wrapped, also within a network: when it is compiled, sharded, or its activations are recomputed.
 
     >>> normalize_name("conv1/kernel:0"), normalize_name("conv1.kernel.value"), normalize_name("net/~/conv.w")
     ('conv1.kernel', 'conv1.kernel', 'net.conv.w')
     >>> normalize_name("aux:bn1.running_mean")
     'aux.bn1.running_mean'
+    >>> normalize_name("model.layer1._orig_mod.0.conv1.weight")
+    'model.layer1.0.conv1.weight'
     """
     if name.startswith(("arg:", "aux:")):
         name = f"{name[:3]}.{name[4:]}"
-    return name.replace("/~/", ".").replace("/", ".").removesuffix(":0").removesuffix(".value")
+    name = name.replace("/~/", ".").replace("/", ".").removesuffix(":0").removesuffix(".value")
+    return _WRAPPERS.sub("", name) if "_mod" in name or "_wrapped_" in name else name

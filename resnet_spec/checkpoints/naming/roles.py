@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -25,7 +25,7 @@ from resnet_spec.ops import (
 _MAX_LETTERS = 12
 """The blocks of a stage that are named by letters."""
 
-Section: TypeAlias = Literal["stem", "branch", "shortcut", "pooled_shortcut", "gate", "head"]
+Section: TypeAlias = Literal["stem", "transition", "branch", "shortcut", "pooled_shortcut", "gate", "head"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Role:
     """What a layer is in the network. All numbers count from 0.
 
     Attributes:
-        section: The part of the network, or of a block, that the layer belongs to. A "gate" scales channels, as in
-            squeeze-and-excitation; a "pooled_shortcut" has an average pooling.
+        section: The part of the network, or of a block, that the layer belongs to. A "transition" stands between two
+            stages; a "gate" scales channels, as in squeeze-and-excitation; a "pooled_shortcut" has an average pooling.
         kind: "conv", "norm", "linear", or the operation's name in a spec.
         index: The layer's number among those of its kind in its section (of its block).
-        convs: How many convolutions there are in the stem, in the head, or in the branch of the layer's block.
-        stage: The number of the stage.
+        convs: How many convolutions there are in the section, or in the branch of the layer's block.
+        stage: The number of the stage, or of that behind a transition.
         block: The number of the block in its stage.
         flat: The number of the block in the network.
         blocks: How many blocks there are in the stage.
@@ -62,26 +62,42 @@ class Role:
 
 
 def find_roles(network: Network) -> dict[str, Role]:
-    """Return the role of each layer with weights by path. A layer between two stages has none.
+    """Return the role of each layer with weights by path; {} if the network has no stages.
 
     >>> from resnet_spec import load
     >>> find_roles(load("resnet18"))["layer2.1.bn1"]
     Role(section='branch', kind='norm', index=0, convs=2, stage=1, block=1, flat=3, blocks=2)
     """
     paths = {stage.path for stage in network.stages if stage.path}
-    stages = [index for index, part in enumerate(network.parts) if part.path in paths]
+    parts = list(_open_holders(network.parts, paths))
+    stages = [index for index, part in enumerate(parts) if part.path in paths]
     if not stages:
         return {}
-    roles = dict(_section_roles("stem", _leaves(network.parts[: stages[0]])))
-    roles |= _section_roles("head", _leaves(network.parts[stages[-1] + 1 :]))
+    roles = dict(_section_roles("stem", _leaves(parts[: stages[0]])))
+    roles |= _section_roles("head", _leaves(parts[stages[-1] + 1 :]))
     flat = 0
     for stage, index in enumerate(stages):
-        part = network.parts[index]
+        part = parts[index]
+        between = list(_leaves(parts[stages[stage - 1] + 1 : index])) if stage else []
+        roles |= _section_roles("transition", between, _count_convs(between), stage)
         blocks = part.parts if isinstance(part, Chain) else (part,)
         for block, inner in enumerate(blocks):
             roles |= _block_roles(inner, stage, block, flat, len(blocks))
             flat += 1
     return roles
+
+
+def _open_holders(parts: Iterable[Part], paths: Set[str]) -> Iterator[Part]:
+    """Yield parts; instead of a chain that holds stages beside other layers, yield what it holds."""
+    for part in parts:
+        if (
+            isinstance(part, Chain)
+            and part.path not in paths
+            and any(path.startswith(f"{part.path}.") for path in paths)
+        ):
+            yield from _open_holders(part.parts, paths)
+        else:
+            yield part
 
 
 def _block_roles(part: Part, *place: int) -> Iterator[tuple[str, Role]]:
@@ -127,7 +143,7 @@ def layer_kind(leaf: Leaf) -> str:
             return op_name(leaf.op)
 
 
-def _leaves(parts: tuple[Part, ...]) -> Iterator[Leaf]:
+def _leaves(parts: Iterable[Part]) -> Iterator[Leaf]:
     """Yield operations in the order in which they run, without those in the branch of a gate."""
     for part in parts:
         if isinstance(part, Leaf):

@@ -75,7 +75,7 @@ class Dialect:
         if entry is None or last is None:
             return None
         kind = entry.kind or role.kind
-        if role.section in ("stem", "head"):
+        if role.section in ("stem", "transition", "head"):
             return last, kind
         block = self.block.get(0) or self.block.get(role.convs)
         return None if block is None else (f"{_fill_pattern(block, role)}{self.separator}{last}", kind)

@@ -18,6 +18,8 @@ MISFIT = "the weights do not fit the network"
 
 _NUMBERED = re.compile("arr_[0-9]+")
 _SAVE_BY_NAME = 'numpy.savez("weights.npz", **{v.path: v for v in model.weights})'
+_FLAT = re.compile(r"(^|\.)_?flat_param(_\d+)?$")
+_SHARD = re.compile(r"-(\d{1,5})-of-(\d{1,5})\.")
 _MIN_FOLDED = 2
 
 
@@ -29,12 +31,14 @@ class Fit:
         shapes: The shape of each weight that the file has, by canonical name.
         others: The shape of each other array, by its name under the weights' prefix.
         unread: How many weights are of a type that weights do not have.
+        path: The file.
     """
 
     network: Network
     shapes: Mapping[str, Shape]
     others: Mapping[str, Shape]
     unread: int
+    path: str
 
 
 def explain_misfit(fit: Fit) -> str:
@@ -42,6 +46,10 @@ def explain_misfit(fit: Fit) -> str:
     expected = fit.network.weights()
     if not fit.shapes and fit.others and all(_NUMBERED.fullmatch(name) for name in fit.others):
         return "the file's arrays are numbered, and not named; save them by name: " + _SAVE_BY_NAME
+    if not fit.shapes and not fit.others:
+        return "the file holds no arrays of weights; save model.state_dict(), or the arrays by name"
+    if any(_FLAT.search(name) for name in fit.others):
+        return "the file's parameters are flattened (FSDP); save a full state dict: StateDictType.FULL_STATE_DICT"
     if not fit.shapes:
         return f"no array has the name of a weight of {fit.network.name} in any naming convention that is known"
     if fit.unread and dict(fit.shapes) == expected and not fit.others:
@@ -59,7 +67,17 @@ def explain_misfit(fit: Fit) -> str:
     differs = any(fit.shapes.get(name) != expected[name] for name in head)
     if differs and body and all(fit.shapes.get(name) == expected[name] for name in body):
         return f"all {len(body):,} arrays before the head fit; {_explain_head(fit, head)}"
-    return _explain_first_layers(fit) or MISFIT
+    return _explain_shard(fit) or _explain_first_layers(fit) or MISFIT
+
+
+def _explain_shard(fit: Fit) -> str:
+    """Return what to read instead of a file that is called as one of several is, if its arrays fit, or ""."""
+    shard = _SHARD.search(fit.path)
+    expected = fit.network.weights()
+    if shard is None or fit.others or not all(expected[name] == shape for name, shape in fit.shapes.items()):
+        return ""
+    number, count = int(shard[1]), int(shard[2])
+    return f"the file is number {number} of {count} that hold the weights together; name their .index.json or folder"
 
 
 def _explain_first_layers(fit: Fit) -> str:

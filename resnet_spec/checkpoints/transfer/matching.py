@@ -17,6 +17,7 @@ from resnet_spec.checkpoints.transfer.combining import combine_tensors
 from resnet_spec.checkpoints.transfer.explanation import Fit, explain_misfit, name_mappings
 from resnet_spec.checkpoints.transfer.live import MAPPING
 from resnet_spec.checkpoints.transfer.prefixes import (
+    CLASSIFIERS,
     HEADS,
     add_prefix,
     describe_ignored,
@@ -199,6 +200,7 @@ class Interpretation:
             shapes | {name: expected[name] for name in self.constants},
             {name: tensor.shape for name, tensor in tensors.items() if name not in used},
             len(unread),
+            self.checkpoint.path,
         )
 
     def _make_constant(self, name: str) -> Tensor:
@@ -261,6 +263,15 @@ class Matcher:
         """The namings that the file may be in."""
         return detect_namings(self.names, self.checkpoint.layout, self.known_layout)
 
+    @cached_property
+    def names_by_prefix(self) -> dict[str, list[str]]:
+        """The names that stand under each prefix."""
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            for prefix in list_prefixes(name)[:-1]:
+                found.setdefault(prefix, []).append(name)
+        return found
+
     def interpret(self, network: Network) -> Interpretation:
         """Return the interpretation by which most weights of a network are in the checkpoint."""
         layers = list_layers(network)
@@ -292,7 +303,7 @@ class Matcher:
         for main in mains or [self.under or ""]:
             prefixes = join_prefixes(main, found) if mains else {}
             places = {key: add_prefix(prefix, key) for key, prefix in prefixes.items()}
-            places |= self.find_head_in_sequential(layers, mappings, naming[1], main, places)
+            places |= self.find_renamed_head(layers, mappings, naming[1], main, places)
             same = sum(by_key[key].shape == self.shape_of(name) for key, name in places.items())
             used = set(places.values())
             leftovers = tuple(
@@ -316,7 +327,7 @@ class Matcher:
         allowed = {tail[prefix] for prefix in list_prefixes(key) if prefix in tail}
         return None not in allowed and tensor.shape not in allowed
 
-    def find_head_in_sequential(
+    def find_renamed_head(
         self,
         layers: list[Layer],
         mappings: Mapping[str, WeightMapping],
@@ -324,25 +335,38 @@ class Matcher:
         main: str,
         places: Mapping[str, str],
     ) -> dict[str, str]:
-        """Return where the arrays of a head stand that is the one layer with weights in a Sequential, as after dropout.
+        """Return where the arrays of the head's last layer stand that is called otherwise, or is in a Sequential.
 
-        Its names have a number more, as ``fc.1.weight`` for ``fc.weight``.
+        It must be the one layer that stands under the name of a classifier, as ``last_linear.weight``, or with a
+        number more, as after dropout: ``fc.1.weight`` for ``fc.weight``.
         """
-        found: dict[str, str] = {}
-        for layer in layers:
-            if layer.role is None or layer.role.section != "head" or layer.kind != "linear":
-                continue
-            arrays = [f"{layer.path}.{weight.name}" for weight in layer.weights if weight.name]
-            keys = [_make_key(mappings[array], layout) for array in arrays]
-            if any(key in places for key in keys):
-                continue
-            stem = keys[0].rpartition(".")[0]
-            inner = [name for name in self.names if stem and is_under(name, add_prefix(main, stem))]
-            middles = {_remove_prefix(add_prefix(main, stem), name).rpartition(".")[0] for name in inner}
-            if len(middles) == 1 and len(inner) == len(keys) and (number := middles.pop()).isdecimal():
-                names = [add_prefix(main, f"{stem}.{number}.{key.rpartition('.')[2]}") for key in keys]
-                found |= dict(zip(keys, names, strict=True)) if set(names) == set(inner) else {}
-        return found
+        head = [layer for layer in layers if layer.role is not None and layer.role.section == "head"]
+        layer = next((layer for layer in reversed(head) if layer.kind == "linear"), None)
+        weights = [f"{layer.path}.{weight.name}" for weight in layer.weights if weight.name] if layer else []
+        expected = {_make_key(mappings[weight], layout): mappings[weight] for weight in weights}
+        if not expected or any(key in places for key in expected):
+            return {}
+        own = next(iter(expected)).rpartition(".")[0]
+        stems = {own, *CLASSIFIERS} - {""}
+        outer = ("", *list_prefixes(main)) if main else ("",)
+        candidates = [
+            found
+            for prefix in (add_prefix(outside, stem) for outside in outer for stem in stems)
+            if (found := self.find_only_layer(prefix, expected)) and set(found.values()).isdisjoint(places.values())
+        ]
+        return candidates[0] if len(candidates) == 1 else {}
+
+    def find_only_layer(self, prefix: str, expected: Mapping[str, WeightMapping]) -> dict[str, str]:
+        """Return where the expected arrays of a layer stand if they are all that stands under a prefix, or {}."""
+        inner = self.names_by_prefix.get(prefix, [])
+        number = _remove_prefix(prefix, inner[0]).rpartition(".")[0] if len(inner) == len(expected) else "none"
+        place = add_prefix(prefix, number) if number else prefix
+        found = {key: add_prefix(place, key.rpartition(".")[2]) for key in expected}
+        if (number and not number.isdecimal()) or set(found.values()) != set(inner):
+            return {}
+        shapes = {key: expected[key].to_canonical_shape(self.shape_of(name)) for key, name in found.items()}
+        fits = all(shapes[key][1:] == mapping.canonical_shape[1:] for key, mapping in expected.items())
+        return found if fits else {}
 
     def make_interpretation(
         self, network: Network, layers: list[Layer], behind: list[Layer], reading: _Reading
@@ -362,11 +386,14 @@ class Matcher:
             else:
                 ignored.append(name)
         ignored += [name for name in self.all_names if name not in self.names]
-        prefixes = tuple(dict.fromkeys([reading.main, *(_prefix_of(key, name) for key, name in reading.found.items())]))
+        others = [_prefix_of(key, name) for key, name in reading.found.items() if _ends_with_key(name, key)]
+        prefixes = tuple(dict.fromkeys([reading.main, *others]))
+        renamed = [name.rpartition(".")[0] for key, name in reading.found.items() if not _ends_with_key(name, key)]
         constants = _find_constants(layers, keys, reading.found, dialect)
         notes = [f"read under {' and '.join(prefix or 'the root' for prefix in prefixes)}"] if any(prefixes) else []
         notes += [text for text in (describe_ignored(ignored, prefixes),) if text]
         notes += _describe_naming(dialect, layout, self.checkpoint.layout)
+        notes += [f"the head is read from {renamed[0]}"] if renamed else []
         if constants:
             notes.append("its norms have no statistics: running_mean is 0, and running_var 1 less the norm's epsilon")
         return Interpretation(
@@ -429,7 +456,11 @@ def _remove_prefix(prefix: str, name: str) -> str:
 
 
 def _prefix_of(key: str, name: str) -> str:
-    return name.removesuffix(key).removesuffix(".") if name.endswith(key) else ""
+    return name.removesuffix(key).removesuffix(".")
+
+
+def _ends_with_key(name: str, key: str) -> bool:
+    return name == key or name.endswith(f".{key}")
 
 
 def _find_rivals(best: _Reading, readings: Iterable[_Reading]) -> list[_Reading]:

@@ -39,14 +39,17 @@ BESIDE_BACKBONES = frozenset(
 AUXILIARY = frozenset({"AuxLogits", "aux1", "aux2"})
 """Names of the classifiers beside an Inception network that only training runs; a spec describes evaluation."""
 
-HEADS = frozenset({"aux_classifier", "classifier", "decode_head", "fc", "head", "heads", *BESIDE_BACKBONES})
+CLASSIFIERS = frozenset({"classifier", "fc", "head", "heads", "last_linear", "linear", "logits", "output"})
+"""Names that libraries give to the last layer of a classifier."""
+
+HEADS = frozenset({"aux_classifier", "decode_head", *CLASSIFIERS, *BESIDE_BACKBONES})
 """Names that libraries give to what follows a backbone."""
 
 # PyTorch's count of batches, the counts that an operation counter leaves behind, and the random state of NNX's dropout.
 _NON_WEIGHT_SUFFIXES = ("num_batches_tracked", "total_ops", "total_params", "rngs.count", "rngs.key")
 
-_NORM_BUFFERS = ("_tmp_running_mean", "_tmp_running_var", "_running_iter")
-"""Buffers of norms that are synchronised or averaged over several steps."""
+_NORM_BUFFERS = ("_tmp_running_mean", "_tmp_running_var", "_running_iter", "mean_ema.hidden", "var_ema.hidden")
+"""Buffers of norms that are synchronised or averaged over several steps, and Haiku's sums behind its averages."""
 
 _EMA = re.compile(r"(^|[._])(ema|swa|shadow|averaged?)([._]|$)", re.IGNORECASE)
 _MAX_GROUPS = 6
@@ -63,8 +66,8 @@ def is_beside(name: str) -> bool:
 
     >>> is_beside("projection_head.0.weight"), is_beside("layer1.0.bn1._running_iter"), is_beside("layer1.0.se.weight")
     (True, True, False)
-    >>> is_beside("AuxLogits.fc.weight")
-    True
+    >>> is_beside("AuxLogits.fc.weight"), is_beside("net.batchnorm_0.mean_ema.hidden")
+    (True, True)
     """
     first, *_ = parts = name.split(".")
     return (

@@ -451,7 +451,7 @@ def test_folder_of_many_others_is_searched_in_bounds(tmp_path: Path, monkeypatch
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", recording_scan)
-    with pytest.raises(CheckpointError, match="is not an Orbax checkpoint"):
+    with pytest.raises(CheckpointError, match="is a folder without a checkpoint of a known name"):
         registry.read(tmp_path)
     assert len(opened) < 60
 

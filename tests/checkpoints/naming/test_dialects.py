@@ -118,6 +118,29 @@ def test_names_and_shapes_are_those_of_the_library() -> None:
                 "bn.weight": "bn1.weight",
             },
         ),
+        (
+            "timm/convnext_tiny",
+            "huggingface_convnext",
+            "torch",
+            {
+                "stem.0.weight": "embeddings.patch_embeddings.weight",
+                "stages.1.downsample.1.bias": "encoder.stages.1.downsampling_layer.1.bias",
+                "stages.0.blocks.1.mlp.fc2.weight": "encoder.stages.0.layers.1.pwconv2.weight",
+                "stages.0.blocks.1.gamma": "encoder.stages.0.layers.1.layer_scale_parameter",
+                "head.norm.weight": "layernorm.weight",
+            },
+        ),
+        (
+            "timm/convnextv2_tiny",
+            "convnext",
+            "torch",
+            {
+                "stem.1.weight": "downsample_layers.0.1.weight",
+                "stages.3.downsample.0.bias": "downsample_layers.3.0.bias",
+                "stages.2.blocks.8.mlp.grn.weight": "stages.2.8.grn.gamma",
+                "head.fc.bias": "head.bias",
+            },
+        ),
         ("resnet18", None, "nnx", {"layer1.0.bn1.weight": "layer1.0.bn1.scale.value"}),
     ],
 )
@@ -199,6 +222,8 @@ def test_roles_are_unique_in_a_network() -> None:
         (["s1_b1.conv0._conv.weight"], "paddleclas_regnet", "paddle"),
         (["_conv1_0._conv0._bn.weight"], "paddleclas_wsl", "paddle"),
         (["layer1.layer1_bottleneck_0.conv4.weight"], "paddleclas_resnest", "paddle"),
+        (["convnext.encoder.stages.0.layers.2.dwconv.weight"], "huggingface_convnext", "torch"),
+        (["model.stages.0.2.dwconv.weight"], "convnext", "torch"),
         (["conv1.kernel"], None, "nnx"),
     ],
 )

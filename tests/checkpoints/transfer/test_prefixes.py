@@ -63,6 +63,65 @@ def test_head_after_dropout_is_read(small: dict[str, Array]) -> None:
     assert read_back() == {name: array.tobytes() for name, array in small.items()}
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    ["layer1._orig_mod.", "_fsdp_wrapped_module.layer1._fsdp_wrapped_module.", "layer1._checkpoint_wrapped_module."],
+)
+def test_wrappers_of_modules_within_the_network_are_left_out(wrapped: str, small: dict[str, Array]) -> None:
+    save_file({name.replace("layer1.", wrapped): array for name, array in small.items()}, "w.safetensors")
+    assert read_back() == {name: array.tobytes() for name, array in small.items()}
+
+
+@pytest.mark.parametrize(
+    ("body", "head"), [("", "last_linear."), ("", "classifier.1."), ("backbone.", "head."), ("a.", "a.linear.")]
+)
+def test_head_of_another_name_is_read_and_noted(body: str, head: str, small: dict[str, Array]) -> None:
+    arrays = {f"{body}{n}": a for n, a in small.items() if not n.startswith("fc")}
+    arrays |= {n.replace("fc.", head): a for n, a in small.items() if n.startswith("fc")}
+    save_file(arrays, "w.safetensors")
+    assert read_back() == {name: array.tobytes() for name, array in small.items()}
+    notes = convert("w.safetensors", "w.npz", "small.yaml").notes
+    assert f"the head is read from {head.removesuffix('.')}" in notes
+    several = {n.replace(head, "heads."): a for n, a in arrays.items() if n.startswith(head)}
+    save_file({**arrays, **several}, "w.safetensors")
+    with pytest.raises(WeightsError, match="all 40 arrays before the head fit"):
+        read_back()
+
+
+def test_head_of_another_name_and_size_is_explained(small: dict[str, Array]) -> None:
+    arrays = {n: a for n, a in small.items() if not n.startswith("fc")}
+    head = {"last_linear.weight": np.ones((7, 16), np.float32), "last_linear.bias": np.ones(7, np.float32)}
+    save_file({**arrays, **head}, "w.safetensors")
+    with pytest.raises(WeightsError, match="the head has 7 classes, and the spec says 10"):
+        read_back()
+
+
+def test_what_a_file_holds_instead_of_the_weights_is_said(small: dict[str, Array]) -> None:
+    flat = np.concatenate([array.ravel() for array in small.values()])
+    save_file({"_fsdp_wrapped_module._flat_param": flat}, "w.safetensors")
+    with pytest.raises(WeightsError, match=r"parameters are flattened \(FSDP\)"):
+        read_back()
+    save_file({}, "w.safetensors")
+    with pytest.raises(WeightsError, match="the file holds no arrays of weights"):
+        read_back()
+    save_file(dict(list(small.items())[:9]), "model-00001-of-00003.safetensors")
+    with pytest.raises(WeightsError, match=r"number 1 of 3 that hold the weights together; name their \.index\.json"):
+        convert("model-00001-of-00003.safetensors", "back.safetensors", "small.yaml")
+
+
+def test_sums_behind_haikus_averages_are_left_out(small: dict[str, Array]) -> None:
+    """Haiku keeps an array of the same shape beside each running mean and variance."""
+    convert("w.safetensors", "haiku.npz", "small.yaml", names="haiku")
+    with np.load("haiku.npz") as file:
+        arrays = dict(file)
+    hidden = {name.replace("average", "hidden"): array for name, array in arrays.items() if name.endswith("average")}
+    assert hidden
+    np.savez("w.npz", **arrays, **hidden)
+    convert("w.npz", "back.safetensors", "small.yaml")
+    back = load_file("back.safetensors")
+    assert {name: array.tobytes() for name, array in back.items()} == {n: a.tobytes() for n, a in small.items()}
+
+
 def test_unknown_array_among_the_weights_is_refused(small: dict[str, Array]) -> None:
     save_under({"": "model."}, {**small, "layer1.0.se.fc1.weight": np.zeros((4, 8), np.float32)})
     with pytest.raises(WeightsError, match=r"unexpected model.layer1.0.se.fc1.weight \(4, 8\)"):

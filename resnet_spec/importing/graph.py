@@ -364,10 +364,19 @@ class Builder:
             op = reduction_op(kind, whole.indices(), whole.node.shape, all_axes)
         if op is not None:
             return self._add_reduction(op, whole.node, kept, site)
-        if kind == "mean" and (op := reduction_op("sum", whole.indices(), whole.node.shape, all_axes)) is not None:
+        is_known = whole.node.kind != "refused"
+        if (
+            kind == "mean"
+            and is_known
+            and (op := reduction_op("sum", whole.indices(), whole.node.shape, all_axes)) is not None
+        ):
             total = self._add_reduction(op, whole.node, kept, site)
             return self.scale(total, 1 / math.prod(whole.shape[axis] for axis in all_axes), site)
-        if kind == "sum" and (op := reduction_op("mean", whole.indices(), whole.node.shape, all_axes)) is not None:
+        if (
+            kind == "sum"
+            and is_known
+            and (op := reduction_op("mean", whole.indices(), whole.node.shape, all_axes)) is not None
+        ):
             count = math.prod(whole.shape[axis] for axis in all_axes)  # some exporters write a mean as a sum
             return self.curve(lambda x: x * count, [self._add_reduction(op, whole.node, kept, site)], site)
         reason = f"a {kind} over these axes of a value of shape {value.shape}"

@@ -97,9 +97,14 @@ def _import(place: str) -> Any:
     if spec is None or spec.loader is None:
         raise ValueError(f"{place} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
+    is_new = sys.modules.setdefault(path.stem, module) is module  # dataclasses look their module up
     loader = spec.loader
-    _run(lambda: loader.exec_module(module), f"running {place}")
+    try:
+        _run(lambda: loader.exec_module(module), f"running {place}")
+    except BaseException:
+        if is_new:
+            del sys.modules[path.stem]
+        raise
     return module
 
 

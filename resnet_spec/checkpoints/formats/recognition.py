@@ -50,7 +50,7 @@ _SUFFIXES = {
 }
 _TF_DATA = re.compile(r"\.data-\d+-of-\d+")
 _TFLITE_AT = 4
-_MAX_FILES, _MAX_NAMED = 1000, 4
+_MAX_FOLDERS, _MAX_FILES, _MAX_NAMED = 10, 1000, 4
 
 
 def describe_file(path: str, head: bytes) -> str:
@@ -89,7 +89,8 @@ def refuse_folder(path: str) -> None:
 
 def describe_folder(path: str) -> str:
     """Return what a folder is in which no checkpoint was found, with some of its files."""
-    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    names = sorted(file.relative_to(path).as_posix() for file in islice(files, _MAX_FILES))[:_MAX_NAMED]
+    folders = islice(os.walk(path), _MAX_FOLDERS)
+    files = islice((Path(folder, name) for folder, _, names in folders for name in names), _MAX_FILES)
+    names = sorted(file.relative_to(path).as_posix() for file in files if file.is_file())[:_MAX_NAMED]
     held = f"it holds {', '.join(map(repr, names))}; choose one of its files" if names else "it holds no files"
     return f"{path} is a folder without a checkpoint of a known name: {held}"

@@ -190,6 +190,7 @@ def test_explain_rejects_unknown_codes() -> None:
 
 
 @pytest.mark.parametrize("like", ["resnet18", "resnet50d", "seresnet50", "preact_resnet18_cifar"])
+@pytest.mark.share(2)
 def test_new_spec_is_the_same_network_with_and_without_comments(like: str, tmp_path: Path) -> None:
     done = run_cli("new", "my net.yaml", "--like", like, folder=tmp_path)
     assert done.returncode == 0

@@ -36,6 +36,7 @@ def test_a_row_in_markdown() -> None:
 
 
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+@pytest.mark.share(2)
 def test_the_plot_is_written(ending: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="a scatter plot needs matplotlib, which is not installed")
     done = run_here("compare", *NAMES, "-o", tmp_path / f"plot.{ending}", "--theme", "dark")

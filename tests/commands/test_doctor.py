@@ -65,6 +65,7 @@ def test_a_backend_that_does_not_answer_is_given_up(folder: Path, monkeypatch: p
     assert doctor.examine("slow").message == "no answer within 2 s"
 
 
+@pytest.mark.sweep
 def test_the_command_examines_every_backend(folder: Path) -> None:
     for name in ("slow", "crashing", "killed"):
         (folder / f"backend_{name}.py").write_text(BASE)

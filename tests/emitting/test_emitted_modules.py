@@ -118,6 +118,7 @@ SEEDS = [str(seed) for seed in range(60)]
 
 
 @pytest.mark.parametrize(("backend", "seeds"), shares(SEEDS, RANDOM_SHARE, 20))
+@pytest.mark.share(2)
 def test_random_networks_are_those_that_build_makes(backend: str, seeds: Sequence[str], tmp_path: Path) -> None:
     required(backend)
     compare([generate_network(int(seed)) for seed in seeds], backend, tmp_path)
@@ -138,6 +139,7 @@ TRAINED = ["resnet18", "timm/resnet50d"]
     ("backend", "names"),
     [("torch", TRAINED), ("paddle", TRAINED[:1]), pytest.param("flax", TRAINED[:1], marks=pytest.mark.sweep)],
 )
+@pytest.mark.share(2)
 def test_gradients_and_statistics_are_those_of_build(backend: str, names: Sequence[str], tmp_path: Path) -> None:
     required(backend)
     compare([small(name) for name in names], backend, tmp_path, trains=True)

@@ -139,14 +139,14 @@ def layout_independent(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[in
 
 
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 def test_logits_are_as_recorded(row: dict[str, Any]) -> None:
     required("torch")
     assert logits_difference("torch", row) < (1e-6 if row["name"] in IN_FLOAT32 else 1e-10)
 
 
 @pytest.mark.parametrize("row", MORE)
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 def test_logits_of_other_families_and_options_are_as_recorded(row: dict[str, Any]) -> None:
     required("torch")
     assert logits_difference("torch", row) < 1e-10

@@ -42,7 +42,7 @@ def _is_shallow(name: str) -> bool:
 
 
 @pytest.mark.parametrize(("backend", "name"), list(all_cases()))
-@pytest.mark.share(3)
+@pytest.mark.share(6)
 def test_costs_and_shapes_are_those_that_a_framework_counts(backend: str, name: str) -> None:
     """PyTorch's FlopCounterMode counts exactly twice the MACs, as do Paddle's static programs and JAX's jaxprs."""
     check_costs(bundled_network(name), backend)

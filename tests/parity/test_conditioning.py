@@ -128,6 +128,7 @@ class NudgedRunner(LocalRunner):
         return super()._record(replace(case, nudged=not case.nudged))
 
 
+@pytest.mark.sweep
 def test_training_of_a_network_that_amplifies_rounding_is_ill_conditioned() -> None:
     case = Case(loads(plain_network(56, order="can")))
     runners = [LocalRunner("torch", required("torch")), NudgedRunner("other", required("torch"))]

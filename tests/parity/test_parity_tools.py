@@ -298,6 +298,7 @@ def test_the_plugin_shows_the_problems_of_a_spec_without_a_traceback(folder: Pat
 
 
 @pytest.mark.parametrize(("names", "message"), [("numpy,nupmy", "did you mean 'numpy'?"), ("", "names no backend")])
+@pytest.mark.share(2)
 def test_the_plugin_names_a_backend_that_does_not_exist(names: str, message: str, folder: Path) -> None:
     done = run_python(folder, "pytest", *PLUGIN, "--resnet-spec", "small.yaml", f"--resnet-spec-backend={names}")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
@@ -305,6 +306,7 @@ def test_the_plugin_names_a_backend_that_does_not_exist(names: str, message: str
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.sweep
 def test_broken_backends_are_reported_and_the_others_complete(folder: Path) -> None:
     install_broken_backends(folder)
     names = ",".join(["numpy", *FAULTS])
@@ -357,6 +359,7 @@ def test_central_differences_do_not_judge_errors_below_their_accuracy() -> None:
     assert check_gradient(case, "c.weight", {"a": right + 1e-12 * np.abs(right).max(), "b": right}).wrong == ""
 
 
+@pytest.mark.sweep
 def test_a_network_that_is_not_comparable_does_not_pass(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     required("torch")
     monkeypatch.setattr(sweep, "WorkerProcess", LocalWorker)

@@ -93,6 +93,7 @@ def test_a_mistake_is_found_in_bfloat16(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("spec", sorted({mutant.spec for mutant in MUTANTS}), ids=["modern", "residual"])
+@pytest.mark.share(2)
 def test_without_a_mistake_every_part_passes(spec: str, dtype: Dtype) -> None:
     case = network_case(spec, dtype, "training")
     other = LocalRunner("other", required("torch"))

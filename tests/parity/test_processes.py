@@ -122,7 +122,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize(("act", "message"), ENDINGS.values(), ids=ENDINGS)
-@pytest.mark.share(3)
+@pytest.mark.share(6)
 def test_a_bad_answer_is_a_failure_of_its_backend(
     act: str,
     message: str,

@@ -218,6 +218,7 @@ def test_a_folder_is_never_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "flax"])
+@pytest.mark.share(2)
 def test_training_holds_gradients_and_a_step(backend: str, tmp_path: Path) -> None:
     required(backend)
     spec = tmp_path / "n.yaml"
@@ -259,5 +260,6 @@ MEASURED = sorted({*ALWAYS, *smallest_networks().values()} - {*LARGER})
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.sweep) for name in MEASURED]
 )
+@pytest.mark.share(2)
 def test_a_family_is_small_and_quick(name: str) -> None:
     assert measure(name).passes

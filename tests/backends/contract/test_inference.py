@@ -103,6 +103,7 @@ def test_each_operation_computes_the_same(backend: str, network: Network) -> Non
 
 
 @pytest.mark.parametrize("spec", [EVERY_OPERATION, MODERN_OPERATIONS], ids=["residual", "modern"])
+@pytest.mark.share(2)
 def test_all_operations_together_compute_the_same(backend_name: str, spec: str) -> None:
     check_inference(backend_name, loads(spec))
 

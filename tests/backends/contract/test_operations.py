@@ -46,6 +46,7 @@ def test_the_network_has_every_operation() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
+@pytest.mark.share(2)
 def test_every_part_computes_what_the_reference_does(backend: str, name: str) -> None:
     required(backend)
     network = NETWORKS[name]
@@ -54,6 +55,7 @@ def test_every_part_computes_what_the_reference_does(backend: str, name: str) ->
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.share(2)
 def test_every_part_computes_what_the_reference_does_in_training(framework: str, name: str) -> None:
     network = NETWORKS[name]
     x = draw_images(network)
@@ -127,6 +129,7 @@ def select_poolings(backend: str, *sizes: int) -> list[Network]:
 
 @pytest.mark.parametrize(("dtype", "gate"), [("float64", 1e-14), *in_sweep_rows(("float32", 1e-6))])
 @pytest.mark.parametrize("backend", ["torch", "paddle", "flax", "onnx"])
+@pytest.mark.share(2)
 def test_pooling_computes_what_the_reference_does(backend: str, dtype: str, gate: float) -> None:
     module, reference = required(backend), required("numpy")
     for network in select_poolings(backend, 7, 8) if dtype == "float64" else select_poolings(backend, 4):

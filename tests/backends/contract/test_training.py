@@ -42,7 +42,7 @@ def framework(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["paddle", "flax"])
+@pytest.fixture(params=["flax", "paddle"])
 def compared(request: pytest.FixtureRequest) -> str:
     """A framework to compare with PyTorch."""
     required("torch")
@@ -92,6 +92,7 @@ def largest_magnitude(gradients: dict[str, Array]) -> float:
 
 
 @pytest.mark.parametrize("name", ["every_operation", *in_sweep("resnet18")])
+@pytest.mark.share(2)
 def test_gradients_and_weights_are_those_of_torch(compared: str, name: str) -> None:
     actual, expected = train(name, compared), train(name, "torch")
     gradients = dict(expected.first.gradients)

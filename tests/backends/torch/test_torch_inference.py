@@ -104,6 +104,7 @@ class FakeCudnn:
 
 
 @pytest.mark.parametrize("kind", [CudnnConvolution, FusedConvolution])
+@pytest.mark.share(2)
 def test_every_kind_of_convolution_computes_the_same(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn = FakeCudnn(monkeypatch)
     monkeypatch.setattr(inference, "choose_convolution", lambda *arguments: kind)
@@ -180,6 +181,7 @@ def test_a_hook_of_the_whole_model_is_called() -> None:
 
 
 @pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.share(2)
 def test_a_model_can_be_converted_to_another_type(compile: bool) -> None:
     network = loads(ONE_BLOCK)
     weights, x = initialize(network), draw_images(network)

@@ -211,6 +211,7 @@ def write_orbax_folder(path: Path, by_orbax: bool) -> None:
 
 
 @pytest.mark.parametrize("by_orbax", [False, True])
+@pytest.mark.share(2)
 def test_corrupted_folder_is_refused_or_read_correctly(by_orbax: bool, tmp_path: Path) -> None:
     """Each file of the folder in turn is corrupted or deleted."""
     valid, path = tmp_path / "valid", tmp_path / "w"

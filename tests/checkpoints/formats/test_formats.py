@@ -67,6 +67,7 @@ def test_written_file_is_read(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
+@pytest.mark.share(2)
 def test_file_with_more_bytes_of_names_than_of_weights_is_read(kind: str, tmp_path: Path) -> None:
     thin = {f"layer1.{block}.bn{index}.weight": np.ones(2, np.float32) for block in range(600) for index in range(3)}
     registry.write(tmp_path / FILE_NAMES[require_reader(kind)], kind, to_tensors(thin), {})

@@ -33,6 +33,7 @@ def count_files(kind: str, sweep: bool) -> int:
 
 @pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.share(2)
 def test_hostile_files_are_refused_or_read_within_limits(kind: str, sweep: bool, tmp_path: Path) -> None:
     if kind in NEEDS:
         required(NEEDS[kind])
@@ -91,6 +92,7 @@ def nest_shared_tuples(levels: int) -> Any:
         ),
     ],
 )
+@pytest.mark.share(2)
 def test_small_file_that_stands_for_much_is_refused_with_the_reason(
     write: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:

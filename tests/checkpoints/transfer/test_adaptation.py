@@ -64,6 +64,7 @@ def test_they_are_those_that_the_libraries_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", one_in(3, LAYOUTS))
+@pytest.mark.share(2)
 def test_a_new_head_and_a_grey_stem_leave_the_rest(name: str) -> None:
     """Of 1,000-class weights for three channels: the classifier is drawn from the seed, the stem summed."""
     source = comparison_weights(load(name), dtype="float32")
@@ -142,6 +143,7 @@ def test_all_backends_have_the_same_bits(tmp_path: Path, backend_name: str) -> N
     assert all((again[name] == expected[name]).all() for name in expected)
 
 
+@pytest.mark.share(2)
 def test_a_network_without_its_head_outputs_features(backend_name: str) -> None:
     source = comparison_weights(load("resnet18"), dtype="float32")
     images = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)

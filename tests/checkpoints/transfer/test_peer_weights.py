@@ -111,6 +111,7 @@ def relative_error(actual: Array, expected: Array) -> float:
 @pytest.mark.parametrize(
     ("package", "name", "spec", "make", "suffix"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
 )
+@pytest.mark.share(2)
 def test_every_backend_computes_the_outputs_of_another_librarys_model(
     package: str, name: str, spec: str, make: Callable[[str, str], Any], suffix: str, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_every_backend_computes_the_outputs_of_another_librarys_model(
 @pytest.mark.parametrize(
     ("package", "name", "spec", "make", "suffix"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
 )
+@pytest.mark.share(2)
 def test_another_librarys_model_loads_written_file_strictly(
     package: str, name: str, spec: str, make: Callable[[str, str], Any], suffix: str, tmp_path: Path
 ) -> None:

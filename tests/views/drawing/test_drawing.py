@@ -181,6 +181,7 @@ def test_svg_is_valid_xml_in_the_requested_theme(theme: Theme, colours: set[str]
 
 
 @pytest.mark.parametrize("file_format", ["png", "pdf"])
+@pytest.mark.share(2)
 def test_png_and_pdf_have_the_size_of_the_figure(file_format: Format) -> None:
     pytest.importorskip("matplotlib", reason="a drawing as PNG needs matplotlib, which is not installed")
     network = load("resnet18")

@@ -121,8 +121,11 @@ def change(document: Json, rng: random.Random) -> Json:
         case 1:
             holder[key] = rng.choice([*NAMES, *OPS, *bundled.block_files()])
         case 2:
-            other, place = rng.choice(list(nodes(json.loads(json.dumps(rng.choice(correct_documents()))))))
-            holder[key] = other[place]
+            # Of a document that an earlier change emptied, there is nothing to take.
+            others = list(nodes(json.loads(json.dumps(rng.choice(correct_documents())))))
+            if others:
+                other, place = rng.choice(others)
+                holder[key] = other[place]
         case 3:
             other, place = rng.choice(places)
             holder[key] = json.loads(json.dumps(other[place]))

@@ -77,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=page_id)
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 def test_code_blocks_run(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
     for name in ("torch", "paddle", "flax", "onnx"):

@@ -109,6 +109,7 @@ ALL = [*FAMILIES, *(name for name in bundled.names() if name not in FAMILIES)]
 
 
 @pytest.mark.parametrize(("backend", "names"), shares(ALL, SHARE, 20))
+@pytest.mark.share(3)
 def test_bundled_networks_are_those_that_build_makes(backend: str, names: Sequence[str], tmp_path: Path) -> None:
     required(backend)
     compare(map(small, names), backend, tmp_path)
@@ -125,6 +126,7 @@ def test_random_networks_are_those_that_build_makes(backend: str, seeds: Sequenc
 
 
 @pytest.mark.parametrize("backend", ["torch", "paddle", *in_sweep("flax")])
+@pytest.mark.share(2)
 def test_every_operation_is_that_which_build_makes(backend: str, tmp_path: Path) -> None:
     required(backend)
     networks = [loads(EVERY_OPERATION), loads(MODERN_OPERATIONS)]

@@ -16,7 +16,7 @@ from resnet_spec.library import bundled
 from resnet_spec.library.load import find_source, load_document, loads
 from resnet_spec.syntax.nodes import List, Mapping, Node, parse
 
-SPECS, MAX_MISSPELLINGS = 30, 80
+SPECS, MAX_MISSPELLINGS = 20, 60
 """The number of specs read and of misspellings tried: samples with a fixed seed, so that time does not grow."""
 
 COMPLETE_LAYER_OR_BLOCK = ({"op"}, {"block"}, {"branch"})

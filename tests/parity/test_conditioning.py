@@ -140,6 +140,7 @@ def test_training_of_a_network_that_amplifies_rounding_is_ill_conditioned() -> N
 
 
 @pytest.mark.parametrize("dtype", ["float32", *in_sweep("float64")])
+@pytest.mark.sweep
 def test_a_wrong_layer_of_a_deep_plain_network_differs(dtype: Dtype) -> None:
     case = Case(loads(plain_network(56)), dtype, "forward")
     runners = [LocalRunner("torch", required("torch")), LocalRunner("wrong", ScaledWeights("n2x15", 1.25))]

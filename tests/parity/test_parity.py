@@ -330,6 +330,7 @@ def test_a_worker_is_restarted_after_a_number_of_nodes(worker: WorkerProcess, mo
     assert started[0] is started[1] is not started[2] is started[3] is not started[4]
 
 
+@pytest.mark.sweep
 def test_a_worker_is_restarted_after_a_large_case(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Case(loads(SMALL), level="forward")
     large = replace(small, network=loads(SMALL.replace("9, 8", "900, 800")))

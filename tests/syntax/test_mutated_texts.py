@@ -25,7 +25,7 @@ from shared.sampling import one_in
 from shared.spec_documents import documents
 
 MUTANTS = 9_000
-PARTS = 45
+PARTS = 90
 MAX_CALLS = 2_000_000  # for one text
 
 MAX_LENGTH = 1_200  # the slow parser reads each text too: with longer ones, it would take ten minutes instead of one
@@ -101,7 +101,7 @@ def test_pyyaml_has_both_parsers() -> None:
     assert yaml_events.PURE_PYTHON_LOADER is yaml.SafeLoader
 
 
-@pytest.mark.parametrize("part", one_in(45, range(PARTS)))
+@pytest.mark.parametrize("part", one_in(PARTS, range(PARTS)))
 def test_mutated_specs(part: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     rng = random.Random(part)

@@ -47,6 +47,7 @@ def difference(actual: Array, expected: Array) -> float:
         ("timm/seresnet50", "float32", 1e-5),
     ],
 )
+@pytest.mark.share(2)
 def test_it_computes_the_same(backend_name: str, name: str, dtype: str, gate: float) -> None:
     network = shallow_copy(name, input=(3, 48, 40))  # of full width, since runtimes choose kernels by the width
     weights, x = comparison_weights(network), draw_images(network)

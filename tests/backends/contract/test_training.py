@@ -109,6 +109,7 @@ def test_gradients_and_weights_are_those_of_torch(compared: str, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["every_operation", *in_sweep("resnet18")])
+@pytest.mark.share(3)
 def test_outputs_and_gradients_have_the_order_of_the_network(framework: str, name: str) -> None:
     network, first = make_network(name), train(name, framework).first
     assert list(first.gradients) == [path for path, weight in network.owners() if not weight.statistic]
@@ -152,6 +153,7 @@ def test_the_running_variance_is_the_one_in_the_spec(framework: str, variance: s
 @pytest.mark.parametrize(
     ("part", "source"), [("a.0", "act"), *in_sweep_rows(("", "input"), ("fc", "flat"), ("act", "bn"))]
 )
+@pytest.mark.share(3)
 def test_a_part_on_its_own_has_the_gradients_that_it_has_in_the_network(framework: str, part: str, source: str) -> None:
     network, backend = loads(SMALL), load_backend(framework)
     paths = ["bn", "act", "a.0", "flat", "fc"]

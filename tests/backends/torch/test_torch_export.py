@@ -63,6 +63,7 @@ def test_an_evaluation_is_that_of_the_network(spec: str, tmp_path: Path) -> None
     [SMALL, *(pytest.param(name, marks=pytest.mark.sweep) for name in ("resnet18", "timm/tf_mobilenetv3_small_075"))],
     ids=["small", "resnet18", "mobilenet"],
 )
+@pytest.mark.sweep
 def test_batch_height_and_width_may_be_free(spec: str, tmp_path: Path) -> None:
     network = loads(spec) if spec == SMALL else load(spec, input=(3, 64, 64))
     program = export(network, tmp_path / "a.pt2", batch=None, free_size=True)

@@ -282,6 +282,7 @@ def test_opening_a_file_reads_no_array(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize("form", ["torch of before 1.6", *in_sweep("torch", "paddle")])
+@pytest.mark.sweep
 def test_twenty_thousand_small_arrays_are_read(form: str, tmp_path: Path) -> None:
     """The budget of names and shapes, which a file of any size has, is enough for as many, with their long names."""
     names = [f"backbone.stages.{index // 900}.blocks.{index // 9}.convs.{index}.weight" for index in range(20_000)]

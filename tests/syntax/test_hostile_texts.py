@@ -22,7 +22,7 @@ VALID = {"paths of much text", "layers as many as may be"}
 """Texts that are valid specs, close to the limits."""
 
 
-CASES = one_in(6, [*TEXTS, *CHAINS])
+CASES = one_in(12, [*TEXTS, *CHAINS])
 NAMES = {sweeps: [str(case.values[0]) for case in CASES if sweeps or not case.marks] for sweeps in (False, True)}
 """The names of texts that are measured with and without ``--sweep``."""
 

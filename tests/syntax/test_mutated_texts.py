@@ -25,7 +25,7 @@ from shared.sampling import one_in
 from shared.spec_documents import documents
 
 MUTANTS = 9_000
-PARTS = 90
+PARTS = 180
 MAX_CALLS = 2_000_000  # for one text
 
 MAX_LENGTH = 1_200  # the slow parser reads each text too: with longer ones, it would take ten minutes instead of one

@@ -67,6 +67,7 @@ def test_feature_maps_are_channels_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [None, *in_sweep(8)])
+@pytest.mark.sweep
 def test_a_training_step_is_that_of_the_backend(batch: int | None, tmp_path: Path) -> None:
     network = loads(SMALL)
     program = export(network, tmp_path / "a.stablehlo", "float64", batch=batch, training_step=True)

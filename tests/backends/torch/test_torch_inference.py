@@ -104,7 +104,7 @@ class FakeCudnn:
 
 
 @pytest.mark.parametrize("kind", [CudnnConvolution, FusedConvolution])
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 def test_every_kind_of_convolution_computes_the_same(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn = FakeCudnn(monkeypatch)
     monkeypatch.setattr(inference, "choose_convolution", lambda *arguments: kind)

@@ -121,17 +121,14 @@ def change(document: Json, rng: random.Random) -> Json:
         case 1:
             holder[key] = rng.choice([*NAMES, *OPS, *bundled.block_files()])
         case 2:
-            # Of a document that an earlier change emptied, there is nothing to take.
-            others = list(nodes(json.loads(json.dumps(rng.choice(correct_documents())))))
-            if others:
-                other, place = rng.choice(others)
-                holder[key] = other[place]
+            other, place = rng.choice(list(nodes(json.loads(json.dumps(rng.choice(correct_documents()))))))
+            holder[key] = other[place]
         case 3:
             other, place = rng.choice(places)
             holder[key] = json.loads(json.dumps(other[place]))
         case 4 if isinstance(holder, dict):
             holder[rng.choice([*NAMES, "op", "block", "stride", "branches", "first", "reads"])] = holder.pop(key)
-        case 5 if isinstance(holder, dict) and str(holder.get("op")) in OPS:
+        case 5 if isinstance(holder, dict) and str(holder.get("op")) in OPS and operation_arguments(holder["op"]):
             holder[rng.choice(list(operation_arguments(holder["op"])))] = rng.choice(NUMBERS)
         case _:
             return mutate(document, rng)

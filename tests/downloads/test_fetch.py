@@ -22,6 +22,7 @@ from resnet_spec.downloads.errors import DownloadError, LicenseError
 from resnet_spec.downloads.fetch import fetch, find, is_cached
 from resnet_spec.downloads.hash_lock import read_lock
 from resnet_spec.library.published import PublishedFile, PublishedWeights
+from shared.full_disk import full_disk
 from shared.weights_server import WeightsServer, answer_with, break_off_at, fail_with, serve, wait_for
 
 DATA = save({"fc.weight": np.arange(2**15, dtype=np.float32)})
@@ -339,15 +340,9 @@ def test_a_folder_with_a_wrong_file_or_none_is_refused(home: Path) -> None:
 
 
 def test_a_copy_that_fails_leaves_nothing(home: Path) -> None:
-    resource = pytest.importorskip("resource")
     put(home / "from" / "tiny.pth")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-    try:
-        with pytest.raises(DownloadError, match="file too large"):
-            fetch(publish(), folder=home / "from")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(50_000), pytest.raises(DownloadError, match="file too large"):
+        fetch(publish(), folder=home / "from")
     assert list_files(home / "cache") == []
 
 
@@ -363,14 +358,9 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_nothing(home: Path, server: WeightsServer) -> None:
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-    try:
-        with pytest.raises(DownloadError, match=r"^cannot write to .*: file too large; make room there"):
-            fetch(publish(), tell=list[str]().append)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"^cannot write to .*: file too large; make room there"
+    with full_disk(50_000), pytest.raises(DownloadError, match=message):
+        fetch(publish(), tell=list[str]().append)
     assert list_files(home / "cache") == []
 
 

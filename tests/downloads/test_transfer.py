@@ -12,6 +12,7 @@ import pytest
 from resnet_spec.downloads import transfer
 from resnet_spec.downloads.errors import DownloadError, UnreachableError
 from resnet_spec.downloads.transfer import download
+from shared.full_disk import full_disk
 from shared.weights_server import (
     Answer,
     WeightsServer,
@@ -229,14 +230,8 @@ def test_a_proxy_of_the_environment_is_used(
 
 
 def test_a_file_that_cannot_be_written_is_not_kept(server: WeightsServer, tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            download(f"{server.address}/w.pth", tmp_path / "w.part")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(400_000), pytest.raises(OSError, match="File too large"):
+        download(f"{server.address}/w.pth", tmp_path / "w.part")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ operations follow a convolution, and which tensors nothing else reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never, cast
@@ -25,6 +25,9 @@ from resnet_spec_torch.weights import named_tensors
 TensorFunction: TypeAlias = Callable[[Tensor], Tensor]
 
 _ONEDNN: Any = torch.ops.mkldnn
+
+_KEPT_SIZES = 64
+"""For how many sizes of maps a convolution remembers the layout in which oneDNN reads its kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,19 @@ class FusedConvolution:
     Attributes:
         weight: The kernel, in the layout of the library.
         activation: The activation that a call ends with.
+        store: Called with the kernel, and again with what replaces it.
     """
 
     fusible: ClassVar[frozenset[str] | None] = frozenset()
     """The names of the activations that a call can end with; None for all."""
 
-    def __init__(self, module: nn.Conv2d, input_shape: ops.Shape) -> None:
+    def __init__(self, module: nn.Conv2d, input_shape: ops.Shape, store: Callable[[Tensor], None]) -> None:
         self.weight: Tensor = module.weight.detach()
         self.bias = None if module.bias is None else module.bias.detach()
         self.window: tuple[Any, ...] = (module.padding, module.stride, module.dilation, module.groups)
         self.activation = NO_ACTIVATION
+        self.store = store
+        store(self.weight)
 
     def fuse_activation(self, activation: Activation | None) -> bool:
         """Let calls end with an activation; return whether they do."""
@@ -74,26 +80,59 @@ class FusedConvolution:
 
 
 class OneDnnConvolution(FusedConvolution):
-    """A convolution of oneDNN, for CPUs. The kernel is packed in oneDNN's own layout."""
+    """A convolution of oneDNN, for CPUs. The kernel is packed in oneDNN's own layout.
+
+    Which layout oneDNN reads depends on the number of images, on their size and on the number of threads; it reorders
+    a kernel in another layout at each call. So the kernel is packed anew when two calls in a row need another layout.
+    """
 
     fusible = None
 
-    def __init__(self, module: nn.Conv2d, input_shape: ops.Shape) -> None:
-        super().__init__(module, input_shape)
-        self.weight = _ONEDNN._reorder_convolution_weight(self.weight, *self.window, [1, *input_shape])
+    def __init__(self, module: nn.Conv2d, input_shape: ops.Shape, store: Callable[[Tensor], None]) -> None:
+        super().__init__(module, input_shape, store)
+        self.weight = self._pack(self.weight, (1, *input_shape))
+        store(self.weight)
+        self._layout = self._last_layout = describe_layout(self.weight)
+        self._layouts = {(torch.get_num_threads(), 1, *input_shape): self._layout}
 
     def __call__(self, x: Tensor, other: Tensor | None = None, *, overwrite_other: bool = False) -> Tensor:
+        is_compiling = torch.compiler.is_compiling()
+        if not is_compiling:
+            self._update_layout(x)
         operands, activation = (self.weight, self.bias, *self.window), self.activation
         if other is None:
             arguments = activation.name, activation.scalars, activation.algorithm
             return _ONEDNN._convolution_pointwise(x, *operands, *arguments)
-        if torch.compiler.is_compiling():  # a user compiles or exports the model, and torch knows no other call then
+        if is_compiling:  # a user compiles or exports the model, and torch knows no other call then
             y = _ONEDNN._convolution_pointwise(x, *operands, "none", [], "").add_(other)
             return y if activation is NO_ACTIVATION else y.relu_()
         name = None if activation is NO_ACTIVATION else activation.name
         if overwrite_other:
             return _ONEDNN._convolution_pointwise_.binary(other, x, *operands, "add", 1.0, name, [], "")
         return _ONEDNN._convolution_pointwise.binary(x, other, *operands, "add", 1.0, name, [], "")
+
+    def _update_layout(self, x: Tensor) -> None:
+        """Pack the kernel for a map of this size, if the call before needed the same layout."""
+        size = (torch.get_num_threads(), *x.shape)
+        layout = self._layouts.get(size)
+        if layout is None:
+            layout = describe_layout(self._pack(self.weight.to_dense(), x.shape))
+            kept = self._layouts if len(self._layouts) < _KEPT_SIZES else {}
+            self._layouts = kept | {size: layout}
+        if layout != self._layout and layout == self._last_layout:
+            # A new tensor, not the same one changed: other threads may be computing with it.
+            self.weight = self._pack(self.weight.to_dense(), x.shape)
+            self._layout = layout
+            self.store(self.weight)
+        self._last_layout = layout
+
+    def _pack(self, weight: Tensor, size: Sequence[int]) -> Tensor:
+        return cast("Tensor", _ONEDNN._reorder_convolution_weight(weight, *self.window, list(size)))
+
+
+def describe_layout(packed: Tensor) -> bytes:
+    """Return oneDNN's description of the layout of a packed tensor."""
+    return cast("bytes", _ONEDNN._get_mkldnn_serialized_md(packed).numpy().tobytes())
 
 
 class CudnnConvolution(FusedConvolution):
@@ -165,17 +204,22 @@ class FusedResidual:
         return self.after(self.combine(branch, self.shortcut(y if self.reads == "before" else x)))
 
 
+def buffer_name(path: str) -> str:
+    """Return the name of the buffer of a weight. A dot in it would make exporters look for modules."""
+    return path.replace(".", "/")
+
+
 class Fuser:
     """Makes functions of the parts of a network, and collects the tensors that they compute with.
 
     Attributes:
         layers: The network as modules; what is not fused runs as one of them.
-        tensors: The weights by canonical name, as the functions hold them.
+        tensors: The weights by the names of their buffers, always as the functions hold them.
     """
 
     def __init__(self, layers: ResNet, convolution: type[FusedConvolution]) -> None:
         self.layers = layers
-        self.tensors = {name: tensor.detach() for name, tensor in named_tensors(layers).items()}
+        self.tensors = {buffer_name(path): tensor.detach() for path, tensor in named_tensors(layers).items()}
         self._convolution = convolution
 
     def fuse(self, parts: Iterable[Part], *, may_overwrite: bool) -> tuple[FusedChain, bool]:
@@ -218,16 +262,15 @@ class Fuser:
 
     def _make_convolution(self, leaf: Leaf) -> FusedConvolution:
         module = cast("nn.Conv2d", self.layers.get_submodule(leaf.path))
-        convolution = self._convolution(module, leaf.input_shape)
-        self.tensors[leaf.weight_path("weight")] = convolution.weight
-        return convolution
+        store = partial(self.tensors.__setitem__, buffer_name(leaf.weight_path("weight")))
+        return self._convolution(module, leaf.input_shape, store)
 
     def _make_step(self, leaf: Leaf) -> TensorFunction:
         """Return the module of an operation, with the weight that its holder keeps for it."""
         module = self.layers.get_submodule(module_path(leaf))
         if isinstance(leaf.op, ops.GroupNorm):
             return partial(_run_contiguous, module)
-        return partial(_run_with_weight, module, self.tensors[leaf.path]) if own_weight(leaf) else module
+        return partial(_run_with_weight, module, self.tensors[buffer_name(leaf.path)]) if own_weight(leaf) else module
 
     def _fuse_residual(self, block: Residual, *, may_overwrite: bool) -> FusedResidual:
         """Return a function that runs a residual block.

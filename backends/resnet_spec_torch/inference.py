@@ -29,7 +29,8 @@ class Inference(FrozenModel):
 
     Its weights are buffers in the layout in which they are computed with; there are no modules or parameters inside,
     and no gradients are recorded. What runs is made once, from all weights together, when these are set: at first, by
-    ``load_weights``, and by ``to``, which moves and converts the model. So nothing can become out of date.
+    ``load_weights``, and by ``to``, which moves and converts the model. So nothing can become out of date. A buffer is
+    another tensor once images of another size or number need another layout of it.
 
     The state dict has copies of the weights, in torch's own layout and under their canonical names.
     """
@@ -59,15 +60,14 @@ class Inference(FrozenModel):
         layers = _make_layers(self.network, weights, like.dtype, like.device)
         program = _make_program(layers, choose_convolution(like.device, like.dtype, self._compile))
         if self._compile:
-            program = replace(program, run=torch.compile(program.run))
+            program = replace(program, run=_compile(program.run))
         if like.device.type == "cuda":
             program = replace(program, run=run_by_graphs(program.run))
-        # A dot in a buffer's name would make exporters look for modules.
-        buffers = {name.replace(".", "/"): tensor for name, tensor in program.weights.items()}
-        self.__dict__ |= {"dtype": like.dtype, "device": like.device, "_program": program, "_buffers": buffers}
+        own = {"dtype": like.dtype, "device": like.device, "_program": program, "_buffers": program.buffers}
+        self.__dict__ |= own
 
     def unpack_weights(self) -> dict[str, Tensor]:
-        return {name: _unpack(tensor) for name, tensor in self._program.weights.items()}
+        return {name.replace("/", "."): _unpack(tensor) for name, tensor in self._program.buffers.items()}
 
     def make_layers(self) -> ResNet:
         return _make_layers(self.network, self.unpack_weights(), self.dtype, self.device)
@@ -149,10 +149,26 @@ def _unpack(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A function of the images, and the tensors that it computes with, by canonical name."""
+    """A function of the images, and the weights that it computes with. It puts in what it has packed anew."""
 
     run: Callable[[Tensor], Any]
-    weights: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+
+
+def _compile(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """Return a compiled program. Its first call packs the kernels for the size of its images."""
+    compiled = torch.compile(run)
+    is_first = True
+
+    def run_compiled(x: Tensor) -> Any:
+        nonlocal is_first
+        if is_first and x.device.type == "cpu":
+            for _ in range(2):  # kernels are packed anew at the second call
+                run(x)
+        is_first = False
+        return compiled(x)
+
+    return run_compiled
 
 
 def _make_layers(network: Network, weights: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> ResNet:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +23,7 @@ torch: Any = pytest.importorskip("torch")
 from torch.nn.utils.parametrize import register_parametrization  # noqa: E402
 
 from resnet_spec_torch import inference  # noqa: E402
-from resnet_spec_torch.fusion import CudnnConvolution, FusedConvolution  # noqa: E402
+from resnet_spec_torch.fusion import CudnnConvolution, FusedConvolution, OneDnnConvolution, describe_layout  # noqa: E402
 from resnet_spec_torch.graphs import MAX_BATCH, MAX_GRAPHS, GraphCache  # noqa: E402
 
 LABELS = np.array([0, 1])
@@ -84,6 +86,60 @@ def test_a_buffer_that_is_changed_in_place_is_computed_with() -> None:
     after = run(model, x)
     assert difference(after, before) > 1e-2
     assert difference(run(build(model.network, backend="torch", weights=dump(model)), x), after) < 1e-5
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("counts", [(8, 8), (8, 1, 1, 8, 8), (2, 3, 1, 1), (1, 8, 8, 1, 1)])
+def test_a_kernel_has_the_layout_that_the_last_sizes_need(two_threads: None, counts: tuple[int, ...]) -> None:
+    """oneDNN would reorder another one at each call, which takes longer than the convolution."""
+    torch.manual_seed(0)
+    plain = torch.nn.Conv2d(256, 64, 1).requires_grad_(False).to(memory_format=torch.channels_last)
+    stored: list[Any] = []
+    packed = OneDnnConvolution(plain, (256, 14, 14), stored.append)
+    for count in counts:
+        x = torch.randn(count, 256, 14, 14).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(packed(x), plain(x))
+    needed = torch.ops.mkldnn._reorder_convolution_weight(plain.weight, *packed.window, list(x.shape))
+    assert describe_layout(packed.weight) == describe_layout(needed)
+    assert stored[-1] is packed.weight
+
+
+def test_weights_that_were_packed_anew_are_buffers(two_threads: None) -> None:
+    model = build("resnet18", backend="torch", mode="inference", input=(3, 64, 64), classes=5)
+    x = np.random.default_rng(0).standard_normal((8, 3, 64, 64), np.float32)
+    before = dump(model)
+    for _ in range(2):
+        outputs = run(model, x)
+    assert {name: array.tobytes() for name, array in dump(model).items()} == {
+        name: array.tobytes() for name, array in before.items()
+    }
+    for buffer in model.buffers():
+        buffer.mul_(1.1)
+    after = run(model, x)
+    assert difference(after, outputs) > 1e-2
+    assert difference(run(build(model.network, backend="torch", weights=dump(model)), x), after) < 1e-5
+    assert difference(run(copy.deepcopy(model), x), after) < 1e-5
+
+
+def test_threads_run_a_model_with_batches_of_several_sizes(two_threads: None) -> None:
+    model = build("resnet18", backend="torch", mode="inference", input=(3, 64, 64), classes=5)
+    x = np.random.default_rng(0).standard_normal((8, 3, 64, 64), np.float32)
+    expected = run(model, x)
+
+    def run_some(seed: int) -> float:
+        counts = np.random.default_rng(seed).integers(1, 9, 12)
+        return max(difference(run(model, x[:count]), expected[:count]) for count in counts.repeat(2))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert max(pool.map(run_some, range(8))) < 1e-5
 
 
 class FakeCudnn:

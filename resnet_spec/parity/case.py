@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 import ml_dtypes
@@ -16,9 +15,9 @@ from resnet_spec.diagnostics.problems import SpecError
 from resnet_spec.library.load import load
 from resnet_spec.network.costs import BYTES, compute_costs
 from resnet_spec.network.network import Network
-from resnet_spec.network.parts import Chain, Leaf, Part, Residual, Row
+from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import replace_operations
-from resnet_spec.ops import BatchNorm, StandardizedConv, Stochastic
+from resnet_spec.ops import BatchNorm, GroupNorm, LayerNorm, RmsNorm, Shift, StandardizedConv, Stochastic
 from resnet_spec.weights.canonical import Array, comparison_weights
 
 Level: TypeAlias = Literal["forward", "inference", "gradient", "training"]
@@ -124,7 +123,7 @@ arbitrarily, but with the factor by 1e-14 and 1e-13. In a narrow ResNeSt-269 wei
 """
 
 NORM_SHIFT = 2.0
-"""How far the shift of a norm before an activation is raised, in units of the norm's scale.
+"""How far the shift of a norm before an activation is raised, in units of the norm's scale; also before a sum or gate.
 
 A rectifier that halves the values of a norm, before the next norm restores their scale, amplifies rounding by a fifth:
 20,000 times in 55 layers without shortcuts, after which weights after five steps differ by 1e-2. If it cuts the tail
@@ -221,8 +220,8 @@ class Case:
         The branches of residual blocks are scaled as BRANCH_SCALE says, and shifts of norms raised as NORM_SHIFT says.
         """
         weights = comparison_weights(self.network, self.seed, dtype)
-        for norm in _norms_before_activations(self.network):
-            weights[f"{norm}.bias"] += NORM_SHIFT * weights[f"{norm}.weight"]
+        for shift, scale in dict.fromkeys(_shifts_before_activations(self.network)):
+            weights[shift] += NORM_SHIFT * weights[scale] if scale else NORM_SHIFT
         blocks = [part for part in self.network.nodes() if isinstance(part, Residual) and part.combine == "add"]
         if blocks:
             halvings = max(0, math.ceil(math.log2(len(blocks) / MAX_BLOCKS_AT_BRANCH_SCALE)))
@@ -255,15 +254,57 @@ def _weight_magnitudes(network: Network, seed: int) -> dict[str, float]:
     return {name: float(abs(array).max()) for name, array in weights.items()}
 
 
-def _norms_before_activations(network: Network) -> Iterator[str]:
-    """Yield the paths of norms that scale and shift channels, and are followed by an operation on single values."""
-    rows = [network.parts, *(row for part in network.nodes() if not isinstance(part, Chain) for row in part.rows)]
-    for norm, following in (pair for row in rows for pair in pairwise(_without_chains(row))):
-        if isinstance(norm, Leaf) and isinstance(following, Leaf):
-            axes = {weight.name: len(weight.shape) for weight in norm.op.weights(norm.input_shape)}
-            is_norm = axes.get("weight") == axes.get("bias") == 1
-            if is_norm and _is_pointwise(following):
-                yield norm.path
+def _shifts_before_activations(network: Network) -> Iterator[tuple[str, str]]:
+    """Yield the names of shifts that an operation on single values follows, each with the norm's scale; "" if it is 1.
+
+    The operation may follow a sum with a shortcut or of branches, and gates, which leave signs as they are.
+    """
+    for row in _rows(network):
+        parts = [*_without_chains(row)]
+        for index, part in enumerate(parts):
+            if isinstance(part, Leaf) and _is_pointwise(part):
+                yield from _last_shifts(parts[:index])
+
+
+def _rows(network: Network) -> Iterator[Row]:
+    """Yield the rows of a network and of its parts. What follows a sum with a shortcut continues the shortcut's row."""
+    yield network.parts
+    for part in network.nodes():
+        match part:
+            case Residual(combine="add"):
+                yield from (part.before, part.branch, (*part.shortcut, *part.after))
+            case Residual() | Parallel():
+                yield from part.rows
+            case _:
+                pass
+
+
+def _last_shifts(row: Sequence[Part]) -> Iterator[tuple[str, str]]:
+    """Yield the names of the shifts that a row of parts ends with, with those of the scales of the same norms."""
+    if not row:
+        return
+    *earlier, last = row
+    match last:
+        case Leaf(op=Shift(per="channel")) if earlier and isinstance(earlier[-1], Leaf):
+            if isinstance(earlier[-1].op, _NORMS):
+                scales = {weight.name for weight in earlier[-1].op.weights(earlier[-1].input_shape)}
+                yield last.path, f"{earlier[-1].path}.weight" if "weight" in scales else ""
+        case Leaf():
+            axes = {weight.name: len(weight.shape) for weight in last.op.weights(last.input_shape)}
+            if axes.get("weight") == axes.get("bias") == 1:
+                yield f"{last.path}.bias", f"{last.path}.weight"
+        case Residual(combine="multiply", shortcut=(), after=()):
+            yield from _last_shifts([*earlier, *_without_chains(last.before if last.reads == "before" else ())])
+        case Residual(combine="add", after=()):
+            yield from _last_shifts([*_without_chains(last.shortcut)])
+        case Parallel(combine="add"):
+            for branch in last.branches:
+                yield from _last_shifts([*_without_chains(branch)])
+        case _:
+            pass
+
+
+_NORMS = BatchNorm | GroupNorm | LayerNorm | RmsNorm
 
 
 def _is_pointwise(leaf: Leaf) -> bool:

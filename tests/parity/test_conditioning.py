@@ -181,6 +181,35 @@ def test_the_shift_of_a_norm_is_raised_if_an_activation_follows() -> None:
     assert (conditioned["n.bias"] > random["n.weight"]).all()
 
 
+RAISED = {
+    "in a shortcut, before the activation after a sum": ("{b: residual}", {"b.m.bias"}),
+    "in branches that are added": (
+        "{b: {combine: add, branches: [{n: norm}, {m: norm}]}, r: relu}",
+        {"n.bias", "m.bias"},
+    ),
+    "before a gate": ("{n: norm, b: gate, r: relu}", {"n.bias"}),
+    "as a layer of its own": ("{n: {op: batch_norm, affine: false}, s: shift, r: relu}", {"s"}),
+}
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_a_shift_is_raised(name: str) -> None:
+    stem, expected = RAISED[name]
+    text = f"""
+name: t
+input: [4, 9, 8]
+blocks:
+  residual: {{branch: {{c: &c {{op: conv, out: 6, kernel: 1}}, n: norm}}, shortcut: {{d: *c, m: norm}}, after: {{r: relu}}}}
+  gate: {{combine: multiply, branch: {{p: global_avg_pool, c: {{op: linear, out: 4}}, s: sigmoid}}}}
+stem: {stem}
+head: {{p: global_avg_pool}}
+"""
+    network = loads(text)
+    random, conditioned = comparison_weights(network), Case(network).weights()
+    scaled = {"b.n.weight", "b.n.bias"}  # the end of the branch of a residual block
+    assert {path for path in random if not (random[path] == conditioned[path]).all()} - scaled == expected
+
+
 def test_a_norm_at_the_end_of_a_chain_is_before_the_activation_that_follows_the_chain() -> None:
     text = """
 name: t

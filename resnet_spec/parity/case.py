@@ -45,6 +45,7 @@ FORWARD_GROUPS: tuple[Group, ...] = ("evaluation", "training forward", "inferenc
 _LARGEST_DERIVED_GATES: dict[Group, float] = {
     "evaluation": 0.25,
     "training forward": 0.25,
+    "inference": 0.25,
     "loss": 0.25,
     "gradient": 0.25,
     "statistics": 0.25,

@@ -21,7 +21,7 @@ from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
 from resnet_spec.parity.reference import complete_record
 from resnet_spec.parity.rounding import Rounding
-from resnet_spec.parity.runner import Failures, OnRecord, Results, Runner
+from resnet_spec.parity.runner import Failures, OnRecord, Results, Runner, run_case
 from resnet_spec.parity.saved_records import SavedRecords
 from resnet_spec.parity.slopes import measure_slopes
 from resnet_spec.weights.canonical import Array
@@ -86,23 +86,13 @@ def _run_all(
 
 
 def _run(runner: Runner, case: Case, is_reference: bool) -> tuple[Record, dict[Group, Failure]]:
-    """Run a case in one backend; return its record, and why groups are missing.
-
-    Inference mode is a request of its own, and the last: a process that it ends has answered for the rest.
-    """
+    """Run a case in one backend, or in the reference; return its record, and why groups are missing."""
+    if not is_reference:
+        return run_case(runner, case)
     try:
-        if is_reference:
-            return complete_record(case, runner.record(replace(case, level="forward"))), {}
-        record = runner.record(case)
+        return complete_record(case, runner.record(replace(case, level="forward"))), {}
     except Failure as failure:
         return {}, dict.fromkeys(case.groups, failure)
-    if "inference" not in case.groups or "inference" in record:
-        return record, {}
-    try:
-        outputs = runner.infer(case)
-    except Failure as failure:
-        return record, {"inference": failure}
-    return (record | {"inference": outputs} if outputs else record), {}
 
 
 def _add_slopes(

@@ -16,9 +16,9 @@ from resnet_spec.parity.compare import Finding, failed_finding, relative_error
 from resnet_spec.parity.locate import compute_part_inputs
 from resnet_spec.parity.part_gates import round_to_type, sum_error
 from resnet_spec.parity.processes import Failure
-from resnet_spec.parity.recorder import Record
+from resnet_spec.parity.recorder import PART_PREFIX, Record
 from resnet_spec.parity.reference import compute_statistics
-from resnet_spec.parity.runner import OnRecord, Runner
+from resnet_spec.parity.runner import OnRecord, Runner, run_case
 from resnet_spec.parity.slopes import cross_entropy
 from resnet_spec.weights.canonical import Array
 
@@ -45,34 +45,30 @@ def examine_parts(
     runners = list({runner.name: runner for runner in runners}.values())
     concurrent = int(max(1, min(len(runners), memory / case.memory)))
     with ThreadPoolExecutor(concurrent) as pool:
-        outcomes = list(pool.map(lambda runner: _record(runner, case), runners))
+        outcomes = list(pool.map(lambda runner: run_case(runner, case), runners))
     findings = []
-    for runner, outcome in zip(runners, outcomes, strict=True):
-        if on_record is not None and isinstance(outcome, dict) and outcome:
-            on_record(runner.name, case, outcome)
+    for runner, (record, failures) in zip(runners, outcomes, strict=True):
+        if on_record is not None and record:
+            on_record(runner.name, case, record)
         for group in case.groups:
-            finding = _find(case, group, reference, runner, runners, outcome)
+            failure = failures.get(group)
+            if failure is None:
+                finding = _find(case, group, reference, runner, runners, record)
+            else:
+                finding = failed_finding(case, group, runner.name, str(failure))
             findings.append(finding if locate else replace(finding, blame=()))
     return findings
 
 
-def _record(runner: Runner, case: Case) -> Record | Failure:
-    try:
-        return runner.record(case)
-    except Failure as failure:
-        return failure
-
-
 def _find(
-    case: Case, group: Group, reference: Runner, runner: Runner, runners: Sequence[Runner], outcome: Record | Failure
+    case: Case, group: Group, reference: Runner, runner: Runner, runners: Sequence[Runner], record: Record
 ) -> Finding:
-    if isinstance(outcome, Failure):
-        return failed_finding(case, group, runner.name, str(outcome))
-    if group not in outcome:
-        reason = f"does not compute in {case.dtype}" if not outcome else "does not train"
+    if group not in record:
+        does_not_train = record and group != "inference"
+        reason = "does not train" if does_not_train else f"does not compute in {case.dtype}"
         return failed_finding(case, group, runner.name, f"{runner.name} {reason}", reference="")
     try:
-        compared_with, judged = _judge(case, group, reference, runner, runners, outcome)
+        compared_with, judged = _judge(case, group, reference, runner, runners, record)
     except Failure as failure:
         return failed_finding(case, group, runner.name, f"its outputs were not judged: {failure}")
     if judged is None:
@@ -86,8 +82,8 @@ def _judge(
     """Return the backend that a group is compared with, and the error and the gate of each array."""
     training = {path: np.asarray(array, np.float64) for path, array in record.get("training forward", {}).items()}
     match group:
-        case "evaluation" | "training forward":
-            return REFERENCE, reference.judge_parts(case, group == "training forward", record[group])
+        case "evaluation" | "training forward" | "inference":
+            return REFERENCE, reference.judge_parts(case, group, record[group])
         case "loss":
             return REFERENCE, _judge_loss(case, training, record)
         case "statistics":
@@ -163,6 +159,7 @@ def _make_finding(case: Case, group: Group, backend: str, reference: str, judged
 def _blame(case: Case, failing: Sequence[str]) -> tuple[str, ...]:
     """Return the operations that fail; if none does, the other parts."""
     leaves = {leaf.path for leaf in case.network.leaves()}
+    failing = [name.removeprefix(PART_PREFIX) for name in failing]
     parts = list(
         dict.fromkeys(name.partition(":")[0] if name.partition(":")[0] in leaves else name for name in failing)
     )

@@ -11,24 +11,31 @@ With u the unit of the type, u32 that of float32, n the number of operands and S
 - another operation: what rounding in float32 explains of it, which grows with the root of n, and one rounding of the
   result
 - a sum, a product or a concatenation of branches: one rounding for each branch
+
+In inference mode norms are folded, and all weights have the type. There the convolutions and linear layers of the
+folded network are judged so, one by one. What runs is a program of fused operations, whose outputs alone are seen:
+their gate is ``OUTPUT_FACTOR`` times what it does to the reference's if the result of each part is rounded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
 
 from resnet_spec.backend import OUTPUT, Backend
+from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Leaf, Parallel, Part
 from resnet_spec.network.traversal import Rules, propagate
 from resnet_spec.ops import ChannelConv, Conv, Linear, Prelu, StandardizedConv
-from resnet_spec.parity.case import ROUNDING_FACTOR, UNITS, Case, Dtype, without_randomness
-from resnet_spec.parity.compare import describe_mismatch
+from resnet_spec.parity.case import ROUNDING_FACTOR, UNITS, Case, Dtype, Group, without_randomness
+from resnet_spec.parity.compare import describe_mismatch, relative_error
 from resnet_spec.parity.locate import combine_outputs, join_outputs, split_input
+from resnet_spec.parity.recorder import PART_PREFIX
+from resnet_spec.transforms.norm_folding import fold_norms
 from resnet_spec.weights.canonical import Array
 
 SINGLE_UNIT = 2.0**-24
@@ -40,6 +47,14 @@ SUM_FACTOR = 4.0
 The root, and not the number, since roundings add up as a random walk does (Higham and Mary 2019). torch's batch norm of
 49,280 values in bfloat16 is off by half as much as this allows.
 """
+
+OUTPUT_FACTOR = 4.0
+"""How far an output in inference mode may be off, in units of what rounding each part does to the reference's.
+
+In random networks torch's are off by that, in most to the last digit, and by 1.6 times that in one.
+"""
+
+_PRODUCTS = Conv | StandardizedConv | ChannelConv | Linear | Prelu
 
 _SMALLEST: dict[Dtype, float] = {"bfloat16": 2.0**-134, "float16": 2.0**-25}
 """Half of the smallest positive number of each type."""
@@ -63,21 +78,82 @@ def round_to_type(x: Array, dtype: Dtype) -> Array:
     return rounded
 
 
-def judge_parts(reference: Backend, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return, by the path of each part, the largest error of a backend's output, and its gate.
+def judge_parts(reference: Backend, case: Case, group: Group, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return, by the name of each output of a group, the largest error of a backend's, and its gate.
 
     Both are relative to the largest magnitude of the part's input and of its expected output; the error is that of the
     number which is worst in proportion to its own gate. It is infinite if there is none, and the gate if the type
     cannot hold what is expected.
     """
-    return _Judge(reference, case, train, outputs).judge()
+    if group == "inference":
+        return _judge_inference(reference, case, outputs)
+    train = group == "training forward"
+    network = without_randomness(case.network) if train else case.network
+    return _Judge(reference, case, network, case.weights("float32"), train, outputs).judge()
+
+
+def _judge_inference(reference: Backend, case: Case, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Judge the products of the folded network, each on its own input, and the outputs of the program."""
+    weights = case.weights("float32")
+    folded, folded_weights = fold_norms(case.network, weights)
+    parts = {name.removeprefix(PART_PREFIX): array for name, array in outputs.items() if name.startswith(PART_PREFIX)}
+    judged = _Judge(reference, case, folded, folded_weights, False, parts).judge()
+    products = [leaf.path for leaf in folded.leaves() if isinstance(leaf.op, _PRODUCTS)]
+    double = {name: array.astype(np.float64) for name, array in weights.items()}
+    exact = reference.run(reference.build(case.network, double, "float64"), case.images())
+    rounded = [
+        _run_rounded(reference, case, network, own)
+        for network, own in ((case.network, weights), (folded, folded_weights))
+    ]
+    program = {name: _judge_program_output(name, exact, rounded, outputs.get(name), case.dtype) for name in exact}
+    return program | {f"{PART_PREFIX}{path}": judged[path] for path in products}
+
+
+def _judge_program_output(
+    name: str, exact: Mapping[str, Array], rounded: Sequence[Mapping[str, Array]], actual: Array | None, dtype: Dtype
+) -> Array:
+    y = exact[name]
+    errors = [relative_error(y, one[name]) for one in rounded]
+    gate = OUTPUT_FACTOR * max(*errors, UNITS[dtype])
+    if not math.isfinite(gate):  # the type cannot hold what is computed
+        return np.array([0.0, math.inf])
+    return np.array([relative_error(y, None if actual is None else actual.astype(np.float64)), gate])
+
+
+def _run_rounded(reference: Backend, case: Case, network: Network, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs of the reference with weights and the result of each part rounded to the case's type."""
+    own = {name: round_to_type(array.astype(np.float64), case.dtype) for name, array in weights.items()}
+    model = reference.build(network, own, "float64")
+    outputs: dict[str, Array] = {}
+
+    def leave(part: Part, x: Array, y: Array) -> tuple[Part, Array]:
+        outputs[part.path] = round_to_type(y, case.dtype)
+        return part, outputs[part.path]
+
+    rules: Rules[Array] = Rules(
+        leaf=lambda leaf, x: (leaf, reference.run(model, x, part=leaf.path)[OUTPUT]),
+        combine=combine_outputs,
+        join=lambda part, x, branches: join_outputs(part, branches),
+        split=split_input,
+        cascade=lambda part, index, piece, previous: round_to_type(piece + previous, case.dtype),
+        leave=leave,
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        _, last = propagate(network.parts, case.images(), rules)
+    return {path: outputs[path] for path in network.outputs} if network.outputs else {OUTPUT: last}
 
 
 class _Judge:
-    def __init__(self, reference: Backend, case: Case, train: bool, outputs: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        reference: Backend,
+        case: Case,
+        network: Network,
+        single: Mapping[str, Array],
+        train: bool,
+        outputs: Mapping[str, Array],
+    ) -> None:
         self.reference, self.case, self.train, self.outputs = reference, case, train, outputs
-        network = without_randomness(case.network) if train else case.network
-        single = case.weights("float32")
         double = {name: array.astype(np.float64) for name, array in single.items()}
         self.models = {
             "double": reference.build(network, dict(double), "float64"),
@@ -127,7 +203,7 @@ class _Judge:
         return leaf, [one.y for one in expected]
 
     def _expect(self, leaf: Leaf, x: Array) -> _Expected:
-        is_product = isinstance(leaf.op, Conv | StandardizedConv | ChannelConv | Linear | Prelu)
+        is_product = isinstance(leaf.op, _PRODUCTS)
         x = round_to_type(x, self.case.dtype) if is_product else x
         y = self._run("double", leaf, x)
         if is_product:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from resnet_spec.backend import OUTPUT, BackendError
 from resnet_spec.diagnostics.problems import one_line
 from resnet_spec.parity.array_files import map_arrays
-from resnet_spec.parity.case import Case
+from resnet_spec.parity.case import Case, Group
 from resnet_spec.parity.recorder import Record
 from resnet_spec.weights.canonical import Array
 
@@ -114,7 +114,7 @@ class WorkerProcess:
         return {group: groups[group] for group in case.recorded_groups if group in groups}
 
     def infer(self, case: Case) -> dict[str, Array]:
-        """Return the outputs of a case's network in inference mode."""
+        """Return the outputs of a case's network in inference mode, as ``recorder.infer`` does."""
         return self._request("infer", case)["infer"]
 
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -133,9 +133,9 @@ class WorkerProcess:
         """Return the slope of the loss in float64 along a direction, as ``slopes.central_difference`` does."""
         return float(self._request("central_difference", case, number, step)["central_difference"][OUTPUT][0])
 
-    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the error and the gate of each part's output in 16 bits, as ``part_gates.judge_parts`` does."""
-        return self._request_group("judge_parts", case, train, outputs)
+    def judge_parts(self, case: Case, group: Group, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the error and the gate of each output of a group in 16 bits, as ``part_gates.judge_parts`` does."""
+        return self._request_group("judge_parts", case, group, outputs)
 
     def close(self) -> None:
         """Stop the process for good, with all that it started."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from resnet_spec.backend import OUTPUT, SGD, Backend
+from resnet_spec.backend import OUTPUT, SGD, Backend, BackendError
 from resnet_spec.parity.case import LEARNING_RATE, MOMENTUM, STEPS, WEIGHT_DECAY, Case, Group, without_randomness
 from resnet_spec.transforms.norm_folding import fold_norms
 from resnet_spec.weights.canonical import Array
@@ -17,6 +17,10 @@ Record: TypeAlias = dict[Group, dict[str, Array]]
 
 PART_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 """What frameworks raise if a part can't run on the reference's input, because it is built differently."""
+
+
+PART_PREFIX = "part:"
+"""What names of outputs of parts in inference mode begin with, beside those of the network's outputs."""
 
 
 def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Array]]]:
@@ -42,13 +46,30 @@ def record(backend: Backend, case: Case) -> Iterator[tuple[Group, dict[str, Arra
 
 
 def infer(backend: Backend, case: Case) -> dict[str, Array]:
-    """Return the outputs of a case's network in inference mode: folded, and built for evaluation alone."""
+    """Return the outputs of a case's network in inference mode: folded, and built for evaluation alone.
+
+    In 16 bits, also those of each part of the folded network, by its path after ``PART_PREFIX``; nothing if the backend
+    does not compute in the type.
+    """
+    if case.is_mixed and case.dtype not in backend.CAPABILITIES.compute:
+        return {}
     network, weights = fold_norms(case.network, case.weights(case.storage))
-    if backend.CAPABILITIES.inference:
-        model = backend.build_inference(network, weights, case.dtype, compile=False)
-    else:
-        model = backend.build(network, weights, case.dtype)
-    return backend.run(_place(backend, model, case), case.images().astype(case.storage))
+    try:
+        if backend.CAPABILITIES.inference:
+            model = backend.build_inference(network, weights, case.dtype, compile=False)
+        else:
+            model = backend.build(network, weights, case.dtype)
+    except BackendError:
+        if case.is_mixed:  # on some processors, and in inference mode, a framework has fewer types
+            return {}
+        raise
+    model, images = _place(backend, model, case), case.images().astype(case.storage)
+    outputs = dict(backend.run(model, images))
+    if case.is_mixed:
+        paths = [part.path for part in network.nodes()]
+        parts = backend.run(model, images, paths)
+        outputs |= {f"{PART_PREFIX}{path}": parts[path] for path in paths}
+    return outputs
 
 
 def build_model(backend: Backend, case: Case, training: bool = False) -> Any:

@@ -30,7 +30,7 @@ class Runner(Protocol):
         ...
 
     def infer(self, case: Case) -> dict[str, Array]:
-        """Return the outputs of a case's network in inference mode; none if the runner has none."""
+        """Return the outputs of a case's network in inference mode, as ``recorder.infer`` does, or nothing."""
         ...
 
     def run_parts(self, case: Case, train: bool, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -45,10 +45,28 @@ class Runner(Protocol):
         """Return the vector-Jacobian products of parts, each at its own input, by ``path:name``."""
         ...
 
-    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the error and the gate of each part's output in 16 bits, by path: only the reference does."""
+    def judge_parts(self, case: Case, group: Group, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the error and the gate of each output of a group in 16 bits, by name: only the reference does."""
         ...
 
     def central_difference(self, case: Case, number: int, step: float) -> float:
         """Return the slope of the loss in float64 along a direction, as ``slopes.central_difference`` does."""
         ...
+
+
+def run_case(runner: Runner, case: Case) -> tuple[Record, dict[Group, Failure]]:
+    """Run a case in one backend; return its record, and why groups are missing.
+
+    Inference mode is a request of its own, and the last: a process that it ends has answered for the rest.
+    """
+    try:
+        record = runner.record(case)
+    except Failure as failure:
+        return {}, dict.fromkeys(case.groups, failure)
+    if "inference" not in case.groups or "inference" in record:
+        return record, {}
+    try:
+        outputs = runner.infer(case)
+    except Failure as failure:
+        return record, {"inference": failure}
+    return (record | {"inference": outputs} if outputs else record), {}

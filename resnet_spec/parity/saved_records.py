@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.parity.array_files import map_arrays, write_arrays
-from resnet_spec.parity.case import GATES, Case, Dtype
+from resnet_spec.parity.case import GATES, Case, Dtype, Group
 from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import Record
 from resnet_spec.weights.canonical import Array
@@ -119,7 +119,7 @@ class SavedRecords:
         """Raise Failure: only what was saved is known."""
         raise Failure("a saved record can't compute gradients")
 
-    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    def judge_parts(self, case: Case, group: Group, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Raise Failure: only what was saved is known."""
         raise Failure("a saved record can't compute what parts should give")
 

@@ -199,7 +199,10 @@ def test_a_shift_is_raised(name: str) -> None:
 name: t
 input: [4, 9, 8]
 blocks:
-  residual: {{branch: {{c: &c {{op: conv, out: 6, kernel: 1}}, n: norm}}, shortcut: {{d: *c, m: norm}}, after: {{r: relu}}}}
+  residual:
+    branch: {{c: &c {{op: conv, out: 6, kernel: 1}}, n: norm}}
+    shortcut: {{d: *c, m: norm}}
+    after: {{r: relu}}
   gate: {{combine: multiply, branch: {{p: global_avg_pool, c: {{op: linear, out: 4}}, s: sigmoid}}}}
 stem: {stem}
 head: {{p: global_avg_pool}}

@@ -24,7 +24,7 @@ from resnet_spec.network.to_yaml import to_yaml
 from resnet_spec.ops import BatchNorm, Conv, EvoNormS0, FilterResponseNorm, GroupNorm, LayerNorm, Linear, op_name
 from resnet_spec.parity import processes, random_networks, recorder
 from resnet_spec.parity.array_files import map_arrays, write_arrays
-from resnet_spec.parity.case import Case, Dtype
+from resnet_spec.parity.case import Case, Dtype, Group
 from resnet_spec.parity.compare import compare_group, relative_error
 from resnet_spec.parity.examine import examine
 from resnet_spec.parity.locate import compute_part_inputs
@@ -422,7 +422,7 @@ class FakeRunner:
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
         raise Failure("not implemented")
 
-    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    def judge_parts(self, case: Case, group: Group, outputs: Mapping[str, Array]) -> dict[str, Array]:
         raise Failure("not implemented")
 
     def central_difference(self, case: Case, number: int, step: float) -> float:

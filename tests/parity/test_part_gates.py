@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from resnet_spec import loads
+from resnet_spec.backend import OUTPUT
 from resnet_spec.commands.main import cli
 from resnet_spec.parity.case import UNITS, Case, Dtype
 from resnet_spec.parity.compare import Finding
@@ -32,8 +33,14 @@ from shared.parity_mutants import MUTANTS as RESIDUAL_MUTANTS
 from shared.parity_mutants import Mutant, inject
 from shared.sampling import in_sweep
 
-MUTANTS = [mutant for mutant in [*RESIDUAL_MUTANTS, *MODERN_MUTANTS] if mutant.mode == "training"]
-"""The mistakes but those of inference mode, which 16 bits do not compare."""
+UNSEEN = ("inference mode: epsilon left out of folding", "inference mode: activation lost in fusion")
+"""Mistakes that rounding to bfloat16 hides.
+
+The first moves weights by 5e-6, and the unit of bfloat16 is 4e-3. The second is one of the fused program, of which
+outputs alone are seen, and moves them by less than rounding does.
+"""
+
+MUTANTS = [mutant for mutant in [*RESIDUAL_MUTANTS, *MODERN_MUTANTS] if mutant.name not in UNSEEN]
 
 SHARE = (
     "epsilon of one norm 1e-5 -> 1e-3",
@@ -42,6 +49,8 @@ SHARE = (
     "tanh approximation of GELU",
     "one ReLU leaky, with slope 0.01",
     "gradient of one layer halved",
+    "inference mode: shift of a folded norm dropped",
+    "inference mode: norm folded into the wrong channels",
     "no weight decay for norms and biases",
 )
 """The mistakes that show least, and that are made without ``--sweep`` too."""
@@ -70,7 +79,7 @@ def find_mistake(mutant: Mutant, dtype: Dtype) -> Finding | None:
     """Return the first finding that shows a mistake; the levels are run one after another, since most show at once."""
     torch = required("torch")
     runners = [LocalRunner("mutant", inject(torch, mutant)), clean_runner("torch")]
-    for level in ("forward", "training"):
+    for level in ("forward", "inference", "training"):
         findings = examine(network_case(mutant.spec, dtype, level), clean_runner("numpy"), runners)
         for finding in findings:
             if finding.backend == "mutant" and finding.verdict in ("differs", "failed"):
@@ -91,6 +100,17 @@ def test_a_mistake_is_found_in_bfloat16(mutant: Mutant) -> None:
         assert set(mutant.blame) <= set(finding.blame) or set(finding.blame) <= set(mutant.blame)
 
 
+def test_nearly_all_mistakes_are_found_in_bfloat16() -> None:
+    assert len(MUTANTS) >= 0.95 * len([*RESIDUAL_MUTANTS, *MODERN_MUTANTS])
+
+
+def test_a_wrong_output_in_inference_mode_is_found() -> None:
+    case = network_case(SMALL, "bfloat16", "inference")
+    outputs = dict(clean_runner("torch").infer(case))
+    judged = judge_parts(clean_runner("numpy").backend, case, "inference", {**outputs, OUTPUT: outputs[OUTPUT] * 1.2})
+    assert [path for path, (error, gate) in judged.items() if not error <= gate] == [OUTPUT]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("spec", sorted({mutant.spec for mutant in MUTANTS}), ids=["modern", "residual"])
 @pytest.mark.share(2)
@@ -99,7 +119,7 @@ def test_without_a_mistake_every_part_passes(spec: str, dtype: Dtype) -> None:
     other = LocalRunner("other", required("torch"))
     findings = examine(case, clean_runner("numpy"), [clean_runner("torch"), other])
     of_one = [finding for finding in findings if finding.backend == "torch"]
-    expected = ("evaluation", "training forward", "loss", "gradient", "statistics", "updates")
+    expected = ("evaluation", "training forward", "inference", "loss", "gradient", "statistics", "updates")
     assert [(finding.group, finding.verdict) for finding in of_one] == [(group, "same") for group in expected]
     assert all(finding.count > 0 and finding.gates.keys() == finding.errors.keys() for finding in of_one)
 
@@ -107,9 +127,12 @@ def test_without_a_mistake_every_part_passes(spec: str, dtype: Dtype) -> None:
 def check_random_networks(backends: list[str], seeds: range, dtype: Dtype) -> None:
     runners = [clean_runner(name) for name in backends]
     for seed in seeds:
-        case = Case(generate_network(seed), dtype, "forward")
+        case = Case(generate_network(seed), dtype, "inference")
         for finding in examine(case, clean_runner("numpy"), runners):
-            assert finding.verdict == "same", (seed, finding.backend, finding.where, finding.worst, finding.gate)
+            # Outputs in inference mode have no gate where rounding moves them by a sixteenth, and Paddle computes them
+            # in bfloat16 on some processors alone.
+            passing = {"same", "ill-conditioned", "alone"} if finding.group == "inference" else {"same"}
+            assert finding.verdict in passing, (seed, finding.backend, finding.where, finding.worst, finding.gate)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", *in_sweep("float16")])
@@ -151,7 +174,7 @@ def test_one_wrong_number_of_one_part_is_found() -> None:
     outputs = dict(clean_runner("torch").record(case)["evaluation"])
     spoilt = outputs["layer2.0.bn1"].copy()
     spoilt.flat[7] *= 1 + 2.0**-6
-    judged = judge_parts(clean_runner("numpy").backend, case, False, {**outputs, "layer2.0.bn1": spoilt})
+    judged = judge_parts(clean_runner("numpy").backend, case, "evaluation", {**outputs, "layer2.0.bn1": spoilt})
     failing = [path for path, (error, gate) in judged.items() if not error <= gate]
     assert failing[0] == "layer2.0.bn1"
 

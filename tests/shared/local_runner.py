@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from resnet_spec.parity import part_gates, recorder, slopes
-from resnet_spec.parity.case import Case
+from resnet_spec.parity.case import Case, Group
 from resnet_spec.parity.processes import Failure
 from resnet_spec.weights.canonical import Array
 from shared.frameworks import required
@@ -41,8 +41,8 @@ class LocalRunner:
     def vjps(self, case: Case, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]) -> dict[str, Array]:
         return recorder.vjps(self.backend, case, inputs, cotangents)
 
-    def judge_parts(self, case: Case, train: bool, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        return part_gates.judge_parts(self.backend, case, train, outputs)
+    def judge_parts(self, case: Case, group: Group, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        return part_gates.judge_parts(self.backend, case, group, outputs)
 
     def _central_difference(self, case: Case, number: int, step: float) -> float:
         return slopes.central_difference(self.backend, case, number, step)

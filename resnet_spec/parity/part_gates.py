@@ -12,6 +12,9 @@ With u the unit of the type, u32 that of float32, n the number of operands and S
   result
 - a sum, a product or a concatenation of branches: one rounding for each branch
 
+A compiler may compute a norm twice, once for what is recorded and once, in another order, inside of what follows. Where
+float32 does not decide to which of two numbers of the type a result is rounded, what follows may have read the other.
+
 In inference mode norms are folded, and all weights have the type. There the convolutions and linear layers of the
 folded network are judged so, one by one. What runs is a program of fused operations, whose outputs alone are seen:
 their gate is ``OUTPUT_FACTOR`` times what it does to the reference's if the result of each part is rounded.
@@ -20,7 +23,7 @@ their gate is ``OUTPUT_FACTOR`` times what it does to the reference's if the res
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ml_dtypes
@@ -64,11 +67,13 @@ _SMALLEST: dict[Dtype, float] = {"bfloat16": 2.0**-134, "float16": 2.0**-25}
 class _Expected:
     """What a part should give for an input, in float64, and how far each number may be from it.
 
+    ``error`` is how far it may be off before it is rounded, unless it is a product, whose operands are rounded too.
     ``scale`` is the largest magnitude of the input, of which the result may be a difference that is nearly zero.
     """
 
     y: Array
     bound: Array
+    error: float = 0.0
     scale: float = 0.0
 
 
@@ -169,33 +174,33 @@ class _Judge:
         dtype = self.case.dtype
 
         def with_rounded(combine: Callable[..., Array], part: Part, *alternatives: list[Array]) -> list[Array]:
-            exact = combine(part, *(values[0] for values in alternatives))
-            return [exact, round_to_type(exact, dtype)]
+            exact = [combine(part, *sides) for sides in _align(alternatives)]
+            return [*exact, *(round_to_type(y, dtype) for y in exact)]
 
         rules: Rules[list[Array]] = Rules(
             leaf=self._expect_leaf,
             combine=lambda part, *values: with_rounded(combine_outputs, part, *values),
-            join=lambda part, x, branches: [join_outputs(part, [values[0] for values in branches])],
+            join=lambda part, x, branches: [join_outputs(part, sides) for sides in _align(branches)],
             split=lambda part, x: _split_alternatives(part, x),
             cascade=lambda part, index, piece, previous: with_rounded(lambda _, a, b: a + b, part, piece, previous),
             leave=self._leave,
         )
         _, (last, *_) = propagate(self.network.parts, [self.case.images()], rules)
         if not self.network.outputs:
-            self._judge_output(OUTPUT, [self._expect_rounded(last, 1, 0.0)])
+            self._judge_output(OUTPUT, [self._expect_rounded(last, 1)])
         return self.judged
 
     def _leave(self, part: Part, x: list[Array], y: list[Array]) -> tuple[Part, list[Array]]:
         roundings = max(1, len(part.branches)) if isinstance(part, Parallel) else 1
-        expected = self.expected.pop(part.path, None) or [self._expect_rounded(y[0], roundings, 0.0)]
+        expected = self.expected.pop(part.path, None) or [self._expect_rounded(one, roundings) for one in y]
         self._judge_output(part.path, expected)
         actual = self.outputs.get(part.path)
-        usable = actual is not None and actual.shape == y[0].shape and np.isfinite(actual).all()
-        return part, [np.asarray(actual, np.float64)] if usable else y[:1]
+        if actual is None or actual.shape != y[0].shape or not np.isfinite(actual).all():
+            return part, y[:1]
+        return part, _with_other_rounding(np.asarray(actual, np.float64), expected[0], self.case.dtype)
 
     def _judge_output(self, path: str, expected: list[_Expected]) -> None:
-        judged = [_judge_array(one, self.outputs.get(path), self.case.dtype) for one in expected]
-        self.judged[path] = min(judged, key=lambda one: float(one[0] / one[1]) if np.isfinite(one).all() else math.inf)
+        self.judged[path] = _judge_array(expected, self.outputs.get(path), self.case.dtype)
 
     def _expect_leaf(self, leaf: Leaf, alternatives: list[Array]) -> tuple[Part, list[Array]]:
         expected = [replace(self._expect(leaf, x), scale=float(np.abs(x).max(initial=0.0))) for x in alternatives]
@@ -215,9 +220,10 @@ class _Judge:
         single = self._run("single", leaf, x.astype(np.float32))
         measured = ROUNDING_FACTOR * float(np.abs(single - y).max(initial=0.0))
         granted = sum_error(x.size // x.shape[1]) * float(np.abs(y).max(initial=0.0))
-        return self._expect_rounded(y, 1, max(measured, granted))
+        error = max(measured, granted)
+        return replace(self._expect_rounded(y, 1, error), error=error)
 
-    def _expect_rounded(self, y: Array, roundings: int, error: Array | float) -> _Expected:
+    def _expect_rounded(self, y: Array, roundings: int, error: Array | float = 0.0) -> _Expected:
         """Return what is expected where a result with an error is rounded to the type a number of times."""
         return _Expected(y, roundings * half_spacing(np.abs(y) + error, self.case.dtype) + error)
 
@@ -239,6 +245,19 @@ def sum_error(count: int) -> float:
     return SUM_FACTOR * math.sqrt(max(count, 16)) * SINGLE_UNIT
 
 
+def _with_other_rounding(actual: Array, expected: _Expected, dtype: Dtype) -> list[Array]:
+    """Return an array, and, if it differs, one with the other numbers to which it may have been rounded elsewhere."""
+    low, high = (round_to_type(expected.y + sign * expected.error, dtype) for sign in (-1, 1))
+    other = np.where(actual == low, high, np.where(actual == high, low, actual))
+    return [actual] if (other == actual).all() else [actual, other]
+
+
+def _align(sides: Sequence[list[Array]]) -> Iterator[list[Array]]:
+    """Yield the first alternatives of all sides, the second ones, and so on; a side with fewer repeats its last."""
+    for index in range(max(map(len, sides))):
+        yield [alternatives[min(index, len(alternatives) - 1)] for alternatives in sides]
+
+
 def _split_alternatives(part: Parallel, alternatives: list[Array]) -> list[list[Array]]:
     return [list(pieces) for pieces in zip(*(split_input(part, x) for x in alternatives), strict=True)]
 
@@ -258,13 +277,14 @@ def half_spacing(magnitude: Array, dtype: Dtype) -> Array:
     return np.maximum(np.ldexp(UNITS[dtype], exponents - 1), _SMALLEST[dtype])
 
 
-def _judge_array(expected: _Expected, actual: Array | None, dtype: Dtype) -> Array:
-    """Return the error and the gate of an array, as ``judge_parts`` does."""
+def _judge_array(alternatives: Sequence[_Expected], actual: Array | None, dtype: Dtype) -> Array:
+    """Return the error and the gate of an array, as ``judge_parts`` does; each number may be of any alternative."""
+    expected = alternatives[0]
     largest = float(np.abs(expected.y).max(initial=0.0))
     gate = float(expected.bound.max(initial=0.0)) / (max(largest, expected.scale) or 1.0)
     if largest > float(ml_dtypes.finfo(dtype).max):
         return np.array([0.0, math.inf])
     if actual is None or describe_mismatch(expected.y, np.asarray(actual, np.float64)):
         return np.array([math.inf, gate])
-    worst = float((np.abs(actual - expected.y) / expected.bound).max())
-    return np.array([worst * gate, gate])
+    worst = np.min([np.abs(actual - one.y) / one.bound for one in alternatives], axis=0).max()
+    return np.array([float(worst) * gate, gate])

@@ -179,6 +179,24 @@ def test_one_wrong_number_of_one_part_is_found() -> None:
     assert failing[0] == "layer2.0.bn1"
 
 
+@pytest.mark.parametrize(("is_near", "failing"), [(True, []), (False, ["n", "r"])])
+def test_a_norm_may_be_rounded_otherwise_inside_of_what_follows(is_near: bool, failing: list[str]) -> None:
+    """A compiler may compute a norm twice, in two orders. That explains another number near a boundary alone."""
+    network = loads("{name: n, input: [3, 32, 32], stem: {c: {op: conv, out: 8, kernel: 3}, n: norm, r: relu}}")
+    case = Case(network, "float16", "forward")
+    outputs = dict(clean_runner("torch").record(case)["evaluation"])
+    reference = clean_runner("numpy").backend
+    model = reference.build(network, case.weights("float64"), "float64")
+    exact = reference.run(model, outputs["c"].astype(float), part="n")[OUTPUT]
+    recorded = outputs["n"].astype(float)
+    off, half = exact - recorded, half_spacing(outputs["n"].astype(float), "float16")
+    index = np.argmin(np.where(recorded > 1, half - abs(off) if is_near else abs(off), np.inf))
+    other = recorded.copy()
+    other.flat[index] += 2 * half.flat[index] * np.sign(off.flat[index])
+    judged = judge_parts(reference, case, "evaluation", {**outputs, "n": other.astype(outputs["n"].dtype)})
+    assert [path for path, (error, gate) in judged.items() if not error <= gate] == failing
+
+
 def test_the_command_takes_types_in_a_list_and_refuses_others() -> None:
     runner = CliRunner()
     refused = runner.invoke(cli, ["parity", "resnet18", "--dtype", "bfloat16,int8"])

@@ -53,7 +53,18 @@ class BatchNorm2d(nnx.BatchNorm):
     nnx computes the variance as E[x^2] - E[x]^2. That reads the maps once, but loses precision if they are far from
     zero, so they are centred on the mean of the first image before. If other images differ from it, the variance is
     larger too, so the error stays within as many roundings as there are images.
+
+    nnx.jit hashes each attribute of each module at each call. What nearly all norms share is an attribute of the class,
+    until it is set.
     """
+
+    axis: Any = -1
+    axis_name: Any = None
+    axis_index_groups: Any = None
+    dtype: Any = None
+    use_fast_variance: bool = True
+    promote_dtype: Any = staticmethod(nnx.nn.dtypes.promote_dtype)
+    variance: Literal["unbiased", "biased"] = "unbiased"
 
     def __init__(
         self,
@@ -75,7 +86,11 @@ class BatchNorm2d(nnx.BatchNorm):
         )
         self.mean, self.var = BatchStat(self.mean.get_value()), BatchStat(self.var.get_value())
         self.path = "a norm"
-        self.variance = variance
+        if variance != "unbiased":
+            self.variance = variance
+        for name in ("axis", "axis_name", "axis_index_groups", "dtype", "use_fast_variance", "promote_dtype"):
+            if getattr(self, name) == getattr(type(self), name):
+                delattr(self, name)
 
     @in_float32
     def __call__(self, x: Array, use_running_average: bool | None = None) -> Array:  # type: ignore[override]

@@ -125,14 +125,21 @@ def test_without_a_mistake_every_part_passes(spec: str, dtype: Dtype) -> None:
 
 
 def check_random_networks(backends: list[str], seeds: range, dtype: Dtype) -> None:
+    """Check that no network differs, and that gates are small enough to compare nearly all of them.
+
+    Paddle computes in bfloat16 in inference mode on some processors alone.
+    """
     runners = [clean_runner(name) for name in backends]
+    unknown: dict[str, set[int]] = {"evaluation": set(), "training forward": set(), "inference": set()}
     for seed in seeds:
         case = Case(generate_network(seed), dtype, "inference")
         for finding in examine(case, clean_runner("numpy"), runners):
-            # Outputs in inference mode have no gate where rounding moves them by a sixteenth, and Paddle computes them
-            # in bfloat16 on some processors alone.
-            passing = {"same", "ill-conditioned", "alone"} if finding.group == "inference" else {"same"}
+            passing = {"same", "ill-conditioned", *["alone"] * (finding.group == "inference")}
             assert finding.verdict in passing, (seed, finding.backend, finding.where, finding.worst, finding.gate)
+            if finding.verdict == "ill-conditioned":
+                unknown[finding.group].add(seed)
+    assert len(unknown["evaluation"] | unknown["training forward"]) <= 0.02 * len(seeds), unknown
+    assert len(unknown["inference"]) <= 0.2 * len(seeds), unknown
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", *in_sweep("float16")])

@@ -17,7 +17,7 @@ from resnet_spec.network.costs import BYTES, compute_costs
 from resnet_spec.network.network import Network
 from resnet_spec.network.parts import Chain, Leaf, Parallel, Part, Residual, Row
 from resnet_spec.network.shape_inference import replace_operations
-from resnet_spec.ops import BatchNorm, GroupNorm, LayerNorm, RmsNorm, Shift, StandardizedConv, Stochastic
+from resnet_spec.ops import BatchNorm, Conv, GroupNorm, LayerNorm, RmsNorm, Shift, StandardizedConv, Stochastic
 from resnet_spec.weights.canonical import Array, comparison_weights
 
 Level: TypeAlias = Literal["forward", "inference", "gradient", "training"]
@@ -222,7 +222,7 @@ class Case:
         """
         weights = comparison_weights(self.network, self.seed, dtype)
         for shift, scale in dict.fromkeys(_shifts_before_activations(self.network)):
-            weights[shift] += NORM_SHIFT * weights[scale] if scale else NORM_SHIFT
+            weights[shift] += NORM_SHIFT * _output_scale(weights[scale]) if scale else NORM_SHIFT
         blocks = [part for part in self.network.nodes() if isinstance(part, Residual) and part.combine == "add"]
         if blocks:
             halvings = max(0, math.ceil(math.log2(len(blocks) / MAX_BLOCKS_AT_BRANCH_SCALE)))
@@ -258,13 +258,16 @@ def _weight_magnitudes(network: Network, seed: int) -> dict[str, float]:
 def _shifts_before_activations(network: Network) -> Iterator[tuple[str, str]]:
     """Yield the names of shifts that an operation on single values follows, each with the norm's scale; "" if it is 1.
 
-    The operation may follow a sum with a shortcut or of branches, and gates, which leave signs as they are.
+    The operation may follow a sum with a shortcut or of branches, and gates, which leave signs as they are. If a norm
+    follows it, which restores the scale of what it halves, the shift may also be that of a convolution.
     """
     for row in _rows(network):
         parts = [*_without_chains(row)]
         for index, part in enumerate(parts):
             if isinstance(part, Leaf) and _is_pointwise(part):
-                yield from _last_shifts(parts[:index])
+                following = parts[index + 1 : index + 2]
+                norm_follows = any(isinstance(one, Leaf) and isinstance(one.op, _NORMS) for one in following)
+                yield from _last_shifts(parts[:index], norm_follows=norm_follows)
 
 
 def _rows(network: Network) -> Iterator[Row]:
@@ -280,7 +283,7 @@ def _rows(network: Network) -> Iterator[Row]:
                 pass
 
 
-def _last_shifts(row: Sequence[Part]) -> Iterator[tuple[str, str]]:
+def _last_shifts(row: Sequence[Part], *, norm_follows: bool = False) -> Iterator[tuple[str, str]]:
     """Yield the names of the shifts that a row of parts ends with, with those of the scales of the same norms."""
     if not row:
         return
@@ -290,6 +293,8 @@ def _last_shifts(row: Sequence[Part]) -> Iterator[tuple[str, str]]:
             if isinstance(earlier[-1].op, _NORMS):
                 scales = {weight.name for weight in earlier[-1].op.weights(earlier[-1].input_shape)}
                 yield last.path, f"{earlier[-1].path}.weight" if "weight" in scales else ""
+        case Leaf(op=Conv(bias=True)) if norm_follows:
+            yield f"{last.path}.bias", f"{last.path}.weight"
         case Leaf():
             axes = {weight.name: len(weight.shape) for weight in last.op.weights(last.input_shape)}
             if axes.get("weight") == axes.get("bias") == 1:
@@ -306,6 +311,11 @@ def _last_shifts(row: Sequence[Part]) -> Iterator[tuple[str, str]]:
 
 
 _NORMS = BatchNorm | GroupNorm | LayerNorm | RmsNorm
+
+
+def _output_scale(weight: Array) -> Array:
+    """Return about how large an operation makes each channel of an input of size 1, by its scale or its kernel."""
+    return weight if weight.ndim == 1 else np.sqrt((weight**2).sum(axis=tuple(range(1, weight.ndim))))
 
 
 def _is_pointwise(leaf: Leaf) -> bool:

@@ -188,6 +188,11 @@ RAISED = {
         {"n.bias", "m.bias"},
     ),
     "before a gate": ("{n: norm, b: gate, r: relu}", {"n.bias"}),
+    "of a convolution, if a norm restores the scale after the activation": (
+        "{c: {op: conv, out: 4, kernel: 1, bias: true}, r: relu, n: norm}",
+        {"c.bias"},
+    ),
+    "of a convolution before an activation alone": ("{c: {op: conv, out: 4, kernel: 1, bias: true}, r: relu}", set()),
     "as a layer of its own": ("{n: {op: batch_norm, affine: false}, s: shift, r: relu}", {"s"}),
 }
 

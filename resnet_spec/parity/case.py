@@ -218,11 +218,17 @@ class Case:
     def weights(self, dtype: Dtype = "float64") -> dict[str, Array]:
         """Return canonical weights, all random, that keep rounding small at any depth.
 
-        The branches of residual blocks are scaled as BRANCH_SCALE says, and shifts of norms raised as NORM_SHIFT says.
+        Shifts of norms are raised as NORM_SHIFT says, and the branches of residual blocks scaled as BRANCH_SCALE says.
+        Branches that are added are divided by their number: otherwise values grow from sum to sum in evaluation, to 1e8
+        in a narrow GhostNetV3, where a sigmoid turns the smallest error of such a value into one of any size.
         """
         weights = comparison_weights(self.network, self.seed, dtype)
         for shift, scale in dict.fromkeys(_shifts_before_activations(self.network)):
             weights[shift] += NORM_SHIFT * _output_scale(weights[scale]) if scale else NORM_SHIFT
+        for part in self.network.nodes():
+            if isinstance(part, Parallel) and part.combine == "add":
+                for name in (name for branch in part.branches for name in _scaling_weights(branch)):
+                    weights[name] /= len(part.branches)
         blocks = [part for part in self.network.nodes() if isinstance(part, Residual) and part.combine == "add"]
         if blocks:
             halvings = max(0, math.ceil(math.log2(len(blocks) / MAX_BLOCKS_AT_BRANCH_SCALE)))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from resnet_spec import Network, loads
@@ -214,8 +215,15 @@ head: {{p: global_avg_pool}}
 """
     network = loads(text)
     random, conditioned = comparison_weights(network), Case(network).weights()
-    scaled = {"b.n.weight", "b.n.bias"}  # the end of the branch of a residual block
-    assert {path for path in random if not (random[path] == conditioned[path]).all()} - scaled == expected
+    assert {path for path in random if conditioned[path].mean() > random[path].mean() + 0.3} == expected
+
+
+def test_branches_that_are_added_are_divided_by_their_number() -> None:
+    text = "{name: t, input: [4, 9, 8], stem: {b: {combine: add, branches: [{n: norm}, {m: norm}, none]}}}"
+    network = loads(text)
+    random, conditioned = comparison_weights(network), Case(network).weights()
+    for name in ("n.weight", "n.bias", "m.weight", "m.bias"):
+        np.testing.assert_array_equal(conditioned[name], random[name] / 3)
 
 
 def test_a_norm_at_the_end_of_a_chain_is_before_the_activation_that_follows_the_chain() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never, cast
 
 import torch
@@ -26,8 +27,8 @@ TensorFunction: TypeAlias = Callable[[Tensor], Tensor]
 
 _ONEDNN: Any = torch.ops.mkldnn
 
-_KEPT_SIZES = 64
-"""For how many sizes of maps a convolution remembers the layout in which oneDNN reads its kernel."""
+_PACKING = Lock()
+"""Held while a kernel is replaced, so that what runs and the buffer are the same tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ class OneDnnConvolution(FusedConvolution):
     """A convolution of oneDNN, for CPUs. The kernel is packed in oneDNN's own layout.
 
     Which layout oneDNN reads depends on the number of images, on their size and on the number of threads; it reorders
-    a kernel in another layout at each call. So the kernel is packed anew when two calls in a row need another layout.
+    a kernel in another layout at each call. So the kernel is packed anew at the second of two calls in a row with a
+    size; images whose size changes all the time cost nothing more.
     """
 
     fusible = None
@@ -92,12 +94,11 @@ class OneDnnConvolution(FusedConvolution):
         super().__init__(module, input_shape, store)
         self.weight = self._pack(self.weight, (1, *input_shape))
         store(self.weight)
-        self._layout = self._last_layout = describe_layout(self.weight)
-        self._layouts = {(torch.get_num_threads(), 1, *input_shape): self._layout}
+        self._size = self._last_size = (torch.get_num_threads(), 1, *input_shape)
 
     def __call__(self, x: Tensor, other: Tensor | None = None, *, overwrite_other: bool = False) -> Tensor:
         is_compiling = torch.compiler.is_compiling()
-        if not is_compiling:
+        if not is_compiling and type(x) is Tensor and not torch._C._len_torch_dispatch_stack():  # not a tracer's
             self._update_layout(x)
         operands, activation = (self.weight, self.bias, *self.window), self.activation
         if other is None:
@@ -112,19 +113,23 @@ class OneDnnConvolution(FusedConvolution):
         return _ONEDNN._convolution_pointwise.binary(x, other, *operands, "add", 1.0, name, [], "")
 
     def _update_layout(self, x: Tensor) -> None:
-        """Pack the kernel for a map of this size, if the call before needed the same layout."""
+        """Pack the kernel for maps of this size, if the call before had the same size."""
         size = (torch.get_num_threads(), *x.shape)
-        layout = self._layouts.get(size)
-        if layout is None:
-            layout = describe_layout(self._pack(self.weight.to_dense(), x.shape))
-            kept = self._layouts if len(self._layouts) < _KEPT_SIZES else {}
-            self._layouts = kept | {size: layout}
-        if layout != self._layout and layout == self._last_layout:
-            # A new tensor, not the same one changed: other threads may be computing with it.
-            self.weight = self._pack(self.weight.to_dense(), x.shape)
-            self._layout = layout
-            self.store(self.weight)
-        self._last_layout = layout
+        if size == self._size:
+            return
+        if size != self._last_size:
+            self._last_size = size
+            return
+        with _PACKING, torch.inference_mode(False), torch.no_grad():
+            try:
+                packed = self._pack(self.weight.to_dense(), x.shape)
+            except RuntimeError:  # the size is wrong for this convolution, which says so itself
+                return
+            if describe_layout(packed) != describe_layout(self.weight):
+                # A new tensor, not the same one changed: other threads may be computing with it.
+                self.weight = packed
+                self.store(packed)
+            self._size = size
 
     def _pack(self, weight: Tensor, size: Sequence[int]) -> Tensor:
         return cast("Tensor", _ONEDNN._reorder_convolution_weight(weight, *self.window, list(size)))

@@ -29,8 +29,9 @@ class Inference(FrozenModel):
 
     Its weights are buffers in the layout in which they are computed with; there are no modules or parameters inside,
     and no gradients are recorded. What runs is made once, from all weights together, when these are set: at first, by
-    ``load_weights``, and by ``to``, which moves and converts the model. So nothing can become out of date. A buffer is
-    another tensor once images of another size or number need another layout of it.
+    ``load_weights``, and by ``to``, which moves and converts the model. So nothing can become out of date. If images of
+    another size or number need another layout of a kernel, its buffer is replaced; the tensor before has no effect any
+    more.
 
     The state dict has copies of the weights, in torch's own layout and under their canonical names.
     """
@@ -162,7 +163,7 @@ def _compile(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
 
     def run_compiled(x: Tensor) -> Any:
         nonlocal is_first
-        if is_first and x.device.type == "cpu":
+        if is_first and x.device.type == "cpu" and not torch.compiler.is_compiling():
             for _ in range(2):  # kernels are packed anew at the second call
                 run(x)
         is_first = False

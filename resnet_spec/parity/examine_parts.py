@@ -19,6 +19,7 @@ from resnet_spec.parity.processes import Failure
 from resnet_spec.parity.recorder import PART_PREFIX, Record
 from resnet_spec.parity.reference import compute_statistics
 from resnet_spec.parity.runner import OnRecord, Runner, run_case
+from resnet_spec.parity.saved_records import SavedRecords
 from resnet_spec.parity.slopes import cross_entropy
 from resnet_spec.weights.canonical import Array
 
@@ -64,9 +65,7 @@ def _find(
     case: Case, group: Group, reference: Runner, runner: Runner, runners: Sequence[Runner], record: Record
 ) -> Finding:
     if group not in record:
-        does_not_train = record and group != "inference"
-        reason = "does not train" if does_not_train else f"does not compute in {case.dtype}"
-        return failed_finding(case, group, runner.name, f"{runner.name} {reason}", reference="")
+        return failed_finding(case, group, runner.name, _why_missing(case, group, runner, record), reference="")
     try:
         compared_with, judged = _judge(case, group, reference, runner, runners, record)
     except Failure as failure:
@@ -74,6 +73,16 @@ def _find(
     if judged is None:
         return failed_finding(case, group, runner.name, "no other backend computes it", reference="")
     return _make_finding(case, group, runner.name, compared_with, judged)
+
+
+def _why_missing(case: Case, group: Group, runner: Runner, record: Record) -> str:
+    """Return why a record lacks a group."""
+    if not record:
+        return f"{runner.name} does not compute in {case.dtype}"
+    if isinstance(runner, SavedRecords):
+        return "the saved record lacks it"
+    lacks = f"has no inference mode in {case.dtype}" if group == "inference" else "does not train"
+    return f"{runner.name} {lacks}"
 
 
 def _judge(

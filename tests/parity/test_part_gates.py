@@ -158,6 +158,18 @@ def test_a_backend_without_mixed_precision_is_not_compared() -> None:
     assert (first.verdict, first.failure) == ("alone", "numpy does not compute in bfloat16")
 
 
+def test_a_backend_without_inference_mode_in_the_type_is_not_compared_there() -> None:
+    runner = LocalRunner("torch", required("torch"))
+    runner.infer = lambda case: {}  # type: ignore[method-assign]
+    findings = examine(network_case(SMALL, "bfloat16", "inference"), clean_runner("numpy"), [runner])
+    verdicts = {finding.group: (finding.verdict, finding.failure) for finding in findings}
+    assert verdicts == {
+        "evaluation": ("same", ""),
+        "training forward": ("same", ""),
+        "inference": ("alone", "torch has no inference mode in bfloat16"),
+    }
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_a_spacing_is_what_rounding_to_nearest_is_off_by(dtype: Dtype) -> None:
     x = np.abs(np.random.default_rng(0).standard_normal(10_000)) * 2.0 ** np.arange(-5, 5).repeat(1000)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -20,6 +22,7 @@ from shared.frameworks import REQUIRED
 if "torch" in REQUIRED:
     load_backend("torch")  # an installation that fails to import is an error then, not a skip
 torch: Any = pytest.importorskip("torch")
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.nn.utils.parametrize import register_parametrization  # noqa: E402
 
 from resnet_spec_torch import inference  # noqa: E402
@@ -110,6 +113,78 @@ def test_a_kernel_has_the_layout_that_the_last_sizes_need(two_threads: None, cou
     needed = torch.ops.mkldnn._reorder_convolution_weight(plain.weight, *packed.window, list(x.shape))
     assert describe_layout(packed.weight) == describe_layout(needed)
     assert stored[-1] is packed.weight
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_images_whose_size_changes_are_not_packed_for(two_threads: None) -> None:
+    plain = torch.nn.Conv2d(3, 8, 3).requires_grad_(False)
+    stored: list[Any] = []
+    packed = OneDnnConvolution(plain, (3, 14, 14), stored.append)
+    before = len(stored)
+    for size in (10, 12, 14, 16, 10, 12):
+        packed(torch.zeros(8, 3, size, size))
+    assert len(stored) == before
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_two_threads_leave_the_tensor_that_runs_as_the_buffer(two_threads: None) -> None:
+    """One thread has replaced the kernel, but not yet the buffer, when another one replaces both."""
+    plain = torch.nn.Conv2d(256, 64, 1).requires_grad_(False).to(memory_format=torch.channels_last)
+    buffers: list[Any] = []
+    started, other_done = threading.Event(), threading.Event()
+
+    def store(kernel: Any) -> None:
+        if started.is_set() and threading.current_thread() is slow:
+            other_done.wait(2)
+        buffers.append(kernel)
+
+    packed = OneDnnConvolution(plain, (256, 14, 14), store)
+
+    def run_twice(count: int) -> None:
+        for _ in range(2):
+            packed(torch.zeros(count, 256, 14, 14).to(memory_format=torch.channels_last))
+
+    slow = threading.Thread(target=run_twice, args=(8,))
+    started.set()
+    slow.start()
+    time.sleep(0.2)
+    other = threading.Thread(target=run_twice, args=(1,))
+    other.start()
+    other.join(1)
+    other_done.set()
+    slow.join()
+    other.join()
+    assert buffers[-1] is packed.weight
+
+
+def test_kernels_packed_in_inference_mode_can_be_changed_outside(two_threads: None) -> None:
+    model = build("resnet18", backend="torch", mode="inference", input=(3, 64, 64), classes=5)
+    x = torch.randn(8, 3, 64, 64)
+    with torch.inference_mode():
+        for _ in range(3):
+            before = model(x).clone()
+    for buffer in model.buffers():
+        buffer.mul_(1.1)
+    assert difference(model(x).numpy(), before.numpy()) > 1e-2
+
+
+def test_shapes_can_be_inferred_with_fake_tensors() -> None:
+    model = build(
+        loads("{name: n, input: [3, 12, 12], stem: {c: {op: conv, out: 8, kernel: 3}, r: relu}}"),
+        backend="torch",
+        mode="inference",
+    )
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert model(torch.empty(2, 3, 12, 12)).shape == (2, 8, 10, 10)
+
+
+@pytest.mark.parametrize(("shape", "words"), [((2, 4, 64, 64), "3 channels"), ((2, 3, 5, 5), "Kernel size")])
+def test_images_of_a_wrong_shape_are_refused_in_torchs_words(shape: tuple[int, ...], words: str) -> None:
+    text = "{name: n, input: [3, 64, 64], stem: {c: {op: conv, out: 8, kernel: 7}}}"
+    model = build(loads(text), backend="torch", mode="inference")
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match=words):
+            model(torch.zeros(shape))
 
 
 def test_weights_that_were_packed_anew_are_buffers(two_threads: None) -> None:

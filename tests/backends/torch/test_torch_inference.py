@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -25,7 +24,7 @@ torch: Any = pytest.importorskip("torch")
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.nn.utils.parametrize import register_parametrization  # noqa: E402
 
-from resnet_spec_torch import inference  # noqa: E402
+from resnet_spec_torch import fusion, inference  # noqa: E402
 from resnet_spec_torch.fusion import CudnnConvolution, FusedConvolution, OneDnnConvolution, describe_layout  # noqa: E402
 from resnet_spec_torch.graphs import MAX_BATCH, MAX_GRAPHS, GraphCache  # noqa: E402
 
@@ -127,28 +126,29 @@ def test_images_whose_size_changes_are_not_packed_for(two_threads: None) -> None
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
-def test_two_threads_leave_the_tensor_that_runs_as_the_buffer(two_threads: None) -> None:
-    """One thread has replaced the kernel, but not yet the buffer, when another one replaces both."""
+def test_two_threads_leave_the_tensor_that_runs_as_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread has replaced the kernel, but not yet the buffer, when another one would replace both."""
+    monkeypatch.setattr(fusion, "describe_layout", lambda packed: object())  # so that each size is packed for
     plain = torch.nn.Conv2d(256, 64, 1).requires_grad_(False).to(memory_format=torch.channels_last)
     buffers: list[Any] = []
-    started, other_done = threading.Event(), threading.Event()
+    is_storing, other_done = threading.Event(), threading.Event()
 
     def store(kernel: Any) -> None:
-        if started.is_set() and threading.current_thread() is slow:
-            other_done.wait(2)
+        if threading.current_thread().name == "slow":
+            is_storing.set()
+            other_done.wait(5)
         buffers.append(kernel)
 
     packed = OneDnnConvolution(plain, (256, 14, 14), store)
 
-    def run_twice(count: int) -> None:
+    def run_twice(count: int, size: int) -> None:
         for _ in range(2):
-            packed(torch.zeros(count, 256, 14, 14).to(memory_format=torch.channels_last))
+            packed(torch.zeros(count, 256, size, size).to(memory_format=torch.channels_last))
 
-    slow = threading.Thread(target=run_twice, args=(8,))
-    started.set()
+    slow = threading.Thread(target=run_twice, args=(8, 14), name="slow")
     slow.start()
-    time.sleep(0.2)
-    other = threading.Thread(target=run_twice, args=(1,))
+    assert is_storing.wait(5)
+    other = threading.Thread(target=run_twice, args=(1, 28))
     other.start()
     other.join(1)
     other_done.set()
